@@ -1,0 +1,298 @@
+//! Block geometry: which elements of a tensor share a scale.
+
+use alloc::{vec, vec::Vec};
+use core::ops::Range;
+
+/// How many elements share a scale, as a user says it. Negative axes count from the end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Granularity {
+    /// One scale for the whole tensor.
+    PerTensor,
+    /// One scale per index of `axis`.
+    PerChannel {
+        /// The output-channel axis.
+        axis: isize,
+    },
+    /// One scale per index of `axis` and `block_size` indices of `block_axis`.
+    PerBlock {
+        /// The output-channel axis.
+        axis: isize,
+        /// The axis that is cut into blocks, usually that of the input channels.
+        block_axis: isize,
+        /// Indices per block.
+        block_size: usize,
+    },
+    /// A block size per axis; 0, or none given, means the whole axis.
+    Blocks(Vec<usize>),
+}
+
+/// Why a granularity does not fit a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GeometryError {
+    /// No such axis.
+    #[error("axis {axis} is out of range for a tensor of rank {rank}")]
+    AxisOutOfRange {
+        /// As given.
+        axis: isize,
+        /// The tensor's number of axes.
+        rank: usize,
+    },
+    /// `axis` and `block_axis` are the same.
+    #[error("the block axis and the output-channel axis are both {axis}")]
+    SameAxis {
+        /// Counted from the front.
+        axis: usize,
+    },
+    /// A block of no elements.
+    #[error("the block size is 0")]
+    ZeroBlock,
+    /// A block larger than its axis.
+    #[error("block size {block} is larger than axis {axis}, which has {dim} elements")]
+    BlockTooLarge {
+        /// Counted from the front.
+        axis: usize,
+        /// As given.
+        block: usize,
+        /// The axis' length.
+        dim: usize,
+    },
+    /// More block sizes than axes.
+    #[error("{given} block sizes for a tensor of rank {rank}")]
+    TooManyBlocks {
+        /// Number of block sizes.
+        given: usize,
+        /// The tensor's number of axes.
+        rank: usize,
+    },
+    /// More elements than a `usize` can count.
+    #[error("the shape has more elements than can be addressed")]
+    TooLarge,
+}
+
+/// A shape cut into blocks. The last block of an axis may be shorter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Blocks {
+    shape: Vec<usize>,
+    sizes: Vec<usize>,
+    // The same geometry on as few axes as possible, so that runs are long.
+    dims: Vec<usize>,
+    blocks: Vec<usize>,
+    elements: usize,
+}
+
+/// Consecutive elements that share a scale.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Row-major positions in the tensor.
+    pub elements: Range<usize>,
+    /// Row-major position in the tensor of scales.
+    pub scale: usize,
+}
+
+impl Blocks {
+    /// Cuts `shape` as `granularity` says.
+    ///
+    /// # Errors
+    /// A granularity that does not fit the shape, or a shape too large to count.
+    ///
+    /// ```
+    /// use quant_core::{Blocks, Granularity};
+    /// let per_block = Granularity::PerBlock { axis: 0, block_axis: 1, block_size: 32 };
+    /// let blocks = Blocks::new(&[8, 100, 3, 3], &per_block)?;
+    /// assert_eq!(blocks.block_sizes(), [1, 32, 3, 3]);
+    /// assert_eq!(blocks.scale_shape(), [8, 4, 1, 1]);
+    /// # Ok::<(), quant_core::GeometryError>(())
+    /// ```
+    pub fn new(shape: &[usize], granularity: &Granularity) -> Result<Self, GeometryError> {
+        let rank = shape.len();
+        let elements = if shape.contains(&0) {
+            0
+        } else {
+            shape
+                .iter()
+                .try_fold(1_usize, |product, &dim| product.checked_mul(dim))
+                .ok_or(GeometryError::TooLarge)?
+        };
+        let resolve = |axis: isize| {
+            let from_front = if axis < 0 {
+                axis.checked_add_unsigned(rank)
+            } else {
+                Some(axis)
+            };
+            from_front
+                .and_then(|axis| usize::try_from(axis).ok())
+                .filter(|&axis| axis < rank)
+                .ok_or(GeometryError::AxisOutOfRange { axis, rank })
+        };
+        let mut sizes = shape.to_vec();
+        match granularity {
+            Granularity::PerTensor => {}
+            Granularity::PerChannel { axis } => sizes[resolve(*axis)?] = 1,
+            Granularity::PerBlock {
+                axis,
+                block_axis,
+                block_size,
+            } => {
+                let (axis, block_axis) = (resolve(*axis)?, resolve(*block_axis)?);
+                if axis == block_axis {
+                    return Err(GeometryError::SameAxis { axis });
+                }
+                if *block_size == 0 {
+                    return Err(GeometryError::ZeroBlock);
+                }
+                sizes[axis] = 1;
+                sizes[block_axis] = *block_size;
+            }
+            Granularity::Blocks(given) => {
+                if given.len() > rank {
+                    return Err(GeometryError::TooManyBlocks {
+                        given: given.len(),
+                        rank,
+                    });
+                }
+                for (size, &block) in sizes.iter_mut().zip(given) {
+                    if block != 0 {
+                        *size = block;
+                    }
+                }
+            }
+        }
+        for (axis, (&block, &dim)) in sizes.iter().zip(shape).enumerate() {
+            if block > dim.max(1) {
+                return Err(GeometryError::BlockTooLarge { axis, block, dim });
+            }
+        }
+        let (dims, blocks) = collapse(shape, &sizes, elements);
+        Ok(Self {
+            shape: shape.to_vec(),
+            sizes,
+            dims,
+            blocks,
+            elements,
+        })
+    }
+
+    /// The tensor's shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The block size per axis.
+    pub fn block_sizes(&self) -> &[usize] {
+        &self.sizes
+    }
+
+    /// Number of elements.
+    pub fn element_count(&self) -> usize {
+        self.elements
+    }
+
+    /// Shape of the scales: `dim / block` per axis, rounded up.
+    pub fn scale_shape(&self) -> Vec<usize> {
+        let axes = self.shape.iter().zip(&self.sizes);
+        axes.map(|(&dim, &block)| dim.div_ceil(block.max(1)))
+            .collect()
+    }
+
+    /// Number of scales.
+    pub fn scale_count(&self) -> usize {
+        if self.elements == 0 {
+            0
+        } else {
+            self.scale_shape().iter().product()
+        }
+    }
+
+    /// Whether the last block of some axis is shorter than the others.
+    pub fn is_ragged(&self) -> bool {
+        let mut axes = self.shape.iter().zip(&self.sizes);
+        axes.any(|(&dim, &block)| block > 0 && dim % block != 0)
+    }
+
+    /// The scale of the element at a row-major position, by index arithmetic on every axis.
+    ///
+    /// # Panics
+    /// If the position is outside the tensor.
+    pub fn scale_of(&self, element: usize) -> usize {
+        assert!(element < self.elements, "element outside the tensor");
+        scale_at(&self.shape, &self.sizes, element)
+    }
+
+    /// The runs of elements that share a scale, in order; together they are `elements`.
+    ///
+    /// # Panics
+    /// If `elements` reaches outside the tensor.
+    pub fn runs(&self, elements: Range<usize>) -> Runs<'_> {
+        assert!(
+            elements.end <= self.elements,
+            "elements outside the tensor"
+        );
+        Runs {
+            blocks: self,
+            rest: elements,
+        }
+    }
+}
+
+/// Iterator over [`Blocks::runs`].
+#[derive(Clone, Debug)]
+pub struct Runs<'a> {
+    blocks: &'a Blocks,
+    rest: Range<usize>,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Run;
+
+    fn next(&mut self) -> Option<Run> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let (&row, &block) = (self.blocks.dims.last()?, self.blocks.blocks.last()?);
+        let start = self.rest.start;
+        let in_row = start % row;
+        let end_in_row = (in_row - in_row % block).saturating_add(block).min(row);
+        let end = (start + (end_in_row - in_row)).min(self.rest.end);
+        self.rest.start = end;
+        Some(Run {
+            elements: start..end,
+            scale: scale_at(&self.blocks.dims, &self.blocks.blocks, start),
+        })
+    }
+}
+
+fn scale_at(dims: &[usize], blocks: &[usize], mut element: usize) -> usize {
+    let (mut scale, mut stride) = (0, 1);
+    for (&dim, &block) in dims.iter().zip(blocks).rev() {
+        scale += element % dim / block * stride;
+        stride *= dim.div_ceil(block);
+        element /= dim;
+    }
+    scale
+}
+
+/// Joins neighbouring axes wherever the mapping from elements to scales stays the same.
+fn collapse(shape: &[usize], sizes: &[usize], elements: usize) -> (Vec<usize>, Vec<usize>) {
+    if elements == 0 {
+        return (vec![1], vec![1]);
+    }
+    let (mut dims, mut blocks) = (vec![1], vec![1]);
+    for (&dim, &block) in shape.iter().zip(sizes) {
+        let last = dims.len() - 1;
+        if dim == 1 {
+            continue;
+        }
+        if block == dim {
+            dims[last] *= dim;
+            blocks[last] *= dim;
+        } else if blocks[last] == 1 && dim % block == 0 {
+            dims[last] *= dim;
+            blocks[last] = block;
+        } else {
+            dims.push(dim);
+            blocks.push(block);
+        }
+    }
+    (dims, blocks)
+}

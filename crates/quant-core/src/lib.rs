@@ -1,0 +1,33 @@
+//! Linear quantization of tensors, `q = clip(round(w / scale) + zero_point)`: the scalar reference.
+//!
+//! This crate is the specification. Everything faster is tested against it, bit for bit, so its
+//! functions are naive on purpose and never optimized.
+//!
+//! ```
+//! use quant_core::{FloatType, IntType, Mode, Scheme, reference};
+//!
+//! let weights = [0.5_f32, -1.27, 0.02, 1.0];
+//! let scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
+//! let params = scheme.params(&reference::range(&weights), FloatType::F32)?;
+//! let mut codes = [0_u8; 4];
+//! reference::quantize(&weights, scheme, params, &mut codes);
+//! assert_eq!(codes.map(|code| code as i8), [50, -127, 2, 100]);
+//! # Ok::<(), quant_core::ParamsError>(())
+//! ```
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod blocks;
+mod dtype;
+mod params;
+pub mod reference;
+mod scheme;
+mod stats;
+
+pub use blocks::{Blocks, GeometryError, Granularity, Run, Runs};
+pub use dtype::{Float, FloatType, IntType};
+pub use params::{Params, ParamsError, Range};
+pub use scheme::{Dialect, Mode, Scheme};
+pub use stats::{ErrorStats, STATS_CHUNK};

@@ -1,0 +1,65 @@
+use crate::{Float, Params, Range, Scheme};
+
+/// The range of `values`, and how many of them are NaN or infinite.
+pub fn range<F: Float>(values: &[F]) -> Range {
+    let of_one = |value: f32| Range {
+        min: if value.is_nan() { f32::INFINITY } else { value },
+        max: if value.is_nan() { f32::NEG_INFINITY } else { value },
+        non_finite: u64::from(!value.is_finite()),
+    };
+    let values = values.iter().map(|value| of_one(value.to_f32()));
+    values.fold(Range::EMPTY, Range::merge)
+}
+
+/// `round(value / scale)`, ties to even, the quotient rounded to the dialect's arithmetic first.
+/// NaN stays NaN.
+fn steps<F: Float>(value: F, scheme: Scheme, params: Params) -> f32 {
+    let arithmetic = scheme.dialect.arithmetic(F::TYPE);
+    libm::rintf(arithmetic.round(value.to_f32() / params.scale()))
+}
+
+/// Quantizes with given parameters, one code per byte, and returns how many values were NaN or
+/// infinite. NaN becomes the zero point; infinities saturate. A scale of 0 stands for a block of
+/// zeros: every code is 0.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn quantize<F: Float>(values: &[F], scheme: Scheme, params: Params, codes: &mut [u8]) -> u64 {
+    assert_eq!(values.len(), codes.len(), "one code per value");
+    let zero_point = params.zero_point() as f32;
+    let (qmin, qmax) = (scheme.qmin() as f32, scheme.qmax() as f32);
+    for (value, code) in values.iter().zip(codes) {
+        let steps = steps(*value, scheme, params);
+        *code = if params.scale() == 0.0 {
+            0
+        } else if steps.is_nan() {
+            params.zero_point() as u8
+        } else {
+            (steps + zero_point).clamp(qmin, qmax) as i32 as u8
+        };
+    }
+    range(values).non_finite
+}
+
+/// How many values the clip of [`quantize`] changes.
+pub fn saturated<F: Float>(values: &[F], scheme: Scheme, params: Params) -> u64 {
+    let zero_point = params.zero_point() as f32;
+    let (qmin, qmax) = (scheme.qmin() as f32, scheme.qmax() as f32);
+    let clipped = values.iter().filter(|&&value| {
+        let code = steps(value, scheme, params) + zero_point;
+        params.scale() != 0.0 && (code < qmin || code > qmax)
+    });
+    clipped.count() as u64
+}
+
+/// `scale * (code - zero_point)`, rounded to the scale's type and from there to `F`.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn dequantize<F: Float>(codes: &[u8], scheme: Scheme, params: Params, values: &mut [F]) {
+    assert_eq!(values.len(), codes.len(), "one value per code");
+    for (code, value) in codes.iter().zip(values) {
+        let steps = (scheme.dtype.value(*code) - params.zero_point()) as f32;
+        *value = F::from_f32(params.scale_type().round(params.scale() * steps));
+    }
+}

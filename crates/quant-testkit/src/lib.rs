@@ -1,0 +1,3 @@
+//! Test inputs shared by the crates.
+
+pub mod golden;
