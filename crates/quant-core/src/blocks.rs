@@ -224,10 +224,7 @@ impl Blocks {
     /// # Panics
     /// If `elements` reaches outside the tensor.
     pub fn runs(&self, elements: Range<usize>) -> Runs<'_> {
-        assert!(
-            elements.end <= self.elements,
-            "elements outside the tensor"
-        );
+        assert!(elements.end <= self.elements, "elements outside the tensor");
         Runs {
             blocks: self,
             rest: elements,

@@ -56,7 +56,10 @@ fn what_does_not_fit_is_an_error() {
     };
     let error = |granularity| Blocks::new(&[4, 6], &granularity).unwrap_err();
     assert_eq!(error(per_block(0, 1, 0)), GeometryError::ZeroBlock);
-    assert_eq!(error(per_block(0, -2, 2)), GeometryError::SameAxis { axis: 0 });
+    assert_eq!(
+        error(per_block(0, -2, 2)),
+        GeometryError::SameAxis { axis: 0 }
+    );
     assert_eq!(
         error(per_block(0, 1, 7)),
         GeometryError::BlockTooLarge {

@@ -4,7 +4,11 @@ use crate::{Float, Params, Range, Scheme};
 pub fn range<F: Float>(values: &[F]) -> Range {
     let of_one = |value: f32| Range {
         min: if value.is_nan() { f32::INFINITY } else { value },
-        max: if value.is_nan() { f32::NEG_INFINITY } else { value },
+        max: if value.is_nan() {
+            f32::NEG_INFINITY
+        } else {
+            value
+        },
         non_finite: u64::from(!value.is_finite()),
     };
     let values = values.iter().map(|value| of_one(value.to_f32()));

@@ -1,0 +1,145 @@
+//! The edges that the golden vectors do not reach: bf16, the wide dialect, NaN, given parameters.
+
+use half::{bf16, f16};
+use quant_core::{
+    Blocks, Dialect, ErrorStats, FloatType, Granularity, IntType, Mode, Params, ParamsError, Range,
+    STATS_CHUNK, Scheme, reference,
+};
+
+const INT8: Scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
+const UINT8_AFFINE: Scheme = Scheme::new(IntType::Uint8, Mode::Affine);
+
+fn range(min: f32, max: f32) -> Range {
+    Range {
+        min,
+        max,
+        non_finite: 0,
+    }
+}
+
+#[test]
+fn nan_is_counted_and_hides_nothing() {
+    let found = reference::range(&[f32::NAN, -2.0, f32::NAN, 3.0]);
+    assert_eq!((found.min, found.max, found.non_finite), (-2.0, 3.0, 2));
+    let found = reference::range(&[f32::NEG_INFINITY, 1.0]);
+    assert_eq!((found.min, found.non_finite), (f32::NEG_INFINITY, 1));
+    assert!(reference::range(&[f32::NAN]).is_empty());
+}
+
+#[test]
+fn zero_bounds_are_positive() {
+    let found = reference::range(&[-0.0_f32, 0.0, -0.0]);
+    assert_eq!((found.min.to_bits(), found.max.to_bits()), (0, 0));
+}
+
+#[test]
+fn nan_becomes_zero_point_and_infinities_saturate() {
+    let params = Params::new(UINT8_AFFINE, 0.5, 100, FloatType::F32).unwrap();
+    let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0];
+    let mut codes = [9; 5];
+    assert_eq!(
+        reference::quantize(&values, UINT8_AFFINE, params, &mut codes),
+        3
+    );
+    assert_eq!(codes, [100, 255, 0, 100, 100]);
+}
+
+#[test]
+fn ties_to_even() {
+    let params = Params::new(INT8, 1.0, 0, FloatType::F32).unwrap();
+    let values = [0.5_f32, 1.5, 2.5, -0.5, -1.5, 126.5, 127.5, -127.5];
+    let mut codes = [0; 8];
+    reference::quantize(&values, INT8, params, &mut codes);
+    assert_eq!(
+        codes.map(|code| code as i8),
+        [0, 2, 2, 0, -2, 126, 127, -127]
+    );
+    assert_eq!(reference::saturated(&values, INT8, params), 2);
+}
+
+#[test]
+fn bf16_divides_by_the_rounded_scale() {
+    let values = [1.0, -0.3, 0.01].map(bf16::from_f32);
+    let params = INT8
+        .params(&reference::range(&values), FloatType::Bf16)
+        .unwrap();
+    let rounded = bf16::from_f32(2.0 / 254.0).to_f32();
+    assert_eq!(params.scale(), rounded);
+    assert_ne!(params.scale(), 2.0 / 254.0);
+    let mut codes = [0; 3];
+    reference::quantize(&values, INT8, params, &mut codes);
+    let expected = values.map(|value| (value.to_f32() / rounded).round_ties_even() as i8 as u8);
+    assert_eq!(codes, expected);
+}
+
+#[test]
+fn wide_takes_what_the_exact_dialect_refuses() {
+    let wide = |scheme| Scheme {
+        dialect: Dialect::Wide,
+        ..scheme
+    };
+    for (scheme, range, error) in [
+        (INT8, range(-60000.0, 1.0), ParamsError::ScaleOverflow),
+        (INT8, range(-1e-6, 1e-6), ParamsError::ScaleUnderflow),
+        (
+            UINT8_AFFINE,
+            range(-300.0, 300.0),
+            ParamsError::ZeroPointOverflow,
+        ),
+    ] {
+        assert_eq!(scheme.params(&range, FloatType::F16), Err(error));
+        let params = wide(scheme).params(&range, FloatType::F16).unwrap();
+        assert_eq!(params.scale_type(), FloatType::F32);
+    }
+    let values = [60000.0, -60000.0].map(f16::from_f32);
+    let params = wide(INT8)
+        .params(&reference::range(&values), FloatType::F16)
+        .unwrap();
+    let mut codes = [0; 2];
+    reference::quantize(&values, wide(INT8), params, &mut codes);
+    assert_eq!(codes.map(|code| code as i8), [127, -127]);
+}
+
+#[test]
+fn given_parameters_are_checked() {
+    let new = |scale, zero_point| Params::new(INT8, scale, zero_point, FloatType::F16);
+    for scale in [f32::NAN, f32::INFINITY, -1.0, 0.1] {
+        assert_eq!(new(scale, 0), Err(ParamsError::InvalidScale), "{scale}");
+    }
+    assert_eq!(new(0.5, -128), Err(ParamsError::InvalidZeroPoint));
+    assert!(new(0.5, -127).is_ok());
+}
+
+#[test]
+fn statistics_of_a_tensor() {
+    let n = STATS_CHUNK + 5;
+    let values: Vec<f32> = (0..n).map(|i| (i % 255) as f32 - 127.25).collect();
+    let blocks = Blocks::new(&[n], &Granularity::PerTensor).unwrap();
+    let stats = reference::quantize_tensor(&values, INT8, &blocks)
+        .unwrap()
+        .stats;
+    assert_eq!(
+        (stats.count, stats.non_finite, stats.saturated),
+        (n as u64, 0, 0)
+    );
+    let naive: f64 = values.iter().map(|&value| f64::from(value).powi(2)).sum();
+    assert!((stats.signal - naive).abs() < 1e-9 * naive);
+    assert!(stats.max_absolute <= 0.51 && stats.mean_absolute() > 0.1);
+    assert!(
+        (40.0..60.0).contains(&stats.sqnr_db()),
+        "{}",
+        stats.sqnr_db()
+    );
+
+    let exact = ErrorStats::of_chunk([(1.0, 1.0), (f32::NAN, 0.0)].into_iter());
+    assert_eq!(exact.sqnr_db(), f64::INFINITY);
+    assert_eq!((exact.count, exact.non_finite), (2, 1));
+}
+
+#[test]
+fn nothing_in_nothing_out() {
+    let blocks = Blocks::new(&[3, 0, 2], &Granularity::PerChannel { axis: 0 }).unwrap();
+    let quantized = reference::quantize_tensor::<f32>(&[], INT8, &blocks).unwrap();
+    assert!(quantized.codes.is_empty() && quantized.params.is_empty());
+    assert!(INT8.params(&Range::EMPTY, FloatType::F32).unwrap().scale() == 0.0);
+}
