@@ -219,6 +219,23 @@ impl Blocks {
         scale_at(&self.shape, &self.sizes, element)
     }
 
+    /// Whether blocks are runs of equal length (but the last) that follow one another, as in
+    /// per_tensor, per_channel on the first axis, and per_block on the last axis of a matrix.
+    pub fn is_linear(&self) -> bool {
+        self.dims.len() == 1 || (self.dims.len() == 2 && self.dims[0] == 1)
+    }
+
+    /// The elements of consecutive scales, where blocks follow one another.
+    ///
+    /// # Panics
+    /// If the geometry is not [linear](Self::is_linear).
+    pub fn elements_of(&self, scales: Range<usize>) -> Range<usize> {
+        assert!(self.is_linear(), "blocks that follow one another");
+        let block = self.blocks[self.blocks.len() - 1];
+        let end = scales.end.saturating_mul(block).min(self.elements);
+        (scales.start * block).min(end)..end
+    }
+
     /// The runs of elements that share a scale, in order; together they are `elements`.
     ///
     /// # Panics

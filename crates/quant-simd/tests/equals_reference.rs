@@ -1,0 +1,213 @@
+//! Whole tensors against the reference, byte for byte, for every backend and 1 to 3 threads.
+
+use std::convert::Infallible;
+use std::sync::Mutex;
+
+use half::{bf16, f16};
+use proptest::prelude::*;
+use quant_core::{
+    Blocks, Dialect, Float, FloatType, Granularity, IntType, Mode, STATS_CHUNK, Scheme, reference,
+};
+use quant_simd::{Backend, Failure, Sink, TensorQuantizer};
+
+#[derive(Debug)]
+struct Memory {
+    codes: Mutex<Vec<u8>>,
+    scales: Mutex<Vec<u8>>,
+    zero_points: Mutex<Vec<u8>>,
+}
+
+impl Memory {
+    fn new(codes: usize, scales: usize, zero_points: usize) -> Self {
+        let filled = |len| Mutex::new(vec![0xcd; len]);
+        Self {
+            codes: filled(codes),
+            scales: filled(scales),
+            zero_points: filled(zero_points),
+        }
+    }
+}
+
+fn put(to: &Mutex<Vec<u8>>, offset: usize, bytes: &[u8]) -> Result<(), Infallible> {
+    to.lock().unwrap()[offset..offset + bytes.len()].copy_from_slice(bytes);
+    Ok(())
+}
+
+impl Sink for Memory {
+    type Error = Infallible;
+    fn codes(&self, offset: usize, bytes: &[u8]) -> Result<(), Infallible> {
+        put(&self.codes, offset, bytes)
+    }
+    fn scales(&self, offset: usize, bytes: &[u8]) -> Result<(), Infallible> {
+        put(&self.scales, offset, bytes)
+    }
+    fn zero_points(&self, offset: usize, bytes: &[u8]) -> Result<(), Infallible> {
+        put(&self.zero_points, offset, bytes)
+    }
+}
+
+fn bytes_of<F: Float>(values: &[F]) -> Vec<u8> {
+    let of_one = |value: &F| match F::TYPE {
+        FloatType::F32 => value.to_f32().to_le_bytes().to_vec(),
+        FloatType::F16 => f16::from_f32(value.to_f32()).to_le_bytes().to_vec(),
+        FloatType::Bf16 => bf16::from_f32(value.to_f32()).to_le_bytes().to_vec(),
+    };
+    values.iter().flat_map(of_one).collect()
+}
+
+fn check<F: Float>(values: &[F], scheme: Scheme, blocks: &Blocks, threads: usize) {
+    let expected = reference::quantize_tensor(values, scheme, blocks);
+    let bytes = bytes_of(values);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    let pool = pool.build().unwrap();
+    for &backend in Backend::available() {
+        let quantizer = TensorQuantizer {
+            backend,
+            scheme,
+            source: F::TYPE,
+            blocks: blocks.clone(),
+        };
+        let (codes_len, scales_len) = (quantizer.codes_len(), quantizer.scales_len());
+        let memory = Memory::new(codes_len, scales_len, quantizer.zero_points_len());
+        let got = pool.install(|| quantizer.quantize(&bytes, &memory));
+        let expected = match (&expected, got) {
+            (Ok(expected), Ok(stats)) => {
+                assert_eq!(stats, expected.stats, "{quantizer:?}");
+                expected
+            }
+            (Err(_), Err(_)) => continue,
+            (expected, got) => panic!("{got:?} instead of {expected:?}: {quantizer:?}"),
+        };
+        let mut codes = expected.codes.clone();
+        if scheme.dtype.bits() == 4 {
+            codes.resize(expected.codes.len().div_ceil(2), 0);
+            reference::pack(&expected.codes, &mut codes);
+        }
+        let (got, scales) = (memory.codes.into_inner(), memory.scales.into_inner());
+        let (got, scales) = (got.unwrap(), scales.unwrap());
+        let zero_points = memory.zero_points.into_inner().unwrap();
+        assert_eq!(got, codes, "{quantizer:?}");
+        let expected_scales: Vec<u8> = match quantizer.scale_type() {
+            FloatType::F32 => {
+                let scales: Vec<f32> = expected.params.iter().map(|p| p.scale()).collect();
+                bytes_of(&scales)
+            }
+            _ => {
+                let scales = expected.params.iter().map(|p| F::from_f32(p.scale()));
+                bytes_of(&scales.collect::<Vec<F>>())
+            }
+        };
+        assert_eq!(scales, expected_scales, "{quantizer:?}");
+        if scheme.stores_zero_point() {
+            let expected: Vec<u8> = expected
+                .params
+                .iter()
+                .map(|p| p.zero_point() as u8)
+                .collect();
+            assert_eq!(zero_points, expected, "{quantizer:?}");
+        }
+
+        let values: Vec<F> =
+            reference::dequantize_tensor(&expected.codes, scheme, blocks, &expected.params);
+        let out = Memory::new(bytes.len(), 0, 0);
+        pool.install(|| quantizer.dequantize(&got, &scales, &zero_points, F::TYPE, &out))
+            .unwrap();
+        assert_eq!(
+            out.codes.into_inner().unwrap(),
+            bytes_of(&values),
+            "{quantizer:?}"
+        );
+    }
+}
+
+fn scheme() -> impl Strategy<Value = Scheme> {
+    let dtype = prop::sample::select(IntType::ALL.to_vec());
+    let mode = prop::sample::select(vec![Mode::Symmetric, Mode::Affine]);
+    let dialect = prop::sample::select(vec![Dialect::Coremltools, Dialect::Wide]);
+    (dtype, mode, dialect).prop_map(|(dtype, mode, dialect)| Scheme {
+        dtype,
+        mode,
+        dialect,
+    })
+}
+
+fn shape_and_blocks() -> impl Strategy<Value = (Vec<usize>, Vec<usize>)> {
+    prop::collection::vec((1_usize..9).prop_flat_map(|dim| (Just(dim), 0..=dim)), 1..5)
+        .prop_map(|axes| axes.into_iter().unzip())
+}
+
+/// Ordinary values, half-integers, zeros, subnormals, extremes, and any bits at all.
+fn value() -> impl Strategy<Value = f32> {
+    prop_oneof![
+        8 => -4.0_f32..4.0,
+        4 => (-300_i32..300).prop_map(|half| half as f32 / 2.0),
+        1 => Just(-0.0),
+        1 => (0_u32..200).prop_map(f32::from_bits),
+        1 => prop::sample::select(vec![6e-8_f32, -6e-8, 65504.0, 3e38, -1e-30]),
+        1 => any::<u32>().prop_map(f32::from_bits),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #[test]
+    fn every_geometry(
+        scheme in scheme(),
+        (shape, sizes) in shape_and_blocks(),
+        pool in prop::collection::vec(value(), 1..60),
+        threads in 1_usize..4,
+    ) {
+        let blocks = Blocks::new(&shape, &Granularity::Blocks(sizes)).unwrap();
+        let n = blocks.element_count();
+        let values: Vec<f32> = pool.into_iter().cycle().take(n).collect();
+        check(&values, scheme, &blocks, threads);
+        let halves: Vec<f16> = values.iter().map(|&value| f16::from_f32(value)).collect();
+        check(&halves, scheme, &blocks, threads);
+        let brains: Vec<bf16> = values.iter().map(|&value| bf16::from_f32(value)).collect();
+        check(&brains, scheme, &blocks, threads);
+    }
+}
+
+#[test]
+fn across_chunks_and_windows() {
+    let n = 33 * STATS_CHUNK + 77;
+    let values: Vec<f32> = (0..n as u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 1e6 - 8.0)
+        .collect();
+    let scheme = Scheme::new(IntType::Int4, Mode::Affine);
+    let columns = Granularity::PerChannel { axis: 1 };
+    for (shape, granularity) in [
+        (vec![n], Granularity::PerTensor),
+        (vec![n], Granularity::Blocks(vec![70_001])),
+        (vec![1, n], Granularity::Blocks(vec![1, 32])),
+        (vec![n / 7, 7], columns),
+    ] {
+        let blocks = Blocks::new(&shape, &granularity).unwrap();
+        let values = &values[..blocks.element_count()];
+        for threads in [1, 2, 3] {
+            check(values, scheme, &blocks, threads);
+        }
+    }
+}
+
+#[test]
+fn non_finite_values_are_located() {
+    let blocks = Blocks::new(&[4, 8], &Granularity::PerChannel { axis: 0 }).unwrap();
+    let mut values = [1.0_f32; 32];
+    values[29] = f32::INFINITY;
+    values[11] = f32::NAN;
+    let quantizer = TensorQuantizer {
+        backend: Backend::detect(),
+        scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
+        source: FloatType::F32,
+        blocks,
+    };
+    let memory = Memory::new(32, 16, 0);
+    assert_eq!(
+        quantizer.quantize(&bytes_of(&values), &memory),
+        Err(Failure::NonFinite {
+            first: 11,
+            count: 2
+        })
+    );
+}
