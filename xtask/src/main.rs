@@ -1,4 +1,7 @@
-//! The project's own tasks: `cargo xtask test` runs every test there is.
+//! The project's own tasks: `cargo xtask test` runs every test there is, `cargo xtask memory`
+//! measures what a large model takes.
+
+mod memory;
 
 use std::process::{Command, ExitCode};
 
@@ -11,8 +14,15 @@ fn main() -> ExitCode {
         .as_slice()
     {
         ["test"] => test(),
+        ["memory"] => match memory::report() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("xtask: {error}");
+                ExitCode::FAILURE
+            }
+        },
         _ => {
-            eprintln!("usage: cargo xtask test");
+            eprintln!("usage: cargo xtask test|memory");
             ExitCode::from(2)
         }
     }

@@ -9,3 +9,10 @@ mod tensor;
 
 pub use backend::Backend;
 pub use tensor::{Failure, Sink, TensorQuantizer};
+
+/// Widens little-endian elements to f32, exactly.
+pub fn widen(bytes: &[u8], source: quant_core::FloatType) -> Vec<f32> {
+    let mut values = Vec::new();
+    portable::widen(bytes, source, &mut values);
+    values
+}

@@ -214,19 +214,26 @@ impl TensorQuantizer {
         Ok(params)
     }
 
+    /// The position of the first NaN or infinity, and how many there are in the whole tensor.
+    ///
+    /// # Panics
+    /// If `values` does not have the geometry's size.
+    pub fn non_finite(&self, values: &[u8]) -> Option<(usize, u64)> {
+        let chunks: Vec<_> = chunks(0..self.blocks.element_count()).collect();
+        let found = chunks.into_par_iter().filter_map(|chunk| {
+            self.with_values(values, chunk.clone(), |values| {
+                let mut bad = (0..values.len()).filter(|&i| !values[i].is_finite());
+                let first = bad.next()?;
+                Some((chunk.start + first, 1 + bad.count() as u64))
+            })
+        });
+        found.reduce_with(|(a, m), (b, n)| (a.min(b), m + n))
+    }
+
     /// Non-finite values are reported for the whole tensor, whichever block met them first.
     fn explain<E>(&self, values: &[u8], (block, source): (usize, ParamsError)) -> Failure<E> {
-        let (mut first, mut count) = (None, 0);
-        for chunk in chunks(0..self.blocks.element_count()) {
-            self.with_values(values, chunk.clone(), |values| {
-                for (i, _) in values.iter().enumerate().filter(|(_, v)| !v.is_finite()) {
-                    first = first.or(Some(chunk.start + i));
-                    count += 1;
-                }
-            });
-        }
-        match first {
-            Some(first) => Failure::NonFinite { first, count },
+        match self.non_finite(values) {
+            Some((first, count)) => Failure::NonFinite { first, count },
             None => Failure::Params { block, source },
         }
     }

@@ -8,9 +8,11 @@ mod net;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use net::{Net, SIDE};
-use quant_models::{Bits, Granularity, Model, QuantizeOptions};
+use quant_core::{Granularity, IntType, Mode, Scheme};
+use quant_models::{Job, Model, QuantizeOptions};
 use safetensors::SafeTensors;
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/digits.safetensors");
@@ -92,20 +94,33 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let folder = tempfile::tempdir()?;
-    for (scheme, bits, granularity) in [
-        ("int8 per channel", Bits::Int8, Granularity::PerChannel),
-        ("int8 per block 32", Bits::Int8, Granularity::PerBlock(32)),
-        ("int4 per channel", Bits::Int4, Granularity::PerChannel),
-        ("int4 per block 32", Bits::Int4, Granularity::PerBlock(32)),
+    let cancelled = AtomicBool::new(false);
+    let job = Job {
+        force: false,
+        progress: &|_| {},
+        cancelled: &cancelled,
+    };
+    let per_channel = Granularity::PerChannel { axis: 0 };
+    let per_block = Granularity::PerBlock {
+        axis: 0,
+        block_axis: 1,
+        block_size: 32,
+    };
+    for (name, dtype, granularity) in [
+        ("int8 per channel", IntType::Int8, &per_channel),
+        ("int8 per block 32", IntType::Int8, &per_block),
+        ("int4 per channel", IntType::Int4, &per_channel),
+        ("int4 per block 32", IntType::Int4, &per_block),
     ] {
-        let path = folder.path().join(format!("{scheme}.safetensors"));
+        let path = folder.path().join(format!("{name}.safetensors"));
         let options = QuantizeOptions {
-            bits,
-            granularity,
+            scheme: Scheme::new(dtype, Mode::Symmetric),
+            granularity: granularity.clone(),
+            // The second convolution has 16 input channels: blocks of 32 do not fit it.
             ..QuantizeOptions::default()
         };
-        quant_models::quantize(Path::new(MODEL), &path, &options)?;
-        Row::measure(&path, &held_out)?.print(scheme, &float);
+        quant_models::quantize(Path::new(MODEL), &path, &options, &job)?;
+        Row::measure(&path, &held_out)?.print(name, &float);
     }
     Ok(())
 }

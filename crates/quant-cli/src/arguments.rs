@@ -1,0 +1,179 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Linear quantization of model files, with the arithmetic of coremltools.
+#[derive(Parser)]
+#[command(name = "quant", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Quantize a model's weights
+    Quantize(Quantize),
+    /// Turn a quantized model back into a float one
+    Dequantize(Dequantize),
+    /// List a model's tensors
+    Inspect {
+        /// A .safetensors file, a folder with an index, or an index
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare two models, quantized or not; exit 1 when they differ
+    Diff {
+        /// The first model
+        a: PathBuf,
+        /// The second model
+        b: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List what this machine can run, the default first
+    Backends {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Dtype {
+    Int8,
+    Uint8,
+    Int4,
+    Uint4,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Mode {
+    #[value(alias = "linear_symmetric")]
+    Symmetric,
+    #[value(alias = "linear")]
+    Affine,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+#[expect(clippy::enum_variant_names, reason = "the field's names")]
+pub enum Granularity {
+    #[value(alias = "per_tensor")]
+    PerTensor,
+    #[value(alias = "per_channel")]
+    PerChannel,
+    #[value(alias = "per_block")]
+    PerBlock,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Dialect {
+    Coremltools,
+    Wide,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum NonFinite {
+    Error,
+    Skip,
+}
+
+#[derive(Args)]
+pub struct Quantize {
+    /// A .safetensors file, a folder with an index, or an index
+    pub model: PathBuf,
+    /// The result [default: beside the model, as NAME.DTYPE.safetensors]
+    #[arg(short)]
+    pub output: Option<PathBuf>,
+    /// Type of the codes
+    #[arg(long, value_enum, default_value = "int8")]
+    pub dtype: Dtype,
+    /// Range symmetric about zero, or that of the values
+    #[arg(long, value_enum, default_value = "symmetric")]
+    pub mode: Mode,
+    /// Which elements share a scale
+    #[arg(long, value_enum, default_value = "per-channel")]
+    pub granularity: Granularity,
+    /// Output-channel axis; negative axes count from the end
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    pub axis: isize,
+    /// Elements per block, for per-block
+    #[arg(long, default_value_t = 32)]
+    pub block_size: usize,
+    /// The axis that is cut into blocks, for per-block
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
+    pub block_axis: isize,
+    /// A block size per axis; 0 or missing means the whole axis
+    #[arg(long, value_delimiter = ',', value_name = "A,B,...",
+        conflicts_with_all = ["granularity", "axis", "block_size", "block_axis"])]
+    pub block: Vec<usize>,
+    /// Arithmetic as coremltools does it, or in f32 with f32 scales
+    #[arg(long, value_enum, default_value = "coremltools")]
+    pub dialect: Dialect,
+    /// Only tensors with more elements, and of rank 2 or more
+    #[arg(long, default_value_t = 2048)]
+    pub min_elements: usize,
+    /// Only tensors whose name matches; repeatable
+    #[arg(long, value_name = "REGEX")]
+    pub include: Vec<String>,
+    /// No tensors whose name matches; repeatable
+    #[arg(long, value_name = "REGEX")]
+    pub exclude: Vec<String>,
+    /// What to do with a tensor that holds NaN or Inf
+    #[arg(long, value_enum, default_value = "error")]
+    pub non_finite: NonFinite,
+    /// One of those that `quant backends` lists [default: the first of them]
+    #[arg(long, value_name = "NAME")]
+    pub backend: Option<String>,
+    /// Number of threads; 0 means one per core
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    pub threads: u16,
+    /// Exit 3, without output, if a selected tensor cannot be quantized
+    #[arg(long)]
+    pub strict: bool,
+    /// Say what would be done, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Replace an existing output
+    #[arg(long)]
+    pub force: bool,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write the report as JSON to a file
+    #[arg(long, value_name = "FILE.json")]
+    pub report: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Dequantize {
+    /// A model quantized by quant
+    pub file: PathBuf,
+    /// The result [default: beside the model, as NAME.float.safetensors]
+    #[arg(short)]
+    pub output: Option<PathBuf>,
+    /// Number of threads; 0 means one per core
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    pub threads: u16,
+    /// Replace an existing output
+    #[arg(long)]
+    pub force: bool,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+}

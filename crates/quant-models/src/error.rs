@@ -1,0 +1,81 @@
+//! What can go wrong, in words that name the file, the tensor and the way out.
+
+use std::path::{Path, PathBuf};
+
+/// Why a command on a model file ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("{}: cannot {doing}: {source}", file.display())]
+    Io {
+        /// The file or folder.
+        file: PathBuf,
+        /// A verb and its object.
+        doing: &'static str,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be, or cannot be done what was asked.
+    #[error("{}: {problem}", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// A tensor cannot be done what was asked.
+    #[error("{}: tensor `{tensor}`: {problem}", file.display())]
+    Tensor {
+        /// The file that holds it.
+        file: PathBuf,
+        /// Its name.
+        tensor: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// An option makes no sense.
+    #[error("{0}")]
+    Option(String),
+    /// Tensors were skipped although nothing may be.
+    #[error(
+        "{count} selected tensors could not be quantized, the first is `{tensor}`: {reason}; nothing was written (--strict)"
+    )]
+    Strict {
+        /// How many.
+        count: usize,
+        /// The first one's name.
+        tensor: String,
+        /// Why it was skipped.
+        reason: String,
+    },
+    /// The caller asked to stop.
+    #[error("interrupted; nothing was written")]
+    Interrupted,
+}
+
+impl Error {
+    pub(crate) fn io(file: &Path, doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let file = file.to_owned();
+        move |source| Self::Io {
+            file,
+            doing,
+            source,
+        }
+    }
+
+    pub(crate) fn file(file: &Path, problem: impl Into<String>) -> Self {
+        Self::File {
+            file: file.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(crate) fn tensor(file: &Path, tensor: &str, problem: impl Into<String>) -> Self {
+        Self::Tensor {
+            file: file.to_owned(),
+            tensor: tensor.to_owned(),
+            problem: problem.into(),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! One safetensors file: its header, checked, and its bytes, mapped.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+use quant_core::FloatType;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+
+use crate::Error;
+
+const HEADER_LIMIT: u64 = 100_000_000;
+
+/// A tensor as the header describes it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Entry {
+    /// The type's name in the file, such as `F16`; kept as it is, known or not.
+    pub dtype: String,
+    /// Length per axis.
+    pub shape: Vec<usize>,
+    /// Start and end in the data section, in bytes.
+    pub data_offsets: (usize, usize),
+}
+
+impl Entry {
+    /// The float type, for the three that can be quantized.
+    pub fn float_type(&self) -> Option<FloatType> {
+        match self.dtype.as_str() {
+            "F32" => Some(FloatType::F32),
+            "F16" => Some(FloatType::F16),
+            "BF16" => Some(FloatType::Bf16),
+            _ => None,
+        }
+    }
+}
+
+/// A mapped safetensors file whose header has been checked.
+#[derive(Debug)]
+pub struct SafetensorsFile {
+    path: PathBuf,
+    map: Mmap,
+    data_start: usize,
+    entries: Vec<(String, Entry)>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl SafetensorsFile {
+    /// Maps a file and checks its header.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is not a whole safetensors file.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let file = File::open(path).map_err(Error::io(path, "open it"))?;
+        let kind = file.metadata().map_err(Error::io(path, "read it"))?;
+        if !kind.is_file() {
+            return Err(Error::file(path, "not a file; give a .safetensors file"));
+        }
+        if kind.len() < 8 {
+            let problem = format!(
+                "{} bytes are too few for a safetensors file; it is empty or truncated, fetch it again",
+                kind.len()
+            );
+            return Err(Error::file(path, problem));
+        }
+        #[expect(unsafe_code)]
+        // SAFETY: the mapping is read-only and private to this struct. Another process that
+        // shortens the file meanwhile would end this one with a signal, as with every mapped
+        // reader; nothing here relies on the bytes staying the same.
+        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "map it"))?;
+        let header = u64::from_le_bytes(std::array::from_fn(|i| map[i]));
+        if header > HEADER_LIMIT {
+            let problem = format!(
+                "a header of {header} bytes, more than the format's limit of {HEADER_LIMIT}; this is not a safetensors file"
+            );
+            return Err(Error::file(path, problem));
+        }
+        let data_start = 8 + header as usize;
+        let Some(header) = map.get(8..data_start) else {
+            let problem = "the file ends inside its header; it is truncated, fetch it again";
+            return Err(Error::file(path, problem));
+        };
+        let header: Header = serde_json::from_slice(header).map_err(|error| {
+            Error::file(
+                path,
+                format!("the header is not that of a safetensors file: {error}"),
+            )
+        })?;
+        let mut entries = header.entries;
+        entries.sort_by_key(|(_, entry)| entry.data_offsets);
+        check(path, &entries, map.len() - data_start)?;
+        Ok(Self {
+            path: path.to_owned(),
+            map,
+            data_start,
+            entries,
+            metadata: header.metadata,
+        })
+    }
+
+    /// The file's path, as given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tensors in the order of their data.
+    pub fn entries(&self) -> &[(String, Entry)] {
+        &self.entries
+    }
+
+    /// `__metadata__`.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// A tensor's bytes.
+    pub fn data(&self, entry: &Entry) -> &[u8] {
+        let (start, end) = entry.data_offsets;
+        &self.map[self.data_start + start..self.data_start + end]
+    }
+
+    /// Bytes in the file.
+    pub fn len(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// Whether the file holds no tensor.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// Checks offsets and sizes with the safetensors crate, which does not name the tensor in every
+/// message: so what it would not name is looked at first.
+fn check(path: &Path, entries: &[(String, Entry)], data: usize) -> Result<(), Error> {
+    let mut infos = Vec::with_capacity(entries.len());
+    for (name, entry) in entries {
+        let bad = |problem: String| Err(Error::tensor(path, name, problem));
+        let (start, end) = entry.data_offsets;
+        if start > end || end > data {
+            return bad(format!(
+                "its data is at bytes {start} to {end} of {data}, out of bounds; the file is truncated or damaged"
+            ));
+        }
+        let elements = entry
+            .shape
+            .iter()
+            .try_fold(1_usize, |product, &dim| product.checked_mul(dim));
+        let dtype: Option<Dtype> =
+            serde_json::from_value(serde_json::Value::String(entry.dtype.clone())).ok();
+        let Some(bits) = elements.and_then(|n| n.checked_mul(dtype.map_or(1, |d| d.bitsize())))
+        else {
+            return bad(format!(
+                "shape {:?} overflows; the header is damaged",
+                entry.shape
+            ));
+        };
+        // A type that the crate does not know is carried along as bytes.
+        let (dtype, shape) = match dtype {
+            Some(dtype) => (dtype, entry.shape.clone()),
+            None => (Dtype::U8, vec![end - start]),
+        };
+        if dtype != Dtype::U8 && bits.div_ceil(8) != end - start {
+            return bad(format!(
+                "shape {:?} of {} does not take the {} bytes that the header gives; the file is damaged",
+                entry.shape,
+                entry.dtype,
+                end - start
+            ));
+        }
+        infos.push((
+            name.clone(),
+            TensorInfo {
+                dtype,
+                shape,
+                data_offsets: entry.data_offsets,
+            },
+        ));
+    }
+    let metadata = Metadata::new(None, infos).map_err(|error| {
+        let problem = format!("tensors overlap or leave a hole ({error}); the file is damaged");
+        Error::file(path, problem)
+    })?;
+    if metadata.data_len() != data {
+        let problem = format!(
+            "{data} bytes of data, but the tensors take {}; the file is damaged",
+            metadata.data_len()
+        );
+        return Err(Error::file(path, problem));
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Header {
+    entries: Vec<(String, Entry)>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct HeaderVisitor;
+        impl<'de> Visitor<'de> for HeaderVisitor {
+            type Value = Header;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+                let mut header = Header::default();
+                let mut seen = HashSet::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if !seen.insert(name.clone()) {
+                        return Err(de::Error::custom(format!("duplicate name `{name}`")));
+                    }
+                    if name == "__metadata__" {
+                        header.metadata = map.next_value()?;
+                    } else {
+                        let entry = map.next_value().map_err(|error| {
+                            de::Error::custom(format!("tensor `{name}`: {error}"))
+                        })?;
+                        header.entries.push((name, entry));
+                    }
+                }
+                Ok(header)
+            }
+        }
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}

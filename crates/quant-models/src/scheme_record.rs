@@ -1,0 +1,75 @@
+//! What the metadata of a quantized file says of each tensor.
+
+use std::collections::BTreeMap;
+
+use quant_core::{Blocks, Dialect, FloatType, Granularity, IntType, Mode, Scheme};
+use quant_simd::{Backend, TensorQuantizer};
+use serde::{Deserialize, Serialize};
+
+/// The key in `__metadata__`.
+pub(crate) const KEY: &str = "quant";
+
+/// How one tensor was quantized.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchemeRecord {
+    /// `int8`, `uint8`, `int4` or `uint4`.
+    pub dtype: String,
+    /// `symmetric` or `affine`.
+    pub mode: String,
+    /// `coremltools` or `wide`.
+    pub dialect: String,
+    /// The float tensor's shape.
+    pub shape: Vec<usize>,
+    /// The block size per axis.
+    pub blocks: Vec<usize>,
+    /// The float tensor's type: `f32`, `f16` or `bf16`.
+    pub source: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Records {
+    pub version: u32,
+    pub tensors: BTreeMap<String, SchemeRecord>,
+}
+
+impl SchemeRecord {
+    pub(crate) fn of(quantizer: &TensorQuantizer) -> Self {
+        Self {
+            dtype: quantizer.scheme.dtype.name().into(),
+            mode: quantizer.scheme.mode.name().into(),
+            dialect: quantizer.scheme.dialect.name().into(),
+            shape: quantizer.blocks.shape().to_vec(),
+            blocks: quantizer.blocks.block_sizes().to_vec(),
+            source: quantizer.source.name().into(),
+        }
+    }
+
+    /// What the record describes, if all of it is known and fits together.
+    pub(crate) fn quantizer(&self, backend: Backend) -> Result<TensorQuantizer, String> {
+        fn find<T: Copy>(all: &[T], name: fn(T) -> &'static str, given: &str) -> Result<T, String> {
+            let mut all = all.iter().copied();
+            all.find(|&one| name(one) == given)
+                .ok_or_else(|| format!("`{given}` in its quantization record is unknown; a newer version of quant may know it"))
+        }
+        let scheme = Scheme {
+            dtype: find(&IntType::ALL, IntType::name, &self.dtype)?,
+            mode: find(&[Mode::Symmetric, Mode::Affine], Mode::name, &self.mode)?,
+            dialect: find(
+                &[Dialect::Coremltools, Dialect::Wide],
+                Dialect::name,
+                &self.dialect,
+            )?,
+        };
+        if self.blocks.len() != self.shape.len() {
+            return Err("its quantization record has another number of blocks than of axes".into());
+        }
+        let blocks = Blocks::new(&self.shape, &Granularity::Blocks(self.blocks.clone()))
+            .map_err(|error| format!("its quantization record: {error}"))?;
+        Ok(TensorQuantizer {
+            backend,
+            scheme,
+            source: find(&FloatType::ALL, FloatType::name, &self.source)?,
+            blocks,
+        })
+    }
+}
