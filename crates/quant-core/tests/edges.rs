@@ -1,6 +1,7 @@
 //! The edges that the golden vectors do not reach: bf16, the wide dialect, NaN, given parameters.
 
 use half::{bf16, f16};
+use proptest::prelude::*;
 use quant_core::{
     Blocks, Dialect, ErrorStats, FloatType, Granularity, IntType, Mode, Params, ParamsError, Range,
     STATS_CHUNK, Scheme, reference,
@@ -142,4 +143,38 @@ fn nothing_in_nothing_out() {
     let quantized = reference::quantize_tensor::<f32>(&[], INT8, &blocks).unwrap();
     assert!(quantized.codes.is_empty() && quantized.params.is_empty());
     assert!(INT8.params(&Range::EMPTY, FloatType::F32).unwrap().scale() == 0.0);
+}
+
+proptest! {
+    /// What codes stand for has these codes, in every type that holds the scale.
+    #[test]
+    fn dequantized_codes_quantize_to_themselves(
+        dtype in prop::sample::select(IntType::ALL.to_vec()),
+        affine: bool,
+        scale in 1e-3_f32..100.0,
+        zero_point in 0.0..=1.0,
+    ) {
+        let mode = if affine { Mode::Affine } else { Mode::Symmetric };
+        let scheme = Scheme::new(dtype, mode);
+        let width = f64::from(scheme.qmax() - scheme.qmin());
+        let zero_point = match mode {
+            Mode::Affine => scheme.qmin() + (width * zero_point) as i32,
+            Mode::Symmetric => scheme.symmetric_zero_point(),
+        };
+        let codes: Vec<u8> = (scheme.qmin()..=scheme.qmax()).map(|code| code as u8).collect();
+        let mut back = vec![0; codes.len()];
+
+        let params = Params::new(scheme, scale, zero_point, FloatType::F32).unwrap();
+        let mut values = vec![0.0_f32; codes.len()];
+        reference::dequantize(&codes, scheme, params, &mut values);
+        reference::quantize(&values, scheme, params, &mut back);
+        prop_assert_eq!(&back, &codes);
+
+        let scale = f16::from_f32(scale).to_f32();
+        let params = Params::new(scheme, scale, zero_point, FloatType::F16).unwrap();
+        let mut values = vec![f16::ZERO; codes.len()];
+        reference::dequantize(&codes, scheme, params, &mut values);
+        reference::quantize(&values, scheme, params, &mut back);
+        prop_assert_eq!(&back, &codes);
+    }
 }

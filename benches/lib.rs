@@ -1,0 +1,1 @@
+//! Benchmarks of quant-simd; run them with `cargo bench --package benches`.
