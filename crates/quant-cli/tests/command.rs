@@ -294,6 +294,13 @@ fn outputs_are_replaced_only_by_force() {
         1,
         &["none/out", "cannot create"],
     );
+    // Nobody can create a file here, not even root.
+    #[cfg(target_os = "linux")]
+    folder.refuses(
+        &["quantize", "m.safetensors", "-o", "/proc/out"],
+        1,
+        &["/proc/out", "cannot create"],
+    );
     folder.succeeds(&["quantize", "m.safetensors", "-o", "out", "--force"]);
     folder.refuses(
         &["quantize", "out", "-o", "again"],
