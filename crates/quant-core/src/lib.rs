@@ -29,5 +29,6 @@ mod stats;
 pub use blocks::{Blocks, GeometryError, Granularity, Run, Runs};
 pub use dtype::{Float, FloatType, IntType};
 pub use params::{Params, ParamsError, Range};
+pub use reference::TensorError;
 pub use scheme::{Dialect, Mode, Scheme};
 pub use stats::{ErrorStats, STATS_CHUNK};

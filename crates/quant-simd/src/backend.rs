@@ -1,22 +1,55 @@
-//! The instruction sets that kernels exist for.
+//! The instruction sets that kernels exist for: which of them this machine has, and which to use.
 
-/// A set of kernels.
+use std::sync::OnceLock;
+
+/// A set of kernels. Every one of them returns the reference's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {
     /// Plain loops, on every machine.
     Scalar,
+    /// AVX2, FMA and F16C together, on x86-64.
+    Avx2,
+    /// AVX-512 F, BW, CD, DQ and VL, on x86-64.
+    Avx512,
+    /// NEON, on aarch64.
+    Neon,
 }
 
 impl Backend {
-    /// The fastest backend that this machine can run.
+    /// The fastest backend that this machine can run. It is looked for once.
+    ///
+    /// ```
+    /// use quant_simd::Backend;
+    /// assert!(Backend::detect().is_available());
+    /// ```
     pub fn detect() -> Self {
-        Self::Scalar
+        Self::available()[0]
     }
 
     /// Every backend that this machine can run, the fastest first.
     pub fn available() -> &'static [Self] {
-        &[Self::Scalar]
+        static AVAILABLE: OnceLock<Vec<Backend>> = OnceLock::new();
+        AVAILABLE.get_or_init(|| {
+            let all = [Self::Avx512, Self::Avx2, Self::Neon, Self::Scalar];
+            all.into_iter().filter(|it| it.is_available()).collect()
+        })
+    }
+
+    /// Whether this machine, processor and operating system, can run it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                ["avx2", "fma", "f16c"].len() == 3 && std::is_x86_feature_detected!("avx2")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => std::is_x86_feature_detected!("avx512bw"),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => true,
+            _ => false,
+        }
     }
 
     /// The backend of that name, if this machine can run it.
@@ -25,10 +58,13 @@ impl Backend {
         backends.find(|backend| backend.name() == name)
     }
 
-    /// The lower-case name.
+    /// The lower-case name: `scalar`, `avx2`, `avx512`, `neon`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Neon => "neon",
         }
     }
 }

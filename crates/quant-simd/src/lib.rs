@@ -4,10 +4,14 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod element;
 mod portable;
+mod slice;
 mod tensor;
 
 pub use backend::Backend;
+pub use element::Element;
+pub use slice::Columns;
 pub use tensor::{Failure, Sink, TensorQuantizer};
 
 /// Widens little-endian elements to f32, exactly.
