@@ -1,6 +1,7 @@
 //! The project's own tasks: `cargo xtask test` runs every test there is, `cargo xtask memory`
-//! measures what a large model takes.
+//! measures what a large model takes, `cargo xtask bench` how fast kernels and models are.
 
+mod bench;
 mod memory;
 
 use std::process::{Command, ExitCode};
@@ -14,16 +15,21 @@ fn main() -> ExitCode {
         .as_slice()
     {
         ["test"] => test(),
-        ["memory"] => match memory::report() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("xtask: {error}");
-                ExitCode::FAILURE
-            }
-        },
+        ["memory"] => done(memory::report()),
+        ["bench", options @ ..] => done(bench::run(options)),
         _ => {
-            eprintln!("usage: cargo xtask test|memory");
+            eprintln!("usage: cargo xtask test|memory|bench");
             ExitCode::from(2)
+        }
+    }
+}
+
+fn done(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
         }
     }
 }
