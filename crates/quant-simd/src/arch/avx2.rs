@@ -35,7 +35,7 @@ impl<K: Kernel> pulp::NullaryFnOnce for Call<K> {
     }
 }
 
-const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
 
 impl Isa for Avx2 {
     const LANES: usize = 8;

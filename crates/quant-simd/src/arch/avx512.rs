@@ -32,7 +32,7 @@ impl<K: Kernel> pulp::NullaryFnOnce for Call<K> {
     }
 }
 
-const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
 
 impl Isa for Avx512 {
     const LANES: usize = 16;
