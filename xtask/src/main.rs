@@ -1,6 +1,7 @@
 //! The project's own tasks: `cargo xtask test` runs every test there is, `cargo xtask memory`
 //! measures what a large model takes.
 
+mod exhaustive;
 mod memory;
 
 use std::process::{Command, ExitCode};
@@ -21,6 +22,13 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        ["exhaustive"] => {
+            if exhaustive::run(false) {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
         _ => {
             eprintln!("usage: cargo xtask test|memory");
             ExitCode::from(2)
