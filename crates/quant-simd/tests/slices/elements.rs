@@ -18,7 +18,7 @@ pub const QUANTIZING: [Function; 3] = [
 
 for_every_float! {
     every_length every_lane every_edge_beside_every_other ties_to_even any_bits every_code
-    scales_of_other_types
+    scales_of_other_types range_of_one_sign
 }
 
 /// Ordinary values with something hurtful in between.
@@ -225,6 +225,47 @@ fn scales_of_other_types<F: Value>() {
                     case.check(&mut arenas, Placement::ALIGNED);
                 }
             }
+        }
+    }
+}
+
+/// Only then can a bound be a zero, which is +0.0 whatever the zeros among the values are.
+fn range_of_one_sign<F: Value>() {
+    let (mut arenas, mut random) = (Arenas::new(), Random(12));
+    let len = 2 * GROUP + 1;
+    let mut edges = hurtful::edges::<F>();
+    edges.push(F::from_f32(0.5));
+    for sign in [1.0, -1.0] {
+        for ordinary in [1.0, 0.0] {
+            for &edge in &edges {
+                for lane in 0..len {
+                    let draw = |_| F::from_f32(random.unit().abs() * sign * ordinary);
+                    let mut values: Vec<F> = (0..len).map(draw).collect();
+                    values[lane] = edge;
+                    for function in [Function::Range, Function::ColumnRanges(43)] {
+                        let case = Case {
+                            function,
+                            scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
+                            params: &[],
+                            values: &values,
+                            codes: &[],
+                        };
+                        case.check(&mut arenas, Placement::ALIGNED);
+                    }
+                }
+            }
+        }
+    }
+    for &edge in &edges {
+        for len in 1..len {
+            let case = Case {
+                function: Function::Range,
+                scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
+                params: &[],
+                values: &vec![edge; len],
+                codes: &[],
+            };
+            case.check(&mut arenas, Placement::ALIGNED);
         }
     }
 }
