@@ -1,31 +1,59 @@
-//! The project's own tasks: `cargo xtask test` runs every test there is, `cargo xtask memory`
-//! measures what a large model takes, `cargo xtask bench` how fast kernels and models are.
+//! The project's own tasks: `cargo xtask test` runs every test there is, `cargo xtask help` lists
+//! the others.
 
 mod bench;
+mod cross;
+mod exhaustive;
 mod memory;
+mod setup;
+mod toolchain;
 
+use std::error::Error;
 use std::process::{Command, ExitCode};
 
-fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments
-        .iter()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .as_slice()
-    {
-        ["test"] => test(),
-        ["memory"] => done(memory::report()),
-        ["bench", options @ ..] => done(bench::run(options)),
-        _ => {
-            eprintln!("usage: cargo xtask test|memory|bench");
-            ExitCode::from(2)
-        }
-    }
+use clap::Parser;
+
+/// The project's own tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Run every test there is
+    Test,
+    /// Install what the other tasks need: targets, emulators, LLVM's programs
+    Setup,
+    /// Run the tests on emulated processors: aarch64, x86-64 without AVX-512 and without AVX
+    Cross,
+    /// Compare kernels and reference on all inputs
+    Exhaustive,
+    /// Measure kernels and models: a report beside the limit of memory traffic
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// For the report
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
+    /// Measure the memory that quantizing a 2 GiB model takes
+    Memory,
 }
 
-fn done(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
-    match result {
+/// What a task comes back with; an error has been explained by its text.
+type Outcome = Result<(), Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let outcome = match Task::parse() {
+        Task::Test => test(),
+        Task::Setup => setup::setup(),
+        Task::Cross => cross::cross(),
+        Task::Exhaustive => match exhaustive::run(false) {
+            true => Ok(()),
+            false => Err("the kernels differ from the reference".into()),
+        },
+        Task::Bench { options } => {
+            bench::run(&options.iter().map(String::as_str).collect::<Vec<_>>())
+        }
+        Task::Memory => memory::report(),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error}");
@@ -34,14 +62,11 @@ fn done(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
     }
 }
 
-fn test() -> ExitCode {
+fn test() -> Outcome {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     match Command::new(cargo).args(["test", "--workspace"]).status() {
-        Ok(status) if status.success() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("xtask: cannot start cargo: {error}");
-            ExitCode::FAILURE
-        }
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("the tests failed: {status}").into()),
+        Err(error) => Err(format!("cannot start cargo: {error}").into()),
     }
 }

@@ -1,3 +1,4 @@
 //! Test inputs shared by the crates.
 
 pub mod golden;
+pub mod hurtful;
