@@ -1,41 +1,45 @@
-//! The project's own tasks: `cargo xtask test` runs every test there is, `cargo xtask memory`
-//! measures what a large model takes.
+//! The project's own tasks: `cargo xtask test` runs every test there is, `cargo xtask help` lists
+//! the others.
 
 mod memory;
 
+use std::error::Error;
 use std::process::{Command, ExitCode};
 
+use clap::Parser;
+
+/// The project's own tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Run every test there is
+    Test,
+    /// Measure the memory that quantizing a 2 GiB model takes
+    Memory,
+}
+
+/// What a task comes back with; an error has been explained by its text.
+type Outcome = Result<(), Box<dyn Error>>;
+
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments
-        .iter()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .as_slice()
-    {
-        ["test"] => test(),
-        ["memory"] => match memory::report() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("xtask: {error}");
-                ExitCode::FAILURE
-            }
-        },
-        _ => {
-            eprintln!("usage: cargo xtask test|memory");
-            ExitCode::from(2)
+    let outcome = match Task::parse() {
+        Task::Test => test(),
+        Task::Memory => memory::report(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
         }
     }
 }
 
-fn test() -> ExitCode {
+fn test() -> Outcome {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     match Command::new(cargo).args(["test", "--workspace"]).status() {
-        Ok(status) if status.success() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("xtask: cannot start cargo: {error}");
-            ExitCode::FAILURE
-        }
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("the tests failed: {status}").into()),
+        Err(error) => Err(format!("cannot start cargo: {error}").into()),
     }
 }
