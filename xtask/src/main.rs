@@ -1,7 +1,10 @@
 //! The project's own tasks: `cargo xtask test` runs every test there is, `cargo xtask help` lists
 //! the others.
 
+mod cross;
 mod memory;
+mod setup;
+mod toolchain;
 
 use std::error::Error;
 use std::process::{Command, ExitCode};
@@ -14,6 +17,10 @@ use clap::Parser;
 enum Task {
     /// Run every test there is
     Test,
+    /// Install what the other tasks need: targets, emulators, LLVM's programs
+    Setup,
+    /// Run the tests on emulated processors: aarch64, x86-64 without AVX-512 and without AVX
+    Cross,
     /// Measure the memory that quantizing a 2 GiB model takes
     Memory,
 }
@@ -24,6 +31,8 @@ type Outcome = Result<(), Box<dyn Error>>;
 fn main() -> ExitCode {
     let outcome = match Task::parse() {
         Task::Test => test(),
+        Task::Setup => setup::setup(),
+        Task::Cross => cross::cross(),
         Task::Memory => memory::report(),
     };
     match outcome {
