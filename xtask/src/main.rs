@@ -1,6 +1,7 @@
 //! The project's own tasks: `cargo xtask test` runs every test there is, `cargo xtask help` lists
 //! the others.
 
+mod bench;
 mod cross;
 mod memory;
 mod setup;
@@ -21,6 +22,13 @@ enum Task {
     Setup,
     /// Run the tests on emulated processors: aarch64, x86-64 without AVX-512 and without AVX
     Cross,
+    /// Measure kernels and models: a report beside the limit of memory traffic
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// For the report
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Measure the memory that quantizing a 2 GiB model takes
     Memory,
 }
@@ -33,6 +41,9 @@ fn main() -> ExitCode {
         Task::Test => test(),
         Task::Setup => setup::setup(),
         Task::Cross => cross::cross(),
+        Task::Bench { options } => {
+            bench::run(&options.iter().map(String::as_str).collect::<Vec<_>>())
+        }
         Task::Memory => memory::report(),
     };
     match outcome {

@@ -2,7 +2,15 @@
 
 use std::sync::OnceLock;
 
-/// A set of kernels. Every one of them returns the reference's bytes.
+#[cfg(target_arch = "aarch64")]
+use crate::arch::neon::Neon;
+use crate::arch::scalar::Scalar;
+#[cfg(target_arch = "x86_64")]
+use crate::arch::{avx2::Avx2, avx512::Avx512};
+use crate::isa::{Isa, Kernel};
+
+/// A set of kernels. Every one of them returns the reference's bytes. One that the machine does not
+/// have works as [`Scalar`](Self::Scalar).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {
@@ -41,15 +49,40 @@ impl Backend {
         match self {
             Self::Scalar => true,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => {
-                ["avx2", "fma", "f16c"].len() == 3 && std::is_x86_feature_detected!("avx2")
-            }
+            Self::Avx2 => Avx2::is_available(),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => std::is_x86_feature_detected!("avx512bw"),
+            Self::Avx512 => Avx512::try_new().is_some(),
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => true,
+            Self::Neon => Neon::try_new().is_some(),
             _ => false,
         }
+    }
+
+    /// Runs a kernel; on the scalar backend if the machine does not have this one.
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => match Avx2::try_new() {
+                Some(isa) => isa.run(kernel),
+                None => Scalar.run(kernel),
+            },
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => match Avx512::try_new() {
+                Some(isa) => isa.run(kernel),
+                None => Scalar.run(kernel),
+            },
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => match Neon::try_new() {
+                Some(isa) => isa.run(kernel),
+                None => Scalar.run(kernel),
+            },
+            _ => Scalar.run(kernel),
+        }
+    }
+
+    /// Whether it has a fused multiply-add, and so a use for reciprocals.
+    pub(crate) fn has_reciprocal(self) -> bool {
+        self != Self::Scalar && self.is_available()
     }
 
     /// The backend of that name, if this machine can run it.

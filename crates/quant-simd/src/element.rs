@@ -4,16 +4,41 @@ use bytemuck::Pod;
 use half::{bf16, f16};
 use quant_core::Float;
 
-/// A float type that kernels exist for: `f32`, `f16`, `bf16`.
-pub trait Element: Float + Pod + private::Sealed {}
+use crate::isa::Isa;
 
-impl Element for f32 {}
-impl Element for f16 {}
-impl Element for bf16 {}
+/// A float type that kernels exist for: `f32`, `f16`, `bf16`.
+pub trait Element: Float + Pod + private::Sealed {
+    /// As many of them as the instruction set has f32 lanes.
+    #[doc(hidden)]
+    type Vector<I: Isa>: Pod;
+    #[doc(hidden)]
+    fn widen<I: Isa>(isa: I, vector: Self::Vector<I>) -> I::F32;
+    /// Rounds ties to even.
+    #[doc(hidden)]
+    fn narrow<I: Isa>(isa: I, vector: I::F32) -> Self::Vector<I>;
+}
+
+macro_rules! element {
+    ($float:ty, $vector:ident, |$isa:ident, $v:ident| $widen:expr, $narrow:expr) => {
+        impl private::Sealed for $float {}
+        impl Element for $float {
+            type Vector<I: Isa> = I::$vector;
+            #[inline(always)]
+            fn widen<I: Isa>($isa: I, $v: I::$vector) -> I::F32 {
+                $widen
+            }
+            #[inline(always)]
+            fn narrow<I: Isa>($isa: I, $v: I::F32) -> I::$vector {
+                $narrow
+            }
+        }
+    };
+}
+
+element!(f32, F32, |_isa, v| v, v);
+element!(f16, U16, |isa, v| isa.widen_f16(v), isa.narrow_f16(v));
+element!(bf16, U16, |isa, v| isa.widen_bf16(v), isa.narrow_bf16(v));
 
 mod private {
     pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for half::f16 {}
-    impl Sealed for half::bf16 {}
 }

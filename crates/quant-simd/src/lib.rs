@@ -1,13 +1,17 @@
 //! quant-core's functions for whole tensors, on all cores, with the reference's bytes.
 //!
 //! Work runs on the current rayon pool. The result does not depend on the number of threads.
-#![forbid(unsafe_code)]
 
+mod arch;
 mod backend;
 mod element;
+mod isa;
+mod kernels;
 mod portable;
 mod slice;
+mod stream;
 mod tensor;
+mod terms;
 
 pub use backend::Backend;
 pub use element::Element;

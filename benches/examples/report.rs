@@ -1,0 +1,123 @@
+//! The table of `cargo xtask bench`: kernels, limits and peers, interleaved in one process.
+
+use std::process::ExitCode;
+
+use benches::timing::{Times, interleaved};
+use benches::{Contender, KERNELS, Kernel, SIZES, size_name};
+use clap::Parser;
+use quant_simd::Backend;
+
+/// Measures kernels beside the limit of memory traffic.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench")]
+struct Arguments {
+    /// Kernels to measure: letters, or whole identifiers such as G-bf16.
+    #[arg(long, value_delimiter = ',')]
+    kernels: Vec<String>,
+    /// Elements per call: 4Ki, 16Ki, 1Mi, 16Mi.
+    #[arg(long, value_delimiter = ',', value_parser = size)]
+    sizes: Vec<usize>,
+    /// Backends to measure; all that this machine has, if none is named.
+    #[arg(long, value_delimiter = ',', value_parser = backend)]
+    backend: Vec<Backend>,
+    /// Turns that each contender takes.
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(3..))]
+    rounds: u32,
+}
+
+fn size(name: &str) -> Result<usize, String> {
+    let mut sizes = SIZES.into_iter();
+    sizes
+        .find(|&size| size_name(size).eq_ignore_ascii_case(name))
+        .ok_or_else(|| "4Ki, 16Ki, 1Mi or 16Mi".into())
+}
+
+fn backend(name: &str) -> Result<Backend, String> {
+    Backend::by_name(name).ok_or_else(|| "no such backend here".into())
+}
+
+impl Arguments {
+    fn kernels(&self) -> Result<Vec<&'static Kernel>, String> {
+        let names = |kernel: &Kernel, name: &str| {
+            kernel.id.eq_ignore_ascii_case(name)
+                || name.len() == 1 && kernel.id[..1].eq_ignore_ascii_case(name)
+        };
+        if let Some(unknown) = self
+            .kernels
+            .iter()
+            .find(|name| !KERNELS.iter().any(|kernel| names(kernel, name)))
+        {
+            let known: Vec<_> = KERNELS.iter().map(|kernel| kernel.id).collect();
+            return Err(format!(
+                "no kernel {unknown}; there are {}",
+                known.join(", ")
+            ));
+        }
+        let chosen = |kernel: &&Kernel| {
+            self.kernels.is_empty() || self.kernels.iter().any(|name| names(kernel, name))
+        };
+        Ok(KERNELS.iter().filter(chosen).collect())
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let kernels = match arguments.kernels() {
+        Ok(kernels) => kernels,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    println!(
+        "{:<9} {:<26} {:>5}  {:<28} {:>8} {:>8} {:>7} {:>7}",
+        "kernel", "", "size", "", "Gel/s", "GB/s", "limit", "peer"
+    );
+    for kernel in kernels {
+        for size in SIZES {
+            if arguments.sizes.is_empty() || arguments.sizes.contains(&size) {
+                measure(kernel, size, &arguments);
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn measure(kernel: &Kernel, size: usize, arguments: &Arguments) {
+    let mut case = (kernel.case)(size);
+    let mut contenders = case.contenders();
+    contenders.retain(|contender| match contender {
+        Contender::Backend(backend) => {
+            arguments.backend.is_empty() || arguments.backend.contains(backend)
+        }
+        _ => true,
+    });
+    let times = interleaved(&mut *case, &contenders, arguments.rounds as usize);
+    let fastest = |of: fn(Contender) -> bool| {
+        let candidates = times.iter().filter(|times| of(times.contender));
+        candidates.min_by(|a, b| a.seconds().total_cmp(&b.seconds()))
+    };
+    let limit = fastest(|it| matches!(it, Contender::Limit(_)));
+    let peer = fastest(|it| matches!(it, Contender::Peer(_)));
+    for times in &times {
+        let is_limit = matches!(times.contender, Contender::Limit(_));
+        if is_limit && Some(times.contender) != limit.map(|limit| limit.contender) {
+            continue;
+        }
+        let share = |of: Option<&Times>| match of {
+            Some(of) => format!("{:.2}", times.speed_against(of)),
+            None => String::new(),
+        };
+        println!(
+            "{:<9} {:<26} {:>5}  {:<28} {:>8.2} {:>8.1} {:>7} {:>7}",
+            kernel.id,
+            kernel.name,
+            size_name(size),
+            times.contender.name(),
+            size as f64 / times.seconds() / 1e9,
+            case.bytes() as f64 / times.seconds() / 1e9,
+            share(limit),
+            share(peer),
+        );
+    }
+}

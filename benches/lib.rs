@@ -1,1 +1,0 @@
-//! Benchmarks of quant-simd; run them with `cargo bench --package benches`.

@@ -1,0 +1,192 @@
+//! The list of kernels.
+
+use std::hint::black_box;
+
+use bytemuck::Pod;
+use half::{bf16, f16};
+use quant_core::{Dialect, Float, IntType, Mode, Params, Range, Scheme};
+use quant_simd::{Backend, Columns, Element};
+
+use crate::buffer::Buffer;
+use crate::case::{Case, Peer, SliceCase};
+use crate::peers;
+
+const COLUMNS: usize = 1024;
+const INT8: Scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
+const INT4: Scheme = Scheme::new(IntType::Int4, Mode::Symmetric);
+const UINT8: Scheme = Scheme::new(IntType::Uint8, Mode::Affine);
+const WIDE: Scheme = Scheme {
+    dialect: Dialect::Wide,
+    ..INT8
+};
+
+/// A row of the tables.
+pub struct Kernel {
+    /// A letter, alone or with what tells it from others of that letter.
+    pub id: &'static str,
+    /// The file of `cargo bench` that it belongs to.
+    pub family: &'static str,
+    /// What it does.
+    pub name: &'static str,
+    /// Its buffers and contenders, for so many elements.
+    pub case: fn(usize) -> Box<dyn Case>,
+}
+
+/// Every kernel that is measured.
+#[rustfmt::skip]
+pub const KERNELS: &[Kernel] = &[
+    Kernel { id: "A", family: "quantize", name: "f32 -> i8", case: |n| quantize::<f32>(n, INT8, vec![]) },
+    Kernel { id: "A'", family: "quantize", name: "f32 -> u8, affine", case: |n| quantize(n, UINT8, peers::quantize_u8(n)) },
+    Kernel { id: "B", family: "dequantize", name: "i8 -> f32", case: |n| dequantize::<f32>(n, INT8) },
+    Kernel { id: "C", family: "blocks", name: "f32 -> i8, blocks of 32", case: |n| quantize_blocks(n, 32, INT8, peers::quantize_q8_0(n)) },
+    Kernel { id: "C128", family: "blocks", name: "f32 -> i8, blocks of 128", case: |n| quantize_blocks(n, 128, INT8, vec![]) },
+    Kernel { id: "D", family: "blocks", name: "f32 -> i4, blocks of 32", case: |n| quantize_blocks(n, 32, INT4, peers::quantize_q4_0(n)) },
+    Kernel { id: "D128", family: "blocks", name: "f32 -> i4, blocks of 128", case: |n| quantize_blocks(n, 128, INT4, vec![]) },
+    Kernel { id: "E", family: "blocks", name: "i4 -> f32, blocks of 32", case: |n| dequantize_blocks(n, 32, INT4, peers::dequantize_q4_0(n)) },
+    Kernel { id: "E128", family: "blocks", name: "i4 -> f32, blocks of 128", case: |n| dequantize_blocks(n, 128, INT4, vec![]) },
+    Kernel { id: "E-i8", family: "blocks", name: "i8 -> f32, blocks of 32", case: |n| dequantize_blocks(n, 32, INT8, peers::dequantize_q8_0(n)) },
+    Kernel { id: "E-i8-128", family: "blocks", name: "i8 -> f32, blocks of 128", case: |n| dequantize_blocks(n, 128, INT8, vec![]) },
+    Kernel { id: "F", family: "range", name: "range of f32", case: |n| range::<f32>(n, peers::min_max()) },
+    Kernel { id: "F16", family: "range", name: "range of f16", case: |n| range::<f16>(n, vec![]) },
+    Kernel { id: "G", family: "quantize", name: "f16 -> i8", case: |n| quantize::<f16>(n, INT8, vec![]) },
+    Kernel { id: "G-wide", family: "quantize", name: "f16 -> i8, f32 scale", case: |n| quantize::<f16>(n, WIDE, vec![]) },
+    Kernel { id: "G-bf16", family: "quantize", name: "bf16 -> i8", case: |n| quantize::<bf16>(n, INT8, vec![]) },
+    Kernel { id: "H", family: "columns", name: "f32 -> i8, 1024 columns", case: quantize_columns },
+    Kernel { id: "H-", family: "columns", name: "ranges of 1024 columns", case: column_ranges },
+    Kernel { id: "I", family: "fake_quantize", name: "fake-quantize f32, int8", case: fake_quantize },
+    Kernel { id: "J", family: "fake_quantize", name: "f32 -> i8 and error", case: quantize_with_stats::<f32> },
+    Kernel { id: "J16", family: "fake_quantize", name: "f16 -> i8 and error", case: quantize_with_stats::<f16> },
+    Kernel { id: "K", family: "pack", name: "pack 4-bit codes", case: pack },
+    Kernel { id: "K-", family: "pack", name: "unpack 4-bit codes", case: unpack },
+    Kernel { id: "L", family: "dequantize", name: "i8 -> f16", case: |n| dequantize::<f16>(n, INT8) },
+];
+
+/// Finite values spread over [-1, 1), the same in every run.
+fn values<F: Float>(n: usize) -> Buffer<F> {
+    Buffer::new(n, |i| F::from_f32(spread(i) as i32 as f32 / 2_f32.powi(31)))
+}
+
+/// Bytes of all values: codes of 8 bits, or pairs of 4.
+fn bytes(n: usize) -> Buffer<u8> {
+    Buffer::new(n, |i| (spread(i) >> 24) as u8)
+}
+
+/// Multiples of the golden ratio leave no gaps and repeat nothing.
+fn spread(i: usize) -> u32 {
+    (i as u32).wrapping_mul(0x9e37_79b9)
+}
+
+fn params<F: Float>(scheme: Scheme) -> Params {
+    let range = Range {
+        min: -1.0,
+        max: 1.0,
+        non_finite: 0,
+    };
+    scheme.params(&range, F::TYPE).expect("a usable range")
+}
+
+fn case<I: Pod, O: Pod>(
+    input: Buffer<I>,
+    outputs: usize,
+    kernel: impl FnMut(Backend, &[I], &mut [O]) + 'static,
+    peers: Vec<Peer<I>>,
+) -> Box<dyn Case> {
+    Box::new(SliceCase::new(input, outputs, kernel, peers))
+}
+
+fn range<F: Element>(n: usize, peers: Vec<Peer<F>>) -> Box<dyn Case> {
+    let kernel = |backend: Backend, values: &[F], _: &mut [u8]| {
+        black_box(backend.range(values));
+    };
+    case(values(n), 0, kernel, peers)
+}
+
+fn quantize<F: Element>(n: usize, scheme: Scheme, peers: Vec<Peer<F>>) -> Box<dyn Case> {
+    let params = params::<F>(scheme);
+    let kernel = move |backend: Backend, values: &[F], codes: &mut [u8]| {
+        black_box(backend.quantize(values, scheme, params, codes));
+    };
+    case(values(n), n, kernel, peers)
+}
+
+fn dequantize<F: Element>(n: usize, scheme: Scheme) -> Box<dyn Case> {
+    let params = params::<F>(scheme);
+    let kernel = move |backend: Backend, codes: &[u8], values: &mut [F]| {
+        backend.dequantize(codes, scheme, params, values);
+    };
+    case(bytes(n), n, kernel, vec![])
+}
+
+fn quantize_blocks(
+    n: usize,
+    block_size: usize,
+    scheme: Scheme,
+    peers: Vec<Peer<f32>>,
+) -> Box<dyn Case> {
+    let mut scales = vec![1_f32; n / block_size];
+    let kernel = move |backend: Backend, values: &[f32], codes: &mut [u8]| {
+        backend
+            .quantize_blocks(values, block_size, scheme, codes, &mut scales, &mut [])
+            .expect("finite values");
+    };
+    case(values(n), scheme.dtype.storage_len(n), kernel, peers)
+}
+
+fn dequantize_blocks(
+    n: usize,
+    block_size: usize,
+    scheme: Scheme,
+    peers: Vec<Peer<u8>>,
+) -> Box<dyn Case> {
+    let scales = vec![params::<f32>(scheme).scale(); n / block_size];
+    let kernel = move |backend: Backend, codes: &[u8], values: &mut [f32]| {
+        backend
+            .dequantize_blocks(codes, block_size, scheme, &scales, &[], values)
+            .expect("usable scales");
+    };
+    case(bytes(scheme.dtype.storage_len(n)), n, kernel, peers)
+}
+
+fn quantize_columns(n: usize) -> Box<dyn Case> {
+    let columns = Columns::new(INT8, f32::TYPE, &[params::<f32>(INT8); COLUMNS]);
+    let kernel = move |backend: Backend, values: &[f32], codes: &mut [u8]| {
+        black_box(backend.quantize_columns(values, &columns, codes));
+    };
+    case(values(n), n, kernel, vec![])
+}
+
+fn column_ranges(n: usize) -> Box<dyn Case> {
+    let mut ranges = vec![Range::EMPTY; COLUMNS];
+    let kernel = move |backend: Backend, values: &[f32], _: &mut [u8]| {
+        backend.column_ranges(values, &mut ranges);
+    };
+    case(values(n), 0, kernel, vec![])
+}
+
+fn fake_quantize(n: usize) -> Box<dyn Case> {
+    let params = params::<f32>(INT8);
+    let kernel = move |backend: Backend, values: &[f32], became: &mut [f32]| {
+        black_box(backend.fake_quantize(values, INT8, params, became));
+    };
+    case(values(n), n, kernel, vec![])
+}
+
+fn quantize_with_stats<F: Element>(n: usize) -> Box<dyn Case> {
+    let params = params::<F>(INT8);
+    let kernel = move |backend: Backend, values: &[F], codes: &mut [u8]| {
+        black_box(backend.quantize_with_stats(values, INT8, params, codes));
+    };
+    case(values(n), n, kernel, vec![])
+}
+
+fn pack(n: usize) -> Box<dyn Case> {
+    let kernel = |backend: Backend, codes: &[u8], packed: &mut [u8]| backend.pack(codes, packed, 0);
+    case(bytes(n), n / 2, kernel, vec![])
+}
+
+fn unpack(n: usize) -> Box<dyn Case> {
+    let kernel = |backend: Backend, packed: &[u8], codes: &mut [u8]| {
+        backend.unpack(packed, 0, IntType::Int4, codes);
+    };
+    case(bytes(n / 2), n, kernel, vec![])
+}

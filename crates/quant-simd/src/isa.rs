@@ -1,0 +1,166 @@
+//! What quantization needs from an instruction set.
+
+use bytemuck::Pod;
+
+/// A piece of work that exists once and runs on every instruction set.
+///
+/// `run` and all that it calls must be `#[inline(always)]`, and no closure may be handed to a
+/// standard adaptor in there: what is not inlined into [`Isa::run`] loses its instruction set, and
+/// each of its operations becomes a call.
+pub trait Kernel {
+    /// What comes out.
+    type Output;
+    /// Does it.
+    fn run<I: Isa>(self, isa: I) -> Self::Output;
+}
+
+/// An instruction set: a token whose existence proves that the machine has it.
+///
+/// A *vector* has [`LANES`](Self::LANES) lanes of 32 bits; a *group* is the four vectors whose
+/// codes fill one register. Vectors are plain data with the alignment of their elements, so that
+/// slices can be cast to them. Lanes are in memory order, whatever the instructions in between.
+pub trait Isa: Copy {
+    /// f32 lanes of a vector.
+    const LANES: usize;
+    /// Whether multiplying by a reciprocal, which takes a fused multiply-add, beats a division.
+    const RECIPROCAL: bool;
+    /// Whether [`min`](Self::min) and [`max`](Self::max) give `b` for every NaN `a`; else not for
+    /// a signaling one.
+    const MIN_SKIPS_NAN: bool;
+    /// `LANES` f32.
+    type F32: Pod;
+    /// `LANES / 2` f64.
+    type F64: Pod;
+    /// `LANES` i32.
+    type I32: Pod;
+    /// `2 * LANES` i16.
+    type I16: Pod;
+    /// `4 * LANES` codes.
+    type I8: Pod;
+    /// `LANES` numbers of 16 bits: f16 or bf16.
+    type U16: Pod;
+    /// `4 * LANES` codes of 4 bits.
+    type Nibbles: Pod;
+    /// Remembers whether [`round_i16`](Self::round_i16) met what it cannot do.
+    type Doubt: Copy;
+    /// What turns 4-bit codes of one block into values.
+    type NibbleTerms: Copy;
+
+    /// Runs `kernel` compiled for this instruction set.
+    fn run<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// The same value in every lane.
+    fn splat(self, value: f32) -> Self::F32;
+    /// The same value in every lane.
+    fn splat_i32(self, value: i32) -> Self::I32;
+    /// The same value in every lane.
+    fn splat_i16(self, value: i16) -> Self::I16;
+    /// The same value in every lane.
+    fn splat_i8(self, value: i8) -> Self::I8;
+
+    /// `a + b`.
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a - b`.
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a * b`.
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a / b`.
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// The smaller; `b`, which is a number, where `a` is NaN, but see
+    /// [`MIN_SKIPS_NAN`](Self::MIN_SKIPS_NAN).
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The larger, as [`min`](Self::min).
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// Adds 1 to `count` where `a` is neither NaN nor infinite.
+    fn count_finite(self, a: Self::F32, count: &mut Self::I32);
+    /// `then` where `test` is a number, else `otherwise`.
+    fn if_number(self, test: Self::F32, then: Self::F32, otherwise: Self::F32) -> Self::F32;
+
+    /// The bits of `|a|`: as integers they compare like the magnitudes, NaN above Inf.
+    fn magnitude_bits(self, a: Self::F32) -> Self::I32;
+    /// Bits that compare as integers like the floats do; its own inverse.
+    fn ordered_bits(self, a: Self::I32) -> Self::I32;
+    /// The larger of two integers.
+    fn max_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// The smaller of two integers.
+    fn min_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// `a - b`.
+    fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Lane `i` is the largest lane of `vectors[i]`, for the first `LANES` of them.
+    fn lane_maxima(self, vectors: &[Self::I32; 16]) -> Self::I32;
+    /// Adds 1 to `count` where `a` equals `b`.
+    fn count_equal(self, a: Self::I32, b: Self::I32, count: &mut Self::I32);
+
+    /// Rounds ties to even. Void unless the magnitude is below 2^31.
+    fn round_i32(self, a: Self::F32) -> Self::I32;
+    /// Clamps to `[low, high]` and rounds ties to even; NaN gives 0.
+    fn clamp_round(self, a: Self::F32, low: Self::F32, high: Self::F32) -> Self::I32;
+    /// To float, exactly below 2^24.
+    fn to_f32(self, a: Self::I32) -> Self::F32;
+
+    /// No doubt yet.
+    fn no_doubt(self) -> Self::Doubt;
+    /// Rounds ties to even, saturating. Raises `doubt` where a lane is NaN or Inf (and, on some
+    /// machines, for finite values below -2^15 or from 2^31); then the result is void.
+    fn round_i16(self, a: Self::F32, b: Self::F32, doubt: &mut Self::Doubt) -> Self::I16;
+    /// Whether doubt was raised.
+    fn is_doubtful(self, doubt: Self::Doubt) -> bool;
+    /// To 16 bits, saturating.
+    fn narrow_i16(self, a: Self::I32, b: Self::I32) -> Self::I16;
+    /// `a + b`, saturating.
+    fn add_i16(self, a: Self::I16, b: Self::I16) -> Self::I16;
+    /// To 8 bits, saturating.
+    fn narrow_i8(self, a: Self::I16, b: Self::I16) -> Self::I8;
+    /// Clamps to `[low, high]`.
+    fn clamp_i8(self, a: Self::I8, low: Self::I8, high: Self::I8) -> Self::I8;
+    /// `a ^ b`.
+    fn xor_i8(self, a: Self::I8, b: Self::I8) -> Self::I8;
+    /// The low four bits of every code, the first of a pair in the low nibble.
+    fn pack(self, codes: Self::I8) -> Self::Nibbles;
+    /// Codes of 0 to 15.
+    fn unpack(self, nibbles: Self::Nibbles) -> Self::I8;
+    /// Extends the sign of codes of 0 to 15: from 8 on they are negative.
+    fn extend_nibble(self, codes: Self::I8) -> Self::I8;
+    /// Widens bytes, with or without a sign.
+    fn widen_codes<const SIGNED: bool>(self, codes: &Self::I8) -> [Self::I32; 4];
+
+    /// What [`dequantize_nibbles`](Self::dequantize_nibbles) needs to know of a block.
+    fn nibble_terms(self, signed: bool, scale: f32, zero_point: i32) -> Self::NibbleTerms;
+    /// `scale * (code - zero_point)`, the first two vectors by `terms[0]`, the others by
+    /// `terms[1]`.
+    fn dequantize_nibbles<const SIGNED: bool>(
+        self,
+        nibbles: &Self::Nibbles,
+        terms: [Self::NibbleTerms; 2],
+    ) -> [Self::F32; 4];
+
+    /// f16 to f32.
+    fn widen_f16(self, a: Self::U16) -> Self::F32;
+    /// f32 to f16, ties to even.
+    fn narrow_f16(self, a: Self::F32) -> Self::U16;
+    /// bf16 to f32.
+    fn widen_bf16(self, a: Self::U16) -> Self::F32;
+    /// f32 to bf16, ties to even. Void for NaN.
+    fn narrow_bf16(self, a: Self::F32) -> Self::U16;
+
+    /// To f64: the lower lanes, the upper lanes.
+    fn widen_f64(self, a: Self::F32) -> [Self::F64; 2];
+    /// `a + b`.
+    fn add_f64(self, a: Self::F64, b: Self::F64) -> Self::F64;
+    /// `a - b`.
+    fn sub_f64(self, a: Self::F64, b: Self::F64) -> Self::F64;
+    /// `a * b`.
+    fn mul_f64(self, a: Self::F64, b: Self::F64) -> Self::F64;
+    /// `|a|`.
+    fn abs_f64(self, a: Self::F64) -> Self::F64;
+    /// The larger of two numbers; `b` where `a` is NaN.
+    fn max_f64(self, a: Self::F64, b: Self::F64) -> Self::F64;
+
+    /// Stores around the cache where the instruction set can and `to` is aligned to its size;
+    /// else stores. Ends with [`fence`](Self::fence).
+    fn stream<T: Pod>(self, to: &mut T, value: T);
+    /// Orders what was streamed before whatever comes next.
+    fn fence(self);
+}

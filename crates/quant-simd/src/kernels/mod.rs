@@ -1,0 +1,117 @@
+//! The kernels, each written once over [`Isa`]. A kernel never allocates, spawns or detects.
+//!
+//! A kernel works through whole groups in tiles of [`TILE`] groups. What is left over is copied
+//! into one padded group, which goes the same way.
+
+pub mod blocks;
+pub mod columns;
+pub mod dequantize;
+pub mod encode;
+pub mod error;
+pub mod pack;
+pub mod quantize;
+pub mod range;
+pub mod widen;
+
+use bytemuck::Pod;
+
+use crate::Element;
+use crate::isa::Isa;
+
+/// Groups after which a kernel looks whether the fast way was good enough.
+pub const TILE: usize = 16;
+
+/// The elements whose codes fill one register.
+pub type Group<F, I> = [<F as Element>::Vector<I>; 4];
+
+/// Whole groups, and the elements left over.
+#[inline(always)]
+pub fn groups<G: Pod, T: Pod>(slice: &[T]) -> (&[G], &[T]) {
+    let (whole, rest) = slice.split_at(slice.len() - slice.len() % per_group::<G, T>());
+    (bytemuck::cast_slice(whole), rest)
+}
+
+/// [`groups`], to be written.
+#[inline(always)]
+pub fn groups_mut<G: Pod, T: Pod>(slice: &mut [T]) -> (&mut [G], &mut [T]) {
+    let (whole, rest) = slice.split_at_mut(slice.len() - slice.len() % per_group::<G, T>());
+    (bytemuck::cast_slice_mut(whole), rest)
+}
+
+#[inline(always)]
+const fn per_group<G, T>() -> usize {
+    size_of::<G>() / size_of::<T>()
+}
+
+/// Elements that do not fill a group, and zeros.
+#[inline(always)]
+pub fn padded<G: Pod, T: Pod>(rest: &[T]) -> G {
+    let mut group = G::zeroed();
+    bytemuck::cast_slice_mut::<G, T>(core::slice::from_mut(&mut group))[..rest.len()]
+        .copy_from_slice(rest);
+    group
+}
+
+/// The elements of a group that `rest` has room for.
+#[inline(always)]
+pub fn unpadded<G: Pod, T: Pod>(group: G, rest: &mut [T]) {
+    let group = [group];
+    rest.copy_from_slice(&bytemuck::cast_slice::<G, T>(&group)[..rest.len()]);
+}
+
+/// How codes lie in memory.
+pub trait Form: Copy {
+    /// Whether two codes share a byte.
+    const PACKED: bool;
+    /// A group of codes.
+    type Memory<I: Isa>: Pod;
+    /// From a register.
+    fn form<I: Isa>(isa: I, codes: I::I8) -> Self::Memory<I>;
+    /// To a register; packed codes as 0 to 15.
+    fn codes<I: Isa>(isa: I, memory: Self::Memory<I>) -> I::I8;
+}
+
+/// One code per byte.
+#[derive(Clone, Copy)]
+pub struct Bytes;
+
+impl Form for Bytes {
+    const PACKED: bool = false;
+    type Memory<I: Isa> = I::I8;
+    #[inline(always)]
+    fn form<I: Isa>(_: I, codes: I::I8) -> I::I8 {
+        codes
+    }
+    #[inline(always)]
+    fn codes<I: Isa>(_: I, memory: I::I8) -> I::I8 {
+        memory
+    }
+}
+
+/// Two codes per byte, the first in the low nibble.
+#[derive(Clone, Copy)]
+pub struct Packed;
+
+impl Form for Packed {
+    const PACKED: bool = true;
+    type Memory<I: Isa> = I::Nibbles;
+    #[inline(always)]
+    fn form<I: Isa>(isa: I, codes: I::I8) -> I::Nibbles {
+        isa.pack(codes)
+    }
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, memory: I::Nibbles) -> I::I8 {
+        isa.unpack(memory)
+    }
+}
+
+/// The sum of the lanes.
+#[inline(always)]
+pub fn lane_sum<V: Pod>(vector: V) -> u64 {
+    let lanes = [vector];
+    let mut sum = 0;
+    for &lane in bytemuck::cast_slice::<V, i32>(&lanes) {
+        sum += lane as u64;
+    }
+    sum
+}

@@ -1,0 +1,107 @@
+//! Smallest and largest value.
+
+use quant_core::Range;
+
+use super::{Group, TILE, groups, lane_sum, padded};
+use crate::Element;
+use crate::isa::{Isa, Kernel};
+
+/// The range of values, and how many are NaN or infinite.
+///
+/// The fast way also adds all values up: where one is NaN or infinite, so is the sum. Such a tile
+/// is done again.
+pub struct FindRange<'a, F>(pub &'a [F]);
+
+/// Bounds, per vector of a group.
+#[derive(Clone, Copy)]
+struct Bounds<I: Isa> {
+    min: [I::F32; 4],
+    max: [I::F32; 4],
+}
+
+/// The sure way: NaN is left out, infinities are not; how many lanes were finite.
+#[inline(always)]
+fn bound_surely<I: Isa, F: Element>(
+    isa: I,
+    groups: &[Group<F, I>],
+    bounds: &mut Bounds<I>,
+) -> u64 {
+    let mut finite = isa.splat_i32(0);
+    for group in groups {
+        for v in 0..4 {
+            let value = F::widen(isa, group[v]);
+            isa.count_finite(value, &mut finite);
+            let low = isa.if_number(value, value, bounds.min[v]);
+            let high = isa.if_number(value, value, bounds.max[v]);
+            bounds.min[v] = isa.min(low, bounds.min[v]);
+            bounds.max[v] = isa.max(high, bounds.max[v]);
+        }
+    }
+    lane_sum(finite)
+}
+
+/// The fast way; whether all values are finite.
+#[inline(always)]
+fn bound<I: Isa, F: Element>(isa: I, groups: &[Group<F, I>], bounds: &mut Bounds<I>) -> bool {
+    let mut sums = [isa.splat(0.0); 4];
+    for group in groups {
+        for v in 0..4 {
+            let value = F::widen(isa, group[v]);
+            sums[v] = isa.add(sums[v], value);
+            bounds.min[v] = isa.min(value, bounds.min[v]);
+            bounds.max[v] = isa.max(value, bounds.max[v]);
+        }
+    }
+    let sum = isa.add(isa.add(sums[0], sums[1]), isa.add(sums[2], sums[3]));
+    let mut finite = isa.splat_i32(0);
+    isa.count_finite(sum, &mut finite);
+    lane_sum(finite) == I::LANES as u64
+}
+
+impl<F: Element> Kernel for FindRange<'_, F> {
+    type Output = Range;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Range {
+        let mut bounds = Bounds {
+            min: [isa.splat(f32::INFINITY); 4],
+            max: [isa.splat(f32::NEG_INFINITY); 4],
+        };
+        let (values, rest) = groups::<Group<F, I>, F>(self.0);
+        let mut non_finite = 0;
+        for tile in values.chunks(4 * TILE) {
+            let before = bounds;
+            if !bound::<I, F>(isa, tile, &mut bounds) {
+                bounds = before;
+                let lanes = (tile.len() * 4 * I::LANES) as u64;
+                non_finite += lanes - bound_surely::<I, F>(isa, tile, &mut bounds);
+            }
+        }
+        if let Some(&first) = rest.first() {
+            // Padded with what is there already.
+            let mut group = padded::<Group<F, I>, F>(rest);
+            let lanes = bytemuck::cast_slice_mut::<_, F>(core::slice::from_mut(&mut group));
+            lanes[rest.len()..].fill(first);
+            let padding = match first.to_f32().is_finite() {
+                true => 0,
+                false => lanes.len() - rest.len(),
+            };
+            let lanes = lanes.len() as u64;
+            let finite = bound_surely::<I, F>(isa, &[group], &mut bounds);
+            non_finite += lanes - finite - padding as u64;
+        }
+        let mut range = Range {
+            non_finite,
+            ..Range::EMPTY
+        };
+        for &low in bytemuck::cast_slice::<_, f32>(&bounds.min) {
+            range.min = if low < range.min { low } else { range.min };
+        }
+        for &high in bytemuck::cast_slice::<_, f32>(&bounds.max) {
+            range.max = if high > range.max { high } else { range.max };
+        }
+        range.min += 0.0;
+        range.max += 0.0;
+        range
+    }
+}

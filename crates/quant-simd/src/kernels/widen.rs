@@ -1,0 +1,29 @@
+//! Floats from floats.
+
+use super::{groups, groups_mut, padded, unpadded};
+use crate::Element;
+use crate::isa::{Isa, Kernel};
+
+/// Widens to f32, exactly.
+pub struct Widen<'a, F> {
+    /// The values.
+    pub from: &'a [F],
+    /// As many.
+    pub to: &'a mut [f32],
+}
+
+impl<F: Element> Kernel for Widen<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (from, rest) = groups::<F::Vector<I>, F>(self.from);
+        let (to, rest_to) = groups_mut::<I::F32, f32>(self.to);
+        for (&from, to) in from.iter().zip(to) {
+            *to = F::widen(isa, from);
+        }
+        if !rest.is_empty() {
+            unpadded(F::widen(isa, padded::<F::Vector<I>, F>(rest)), rest_to);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! When to store around the cache.
+
+use std::sync::OnceLock;
+
+/// Whether a kernel that reads and writes so many bytes should store around the cache: where
+/// these exceed the last-level cache, a line that is stored whole need not be read first. Within
+/// the cache it would cost several times what it saves. `benches/METHODOLOGY.md` has the figures.
+pub fn is_worthwhile(read: usize, written: usize) -> bool {
+    read + written > last_level_cache()
+}
+
+/// Bytes; as the processor says, or a common size where it says nothing.
+fn last_level_cache() -> usize {
+    static SIZE: OnceLock<usize> = OnceLock::new();
+    *SIZE.get_or_init(|| detect().unwrap_or(32 << 20))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> Option<usize> {
+    let caches = raw_cpuid::CpuId::new().get_cache_parameters()?;
+    let sizes = caches.map(|cache| {
+        cache.associativity()
+            * cache.physical_line_partitions()
+            * cache.coherency_line_size()
+            * cache.sets()
+    });
+    sizes.max()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> Option<usize> {
+    None
+}

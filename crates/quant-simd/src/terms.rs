@@ -1,0 +1,372 @@
+//! What the kernels need to know of scales and zero points.
+
+use quant_core::{FloatType, IntType, Params, Scheme};
+
+use crate::isa::Isa;
+
+/// The smallest and the largest scale for which [`Exact`] rounds to the same integers as a
+/// division, 2^-96 and 2^64: between them nothing that matters under- or overflows.
+pub const EXACT_SCALES: (f32, f32) = (
+    f32::from_bits((127 - 96) << 23),
+    f32::from_bits((127 + 64) << 23),
+);
+
+/// How a quotient `value / scale` is had without a division per element.
+///
+/// `reciprocal` is `1 / scale`; `residual` is what that lacks, `(1 - scale * reciprocal) / scale`.
+pub trait Quotient: Copy {
+    /// Whether to divide after all.
+    const DIVIDES: bool = false;
+    /// The type that the quotient is rounded to before it is rounded to an integer.
+    const ROUND: FloatType = FloatType::F32;
+    /// The quotient, or something that rounds to the same integer.
+    fn quotient<I: Isa>(isa: I, value: I::F32, reciprocal: I::F32, residual: I::F32) -> I::F32;
+}
+
+/// One multiplication and one fused multiply-add, for quotients in f32 (Brisebarre, Muller and
+/// Raina, "Accelerating correctly rounded floating-point division when the divisor is known in
+/// advance", IEEE Trans. Computers 53, 2004). `cargo xtask exhaustive` proves it for the scales
+/// between [`EXACT_SCALES`].
+#[derive(Clone, Copy)]
+pub struct Exact;
+
+impl Quotient for Exact {
+    #[inline(always)]
+    fn quotient<I: Isa>(isa: I, value: I::F32, reciprocal: I::F32, residual: I::F32) -> I::F32 {
+        isa.fma(value, reciprocal, isa.mul(value, residual))
+    }
+}
+
+/// One multiplication, for quotients of f16 by f16 that are rounded to f16: they stay clear of the
+/// middle between two f16. `cargo xtask exhaustive` proves it for all of them.
+#[derive(Clone, Copy)]
+pub struct Half;
+
+impl Quotient for Half {
+    const ROUND: FloatType = FloatType::F16;
+    #[inline(always)]
+    fn quotient<I: Isa>(isa: I, value: I::F32, reciprocal: I::F32, _: I::F32) -> I::F32 {
+        round_f16(isa, isa.mul(value, reciprocal))
+    }
+}
+
+/// A division, where nothing else is proven.
+#[derive(Clone, Copy)]
+pub struct Divide;
+
+impl Quotient for Divide {
+    const DIVIDES: bool = true;
+    #[inline(always)]
+    fn quotient<I: Isa>(_: I, value: I::F32, _: I::F32, _: I::F32) -> I::F32 {
+        value
+    }
+}
+
+/// Rounds to f16 and back.
+#[inline(always)]
+pub fn round_f16<I: Isa>(isa: I, value: I::F32) -> I::F32 {
+    isa.widen_f16(isa.narrow_f16(value))
+}
+
+/// Rounds to `float` and back.
+#[inline(always)]
+pub fn round<I: Isa>(isa: I, value: I::F32, float: FloatType) -> I::F32 {
+    match float {
+        FloatType::F32 => value,
+        FloatType::F16 => round_f16(isa, value),
+        FloatType::Bf16 => isa.widen_bf16(isa.narrow_bf16(value)),
+    }
+}
+
+/// Which [`Quotient`] serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Division {
+    /// [`Exact`].
+    Exact,
+    /// [`Half`].
+    Half,
+    /// [`Divide`].
+    Divide,
+}
+
+impl Division {
+    /// What serves for both.
+    pub fn and(self, other: Self) -> Self {
+        match self == other {
+            true => self,
+            false => Self::Divide,
+        }
+    }
+}
+
+/// The codes of a scheme as signed bytes: an unsigned type of 8 bits is shifted by 128, which
+/// flips the highest bit.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeRange {
+    /// The smallest.
+    pub low: i8,
+    /// The largest.
+    pub high: i8,
+    /// Subtracted from codes and zero points.
+    pub shift: i32,
+}
+
+impl CodeRange {
+    /// Of `scheme`.
+    pub fn of(scheme: Scheme) -> Self {
+        let shift = match scheme.dtype {
+            IntType::Uint8 => 128,
+            _ => 0,
+        };
+        Self {
+            low: (scheme.qmin() - shift) as i8,
+            high: (scheme.qmax() - shift) as i8,
+            shift,
+        }
+    }
+}
+
+/// The kinds of float terms: the scale to divide by, infinite for a block of zeros.
+pub const DIVISOR: usize = 0;
+/// `1 / scale`; 0 for a block of zeros.
+pub const RECIPROCAL: usize = 1;
+/// What the reciprocal lacks.
+pub const RESIDUAL: usize = 2;
+/// The scale to multiply steps by; for a block of zeros a zero of the sign that it gives.
+pub const SCALE: usize = 3;
+
+/// One block's terms.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms {
+    /// By kind.
+    pub floats: [f32; 4],
+    /// The zero point, shifted as [`CodeRange`] says; that of code 0 for a block of zeros.
+    pub zero_point: i32,
+}
+
+impl Terms {
+    /// For values of type `source`; and the division that they allow.
+    pub fn of(scheme: Scheme, source: FloatType, params: Params) -> (Self, Division) {
+        let shift = CodeRange::of(scheme).shift;
+        let scale = params.scale();
+        let arithmetic = scheme.dialect.arithmetic(source);
+        if scale == 0.0 {
+            let zero = if params.zero_point() > 0 { -0.0 } else { 0.0 };
+            let terms = Self {
+                floats: [f32::INFINITY, 0.0, 0.0, zero],
+                zero_point: -shift,
+            };
+            let division = match arithmetic {
+                FloatType::F16 => Division::Half,
+                _ => Division::Exact,
+            };
+            return (terms, division);
+        }
+        let reciprocal = 1.0 / scale;
+        let residual = (-scale).mul_add(reciprocal, 1.0) / scale;
+        let terms = Self {
+            floats: [scale, reciprocal, residual, scale],
+            zero_point: params.zero_point() - shift,
+        };
+        let exact = (EXACT_SCALES.0..=EXACT_SCALES.1).contains(&scale);
+        let division = match arithmetic {
+            FloatType::F16 if FloatType::F16.round(scale) == scale => Division::Half,
+            FloatType::F32 if exact => Division::Exact,
+            _ => Division::Divide,
+        };
+        (terms, division)
+    }
+}
+
+/// Terms of many blocks, each kind in a row.
+#[derive(Clone, Copy)]
+pub struct TermRows<'a> {
+    /// By kind.
+    pub floats: [&'a [f32]; 4],
+    /// Zero points.
+    pub zero_points: &'a [i32],
+}
+
+impl TermRows<'_> {
+    /// Without the first `count` of each.
+    pub fn skip(&self, count: usize) -> Self {
+        Self {
+            floats: [
+                &self.floats[0][count..],
+                &self.floats[1][count..],
+                &self.floats[2][count..],
+                &self.floats[3][count..],
+            ],
+            zero_points: &self.zero_points[count..],
+        }
+    }
+}
+
+/// [`TermRows`] that own their memory.
+#[derive(Clone, Debug, Default)]
+pub struct TermTable {
+    floats: [Vec<f32>; 4],
+    zero_points: Vec<i32>,
+    division: Option<Division>,
+}
+
+impl TermTable {
+    /// Forgets everything but the memory.
+    pub fn clear(&mut self) {
+        for row in &mut self.floats {
+            row.clear();
+        }
+        self.zero_points.clear();
+        self.division = None;
+    }
+
+    /// Appends a block's terms, `count` times.
+    pub fn push(&mut self, terms: Terms, division: Division, count: usize) {
+        self.division = Some(self.division.map_or(division, |known| known.and(division)));
+        let end = self.zero_points.len() + count;
+        for (row, float) in self.floats.iter_mut().zip(terms.floats) {
+            row.resize(end, float);
+        }
+        self.zero_points.resize(end, terms.zero_point);
+    }
+
+    /// What serves for all blocks.
+    pub fn division(&self) -> Division {
+        self.division.unwrap_or(Division::Divide)
+    }
+
+    /// All of it.
+    pub fn rows(&self) -> TermRows<'_> {
+        let [a, b, c, d] = &self.floats;
+        TermRows {
+            floats: [a, b, c, d],
+            zero_points: &self.zero_points,
+        }
+    }
+}
+
+/// Where a kernel finds the terms of the elements at hand. A *pair* is two vectors of elements;
+/// pairs are counted from the start of the kernel's slice.
+pub trait Source: Copy {
+    /// What is loaded once.
+    type Loaded<I: Isa>: Copy;
+    /// Loads what serves all elements.
+    fn load<I: Isa>(self, isa: I) -> Self::Loaded<I>;
+    /// Float terms of one kind, for both vectors.
+    fn floats<I: Isa>(
+        self,
+        isa: I,
+        loaded: &Self::Loaded<I>,
+        kind: usize,
+        pair: usize,
+    ) -> [I::F32; 2];
+    /// Zero points of both vectors.
+    fn zero_points<I: Isa>(self, isa: I, loaded: &Self::Loaded<I>, pair: usize) -> [I::I32; 2];
+    /// Zero points of the pair.
+    fn narrow_zero_points<I: Isa>(self, isa: I, loaded: &Self::Loaded<I>, pair: usize) -> I::I16;
+    /// Scale and zero point of the pair, where all its elements share them.
+    fn shared(self, _lanes: usize, _pair: usize) -> Option<(f32, i32)> {
+        None
+    }
+}
+
+/// The same terms for all elements.
+#[derive(Clone, Copy)]
+pub struct Uniform(pub Terms);
+
+/// [`Uniform`] in registers.
+#[derive(Clone, Copy)]
+pub struct UniformTerms<I: Isa> {
+    floats: [I::F32; 4],
+    zero_point: I::I32,
+    narrow_zero_point: I::I16,
+}
+
+impl Source for Uniform {
+    type Loaded<I: Isa> = UniformTerms<I>;
+    #[inline(always)]
+    fn load<I: Isa>(self, isa: I) -> UniformTerms<I> {
+        let [a, b, c, d] = self.0.floats;
+        UniformTerms {
+            floats: [isa.splat(a), isa.splat(b), isa.splat(c), isa.splat(d)],
+            zero_point: isa.splat_i32(self.0.zero_point),
+            narrow_zero_point: isa.splat_i16(self.0.zero_point as i16),
+        }
+    }
+    #[inline(always)]
+    fn floats<I: Isa>(
+        self,
+        _: I,
+        loaded: &UniformTerms<I>,
+        kind: usize,
+        _: usize,
+    ) -> [I::F32; 2] {
+        [loaded.floats[kind]; 2]
+    }
+    #[inline(always)]
+    fn zero_points<I: Isa>(self, _: I, loaded: &UniformTerms<I>, _: usize) -> [I::I32; 2] {
+        [loaded.zero_point; 2]
+    }
+    #[inline(always)]
+    fn narrow_zero_points<I: Isa>(self, _: I, loaded: &UniformTerms<I>, _: usize) -> I::I16 {
+        loaded.narrow_zero_point
+    }
+    #[inline(always)]
+    fn shared(self, _: usize, _: usize) -> Option<(f32, i32)> {
+        Some((self.0.floats[SCALE], self.0.zero_point))
+    }
+}
+
+/// The same terms for `BLOCK` elements, a multiple of every instruction set's pair.
+#[derive(Clone, Copy)]
+pub struct PerBlock<'a, const BLOCK: usize>(pub TermRows<'a>);
+
+impl<const BLOCK: usize> Source for PerBlock<'_, BLOCK> {
+    type Loaded<I: Isa> = ();
+    #[inline(always)]
+    fn load<I: Isa>(self, _: I) {
+        const { assert!(BLOCK.is_multiple_of(2 * I::LANES)) };
+    }
+    #[inline(always)]
+    fn floats<I: Isa>(self, isa: I, _: &(), kind: usize, pair: usize) -> [I::F32; 2] {
+        [isa.splat(self.0.floats[kind][pair * 2 * I::LANES / BLOCK]); 2]
+    }
+    #[inline(always)]
+    fn zero_points<I: Isa>(self, isa: I, _: &(), pair: usize) -> [I::I32; 2] {
+        [isa.splat_i32(self.0.zero_points[pair * 2 * I::LANES / BLOCK]); 2]
+    }
+    #[inline(always)]
+    fn narrow_zero_points<I: Isa>(self, isa: I, _: &(), pair: usize) -> I::I16 {
+        isa.splat_i16(self.0.zero_points[pair * 2 * I::LANES / BLOCK] as i16)
+    }
+    #[inline(always)]
+    fn shared(self, lanes: usize, pair: usize) -> Option<(f32, i32)> {
+        let block = pair * 2 * lanes / BLOCK;
+        Some((self.0.floats[SCALE][block], self.0.zero_points[block]))
+    }
+}
+
+/// Terms of its own for every element. The rows reach at least a group beyond the last element.
+#[derive(Clone, Copy)]
+pub struct PerElement<'a>(pub TermRows<'a>);
+
+impl Source for PerElement<'_> {
+    type Loaded<I: Isa> = ();
+    #[inline(always)]
+    fn load<I: Isa>(self, _: I) {}
+    #[inline(always)]
+    fn floats<I: Isa>(self, _: I, _: &(), kind: usize, pair: usize) -> [I::F32; 2] {
+        let row = &self.0.floats[kind][pair * 2 * I::LANES..][..2 * I::LANES];
+        bytemuck::pod_read_unaligned(bytemuck::cast_slice(row))
+    }
+    #[inline(always)]
+    fn zero_points<I: Isa>(self, _: I, _: &(), pair: usize) -> [I::I32; 2] {
+        let row = &self.0.zero_points[pair * 2 * I::LANES..][..2 * I::LANES];
+        bytemuck::pod_read_unaligned(bytemuck::cast_slice(row))
+    }
+    #[inline(always)]
+    fn narrow_zero_points<I: Isa>(self, isa: I, _: &(), pair: usize) -> I::I16 {
+        let [a, b] = self.zero_points(isa, &(), pair);
+        isa.narrow_i16(a, b)
+    }
+}
