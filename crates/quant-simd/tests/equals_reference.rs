@@ -149,7 +149,7 @@ fn value() -> impl Strategy<Value = f32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(quant_testkit::cases(4000)))]
     #[test]
     fn every_geometry(
         scheme in scheme(),

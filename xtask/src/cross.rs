@@ -1,0 +1,193 @@
+//! `cargo xtask cross`: the test suites on processors that this machine does not have.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Instant;
+
+use serde::Deserialize;
+
+use crate::Outcome;
+use crate::toolchain::{self, AARCH64_LINUX, HOST, Toolchain, program};
+
+const PACKAGES: [&str; 2] = ["quant-core", "quant-simd"];
+/// The example of quant-simd that prints what detection finds.
+const DETECTION: &str = "backends";
+/// Emulated floating-point arithmetic takes a hundred times as long as the processor's.
+const PROPTEST_CASES: &str = "200";
+
+/// An emulated processor, and the backends that it must be seen to have, the fastest first.
+struct Processor {
+    architecture: &'static str,
+    name: &'static str,
+    backends: &'static str,
+}
+
+const PROCESSORS: [Processor; 4] = [
+    Processor::new("aarch64", "max", "neon scalar"),
+    // ARMv8.0, without the optional half-precision arithmetic, dot products, LSE.
+    Processor::new("aarch64", "cortex-a53", "neon scalar"),
+    // SSE4.2, no AVX.
+    Processor::new("x86_64", "Nehalem", "scalar"),
+    // AVX2, FMA and F16C, no AVX-512.
+    Processor::new("x86_64", "Haswell-v4", "avx2 scalar"),
+];
+
+impl Processor {
+    const fn new(architecture: &'static str, name: &'static str, backends: &'static str) -> Self {
+        Self {
+            architecture,
+            name,
+            backends,
+        }
+    }
+
+    /// Runs a program of the processor's architecture.
+    fn run(&self, program: &Path) -> Command {
+        let mut command = Command::new(format!("qemu-{}-static", self.architecture));
+        command.args(["-cpu", self.name]);
+        if self.architecture == "aarch64" {
+            command.args(["-L", "/usr/aarch64-linux-gnu"]);
+        }
+        command.arg(program);
+        command
+    }
+}
+
+/// Builds the tests for every architecture and runs them on every processor, two at a time.
+pub fn cross() -> Outcome {
+    let mut failed = Vec::new();
+    println!(
+        "{:<8} {:<11} {:<13} {:>6} {:>8}",
+        "", "processor", "backends", "tests", "seconds"
+    );
+    for processors in PROCESSORS.chunk_by(|a, b| a.architecture == b.architecture) {
+        let executables = executables(processors[0].architecture)?;
+        let run = &|processor| {
+            let start = Instant::now();
+            let passed = tests(processor, &executables).map_err(|error| error.to_string());
+            (processor, passed, start.elapsed().as_secs_f64())
+        };
+        let outcomes: Vec<_> = thread::scope(|scope| {
+            let threads = processors.iter().map(|it| scope.spawn(move || run(it)));
+            let threads: Vec<_> = threads.collect();
+            let join = |thread: thread::ScopedJoinHandle<'_, _>| thread.join();
+            threads.into_iter().map(join).collect::<Result<_, _>>()
+        })
+        .map_err(|_| "a thread panicked")?;
+        for (processor, passed, seconds) in outcomes {
+            let Processor {
+                architecture, name, ..
+            } = processor;
+            match passed {
+                Ok(count) => println!(
+                    "{architecture:<8} {name:<11} {:<13} {count:>6} {seconds:>8.1}",
+                    processor.backends
+                ),
+                Err(error) => {
+                    eprintln!("{error}");
+                    failed.push(format!("{architecture} {name}"));
+                }
+            }
+        }
+    }
+    match failed.as_slice() {
+        [] => Ok(()),
+        failed => Err(format!("failed on {}", failed.join(", ")).into()),
+    }
+}
+
+/// A test program, or the example.
+struct Executable {
+    name: String,
+    path: PathBuf,
+}
+
+/// What cargo says on `--message-format=json`.
+#[derive(Deserialize)]
+struct Message {
+    target: Option<MessageTarget>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct MessageTarget {
+    name: String,
+}
+
+fn executables(architecture: &str) -> Result<Vec<Executable>, Box<dyn std::error::Error>> {
+    let emulator = format!("qemu-{architecture}-static");
+    if program(&emulator).is_none() {
+        return Err(format!("no {emulator}; `cargo xtask setup` installs it").into());
+    }
+    let mut command = match architecture {
+        _ if HOST.starts_with(architecture) && HOST.ends_with("linux-gnu") => {
+            toolchain::cargo("test")
+        }
+        "aarch64" => Toolchain::find(&AARCH64_LINUX)?.cargo("test"),
+        _ => return Err(format!("no way to build for {architecture} on this machine").into()),
+    };
+    command.args(["--no-run", "--quiet", "--message-format=json"]);
+    for package in PACKAGES {
+        command.args(["--package", package]);
+    }
+    let output = command.stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(format!("the tests do not build for {architecture}").into());
+    }
+    let mut executables = Vec::new();
+    for line in String::from_utf8(output.stdout)?.lines() {
+        let message: Message = serde_json::from_str(line)?;
+        if let (Some(target), Some(path)) = (message.target, message.executable) {
+            executables.push(Executable {
+                name: target.name,
+                path,
+            });
+        }
+    }
+    Ok(executables)
+}
+
+/// Runs everything on one processor and returns how many tests passed.
+fn tests(
+    processor: &Processor,
+    executables: &[Executable],
+) -> Result<usize, Box<dyn std::error::Error>> {
+    let mut detected = false;
+    let mut passed = 0;
+    for Executable { name, path } in executables {
+        let mut command = processor.run(path);
+        if std::env::var_os("PROPTEST_CASES").is_none() {
+            command.env("PROPTEST_CASES", PROPTEST_CASES);
+        }
+        let output = command.output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            let (on, status) = (processor.name, output.status);
+            return Err(format!("{text}{errors}{name} on {on}: {status}").into());
+        }
+        if name == DETECTION {
+            let found: Vec<&str> = text.lines().collect();
+            if found.join(" ") != processor.backends {
+                let (on, expected) = (processor.name, processor.backends);
+                return Err(format!("found {found:?} on {on}, not {expected}").into());
+            }
+            detected = true;
+        } else {
+            passed += count(&text).ok_or_else(|| format!("{name} does not say what it tested"))?;
+        }
+    }
+    match passed {
+        0 => Err("not a single test".into()),
+        _ if !detected => Err(format!("the example {DETECTION} was not built").into()),
+        passed => Ok(passed),
+    }
+}
+
+/// The count in `test result: ok. 10 passed; ...`.
+fn count(text: &str) -> Option<usize> {
+    let (_, rest) = text.rsplit_once("test result: ok. ")?;
+    let (count, _) = rest.split_once(" passed")?;
+    count.parse().ok()
+}
