@@ -23,6 +23,9 @@ struct Arguments {
     /// Turns that each contender takes.
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(3..))]
     rounds: u32,
+    /// Measure peers too; builds them, which takes minutes.
+    #[arg(long)]
+    peers: bool,
 }
 
 fn size(name: &str) -> Result<usize, String> {
@@ -90,6 +93,7 @@ fn measure(kernel: &Kernel, size: usize, arguments: &Arguments) {
         Contender::Backend(backend) => {
             arguments.backend.is_empty() || arguments.backend.contains(backend)
         }
+        Contender::Peer(_) => arguments.peers,
         _ => true,
     });
     let times = interleaved(&mut *case, &contenders, arguments.rounds as usize);
@@ -115,7 +119,7 @@ fn measure(kernel: &Kernel, size: usize, arguments: &Arguments) {
             size_name(size),
             times.contender.name(),
             size as f64 / times.seconds() / 1e9,
-            case.bytes() as f64 / times.seconds() / 1e9,
+            case.bytes(times.contender) as f64 / times.seconds() / 1e9,
             share(limit),
             share(peer),
         );

@@ -62,7 +62,7 @@ pub const KERNELS: &[Kernel] = &[
 ];
 
 /// Finite values spread over [-1, 1), the same in every run.
-fn values<F: Float>(n: usize) -> Buffer<F> {
+pub fn values<F: Float>(n: usize) -> Buffer<F> {
     Buffer::new(n, |i| F::from_f32(spread(i) as i32 as f32 / 2_f32.powi(31)))
 }
 
