@@ -6,6 +6,7 @@ use benches::{Contender, KERNELS, Limit, SIZES, size_name};
 use criterion::{BenchmarkId, Criterion, Throughput};
 
 pub fn measure(criterion: &mut Criterion, family: &str) {
+    assert!(KERNELS.iter().any(|kernel| kernel.family == family));
     for kernel in KERNELS.iter().filter(|kernel| kernel.family == family) {
         let mut group = criterion.benchmark_group(format!("{} {}", kernel.id, kernel.name));
         group

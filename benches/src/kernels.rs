@@ -190,3 +190,26 @@ fn unpack(n: usize) -> Box<dyn Case> {
     };
     case(bytes(n / 2), n, kernel, vec![])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::KERNELS;
+    use crate::SIZES;
+
+    #[test]
+    fn every_contender_runs() {
+        for kernel in KERNELS {
+            let mut case = (kernel.case)(SIZES[0]);
+            for contender in case.contenders() {
+                case.run(contender, 1);
+            }
+        }
+    }
+
+    #[test]
+    fn identifiers_differ() {
+        for (i, kernel) in KERNELS.iter().enumerate() {
+            assert!(KERNELS[..i].iter().all(|other| other.id != kernel.id));
+        }
+    }
+}
