@@ -5,7 +5,7 @@ use quant_core::{FloatType, Params, Range, Scheme};
 use crate::dispatch::{Coding, Place};
 use crate::kernels::columns::ROWS;
 use crate::slice::assert_storage;
-use crate::terms::{TermTable, Terms};
+use crate::terms::{PADDING, TermTable, Terms};
 use crate::{Backend, Element, stream};
 
 impl Backend {
@@ -107,8 +107,8 @@ impl Columns {
                 stored.push(Terms::stored(column), division, 1);
             }
         }
-        terms.push(Terms::default(), terms.division(), LARGEST_GROUP);
-        stored.push(Terms::default(), stored.division(), LARGEST_GROUP);
+        terms.push(Terms::default(), terms.division(), PADDING);
+        stored.push(Terms::default(), stored.division(), PADDING);
         Self {
             scheme,
             source,
@@ -145,9 +145,6 @@ impl Columns {
         );
     }
 }
-
-/// Elements of the largest instruction set's group.
-const LARGEST_GROUP: usize = 64;
 
 /// Rows that are treated as one: narrow ones together fill vectors, and an even number of columns
 /// keeps packed codes at whole bytes.

@@ -18,8 +18,8 @@ use crate::kernels::range::FindRange;
 use crate::kernels::widen::{Narrow, Widen};
 use crate::kernels::{Bytes, Form, Packed};
 use crate::terms::{
-    Block32, BlockSize, CodeRange, Divide, Division, Exact, LARGEST_PAIR, PerBlock, PerElement,
-    PowerOfTwo, Quotient, Source, TermRows, Terms, Uniform,
+    BLOCKS, Block32, BlockSize, BlockTerms, CodeRange, Divide, Division, Exact, LARGEST_PAIR,
+    PerBlock, PerElement, PowerOfTwo, Quotient, Source, TermRows, Terms, Uniform,
 };
 use crate::{Backend, Element};
 
@@ -29,18 +29,17 @@ pub enum Place<'a> {
     /// The same for all.
     Uniform(Terms),
     /// The same for so many, see [`is_block_size`].
-    PerBlock(TermRows<'a>, usize),
+    PerBlock(&'a BlockTerms, usize),
     /// Each its own.
     PerElement(TermRows<'a>),
 }
 
 impl Place<'_> {
-    /// That of the elements from `count` on, which is a multiple of the block size.
+    /// That of the elements from `count` on; not for [`Place::PerBlock`].
     pub fn skip(&self, count: usize) -> Self {
         match self {
-            Self::Uniform(terms) => Self::Uniform(*terms),
-            Self::PerBlock(rows, size) => Self::PerBlock(rows.skip(count / size), *size),
             Self::PerElement(rows) => Self::PerElement(rows.skip(count)),
+            other => *other,
         }
     }
 }
@@ -80,12 +79,12 @@ macro_rules! by_place {
     ($place:expr, $source:ident => $body:expr) => {
         match $place {
             Place::Uniform(terms) => {
-                let $source = Uniform(terms);
+                let $source = Uniform::<true>(terms);
                 $body
             }
-            Place::PerBlock(rows, size) => {
-                let $source = PerBlock {
-                    rows,
+            Place::PerBlock(terms, size) => {
+                let $source = PerBlock::<_, true> {
+                    terms,
                     size: PowerOfTwo(size.trailing_zeros()),
                 };
                 $body
@@ -161,7 +160,10 @@ fn quantize<F: Element, C: Form>(
         };
     }
     match place {
-        Place::Uniform(terms) => run!(Uniform(terms)),
+        Place::Uniform(terms) if terms.zero_point == 0 && CodeRange::of(scheme).shift == 0 => {
+            run!(Uniform::<false>(terms))
+        }
+        Place::Uniform(terms) => run!(Uniform::<true>(terms)),
         Place::PerElement(rows) => run!(PerElement(rows)),
         Place::PerBlock(..) => unreachable!("quantized in batches"),
     }
@@ -218,6 +220,27 @@ fn dequantize<F: Element>(
                 form: PhantomData,
             })
         };
+    }
+    // The usual case, without zero points, has no subtraction.
+    match place {
+        Place::Uniform(terms) if terms.zero_point == 0 => {
+            let source = Uniform::<false>(terms);
+            return match dtype.bits() {
+                4 => run!(Packed, source),
+                _ => run!(Bytes, source),
+            };
+        }
+        Place::PerBlock(terms, 32) if dtype.is_signed() && terms.zero_points == [0; BLOCKS] => {
+            let source = PerBlock::<_, false> {
+                terms,
+                size: Block32,
+            };
+            return match dtype.bits() {
+                4 => run!(Packed, source),
+                _ => run!(Bytes, source),
+            };
+        }
+        _ => {}
     }
     by_place!(place, source => match dtype.bits() {
         4 => run!(Packed, source),
@@ -370,7 +393,7 @@ macro_rules! dispatch {
                 terms: Terms,
                 became: &mut [Self],
             ) -> Encoded {
-                let source = Uniform(terms);
+                let source = Uniform::<true>(terms);
                 encode::<_, _, _, false>(backend, values, coding, source, &mut [], became)
             }
             fn dequantize(

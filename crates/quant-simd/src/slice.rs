@@ -8,14 +8,12 @@ use crate::dispatch::{Batches, Coding, Dispatch, Place, is_block_size};
 use crate::kernels::blocks::BATCH;
 use crate::kernels::error::ErrorSums;
 use crate::kernels::pack::{Pack, Unpack};
-use crate::terms::{SCALE, TermRows, Terms};
+use crate::terms::{BLOCKS, BlockTerms, SCALE, Terms};
 use crate::{Backend, Element, stream};
 
 /// Elements that a function works on at a time where it needs room for them.
 const PIECE: usize = 2048;
 
-/// Scales that are checked at a time, an even number.
-const SCALES: usize = 256;
 
 impl Backend {
     /// The range of `values`, and how many of them are NaN or infinite.
@@ -162,9 +160,9 @@ impl Backend {
         let stream = stream::is_worthwhile(size_of_val(values), codes.len());
         // Some blocks at a time, an even number: their scales fit on the stack, their codes
         // start at whole bytes.
-        let mut wide = [0.0; SCALES];
+        let mut wide = [0.0; BLOCKS];
         let mut done = 0;
-        for scales in scales.chunks_mut(SCALES) {
+        for scales in scales.chunks_mut(BLOCKS) {
             let blocks = done..done + scales.len();
             let elements = done * block_size..values.len().min(blocks.end * block_size);
             let stored = scheme.dtype.storage_len(elements.start);
@@ -213,7 +211,7 @@ impl Backend {
         assert_blocks(scheme, values.len(), block_size, scales, zero_points);
         let stream = stream::is_worthwhile(codes.len(), size_of_val(values));
         let mut start = 0;
-        for scales in scales.chunks(SCALES) {
+        for scales in scales.chunks(BLOCKS) {
             let blocks = start / block_size;
             let len = (scales.len() * block_size).min(values.len() - start);
             let zero_points = match zero_points.is_empty() {
@@ -396,36 +394,47 @@ impl Backend {
         values: &mut [F],
         stream: bool,
     ) -> Result<(), TensorError> {
-        // The last group may reach into one block more.
-        let mut wide = [0.0; SCALES + 1];
-        let mut stored = [0; SCALES + 1];
-        S::widen_slice(self, scales, &mut wide[..scales.len()]);
-        for (stored, &code) in stored.iter_mut().zip(zero_points) {
+        let mut terms = BlockTerms {
+            floats: [[0.0; BLOCKS]; 4],
+            zero_points: [0; BLOCKS],
+        };
+        let wide = &mut terms.floats[SCALE][..scales.len()];
+        S::widen_slice(self, scales, wide);
+        for (stored, &code) in terms.zero_points.iter_mut().zip(zero_points) {
             *stored = scheme.dtype.value(code);
         }
-        let known = wide[..scales.len()].iter_mut().zip(&stored);
-        for (block, (scale, &zero_point)) in known.enumerate() {
-            let params = Params::new(scheme, *scale, zero_point, S::TYPE)
-                .map_err(|source| TensorError { block, source })?;
-            *scale = params.scale();
+        // Almost always all is well, which takes a vector or two to see.
+        let mut largest = 0;
+        for scale in &mut *wide {
+            largest = largest.max(scale.to_bits());
+        }
+        let (mut low, mut high) = (0, 0);
+        for &zero_point in &terms.zero_points {
+            low = low.min(zero_point);
+            high = high.max(zero_point);
+        }
+        let well = largest < f32::INFINITY.to_bits()
+            && low >= scheme.qmin().min(0)
+            && high <= scheme.qmax();
+        if !well {
+            for (block, scale) in wide.iter_mut().enumerate() {
+                let params = Params::new(scheme, *scale, terms.zero_points[block], S::TYPE)
+                    .map_err(|source| TensorError { block, source })?;
+                *scale = params.scale();
+            }
         }
         if is_block_size(block_size) {
-            let mut floats: [&[f32]; 4] = [&[]; 4];
-            floats[SCALE] = &wide;
-            let rows = TermRows {
-                floats,
-                zero_points: &stored,
-            };
-            let place = Place::PerBlock(rows, block_size);
+            let place = Place::PerBlock(&terms, block_size);
             self.dequantize_through(codes, scheme.dtype, place, S::TYPE, values, stream);
             return Ok(());
         }
         for (block, values) in values.chunks_mut(block_size).enumerate() {
-            let mut terms = Terms::default();
-            terms.floats[SCALE] = wide[block];
-            terms.zero_point = stored[block];
+            let own = Terms {
+                floats: [terms.floats[SCALE][block]; 4],
+                zero_point: terms.zero_points[block],
+            };
             let offset = block * block_size;
-            self.dequantize_at(codes, scheme.dtype, terms, S::TYPE, values, offset);
+            self.dequantize_at(codes, scheme.dtype, own, S::TYPE, values, offset);
         }
         Ok(())
     }
@@ -471,10 +480,19 @@ impl Backend {
             return;
         }
         let mut wide = [0.0; PIECE];
-        let pieces = codes.chunks(dtype.storage_len(PIECE)).zip(values.chunks_mut(PIECE));
-        for (i, (codes, values)) in pieces.enumerate() {
+        let mut skipped;
+        for (i, values) in values.chunks_mut(PIECE).enumerate() {
+            let codes = &codes[dtype.storage_len(i * PIECE)..];
+            let codes = &codes[..dtype.storage_len(values.len())];
             let wide = &mut wide[..values.len()];
-            f32::dequantize(self, codes, dtype, place.skip(i * PIECE), wide, false);
+            let place = match place {
+                Place::PerBlock(terms, size) => {
+                    skipped = terms.skip(i * PIECE / size);
+                    Place::PerBlock(&skipped, size)
+                }
+                other => other.skip(i * PIECE),
+            };
+            f32::dequantize(self, codes, dtype, place, wide, false);
             F::narrow_slice(self, wide, scale_type, values);
         }
     }

@@ -49,48 +49,95 @@ impl<I: Isa> Clip<I> {
         }
     }
 
-    /// Codes from steps that the zero point is already added to.
+    /// Codes from steps that the zero point is already added to. Without `CLAMP` they are within
+    /// their range; without `FLIP` the range is not shifted.
     #[inline(always)]
-    pub fn codes(self, isa: I, pairs: [I::I16; 2]) -> I::I8 {
-        let narrow = isa.narrow_i8(pairs[0], pairs[1]);
-        isa.xor_i8(isa.clamp_i8(narrow, self.low, self.high), self.flip)
+    pub fn codes<const ZIPPED: bool, const CLAMP: bool, const FLIP: bool>(
+        self,
+        isa: I,
+        pairs: [I::I16; 2],
+    ) -> I::I8 {
+        let mut codes = isa.narrow_i8::<ZIPPED>(pairs[0], pairs[1]);
+        if CLAMP {
+            codes = isa.clamp_i8(codes, self.low, self.high);
+        }
+        if FLIP {
+            codes = isa.xor_i8(codes, self.flip);
+        }
+        codes
     }
 }
 
-/// The fast way, for the pairs from `first_pair`; whether doubt was raised.
-#[inline(always)]
-pub fn quantize_groups<I: Isa, F: Element, S: Source, Q: Quotient, C: Form>(
-    isa: I,
-    values: &[Group<F, I>],
-    codes: &mut [C::Memory<I>],
-    source: S,
-    first_pair: usize,
-    clip: Clip<I>,
-    stream: bool,
-) -> bool {
-    let loaded = source.load(isa);
-    let mut doubt = isa.no_doubt();
-    for (i, (group, codes)) in values.iter().zip(codes).enumerate() {
-        let mut pairs = [isa.splat_i16(0); 2];
-        for p in 0..2 {
-            let pair = first_pair + 2 * i + p;
-            let reciprocals = source.floats(isa, &loaded, RECIPROCAL, pair);
-            let residuals = source.floats(isa, &loaded, RESIDUAL, pair);
-            let a = F::widen(isa, group[2 * p]);
-            let b = F::widen(isa, group[2 * p + 1]);
-            let a = Q::quotient(isa, a, reciprocals[0], residuals[0]);
-            let b = Q::quotient(isa, b, reciprocals[1], residuals[1]);
-            let steps = isa.round_i16(a, b, &mut doubt);
-            pairs[p] = isa.add_i16(steps, source.narrow_zero_points(isa, &loaded, pair));
-        }
-        let formed = C::form(isa, clip.codes(isa, pairs));
-        if stream {
-            isa.stream(codes, formed);
-        } else {
-            *codes = formed;
+/// A tile that is quantized the fast way.
+pub struct FastTile<'a, F: Element, S, C: Form, I: Isa> {
+    /// The values.
+    pub values: &'a [Group<F, I>],
+    /// Room for their codes.
+    pub codes: &'a mut [C::Memory<I>],
+    /// The terms of the values.
+    pub source: S,
+    /// The pair that the tile starts with.
+    pub first_pair: usize,
+    /// The codes there are.
+    pub clip: Clip<I>,
+}
+
+impl<F: Element, S: Source, C: Form, I: Isa> FastTile<'_, F, S, C, I> {
+    /// Does it, and stores around the cache if `stream`; whether doubt was raised. Without
+    /// `CLAMP`, no quotient may be beyond the codes.
+    #[inline(always)]
+    pub fn quantize<Q: Quotient, const CLAMP: bool>(self, isa: I, stream: bool) -> bool {
+        match (stream, S::SHARED) {
+            (true, true) => self.run::<Q, CLAMP, true, true>(isa),
+            (true, false) => self.run::<Q, CLAMP, true, false>(isa),
+            (false, true) => self.run::<Q, CLAMP, false, true>(isa),
+            (false, false) => self.run::<Q, CLAMP, false, false>(isa),
         }
     }
-    isa.is_doubtful(doubt)
+
+    #[inline(always)]
+    fn run<Q: Quotient, const CLAMP: bool, const STREAM: bool, const ZIP: bool>(
+        self,
+        isa: I,
+    ) -> bool {
+        let source = self.source;
+        let loaded = source.load(isa, self.first_pair);
+        let mut doubt = isa.no_doubt();
+        for (i, (group, codes)) in self.values.iter().zip(self.codes).enumerate() {
+            let mut pairs = [isa.splat_i16(0); 2];
+            for p in 0..2 {
+                let pair = 2 * i + p;
+                let reciprocals = source.floats(isa, &loaded, RECIPROCAL, pair);
+                let residuals = source.floats(isa, &loaded, RESIDUAL, pair);
+                let [a, b] = match ZIP {
+                    true => F::widen_pair(isa, group[2 * p], group[2 * p + 1]),
+                    false => [
+                        F::widen(isa, group[2 * p]),
+                        F::widen(isa, group[2 * p + 1]),
+                    ],
+                };
+                let a = Q::quotient(isa, a, reciprocals[0], residuals[0]);
+                let b = Q::quotient(isa, b, reciprocals[1], residuals[1]);
+                pairs[p] = isa.round_i16(a, b, &mut doubt);
+                if S::ZERO_POINTS {
+                    let zero_points = source.narrow_zero_points(isa, &loaded, pair);
+                    pairs[p] = isa.add_i16(pairs[p], zero_points);
+                }
+            }
+            let clipped = match (ZIP && F::ZIPPED, S::ZERO_POINTS) {
+                (true, true) => self.clip.codes::<true, CLAMP, true>(isa, pairs),
+                (true, false) => self.clip.codes::<true, CLAMP, false>(isa, pairs),
+                (false, true) => self.clip.codes::<false, CLAMP, true>(isa, pairs),
+                (false, false) => self.clip.codes::<false, CLAMP, false>(isa, pairs),
+            };
+            let formed = C::form(isa, clipped);
+            match STREAM {
+                true => isa.stream(codes, formed),
+                false => *codes = formed,
+            }
+        }
+        isa.is_doubtful(doubt)
+    }
 }
 
 impl<F: Element, S: Source, Q: Quotient, C: Form> Kernel for Quantize<'_, F, S, Q, C> {
@@ -111,7 +158,14 @@ impl<F: Element, S: Source, Q: Quotient, C: Form> Kernel for Quantize<'_, F, S, 
                 false => (&values[tile.groups()], &mut codes[tile.groups()]),
             };
             let (pair, stream) = (2 * tile.start, self.stream && !tile.padded);
-            if quantize_groups::<I, F, S, Q, C>(isa, values, codes, source, pair, clip, stream) {
+            let fast = FastTile::<F, S, C, I> {
+                values,
+                codes: &mut *codes,
+                source,
+                first_pair: pair,
+                clip,
+            };
+            if fast.quantize::<Q, true>(isa, stream) {
                 non_finite += isa.run(QuantizeSurely::<F, S, C> {
                     values: bytemuck::cast_slice(values),
                     codes: bytemuck::cast_slice_mut(codes),
@@ -159,7 +213,6 @@ impl<F: Element, S: Source, C: Form> Kernel for QuantizeSurely<'_, F, S, C> {
         let clip = Clip::new(isa, self.range);
         let low = isa.splat_i32(self.range.low.into());
         let high = isa.splat_i32(self.range.high.into());
-        let loaded = source.load(isa);
         let (values, rest) = groups::<Group<F, I>, F>(self.values);
         let (codes, rest_codes) = first_groups_mut::<C::Memory<I>>(self.codes, values.len());
         let padding = padded::<Group<F, I>, F>(rest);
@@ -171,15 +224,15 @@ impl<F: Element, S: Source, C: Form> Kernel for QuantizeSurely<'_, F, S, C> {
                 true => (&values[i], &mut codes[i]),
                 false => (&padding, &mut padding_codes),
             };
+            let loaded = source.load(isa, self.first_pair + 2 * i);
             let mut pairs = [isa.splat_i16(0); 2];
             let mut finite_lanes = isa.splat_i32(0);
-            for p in 0..2 {
-                let pair = self.first_pair + 2 * i + p;
+            for pair in 0..2 {
                 let divisors = source.floats(isa, &loaded, DIVISOR, pair);
                 let zero_points = source.zero_points(isa, &loaded, pair);
                 let mut steps = [isa.splat_i32(0); 2];
                 for v in 0..2 {
-                    let value = F::widen(isa, group[2 * p + v]);
+                    let value = F::widen(isa, group[2 * pair + v]);
                     isa.count_finite(value, &mut finite_lanes);
                     let quotient = round(isa, isa.div(value, divisors[v]), self.arithmetic);
                     let low = isa.to_f32(isa.sub_i32(low, zero_points[v]));
@@ -188,9 +241,9 @@ impl<F: Element, S: Source, C: Form> Kernel for QuantizeSurely<'_, F, S, C> {
                 }
                 let steps = isa.narrow_i16(steps[0], steps[1]);
                 let zero_points = source.narrow_zero_points(isa, &loaded, pair);
-                pairs[p] = isa.add_i16(steps, zero_points);
+                pairs[pair] = isa.add_i16(steps, zero_points);
             }
-            *codes = C::form(isa, clip.codes(isa, pairs));
+            *codes = C::form(isa, clip.codes::<false, true, true>(isa, pairs));
             finite += lane_sum(finite_lanes);
         }
         unpadded_codes::<I, C>(padding_codes, rest.len(), rest_codes);
