@@ -1,5 +1,6 @@
-//! The project's own tasks: `cargo xtask test` runs every test there is, `cargo xtask memory`
-//! measures what a large model takes.
+//! The project's own tasks: `cargo xtask test` runs every test there is, `cargo xtask exhaustive`
+//! tries every input there is (`--reduced`: some of each kind), `cargo xtask memory` measures what
+//! a large model takes.
 
 mod exhaustive;
 mod memory;
@@ -22,23 +23,36 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        ["exhaustive"] => {
-            if exhaustive::run(false) {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
+        ["exhaustive"] => exhaustive(false),
+        ["exhaustive", "--reduced"] => exhaustive(true),
         _ => {
-            eprintln!("usage: cargo xtask test|memory");
+            eprintln!("usage: cargo xtask test|exhaustive [--reduced]|memory");
             ExitCode::from(2)
         }
     }
 }
 
 fn test() -> ExitCode {
+    cargo(&["test", "--workspace"])
+}
+
+/// Runs here if this is an optimized build; makes and runs one otherwise.
+fn exhaustive(reduced: bool) -> ExitCode {
+    if cfg!(debug_assertions) {
+        let mut arguments = vec!["run", "--release", "--quiet", "--package", "xtask", "--"];
+        arguments.push("exhaustive");
+        arguments.extend(reduced.then_some("--reduced"));
+        return cargo(&arguments);
+    }
+    match exhaustive::run(reduced) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+fn cargo(arguments: &[&str]) -> ExitCode {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    match Command::new(cargo).args(["test", "--workspace"]).status() {
+    match Command::new(cargo).args(arguments).status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {

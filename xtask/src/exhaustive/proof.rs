@@ -22,7 +22,7 @@ use half::{bf16, f16};
 use quant_core::FloatType;
 use rayon::prelude::*;
 
-use super::{Expect, Row};
+use super::{Expect, Row, sum};
 
 /// Floats looked at on each side of `h * s`.
 const AROUND: i32 = 4;
@@ -91,7 +91,6 @@ fn f32_scales(reduced: bool, product: Product) -> [Row; 2] {
             )
         })
     };
-    let sum = |a: (u64, Option<String>), b: (u64, Option<String>)| (a.0 + b.0, a.1.or(b.1));
     let nothing = || [(0, None), (0, None)];
     let [codes, quotients] = (0..scales / LANES as u32)
         .into_par_iter()
@@ -220,7 +219,6 @@ fn one_term(
             first => (values.iter().filter(differs).count() as u64, first),
         }
     };
-    let sum = |a: (u64, Option<String>), b: (u64, Option<String>)| (a.0 + b.0, a.1.or(b.1));
     let (differences, first) = scales.par_iter().map(compare).reduce(|| (0, None), sum);
     Row {
         scales: scales.len() as u64,
