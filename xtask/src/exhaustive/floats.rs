@@ -90,14 +90,19 @@ impl Staircase {
         self.steps[self.steps.partition_point(|step| step.0 <= position) - 1].1
     }
 
+    /// The bits of the values around every threshold.
+    fn around(&self) -> impl Iterator<Item = u32> {
+        let (first, last) = (position(INFINITY | 1 << 31), position(INFINITY));
+        let around = self
+            .steps
+            .iter()
+            .flat_map(move |step| (step.0 - AROUND).max(first)..=(step.0 + AROUND).min(last));
+        around.map(|position| at(position).to_bits())
+    }
+
     fn verify(&self) {
-        let around = self.steps.iter().flat_map(|step| {
-            let (first, last) = (position(INFINITY | 1 << 31), position(INFINITY));
-            (step.0 - AROUND).max(first)..=(step.0 + AROUND).min(last)
-        });
-        let around = around.map(|position| at(position).to_bits());
         let sample = (0..=u32::MAX).step_by(SAMPLE);
-        for bits in around.chain(sample) {
+        for bits in self.around().chain(sample) {
             let value = f32::from_bits(bits);
             let code = Self::reference(self.scheme, self.params, value);
             assert_eq!(
@@ -135,25 +140,43 @@ impl Staircase {
         }
     }
 
-    /// Compares a backend on chunk `number`: how many codes differ, and the first.
-    fn compare(&self, backend: Backend, number: u32) -> (u64, Option<String>) {
+    /// Compares a backend on chunk `number`.
+    fn chunk(&self, backend: Backend, number: u32) -> (u64, Option<String>) {
         let first = number * CHUNK as u32;
-        let values: Vec<f32> = (0..CHUNK as u32)
-            .map(|i| f32::from_bits(first + i))
-            .collect();
+        let bits = first..=first + (CHUNK as u32 - 1);
+        let values: Vec<f32> = bits.map(f32::from_bits).collect();
         let mut codes = vec![0; CHUNK];
         self.fill(first, &mut codes);
-        let mut want = vec![0; self.scheme.dtype.storage_len(CHUNK)];
+        let non_finite = match (first & 0x7fff_ffff) >= INFINITY {
+            true => CHUNK as u64,
+            false => 0,
+        };
+        self.compare(backend, &values, codes, non_finite)
+    }
+
+    /// Compares a backend around every threshold.
+    fn thresholds(&self, backend: Backend) -> (u64, Option<String>) {
+        let values: Vec<f32> = self.around().map(f32::from_bits).collect();
+        let codes = self.around().map(|bits| self.of(bits)).collect();
+        let non_finite = values.iter().filter(|value| !value.is_finite()).count();
+        self.compare(backend, &values, codes, non_finite as u64)
+    }
+
+    /// How many codes differ, and the first.
+    fn compare(
+        &self,
+        backend: Backend,
+        values: &[f32],
+        codes: Vec<u8>,
+        non_finite: u64,
+    ) -> (u64, Option<String>) {
+        let mut want = vec![0; self.scheme.dtype.storage_len(codes.len())];
         match self.scheme.dtype.bits() {
             4 => reference::pack(&codes, &mut want),
             _ => want.copy_from_slice(&codes),
         }
         let mut got = vec![0xaa; want.len()];
-        let bad = backend.quantize(&values, self.scheme, self.params, &mut got);
-        let non_finite = match (first & 0x7fff_ffff) >= INFINITY {
-            true => CHUNK as u64,
-            false => 0,
-        };
+        let bad = backend.quantize(values, self.scheme, self.params, &mut got);
         if bad != non_finite {
             let counts = format!("{bad} non-finite values, not {non_finite}");
             return (1, Some(self.describe(backend, &counts)));
@@ -162,12 +185,9 @@ impl Staircase {
             return (0, None);
         }
         let differing: Vec<usize> = (0..want.len()).filter(|&i| want[i] != got[i]).collect();
-        let (i, per_byte) = (differing[0], CHUNK / want.len());
-        let bits = first + (i * per_byte) as u32;
-        let what = format!(
-            "bits {bits:#010x}: want {:#04x}, got {:#04x}",
-            want[i], got[i]
-        );
+        let (i, per_byte) = (differing[0], 8 / self.scheme.dtype.bits() as usize);
+        let (bits, want, got) = (values[i * per_byte].to_bits(), want[i], got[i]);
+        let what = format!("bits {bits:#010x}: want {want:#04x}, got {got:#04x}");
         (differing.len() as u64, Some(self.describe(backend, &what)))
     }
 
@@ -177,7 +197,8 @@ impl Staircase {
     }
 }
 
-/// One table row per backend; `reduced`: one chunk of 256, another for each scale.
+/// One table row per backend; `reduced`: one chunk of 256, another for each scale, and what lies around
+/// the thresholds.
 pub fn rows(reduced: bool) -> Vec<Row> {
     let mut schemes = hurtful::schemes();
     schemes.retain(|it| it.dialect == quant_core::Dialect::Coremltools);
@@ -202,8 +223,9 @@ pub fn rows(reduced: bool) -> Vec<Row> {
                 .into_par_iter()
                 .map(|group| {
                     let within = (group + i as u32).wrapping_mul(2_654_435_761) >> 16;
-                    staircase.compare(backend, group * stride + within % stride)
+                    staircase.chunk(backend, group * stride + within % stride)
                 })
+                .chain(rayon::iter::once(staircase.thresholds(backend)))
                 .reduce(|| (0, None), sum)
         };
         let (differences, first) = staircases
