@@ -1,6 +1,8 @@
 //! The project's own tasks: `cargo xtask test` runs every test there is, `cargo xtask help` lists
 //! the others.
 
+mod artifacts;
+mod asm;
 mod bench;
 mod cross;
 mod memory;
@@ -22,6 +24,8 @@ enum Task {
     Setup,
     /// Run the tests on emulated processors: aarch64, x86-64 without AVX-512 and without AVX
     Cross,
+    /// Check that no intrinsic is left as a call in the release build
+    Asm,
     /// Measure kernels and models: a report beside the limit of memory traffic
     #[command(disable_help_flag = true)]
     Bench {
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         Task::Test => test(),
         Task::Setup => setup::setup(),
         Task::Cross => cross::cross(),
+        Task::Asm => asm::asm(),
         Task::Bench { options } => {
             bench::run(&options.iter().map(String::as_str).collect::<Vec<_>>())
         }

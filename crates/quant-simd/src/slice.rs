@@ -15,8 +15,8 @@ use crate::kernels::range::FindRange;
 use crate::kernels::widen::Widen;
 use crate::kernels::{Bytes, Packed};
 use crate::terms::{
-    CodeRange, Divide, Division, Exact, Half, PerBlock, PerElement, SCALE, Source, TermRows, TermTable,
-    Terms, Uniform,
+    CodeRange, Divide, Division, Exact, Half, PerBlock, PerElement, SCALE, Source, TermRows,
+    TermTable, Terms, Uniform,
 };
 use crate::{Backend, Element, stream};
 
@@ -166,7 +166,13 @@ impl Backend {
     ) {
         assert_storage(scheme.dtype, values.len(), codes);
         let terms = stored_terms(params);
-        self.dequantize_from(codes, scheme.dtype, Uniform(terms), params.scale_type(), values);
+        self.dequantize_from(
+            codes,
+            scheme.dtype,
+            Uniform(terms),
+            params.scale_type(),
+            values,
+        );
     }
 
     /// Quantizes and dequantizes in one pass, and returns how many values were NaN or infinite.
@@ -217,7 +223,11 @@ impl Backend {
     ) -> Result<(), TensorError> {
         assert_storage(scheme.dtype, values.len(), codes);
         assert_blocks(scheme, values.len(), block_size, scales, zero_points);
-        assert_eq!(S::TYPE, scheme.dialect.scale_type(F::TYPE), "the type of the scales");
+        assert_eq!(
+            S::TYPE,
+            scheme.dialect.scale_type(F::TYPE),
+            "the type of the scales"
+        );
         let batch = BATCH * block_size;
         let mut start = 0;
         while start < values.len() {
@@ -229,9 +239,8 @@ impl Backend {
             // A batch starts at a whole byte: 32 blocks have an even number of codes.
             let codes = &mut codes[scheme.dtype.storage_len(start)..];
             let (values, scales) = (&values[start..], &mut scales[done..]);
-            let batches = self.quantize_batches(
-                values, block_size, scheme, codes, scales, zero_points,
-            );
+            let batches =
+                self.quantize_batches(values, block_size, scheme, codes, scales, zero_points);
             start += batches * batch;
             if batches * batch < values.len() {
                 // One batch with a block out of the ordinary, or what is left.
@@ -332,11 +341,18 @@ impl Backend {
     ) -> u64 {
         assert_storage(columns.scheme.dtype, values.len(), codes);
         columns.assert_rows(values.len());
-        assert_eq!(F::TYPE, columns.source, "the type that the columns were made for");
+        assert_eq!(
+            F::TYPE,
+            columns.source,
+            "the type that the columns were made for"
+        );
         let step = columns.width();
         let codes_step = columns.scheme.dtype.storage_len(step);
         let rows = values.chunks(step).zip(codes.chunks_mut(codes_step));
-        let stream = stream::is_worthwhile(size_of_val(values), columns.scheme.dtype.storage_len(values.len()));
+        let stream = stream::is_worthwhile(
+            size_of_val(values),
+            columns.scheme.dtype.storage_len(values.len()),
+        );
         let mut non_finite = 0;
         for (values, codes) in rows {
             let source = PerElement(columns.terms.rows());
@@ -352,17 +368,14 @@ impl Backend {
     /// # Panics
     /// If `values` is not a whole number of rows, or `codes` does not have
     /// [`IntType::storage_len`] bytes.
-    pub fn dequantize_columns<F: Element>(
-        self,
-        codes: &[u8],
-        columns: &Columns,
-        values: &mut [F],
-    ) {
+    pub fn dequantize_columns<F: Element>(self, codes: &[u8], columns: &Columns, values: &mut [F]) {
         let dtype = columns.scheme.dtype;
         assert_storage(dtype, values.len(), codes);
         columns.assert_rows(values.len());
         let step = columns.width();
-        let rows = values.chunks_mut(step).zip(codes.chunks(dtype.storage_len(step)));
+        let rows = values
+            .chunks_mut(step)
+            .zip(codes.chunks(dtype.storage_len(step)));
         for (values, codes) in rows {
             let source = PerElement(columns.stored.rows());
             self.dequantize_from(codes, dtype, source, columns.scale_type, values);
@@ -680,7 +693,12 @@ impl Backend {
         macro_rules! run {
             ($block:literal) => {
                 self.dequantize_streaming(
-                    codes, dtype, PerBlock::<$block>(rows), S::TYPE, values, stream,
+                    codes,
+                    dtype,
+                    PerBlock::<$block>(rows),
+                    S::TYPE,
+                    values,
+                    stream,
                 )
             };
         }
@@ -891,6 +909,14 @@ fn assert_blocks<S>(
     assert_ne!(block_size, 0, "a block size");
     let blocks = count.div_ceil(block_size);
     assert_eq!(scales.len(), blocks, "one scale per block");
-    let stored = if scheme.stores_zero_point() { blocks } else { 0 };
-    assert_eq!(zero_points.len(), stored, "a zero point per block, if stored");
+    let stored = if scheme.stores_zero_point() {
+        blocks
+    } else {
+        0
+    };
+    assert_eq!(
+        zero_points.len(),
+        stored,
+        "a zero point per block, if stored"
+    );
 }

@@ -294,13 +294,7 @@ impl Source for Uniform {
         }
     }
     #[inline(always)]
-    fn floats<I: Isa>(
-        self,
-        _: I,
-        loaded: &UniformTerms<I>,
-        kind: usize,
-        _: usize,
-    ) -> [I::F32; 2] {
+    fn floats<I: Isa>(self, _: I, loaded: &UniformTerms<I>, kind: usize, _: usize) -> [I::F32; 2] {
         [loaded.floats[kind]; 2]
     }
     #[inline(always)]

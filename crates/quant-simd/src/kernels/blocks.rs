@@ -155,8 +155,14 @@ fn params<I: Isa, S: Element, Q: Quotient>(isa: I, scheme: Scheme, batch: &mut B
     }
     let (mut low, mut high) = (i32::MAX, 0);
     for lane in 0..I::LANES {
-        low = Ord::min(low, bytemuck::cast_slice(core::slice::from_ref(&smallest))[lane]);
-        high = Ord::max(high, bytemuck::cast_slice(core::slice::from_ref(&largest))[lane]);
+        low = Ord::min(
+            low,
+            bytemuck::cast_slice(core::slice::from_ref(&smallest))[lane],
+        );
+        high = Ord::max(
+            high,
+            bytemuck::cast_slice(core::slice::from_ref(&largest))[lane],
+        );
         let extreme: &[i32] = bytemuck::cast_slice(core::slice::from_ref(&extreme));
         high = match extreme[lane] < 0x7f80_0000 {
             true => high,
@@ -226,7 +232,10 @@ impl<F: Element, S: Element, Q: Quotient, C: Form, const BLOCK: usize> Kernel
             quantize_groups::<I, F, _, Q, C>(isa, values, codes, source, 0, clip, self.stream);
             let scales = &mut self.scales[done * BATCH..][..BATCH];
             let scales: &mut [S::Vector<I>] = bytemuck::cast_slice_mut(scales);
-            for (to, from) in scales.iter_mut().zip(vectors::<I::F32, _>(&mut batch.scales)) {
+            for (to, from) in scales
+                .iter_mut()
+                .zip(vectors::<I::F32, _>(&mut batch.scales))
+            {
                 *to = S::narrow(isa, *from);
             }
             if self.scheme.stores_zero_point() {

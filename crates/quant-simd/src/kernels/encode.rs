@@ -8,9 +8,7 @@ use super::quantize::Clip;
 use super::{Group, TILE, groups, groups_mut, lane_sum, padded, unpadded};
 use crate::Element;
 use crate::isa::{Isa, Kernel};
-use crate::terms::{
-    CodeRange, DIVISOR, Quotient, RECIPROCAL, RESIDUAL, SCALE, Source, round,
-};
+use crate::terms::{CodeRange, DIVISOR, Quotient, RECIPROCAL, RESIDUAL, SCALE, Source, round};
 
 /// What [`Encode`] counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,9 +133,7 @@ impl<F: Element, B: Element, S: Source, Q: Quotient, const CODES: bool>
         };
         let lanes = (values.len() * 4 * I::LANES) as u64;
         let fast = I::RECIPROCAL && !Q::DIVIDES;
-        if fast
-            && self.tile::<I, false>(isa, values, codes, became, first_pair, &mut counts)
-        {
+        if fast && self.tile::<I, false>(isa, values, codes, became, first_pair, &mut counts) {
             return Encoded {
                 non_finite: 0,
                 clipped: lanes - lane_sum(counts.unclipped),
