@@ -5,6 +5,7 @@ mod artifacts;
 mod asm;
 mod bench;
 mod cross;
+mod exhaustive;
 mod memory;
 mod setup;
 mod toolchain;
@@ -24,6 +25,8 @@ enum Task {
     Setup,
     /// Run the tests on emulated processors: aarch64, x86-64 without AVX-512 and without AVX
     Cross,
+    /// Compare kernels and reference on all inputs
+    Exhaustive,
     /// Check that no intrinsic is left as a call in the release build
     Asm,
     /// Measure kernels and models: a report beside the limit of memory traffic
@@ -45,6 +48,10 @@ fn main() -> ExitCode {
         Task::Test => test(),
         Task::Setup => setup::setup(),
         Task::Cross => cross::cross(),
+        Task::Exhaustive => match exhaustive::run(false) {
+            true => Ok(()),
+            false => Err("the kernels differ from the reference".into()),
+        },
         Task::Asm => asm::asm(),
         Task::Bench { options } => {
             bench::run(&options.iter().map(String::as_str).collect::<Vec<_>>())

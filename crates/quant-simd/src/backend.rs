@@ -60,23 +60,32 @@ impl Backend {
 
     /// Runs a kernel; on the scalar backend if the machine does not have this one.
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.run_vectors(kernel) {
+            Ok(output) => output,
+            Err(kernel) => Scalar.run(kernel),
+        }
+    }
+
+    /// Runs a kernel that is of use with vectors only; gives it back if this is the scalar backend
+    /// or the machine does not have this one.
+    pub(crate) fn run_vectors<K: Kernel>(self, kernel: K) -> Result<K::Output, K> {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => match Avx2::try_new() {
-                Some(isa) => isa.run(kernel),
-                None => Scalar.run(kernel),
+                Some(isa) => Ok(isa.run(kernel)),
+                None => Err(kernel),
             },
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => match Avx512::try_new() {
-                Some(isa) => isa.run(kernel),
-                None => Scalar.run(kernel),
+                Some(isa) => Ok(isa.run(kernel)),
+                None => Err(kernel),
             },
             #[cfg(target_arch = "aarch64")]
             Self::Neon => match Neon::try_new() {
-                Some(isa) => isa.run(kernel),
-                None => Scalar.run(kernel),
+                Some(isa) => Ok(isa.run(kernel)),
+                None => Err(kernel),
             },
-            _ => Scalar.run(kernel),
+            _ => Err(kernel),
         }
     }
 

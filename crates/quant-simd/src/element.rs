@@ -4,13 +4,18 @@ use bytemuck::Pod;
 use half::{bf16, f16};
 use quant_core::Float;
 
+use crate::dispatch::Dispatch;
 use crate::isa::Isa;
+use crate::terms::{Exact, Half, Quotient};
 
 /// A float type that kernels exist for: `f32`, `f16`, `bf16`.
-pub trait Element: Float + Pod + private::Sealed {
+pub trait Element: Float + Pod + Dispatch {
     /// As many of them as the instruction set has f32 lanes.
     #[doc(hidden)]
     type Vector<I: Isa>: Pod;
+    /// The division that serves where quotients are rounded to this type.
+    #[doc(hidden)]
+    type Own: Quotient;
     #[doc(hidden)]
     fn widen<I: Isa>(isa: I, vector: Self::Vector<I>) -> I::F32;
     /// Rounds ties to even.
@@ -19,10 +24,10 @@ pub trait Element: Float + Pod + private::Sealed {
 }
 
 macro_rules! element {
-    ($float:ty, $vector:ident, |$isa:ident, $v:ident| $widen:expr, $narrow:expr) => {
-        impl private::Sealed for $float {}
+    ($float:ty, $vector:ident, $own:ty, |$isa:ident, $v:ident| $widen:expr, $narrow:expr) => {
         impl Element for $float {
             type Vector<I: Isa> = I::$vector;
+            type Own = $own;
             #[inline(always)]
             fn widen<I: Isa>($isa: I, $v: I::$vector) -> I::F32 {
                 $widen
@@ -35,10 +40,6 @@ macro_rules! element {
     };
 }
 
-element!(f32, F32, |_isa, v| v, v);
-element!(f16, U16, |isa, v| isa.widen_f16(v), isa.narrow_f16(v));
-element!(bf16, U16, |isa, v| isa.widen_bf16(v), isa.narrow_bf16(v));
-
-mod private {
-    pub trait Sealed {}
-}
+element!(f32, F32, Exact, |_isa, v| v, v);
+element!(f16, U16, Half, |isa, v| isa.widen_f16(v), isa.narrow_f16(v));
+element!(bf16, U16, Exact, |isa, v| isa.widen_bf16(v), isa.narrow_bf16(v));

@@ -4,6 +4,8 @@
 
 mod arch;
 mod backend;
+mod columns;
+mod dispatch;
 mod element;
 mod isa;
 mod kernels;
@@ -15,7 +17,7 @@ mod terms;
 
 pub use backend::Backend;
 pub use element::Element;
-pub use slice::Columns;
+pub use columns::Columns;
 pub use tensor::{Failure, Sink, TensorQuantizer};
 
 /// Widens little-endian elements to f32, exactly.

@@ -15,7 +15,7 @@ pub const EXACT_SCALES: (f32, f32) = (
 ///
 /// `reciprocal` is `1 / scale`; `residual` is what that lacks, `(1 - scale * reciprocal) / scale`.
 pub trait Quotient: Copy {
-    /// Whether to divide after all.
+    /// Whether it takes a division after all.
     const DIVIDES: bool = false;
     /// The type that the quotient is rounded to before it is rounded to an integer.
     const ROUND: FloatType = FloatType::F32;
@@ -50,15 +50,16 @@ impl Quotient for Half {
     }
 }
 
-/// A division, where nothing else is proven.
+/// A division per element, where nothing else is proven. Kernels that know it divide themselves,
+/// by [`DIVISOR`].
 #[derive(Clone, Copy)]
 pub struct Divide;
 
 impl Quotient for Divide {
     const DIVIDES: bool = true;
     #[inline(always)]
-    fn quotient<I: Isa>(_: I, value: I::F32, _: I::F32, _: I::F32) -> I::F32 {
-        value
+    fn quotient<I: Isa>(isa: I, value: I::F32, reciprocal: I::F32, _: I::F32) -> I::F32 {
+        isa.mul(value, reciprocal)
     }
 }
 
@@ -85,7 +86,7 @@ pub enum Division {
     Exact,
     /// [`Half`].
     Half,
-    /// [`Divide`].
+    /// A division per element, where nothing else is proven.
     Divide,
 }
 
@@ -178,6 +179,16 @@ impl Terms {
     }
 }
 
+impl Terms {
+    /// For codes as they are stored: the scale, and the zero point as it is.
+    pub fn stored(params: Params) -> Self {
+        Self {
+            floats: [params.scale(); 4],
+            zero_point: params.zero_point(),
+        }
+    }
+}
+
 /// Terms of many blocks, each kind in a row.
 #[derive(Clone, Copy)]
 pub struct TermRows<'a> {
@@ -190,15 +201,12 @@ pub struct TermRows<'a> {
 impl TermRows<'_> {
     /// Without the first `count` of each.
     pub fn skip(&self, count: usize) -> Self {
-        Self {
-            floats: [
-                &self.floats[0][count..],
-                &self.floats[1][count..],
-                &self.floats[2][count..],
-                &self.floats[3][count..],
-            ],
-            zero_points: &self.zero_points[count..],
+        let mut rest = *self;
+        for row in &mut rest.floats {
+            *row = &row[Ord::min(count, row.len())..];
         }
+        rest.zero_points = &rest.zero_points[count..];
+        rest
     }
 }
 
@@ -294,7 +302,13 @@ impl Source for Uniform {
         }
     }
     #[inline(always)]
-    fn floats<I: Isa>(self, _: I, loaded: &UniformTerms<I>, kind: usize, _: usize) -> [I::F32; 2] {
+    fn floats<I: Isa>(
+        self,
+        _: I,
+        loaded: &UniformTerms<I>,
+        kind: usize,
+        _: usize,
+    ) -> [I::F32; 2] {
         [loaded.floats[kind]; 2]
     }
     #[inline(always)]
@@ -311,32 +325,73 @@ impl Source for Uniform {
     }
 }
 
-/// The same terms for `BLOCK` elements, a multiple of every instruction set's pair.
+/// The same terms for the elements of a block; its size is a multiple of [`LARGEST_PAIR`].
 #[derive(Clone, Copy)]
-pub struct PerBlock<'a, const BLOCK: usize>(pub TermRows<'a>);
+pub struct PerBlock<'a, B> {
+    /// Terms per block.
+    pub rows: TermRows<'a>,
+    /// Elements per block.
+    pub size: B,
+}
 
-impl<const BLOCK: usize> Source for PerBlock<'_, BLOCK> {
+/// Elements of the largest instruction set's pair.
+pub const LARGEST_PAIR: usize = 32;
+
+/// A block size.
+pub trait BlockSize: Copy {
+    /// Elements per block.
+    fn elements(self) -> usize;
+}
+
+/// Blocks of 32, the usual size: loops over them are unrolled.
+#[derive(Clone, Copy)]
+pub struct Block32;
+
+impl BlockSize for Block32 {
+    #[inline(always)]
+    fn elements(self) -> usize {
+        32
+    }
+}
+
+/// Blocks of 2 to this power.
+#[derive(Clone, Copy)]
+pub struct PowerOfTwo(pub u32);
+
+impl BlockSize for PowerOfTwo {
+    #[inline(always)]
+    fn elements(self) -> usize {
+        1 << self.0
+    }
+}
+
+impl<B: BlockSize> PerBlock<'_, B> {
+    #[inline(always)]
+    fn block(self, lanes: usize, pair: usize) -> usize {
+        (pair * 2 * lanes) >> self.size.elements().trailing_zeros()
+    }
+}
+
+impl<B: BlockSize> Source for PerBlock<'_, B> {
     type Loaded<I: Isa> = ();
     #[inline(always)]
-    fn load<I: Isa>(self, _: I) {
-        const { assert!(BLOCK.is_multiple_of(2 * I::LANES)) };
-    }
+    fn load<I: Isa>(self, _: I) {}
     #[inline(always)]
     fn floats<I: Isa>(self, isa: I, _: &(), kind: usize, pair: usize) -> [I::F32; 2] {
-        [isa.splat(self.0.floats[kind][pair * 2 * I::LANES / BLOCK]); 2]
+        [isa.splat(self.rows.floats[kind][self.block(I::LANES, pair)]); 2]
     }
     #[inline(always)]
     fn zero_points<I: Isa>(self, isa: I, _: &(), pair: usize) -> [I::I32; 2] {
-        [isa.splat_i32(self.0.zero_points[pair * 2 * I::LANES / BLOCK]); 2]
+        [isa.splat_i32(self.rows.zero_points[self.block(I::LANES, pair)]); 2]
     }
     #[inline(always)]
     fn narrow_zero_points<I: Isa>(self, isa: I, _: &(), pair: usize) -> I::I16 {
-        isa.splat_i16(self.0.zero_points[pair * 2 * I::LANES / BLOCK] as i16)
+        isa.splat_i16(self.rows.zero_points[self.block(I::LANES, pair)] as i16)
     }
     #[inline(always)]
     fn shared(self, lanes: usize, pair: usize) -> Option<(f32, i32)> {
-        let block = pair * 2 * lanes / BLOCK;
-        Some((self.0.floats[SCALE][block], self.0.zero_points[block]))
+        let block = self.block(lanes, pair);
+        Some((self.rows.floats[SCALE][block], self.rows.zero_points[block]))
     }
 }
 

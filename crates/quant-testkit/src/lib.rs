@@ -1,6 +1,7 @@
 //! Test inputs shared by the crates.
 
 pub mod golden;
+pub mod hurtful;
 
 /// How many cases a proptest takes: `PROPTEST_CASES` where it is set (slow machines, emulators),
 /// else `default`.

@@ -32,7 +32,7 @@ impl<K: Kernel> pulp::NullaryFnOnce for Call<K> {
     }
 }
 
-const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
 
 impl Isa for Avx512 {
     const LANES: usize = 16;
@@ -197,11 +197,7 @@ impl Isa for Avx512 {
     #[inline(always)]
     fn round_i16(self, a: f32x16, b: f32x16, doubt: &mut i16x32) -> i16x32 {
         let rounded = self.narrow_i16(self.round_i32(a), self.round_i32(b));
-        *doubt = cast(
-            self.0
-                .avx512bw
-                ._mm512_min_epi16(cast(*doubt), cast(rounded)),
-        );
+        *doubt = cast(self.0.avx512bw._mm512_min_epi16(cast(*doubt), cast(rounded)));
         rounded
     }
     #[inline(always)]

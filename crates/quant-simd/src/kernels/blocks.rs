@@ -3,35 +3,37 @@
 use core::marker::PhantomData;
 
 use bytemuck::Zeroable;
-use quant_core::{Mode, Scheme};
+use quant_core::{FloatType, Mode, Scheme};
 
 use super::quantize::{Clip, quantize_groups};
 use super::{Form, Group, groups, groups_mut};
 use crate::Element;
 use crate::isa::{Isa, Kernel};
 use crate::terms::{
-    CodeRange, EXACT_SCALES, PerBlock, Quotient, RECIPROCAL, RESIDUAL, TermRows, round,
+    BlockSize, CodeRange, EXACT_SCALES, PerBlock, Quotient, RECIPROCAL, RESIDUAL, TermRows, round,
 };
 
 /// Blocks that are quantized together. Their ranges are reduced as in a transposition, and one
 /// division serves as many scales as there are lanes.
 pub const BATCH: usize = 32;
 
-/// Quantizes whole batches of blocks of `BLOCK` values, and stops before the first batch that has
+/// Quantizes whole batches of blocks, and stops before the first batch that has
 /// a block out of the ordinary; gives the number of batches done.
 ///
 /// Out of the ordinary are values that are not finite and scales beyond [`EXACT_SCALES`].
-pub struct QuantizeBlocks<'a, F, S, Q, C, const BLOCK: usize> {
+pub struct QuantizeBlocks<'a, F, Q, C, B> {
     /// The values.
     pub values: &'a [F],
     /// Room for their codes.
     pub codes: &'a mut [u8],
     /// Room for the scales.
-    pub scales: &'a mut [S],
+    pub scales: &'a mut [f32],
     /// Room for the zero points, where the scheme stores them.
     pub zero_points: &'a mut [u8],
     /// Integer type, mode and dialect.
     pub scheme: Scheme,
+    /// Values per block.
+    pub block_size: B,
     /// Whether to store codes around the cache.
     pub stream: bool,
     /// How to divide, and how codes lie in memory.
@@ -56,12 +58,13 @@ fn vectors<V: bytemuck::Pod, T: bytemuck::Pod>(row: &mut [T; BATCH]) -> &mut [V]
 /// The largest magnitude of each block, as `max`, and its negative. Not finite where a value of
 /// the block is not.
 #[inline(always)]
-fn magnitudes<I: Isa, F: Element, const BLOCK: usize>(
+fn magnitudes<I: Isa, F: Element>(
     isa: I,
+    block_size: usize,
     values: &[F::Vector<I>],
     batch: &mut Batch,
 ) {
-    let per_block = BLOCK / I::LANES;
+    let per_block = block_size / I::LANES;
     let negate = isa.splat(-0.0);
     for chunk in 0..BATCH / I::LANES {
         let mut largest = [isa.splat_i32(0); 16];
@@ -81,12 +84,13 @@ fn magnitudes<I: Isa, F: Element, const BLOCK: usize>(
 
 /// The smallest and largest value of each block, widened to hold 0; whether all are finite.
 #[inline(always)]
-fn bounds<I: Isa, F: Element, const BLOCK: usize>(
+fn bounds<I: Isa, F: Element>(
     isa: I,
+    block_size: usize,
     values: &[F::Vector<I>],
     batch: &mut Batch,
 ) -> bool {
-    let per_block = BLOCK / I::LANES;
+    let per_block = block_size / I::LANES;
     let zero = isa.splat(0.0);
     let mut sum = zero;
     for chunk in 0..BATCH / I::LANES {
@@ -116,7 +120,13 @@ fn bounds<I: Isa, F: Element, const BLOCK: usize>(
 
 /// `Scheme::params`, for all blocks of a batch; whether all of them are ordinary.
 #[inline(always)]
-fn params<I: Isa, S: Element, Q: Quotient>(isa: I, scheme: Scheme, batch: &mut Batch) -> bool {
+fn params<I: Isa, Q: Quotient>(
+    isa: I,
+    scheme: Scheme,
+    source: FloatType,
+    batch: &mut Batch,
+) -> bool {
+    let scale_type = scheme.dialect.scale_type(source);
     let (qmin, qmax) = (scheme.qmin() as f32, scheme.qmax() as f32);
     let (low_code, high_code) = (isa.splat(qmin), isa.splat(qmax));
     let levels = isa.splat(qmax - qmin);
@@ -131,7 +141,7 @@ fn params<I: Isa, S: Element, Q: Quotient>(isa: I, scheme: Scheme, batch: &mut B
         let max = vectors::<I::F32, _>(&mut batch.max)[chunk];
         let width = round(isa, isa.sub(max, min), Q::ROUND);
         let scale = round(isa, isa.div(width, levels), Q::ROUND);
-        let scale = S::widen(isa, S::narrow(isa, scale));
+        let scale = round(isa, scale, scale_type);
         let reciprocal = isa.div(one, scale);
         let lack = isa.fma(isa.sub(zero, scale), reciprocal, one);
         vectors(&mut batch.scales)[chunk] = scale;
@@ -155,14 +165,8 @@ fn params<I: Isa, S: Element, Q: Quotient>(isa: I, scheme: Scheme, batch: &mut B
     }
     let (mut low, mut high) = (i32::MAX, 0);
     for lane in 0..I::LANES {
-        low = Ord::min(
-            low,
-            bytemuck::cast_slice(core::slice::from_ref(&smallest))[lane],
-        );
-        high = Ord::max(
-            high,
-            bytemuck::cast_slice(core::slice::from_ref(&largest))[lane],
-        );
+        low = Ord::min(low, bytemuck::cast_slice(core::slice::from_ref(&smallest))[lane]);
+        high = Ord::max(high, bytemuck::cast_slice(core::slice::from_ref(&largest))[lane]);
         let extreme: &[i32] = bytemuck::cast_slice(core::slice::from_ref(&extreme));
         high = match extreme[lane] < 0x7f80_0000 {
             true => high,
@@ -187,9 +191,7 @@ fn params<I: Isa, S: Element, Q: Quotient>(isa: I, scheme: Scheme, batch: &mut B
     ordinary
 }
 
-impl<F: Element, S: Element, Q: Quotient, C: Form, const BLOCK: usize> Kernel
-    for QuantizeBlocks<'_, F, S, Q, C, BLOCK>
-{
+impl<F: Element, Q: Quotient, C: Form, B: BlockSize> Kernel for QuantizeBlocks<'_, F, Q, C, B> {
     type Output = usize;
 
     #[inline(always)]
@@ -197,7 +199,8 @@ impl<F: Element, S: Element, Q: Quotient, C: Form, const BLOCK: usize> Kernel
         let (values, _) = groups::<Group<F, I>, F>(self.values);
         let (codes, _) = groups_mut::<C::Memory<I>, u8>(self.codes);
         let clip = Clip::new(isa, CodeRange::of(self.scheme));
-        let per_batch = BATCH * BLOCK / (4 * I::LANES);
+        let block_size = self.block_size.elements();
+        let per_batch = BATCH * block_size / (4 * I::LANES);
         let shift = CodeRange::of(self.scheme).shift;
         let mut batch = Batch {
             min: Zeroable::zeroed(),
@@ -213,31 +216,27 @@ impl<F: Element, S: Element, Q: Quotient, C: Form, const BLOCK: usize> Kernel
             let flat: &[F::Vector<I>] = values.as_flattened();
             let finite = match self.scheme.mode {
                 Mode::Symmetric => {
-                    magnitudes::<I, F, BLOCK>(isa, flat, &mut batch);
+                    magnitudes::<I, F>(isa, block_size, flat, &mut batch);
                     true
                 }
-                Mode::Affine => bounds::<I, F, BLOCK>(isa, flat, &mut batch),
+                Mode::Affine => bounds::<I, F>(isa, block_size, flat, &mut batch),
             };
-            if !params::<I, S, Q>(isa, self.scheme, &mut batch) || !finite {
+            if !params::<I, Q>(isa, self.scheme, F::TYPE, &mut batch) || !finite {
                 break;
             }
             let mut floats: [&[f32]; 4] = [&batch.scales; 4];
             floats[RECIPROCAL] = &batch.reciprocals;
             floats[RESIDUAL] = &batch.residuals;
-            let source = PerBlock::<BLOCK>(TermRows {
-                floats,
-                zero_points: &batch.zero_points,
-            });
+            let source = PerBlock {
+                rows: TermRows {
+                    floats,
+                    zero_points: &batch.zero_points,
+                },
+                size: self.block_size,
+            };
             // No quotient is beyond the codes, so there can be no doubt.
             quantize_groups::<I, F, _, Q, C>(isa, values, codes, source, 0, clip, self.stream);
-            let scales = &mut self.scales[done * BATCH..][..BATCH];
-            let scales: &mut [S::Vector<I>] = bytemuck::cast_slice_mut(scales);
-            for (to, from) in scales
-                .iter_mut()
-                .zip(vectors::<I::F32, _>(&mut batch.scales))
-            {
-                *to = S::narrow(isa, *from);
-            }
+            self.scales[done * BATCH..][..BATCH].copy_from_slice(&batch.scales);
             if self.scheme.stores_zero_point() {
                 let zero_points = &mut self.zero_points[done * BATCH..][..BATCH];
                 for (to, from) in zero_points.iter_mut().zip(&batch.zero_points) {

@@ -2,25 +2,23 @@
 
 use core::marker::PhantomData;
 
-use quant_core::FloatType;
-
 use super::{Form, Group, groups, groups_mut, padded, unpadded};
 use crate::Element;
 use crate::isa::{Isa, Kernel};
-use crate::terms::{SCALE, Source, round};
+use crate::terms::{SCALE, Source};
 
-/// `scale * (code - zero_point)`, rounded to the scale's type where it `ROUNDS`, and then to `F`.
-pub struct Dequantize<'a, F, S, C, const SIGNED: bool, const ROUNDS: bool> {
+/// `scale * (code - zero_point)`, rounded to `F`.
+pub struct Dequantize<'a, F, S, C> {
     /// The codes.
     pub codes: &'a [u8],
     /// Room for their values.
     pub values: &'a mut [F],
     /// The terms of the codes; zero points as they are stored.
     pub source: S,
+    /// Whether codes have a sign.
+    pub signed: bool,
     /// Whether to store around the cache.
     pub stream: bool,
-    /// The scale's type.
-    pub scale_type: FloatType,
     /// How codes lie in memory.
     pub form: PhantomData<C>,
 }
@@ -64,62 +62,50 @@ fn values<I: Isa, S: Source, C: Form, const SIGNED: bool>(
     values
 }
 
-impl<F: Element, S: Source, C: Form, const SIGNED: bool, const ROUNDS: bool>
-    Dequantize<'_, F, S, C, SIGNED, ROUNDS>
-{
+impl<F: Element, S: Source, C: Form> Dequantize<'_, F, S, C> {
     #[inline(always)]
-    fn group<I: Isa>(
-        &self,
-        isa: I,
-        codes: &C::Memory<I>,
-        loaded: &S::Loaded<I>,
-        group: usize,
-    ) -> Group<F, I> {
-        let values = values::<I, S, C, SIGNED>(isa, codes, self.source, loaded, group);
-        let mut group: Group<F, I> = bytemuck::Zeroable::zeroed();
-        for v in 0..4 {
-            let value = match ROUNDS {
-                true => round(isa, values[v], self.scale_type),
-                false => values[v],
-            };
-            group[v] = F::narrow(isa, value);
-        }
-        group
-    }
-}
-
-impl<F: Element, S: Source, C: Form, const SIGNED: bool, const ROUNDS: bool> Kernel
-    for Dequantize<'_, F, S, C, SIGNED, ROUNDS>
-{
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(mut self, isa: I) {
-        let stream = self.stream;
-        let loaded = self.source.load(isa);
-        let out = core::mem::take(&mut self.values);
-        let (out, rest) = groups_mut::<Group<F, I>, F>(out);
+    fn run_signed<I: Isa, const SIGNED: bool>(self, isa: I) {
+        let (source, stream) = (self.source, self.stream);
+        let loaded = source.load(isa);
+        let (out, rest) = groups_mut::<Group<F, I>, F>(self.values);
         let (codes, rest_codes) = groups::<C::Memory<I>, u8>(self.codes);
-        for (i, (codes, out)) in codes.iter().zip(&mut *out).enumerate() {
-            let group = self.group(isa, codes, &loaded, i);
-            if stream {
-                for v in 0..4 {
-                    isa.stream(&mut out[v], group[v]);
+        // A group of nibbles may be whole where that of the values lacks the last one.
+        let last = match codes.len() > out.len() {
+            true => codes[out.len()],
+            false => padded::<C::Memory<I>, u8>(rest_codes),
+        };
+        let mut padding: Group<F, I> = bytemuck::Zeroable::zeroed();
+        let whole = out.len();
+        for i in 0..whole + usize::from(!rest.is_empty()) {
+            let (codes, out, stream) = match i < whole {
+                true => (&codes[i], &mut out[i], stream),
+                false => (&last, &mut padding, false),
+            };
+            let values = values::<I, S, C, SIGNED>(isa, codes, source, &loaded, i);
+            for v in 0..4 {
+                let value = F::narrow(isa, values[v]);
+                if stream {
+                    isa.stream(&mut out[v], value);
+                } else {
+                    out[v] = value;
                 }
-            } else {
-                *out = group;
             }
         }
         if stream {
             isa.fence();
         }
-        if !rest.is_empty() {
-            // A group of nibbles may be whole where that of the values lacks the last one.
-            let last = match codes.len() > out.len() {
-                true => codes[out.len()],
-                false => padded::<C::Memory<I>, u8>(rest_codes),
-            };
-            unpadded(self.group(isa, &last, &loaded, out.len()), rest);
+        unpadded(padding, rest);
+    }
+}
+
+impl<F: Element, S: Source, C: Form> Kernel for Dequantize<'_, F, S, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        match self.signed {
+            true => self.run_signed::<I, true>(isa),
+            false => self.run_signed::<I, false>(isa),
         }
     }
 }

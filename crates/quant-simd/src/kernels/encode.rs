@@ -5,10 +5,12 @@ use core::marker::PhantomData;
 use quant_core::FloatType;
 
 use super::quantize::Clip;
-use super::{Group, TILE, groups, groups_mut, lane_sum, padded, unpadded};
+use super::{Group, Tiles, groups, groups_mut, lane_sum, padded, unpadded};
 use crate::Element;
 use crate::isa::{Isa, Kernel};
-use crate::terms::{CodeRange, DIVISOR, Quotient, RECIPROCAL, RESIDUAL, SCALE, Source, round};
+use crate::terms::{
+    CodeRange, DIVISOR, Divide, Quotient, RECIPROCAL, RESIDUAL, SCALE, Source, round,
+};
 
 /// What [`Encode`] counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,9 @@ pub struct Encoded {
 
 /// Quantizes and dequantizes: codes, one per byte, where `CODES`; and the values that they stand
 /// for, rounded to the scale's type, and from there to `B`.
+///
+/// A tile whose quotients are not all finite is done again, by a division. Given
+/// [`Divide`], there is nothing to be done again.
 pub struct Encode<'a, F, B, S, Q, const CODES: bool> {
     /// The values.
     pub values: &'a [F],
@@ -30,6 +35,8 @@ pub struct Encode<'a, F, B, S, Q, const CODES: bool> {
     pub became: &'a mut [B],
     /// The terms of the values.
     pub source: S,
+    /// The pair that the values start with.
+    pub first_pair: usize,
     /// The codes there are.
     pub range: CodeRange,
     /// The type that quotients are rounded to.
@@ -40,152 +47,118 @@ pub struct Encode<'a, F, B, S, Q, const CODES: bool> {
     pub way: PhantomData<Q>,
 }
 
-struct Counts<I: Isa> {
-    finite: I::I32,
-    unclipped: I::I32,
-}
-
-impl<F: Element, B: Element, S: Source, Q: Quotient, const CODES: bool>
-    Encode<'_, F, B, S, Q, CODES>
-{
-    /// One tile, by division where `DIVIDE`. Otherwise the result may be void; whether it is.
-    #[inline(always)]
-    fn tile<I: Isa, const DIVIDE: bool>(
-        &self,
-        isa: I,
-        values: &[Group<F, I>],
-        codes: &mut [I::I8],
-        became: &mut [Group<B, I>],
-        first_pair: usize,
-        counts: &mut Counts<I>,
-    ) -> bool {
-        let loaded = self.source.load(isa);
-        let clip = Clip::new(isa, self.range);
-        let low = isa.splat_i32(self.range.low.into());
-        let high = isa.splat_i32(self.range.high.into());
-        let one = isa.splat(1.0);
-        let zero = isa.splat(0.0);
-        let mut doubt = zero;
-        for i in 0..values.len() {
-            let mut pairs = [isa.splat_i16(0); 2];
-            for p in 0..2 {
-                let pair = first_pair + 2 * i + p;
-                let (reciprocals, residuals) = match DIVIDE {
-                    true => (self.source.floats(isa, &loaded, DIVISOR, pair), [zero; 2]),
-                    false => (
-                        self.source.floats(isa, &loaded, RECIPROCAL, pair),
-                        self.source.floats(isa, &loaded, RESIDUAL, pair),
-                    ),
-                };
-                let scales = self.source.floats(isa, &loaded, SCALE, pair);
-                let zero_points = self.source.zero_points(isa, &loaded, pair);
-                let mut steps = [isa.splat_i32(0); 2];
-                for v in 0..2 {
-                    let value = F::widen(isa, values[i][2 * p + v]);
-                    let quotient = if DIVIDE {
-                        isa.count_finite(value, &mut counts.finite);
-                        round(isa, isa.div(value, reciprocals[v]), self.arithmetic)
-                    } else {
-                        let quotient = Q::quotient(isa, value, reciprocals[v], residuals[v]);
-                        doubt = isa.fma(quotient, zero, doubt);
-                        quotient
-                    };
-                    let low = isa.sub_i32(low, zero_points[v]);
-                    let high = isa.sub_i32(high, zero_points[v]);
-                    // One step beyond the bounds, so that what is clipped can still be told.
-                    let below = isa.sub(isa.to_f32(low), one);
-                    let above = isa.add(isa.to_f32(high), one);
-                    let free = isa.clamp_round(quotient, below, above);
-                    steps[v] = isa.min_i32(isa.max_i32(free, low), high);
-                    isa.count_equal(free, steps[v], &mut counts.unclipped);
-                    let value = isa.mul(scales[v], isa.to_f32(steps[v]));
-                    let value = round(isa, value, self.scale_type);
-                    became[i][2 * p + v] = B::narrow(isa, value);
-                }
-                if CODES {
-                    let narrow = isa.narrow_i16(steps[0], steps[1]);
-                    let zero_points = self.source.narrow_zero_points(isa, &loaded, pair);
-                    pairs[p] = isa.add_i16(narrow, zero_points);
-                }
-            }
-            if CODES {
-                codes[i] = clip.codes(isa, pairs);
-            }
-        }
-        let mut sure = isa.splat_i32(0);
-        isa.count_finite(doubt, &mut sure);
-        lane_sum(sure) == I::LANES as u64
-    }
-
-    #[inline(always)]
-    fn surely<I: Isa>(
-        &self,
-        isa: I,
-        values: &[Group<F, I>],
-        codes: &mut [I::I8],
-        became: &mut [Group<B, I>],
-        first_pair: usize,
-    ) -> Encoded {
-        let none = isa.splat_i32(0);
-        let mut counts = Counts {
-            finite: none,
-            unclipped: none,
-        };
-        let lanes = (values.len() * 4 * I::LANES) as u64;
-        let fast = I::RECIPROCAL && !Q::DIVIDES;
-        if fast && self.tile::<I, false>(isa, values, codes, became, first_pair, &mut counts) {
-            return Encoded {
-                non_finite: 0,
-                clipped: lanes - lane_sum(counts.unclipped),
-            };
-        }
-        counts.unclipped = none;
-        self.tile::<I, true>(isa, values, codes, became, first_pair, &mut counts);
-        Encoded {
-            non_finite: lanes - lane_sum(counts.finite),
-            clipped: lanes - lane_sum(counts.unclipped),
-        }
-    }
-}
-
 impl<F: Element, B: Element, S: Source, Q: Quotient, const CODES: bool> Kernel
     for Encode<'_, F, B, S, Q, CODES>
 {
     type Output = Encoded;
 
     #[inline(always)]
-    fn run<I: Isa>(mut self, isa: I) -> Encoded {
+    fn run<I: Isa>(self, isa: I) -> Encoded {
+        let (source, scale_type) = (self.source, self.scale_type);
+        let loaded = source.load(isa);
+        let clip = Clip::new(isa, self.range);
+        let low = isa.splat_i32(self.range.low.into());
+        let high = isa.splat_i32(self.range.high.into());
+        let (one, zero) = (isa.splat(1.0), isa.splat(0.0));
         let (values, rest) = groups::<Group<F, I>, F>(self.values);
-        let codes = core::mem::take(&mut self.codes);
-        let became = core::mem::take(&mut self.became);
-        let (codes, rest_codes) = groups_mut::<I::I8, u8>(codes);
-        let (became, rest_became) = groups_mut::<Group<B, I>, B>(became);
+        let (codes, rest_codes) = groups_mut::<I::I8, u8>(self.codes);
+        let (became, rest_became) = groups_mut::<Group<B, I>, B>(self.became);
+        let padding = [padded::<Group<F, I>, F>(rest)];
+        let mut padding_codes: [I::I8; 1] = [bytemuck::Zeroable::zeroed()];
+        let mut padding_became: [Group<B, I>; 1] = [bytemuck::Zeroable::zeroed()];
         let mut total = Encoded::default();
-        for (i, values_of_tile) in values.chunks(TILE).enumerate() {
-            let groups = i * TILE..i * TILE + values_of_tile.len();
-            let codes: &mut [I::I8] = match CODES {
-                true => &mut codes[groups.clone()],
-                false => &mut [],
+        for tile in Tiles::new(values.len(), rest.len()) {
+            let (values, became) = match tile.padded {
+                true => (&padding[..], &mut padding_became[..]),
+                false => (&values[tile.groups()], &mut became[tile.groups()]),
             };
-            let became = &mut became[groups];
-            let tile = self.surely(isa, values_of_tile, codes, became, 2 * TILE * i);
-            total.non_finite += tile.non_finite;
-            total.clipped += tile.clipped;
-        }
-        if !rest.is_empty() {
-            // Zeros are padding that is finite and never clipped.
-            let group = [padded::<Group<F, I>, F>(rest)];
-            let mut codes = [bytemuck::Zeroable::zeroed()];
-            let mut became = [bytemuck::Zeroable::zeroed()];
-            let pair = 2 * values.len();
-            let tile = self.surely(isa, &group, &mut codes, &mut became, pair);
-            total.non_finite += tile.non_finite;
-            total.clipped += tile.clipped;
-            if CODES {
-                unpadded(codes[0], rest_codes);
+            let codes = match (CODES, tile.padded) {
+                (false, _) => &mut [],
+                (true, true) => &mut padding_codes[..],
+                (true, false) => &mut codes[tile.groups()],
+            };
+            let first_pair = self.first_pair + 2 * tile.start;
+            let mut unclipped = isa.splat_i32(0);
+            let mut doubt = zero;
+            for i in 0..values.len() {
+                let mut pairs = [isa.splat_i16(0); 2];
+                for p in 0..2 {
+                    let pair = first_pair + 2 * i + p;
+                    let first = match Q::DIVIDES {
+                        true => source.floats(isa, &loaded, DIVISOR, pair),
+                        false => source.floats(isa, &loaded, RECIPROCAL, pair),
+                    };
+                    let second = source.floats(isa, &loaded, RESIDUAL, pair);
+                    let scales = source.floats(isa, &loaded, SCALE, pair);
+                    let zero_points = source.zero_points(isa, &loaded, pair);
+                    let mut steps = [isa.splat_i32(0); 2];
+                    for v in 0..2 {
+                        let value = F::widen(isa, values[i][2 * p + v]);
+                        let quotient = if Q::DIVIDES {
+                            doubt = isa.add(doubt, isa.mul(value, zero));
+                            round(isa, isa.div(value, first[v]), self.arithmetic)
+                        } else {
+                            let quotient = Q::quotient(isa, value, first[v], second[v]);
+                            doubt = isa.fma(quotient, zero, doubt);
+                            quotient
+                        };
+                        let low = isa.sub_i32(low, zero_points[v]);
+                        let high = isa.sub_i32(high, zero_points[v]);
+                        // One step beyond the bounds, so that what is clipped can still be told.
+                        let below = isa.sub(isa.to_f32(low), one);
+                        let above = isa.add(isa.to_f32(high), one);
+                        let free = isa.clamp_round(quotient, below, above);
+                        steps[v] = isa.min_i32(isa.max_i32(free, low), high);
+                        isa.count_equal(free, steps[v], &mut unclipped);
+                        let value = isa.mul(scales[v], isa.to_f32(steps[v]));
+                        became[i][2 * p + v] = B::narrow(isa, round(isa, value, scale_type));
+                    }
+                    if CODES {
+                        let narrow = isa.narrow_i16(steps[0], steps[1]);
+                        let zero_points = source.narrow_zero_points(isa, &loaded, pair);
+                        pairs[p] = isa.add_i16(narrow, zero_points);
+                    }
+                }
+                if CODES {
+                    codes[i] = clip.codes(isa, pairs);
+                }
             }
-            unpadded(became[0], rest_became);
+            let mut sure = isa.splat_i32(0);
+            isa.count_finite(doubt, &mut sure);
+            let lanes = (values.len() * 4 * I::LANES) as u64;
+            let clipped = lanes - lane_sum(unclipped);
+            if lane_sum(sure) == I::LANES as u64 {
+                total.clipped += clipped;
+            } else if Q::DIVIDES {
+                total.clipped += clipped;
+                let mut finite = isa.splat_i32(0);
+                for group in values {
+                    for v in 0..4 {
+                        isa.count_finite(F::widen(isa, group[v]), &mut finite);
+                    }
+                }
+                total.non_finite += lanes - lane_sum(finite);
+            } else {
+                let tile = isa.run(Encode::<F, B, S, Divide, CODES> {
+                    values: bytemuck::cast_slice(values),
+                    codes: bytemuck::cast_slice_mut(codes),
+                    became: bytemuck::cast_slice_mut(became),
+                    source,
+                    first_pair,
+                    range: self.range,
+                    arithmetic: self.arithmetic,
+                    scale_type,
+                    way: PhantomData,
+                });
+                total.non_finite += tile.non_finite;
+                total.clipped += tile.clipped;
+            }
         }
+        // Padding is zeros, which are finite and never clipped.
+        if CODES {
+            unpadded(padding_codes[0], rest_codes);
+        }
+        unpadded(padding_became[0], rest_became);
         total
     }
 }

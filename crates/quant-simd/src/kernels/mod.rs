@@ -38,6 +38,14 @@ pub fn groups_mut<G: Pod, T: Pod>(slice: &mut [T]) -> (&mut [G], &mut [T]) {
     (bytemuck::cast_slice_mut(whole), rest)
 }
 
+/// So many groups, to be written, and the rest: packed codes may fill a group that the elements
+/// they belong to do not.
+#[inline(always)]
+pub fn first_groups_mut<G: Pod>(slice: &mut [u8], count: usize) -> (&mut [G], &mut [u8]) {
+    let (whole, rest) = slice.split_at_mut(count * size_of::<G>());
+    (bytemuck::cast_slice_mut(whole), rest)
+}
+
 #[inline(always)]
 const fn per_group<G, T>() -> usize {
     size_of::<G>() / size_of::<T>()
@@ -57,6 +65,62 @@ pub fn padded<G: Pod, T: Pod>(rest: &[T]) -> G {
 pub fn unpadded<G: Pod, T: Pod>(group: G, rest: &mut [T]) {
     let group = [group];
     rest.copy_from_slice(&bytemuck::cast_slice::<G, T>(&group)[..rest.len()]);
+}
+
+/// Tiles of whole groups, and one of a padded group at the end where elements are left over.
+pub struct Tiles {
+    start: usize,
+    groups: usize,
+    rest: usize,
+}
+
+impl Tiles {
+    /// For so many groups, and elements left over.
+    #[inline(always)]
+    pub fn new(groups: usize, rest: usize) -> Self {
+        Self {
+            start: 0,
+            groups,
+            rest,
+        }
+    }
+}
+
+/// One of [`Tiles`].
+pub struct Tile {
+    /// Its first group.
+    pub start: usize,
+    /// The group behind it.
+    pub end: usize,
+    /// Whether it is the padded group.
+    pub padded: bool,
+}
+
+impl Tile {
+    /// Its groups.
+    #[inline(always)]
+    pub fn groups(&self) -> core::ops::Range<usize> {
+        self.start..self.end
+    }
+}
+
+impl Iterator for Tiles {
+    type Item = Tile;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Tile> {
+        let start = self.start;
+        let padded = start == self.groups;
+        if padded && self.rest == 0 {
+            return None;
+        }
+        let end = Ord::min(start + TILE, self.groups);
+        if padded {
+            self.rest = 0;
+        }
+        self.start = end;
+        Some(Tile { start, end, padded })
+    }
 }
 
 /// How codes lie in memory.

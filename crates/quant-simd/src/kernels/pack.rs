@@ -1,6 +1,6 @@
 //! Two 4-bit codes to a byte, and back.
 
-use super::{groups, groups_mut, padded, unpadded};
+use super::{first_groups_mut, groups, groups_mut, padded, unpadded};
 use crate::isa::{Isa, Kernel};
 
 /// Packs codes from the low nibble of the first byte on; the last high nibble may be left over,
@@ -18,7 +18,7 @@ impl Kernel for Pack<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let (codes, rest) = groups::<I::I8, u8>(self.codes);
-        let (packed, rest_packed) = groups_mut::<I::Nibbles, u8>(self.packed);
+        let (packed, rest_packed) = first_groups_mut::<I::Nibbles>(self.packed, codes.len());
         for (&codes, packed) in codes.iter().zip(packed) {
             *packed = isa.pack(codes);
         }

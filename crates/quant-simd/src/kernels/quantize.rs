@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 
 use quant_core::FloatType;
 
-use super::{Form, Group, TILE, groups, groups_mut, lane_sum, padded, unpadded};
+use super::{Form, Group, Tiles, first_groups_mut, groups, lane_sum, padded, unpadded};
 use crate::Element;
 use crate::isa::{Isa, Kernel};
 use crate::terms::{CodeRange, DIVISOR, Quotient, RECIPROCAL, RESIDUAL, Source, round};
@@ -12,7 +12,7 @@ use crate::terms::{CodeRange, DIVISOR, Quotient, RECIPROCAL, RESIDUAL, Source, r
 /// `clip(round(value / scale) + zero_point)`; gives the number of values that are NaN or infinite.
 ///
 /// The fast way takes a [`Quotient`] and trusts that it neither overflows nor is NaN, for which
-/// [`Isa::round_i16`] is watched. A tile that raised doubt is done again, with a division.
+/// [`Isa::round_i16`] is watched. A tile that raised doubt is done again, by [`QuantizeSurely`].
 pub struct Quantize<'a, F, S, Q, C> {
     /// The values.
     pub values: &'a [F],
@@ -93,95 +93,116 @@ pub fn quantize_groups<I: Isa, F: Element, S: Source, Q: Quotient, C: Form>(
     isa.is_doubtful(doubt)
 }
 
-impl<F: Element, S: Source, Q: Quotient, C: Form> Quantize<'_, F, S, Q, C> {
-    /// The sure way; how many lanes were finite.
+impl<F: Element, S: Source, Q: Quotient, C: Form> Kernel for Quantize<'_, F, S, Q, C> {
+    type Output = u64;
+
     #[inline(always)]
-    fn divide<I: Isa>(
-        &self,
-        isa: I,
-        values: &[Group<F, I>],
-        codes: &mut [C::Memory<I>],
-        first_pair: usize,
-        clip: Clip<I>,
-    ) -> u64 {
-        let loaded = self.source.load(isa);
+    fn run<I: Isa>(self, isa: I) -> u64 {
+        let source = self.source;
+        let clip = Clip::new(isa, self.range);
+        let (values, rest) = groups::<Group<F, I>, F>(self.values);
+        let (codes, rest_codes) = first_groups_mut::<C::Memory<I>>(self.codes, values.len());
+        let padding = [padded::<Group<F, I>, F>(rest)];
+        let mut padding_codes: [C::Memory<I>; 1] = [bytemuck::Zeroable::zeroed()];
+        let mut non_finite = 0;
+        for tile in Tiles::new(values.len(), rest.len()) {
+            let (values, codes) = match tile.padded {
+                true => (&padding[..], &mut padding_codes[..]),
+                false => (&values[tile.groups()], &mut codes[tile.groups()]),
+            };
+            let (pair, stream) = (2 * tile.start, self.stream && !tile.padded);
+            if quantize_groups::<I, F, S, Q, C>(isa, values, codes, source, pair, clip, stream) {
+                non_finite += isa.run(QuantizeSurely::<F, S, C> {
+                    values: bytemuck::cast_slice(values),
+                    codes: bytemuck::cast_slice_mut(codes),
+                    source,
+                    first_pair: pair,
+                    range: self.range,
+                    arithmetic: self.arithmetic,
+                    form: PhantomData,
+                });
+            }
+        }
+        if self.stream {
+            isa.fence();
+        }
+        unpadded_codes::<I, C>(padding_codes[0], rest.len(), rest_codes);
+        non_finite
+    }
+}
+
+/// [`Quantize`] by division, for anything at all; gives the number of values that are NaN or
+/// infinite.
+pub struct QuantizeSurely<'a, F, S, C> {
+    /// The values.
+    pub values: &'a [F],
+    /// Room for their codes.
+    pub codes: &'a mut [u8],
+    /// The terms of the values.
+    pub source: S,
+    /// The pair that the values start with.
+    pub first_pair: usize,
+    /// The codes there are.
+    pub range: CodeRange,
+    /// The type that quotients are rounded to.
+    pub arithmetic: FloatType,
+    /// How codes lie in memory.
+    pub form: PhantomData<C>,
+}
+
+impl<F: Element, S: Source, C: Form> Kernel for QuantizeSurely<'_, F, S, C> {
+    type Output = u64;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> u64 {
+        let source = self.source;
+        let clip = Clip::new(isa, self.range);
         let low = isa.splat_i32(self.range.low.into());
         let high = isa.splat_i32(self.range.high.into());
-        let mut finite = isa.splat_i32(0);
-        for (i, (group, codes)) in values.iter().zip(codes).enumerate() {
+        let loaded = source.load(isa);
+        let (values, rest) = groups::<Group<F, I>, F>(self.values);
+        let (codes, rest_codes) = first_groups_mut::<C::Memory<I>>(self.codes, values.len());
+        let padding = padded::<Group<F, I>, F>(rest);
+        let mut padding_codes: C::Memory<I> = bytemuck::Zeroable::zeroed();
+        let count = values.len() + usize::from(!rest.is_empty());
+        let mut finite = 0;
+        for i in 0..count {
+            let (group, codes) = match i < values.len() {
+                true => (&values[i], &mut codes[i]),
+                false => (&padding, &mut padding_codes),
+            };
             let mut pairs = [isa.splat_i16(0); 2];
+            let mut finite_lanes = isa.splat_i32(0);
             for p in 0..2 {
-                let pair = first_pair + 2 * i + p;
-                let divisors = self.source.floats(isa, &loaded, DIVISOR, pair);
-                let zero_points = self.source.zero_points(isa, &loaded, pair);
+                let pair = self.first_pair + 2 * i + p;
+                let divisors = source.floats(isa, &loaded, DIVISOR, pair);
+                let zero_points = source.zero_points(isa, &loaded, pair);
                 let mut steps = [isa.splat_i32(0); 2];
                 for v in 0..2 {
                     let value = F::widen(isa, group[2 * p + v]);
-                    isa.count_finite(value, &mut finite);
+                    isa.count_finite(value, &mut finite_lanes);
                     let quotient = round(isa, isa.div(value, divisors[v]), self.arithmetic);
                     let low = isa.to_f32(isa.sub_i32(low, zero_points[v]));
                     let high = isa.to_f32(isa.sub_i32(high, zero_points[v]));
                     steps[v] = isa.clamp_round(quotient, low, high);
                 }
                 let steps = isa.narrow_i16(steps[0], steps[1]);
-                let zero_points = self.source.narrow_zero_points(isa, &loaded, pair);
+                let zero_points = source.narrow_zero_points(isa, &loaded, pair);
                 pairs[p] = isa.add_i16(steps, zero_points);
             }
             *codes = C::form(isa, clip.codes(isa, pairs));
+            finite += lane_sum(finite_lanes);
         }
-        lane_sum(finite)
-    }
-
-    #[inline(always)]
-    fn tile<I: Isa>(
-        &self,
-        isa: I,
-        values: &[Group<F, I>],
-        codes: &mut [C::Memory<I>],
-        first_pair: usize,
-        clip: Clip<I>,
-    ) -> u64 {
-        let (source, stream) = (self.source, self.stream);
-        let sure = I::RECIPROCAL
-            && !Q::DIVIDES
-            && !quantize_groups::<I, F, S, Q, C>(
-                isa, values, codes, source, first_pair, clip, stream,
-            );
-        if sure {
-            return 0;
-        }
-        let lanes = (values.len() * 4 * I::LANES) as u64;
-        lanes - self.divide(isa, values, codes, first_pair, clip)
+        unpadded_codes::<I, C>(padding_codes, rest.len(), rest_codes);
+        (count * 4 * I::LANES) as u64 - finite
     }
 }
 
-impl<F: Element, S: Source, Q: Quotient, C: Form> Kernel for Quantize<'_, F, S, Q, C> {
-    type Output = u64;
-
-    #[inline(always)]
-    fn run<I: Isa>(mut self, isa: I) -> u64 {
-        let clip = Clip::new(isa, self.range);
-        let (values, rest) = groups::<Group<F, I>, F>(self.values);
-        let codes = core::mem::take(&mut self.codes);
-        let (codes, rest_codes) = groups_mut::<C::Memory<I>, u8>(codes);
-        let mut non_finite = 0;
-        let tiles = values.chunks(TILE).zip(codes.chunks_mut(TILE));
-        for (i, (values, codes)) in tiles.enumerate() {
-            non_finite += self.tile(isa, values, codes, 2 * TILE * i, clip);
-        }
-        if self.stream {
-            isa.fence();
-        }
-        if !rest.is_empty() {
-            self.stream = false;
-            let group = [padded::<Group<F, I>, F>(rest)];
-            let mut formed = [bytemuck::Zeroable::zeroed()];
-            non_finite += self.tile(isa, &group, &mut formed, 2 * values.len(), clip);
-            unpadded(formed[0], rest_codes);
-            if let (true, 1, Some(last)) = (C::PACKED, rest.len() % 2, rest_codes.last_mut()) {
-                *last &= 15;
-            }
-        }
-        non_finite
+/// The codes of `count` elements that do not fill a group.
+#[inline(always)]
+fn unpadded_codes<I: Isa, C: Form>(codes: C::Memory<I>, count: usize, rest: &mut [u8]) {
+    unpadded(codes, rest);
+    if let (true, 1, Some(last)) = (C::PACKED, count % 2, rest.last_mut()) {
+        *last &= 15;
     }
 }

@@ -1,0 +1,228 @@
+//! Matrices whose columns have scales of their own.
+
+use quant_core::{FloatType, Params, Range, Scheme};
+
+use crate::dispatch::{Coding, Place};
+use crate::kernels::columns::ROWS;
+use crate::slice::assert_storage;
+use crate::terms::{TermTable, Terms};
+use crate::{Backend, Element, stream};
+
+impl Backend {
+    /// Merges each column's range into `ranges`, for a row-major matrix of `ranges.len()` columns.
+    ///
+    /// # Panics
+    /// If `values` is not a whole number of rows.
+    pub fn column_ranges<F: Element>(self, values: &[F], ranges: &mut [Range]) {
+        let count = ranges.len();
+        assert!(
+            values.is_empty() || values.len().is_multiple_of(count.max(1)),
+            "whole rows"
+        );
+        if values.is_empty() {
+            return;
+        }
+        let mut bounds = ColumnBounds::new(count);
+        bounds.widen(self, values, 0);
+        bounds.merge_into(ranges);
+    }
+
+    /// Quantizes a row-major matrix whose columns have parameters of their own, and returns how
+    /// many values were NaN or infinite. 4-bit codes are packed without gaps between rows.
+    ///
+    /// # Panics
+    /// If `values` is not a whole number of rows, or `codes` does not have
+    /// [`IntType::storage_len`] bytes.
+    pub fn quantize_columns<F: Element>(
+        self,
+        values: &[F],
+        columns: &Columns,
+        codes: &mut [u8],
+    ) -> u64 {
+        assert_storage(columns.scheme.dtype, values.len(), codes);
+        columns.assert_rows(values.len());
+        assert_eq!(F::TYPE, columns.source, "the type that the columns were made for");
+        let step = columns.width();
+        let codes_step = columns.scheme.dtype.storage_len(step);
+        let stream = stream::is_worthwhile(size_of_val(values), codes.len());
+        let (coding, place) = (columns.coding(), columns.place(0));
+        let mut non_finite = 0;
+        for (values, codes) in values.chunks(step).zip(codes.chunks_mut(codes_step)) {
+            non_finite += F::quantize(self, values, coding, place, codes, stream);
+        }
+        non_finite
+    }
+
+    /// The values of what [`Backend::quantize_columns`] wrote.
+    ///
+    /// # Panics
+    /// If `values` is not a whole number of rows, or `codes` does not have
+    /// [`IntType::storage_len`] bytes.
+    pub fn dequantize_columns<F: Element>(
+        self,
+        codes: &[u8],
+        columns: &Columns,
+        values: &mut [F],
+    ) {
+        let dtype = columns.scheme.dtype;
+        assert_storage(dtype, values.len(), codes);
+        columns.assert_rows(values.len());
+        let step = columns.width();
+        let stream = stream::is_worthwhile(codes.len(), size_of_val(values));
+        let (place, scale_type) = (Place::PerElement(columns.stored.rows()), columns.scale_type);
+        let rows = values.chunks_mut(step).zip(codes.chunks(dtype.storage_len(step)));
+        for (values, codes) in rows {
+            self.dequantize_through(codes, dtype, place, scale_type, values, stream);
+        }
+    }
+}
+
+/// The parameters of a matrix' columns, laid out for the kernels.
+#[derive(Clone, Debug)]
+pub struct Columns {
+    scheme: Scheme,
+    source: FloatType,
+    scale_type: FloatType,
+    count: usize,
+    repeats: usize,
+    terms: TermTable,
+    stored: TermTable,
+}
+
+impl Columns {
+    /// Parameters per column, for values of type `source`.
+    ///
+    /// # Panics
+    /// If the scales are not all of one type.
+    pub fn new(scheme: Scheme, source: FloatType, params: &[Params]) -> Self {
+        let scale_type = params.first().map_or(FloatType::F32, Params::scale_type);
+        let count = params.len();
+        let repeats = repeats(count);
+        let (mut terms, mut stored) = (TermTable::default(), TermTable::default());
+        for _ in 0..repeats {
+            for &column in params {
+                assert_eq!(column.scale_type(), scale_type, "scales of one type");
+                let (own, division) = Terms::of(scheme, source, column);
+                terms.push(own, division, 1);
+                stored.push(Terms::stored(column), division, 1);
+            }
+        }
+        terms.push(Terms::default(), terms.division(), LARGEST_GROUP);
+        stored.push(Terms::default(), stored.division(), LARGEST_GROUP);
+        Self {
+            scheme,
+            source,
+            scale_type,
+            count,
+            repeats,
+            terms,
+            stored,
+        }
+    }
+
+    pub(crate) fn coding(&self) -> Coding {
+        Coding {
+            scheme: self.scheme,
+            division: self.terms.division(),
+            scale_type: self.scale_type,
+        }
+    }
+
+    /// The terms from column `first` on.
+    pub(crate) fn place(&self, first: usize) -> Place<'_> {
+        Place::PerElement(self.terms.rows()).skip(first)
+    }
+
+    /// Elements after which the terms begin again.
+    pub(crate) fn width(&self) -> usize {
+        (self.count * self.repeats).max(1)
+    }
+
+    fn assert_rows(&self, len: usize) {
+        assert!(
+            len == 0 || len.is_multiple_of(self.count.max(1)) && self.count > 0,
+            "whole rows"
+        );
+    }
+}
+
+/// Elements of the largest instruction set's group.
+const LARGEST_GROUP: usize = 64;
+
+/// Rows that are treated as one: narrow ones together fill vectors, and an even number of columns
+/// keeps packed codes at whole bytes.
+fn repeats(columns: usize) -> usize {
+    let repeats = 512_usize.div_ceil(columns.max(1));
+    match columns % 2 {
+        1 => repeats.next_multiple_of(2),
+        _ => repeats,
+    }
+}
+
+/// Ranges of columns, as they grow.
+pub(crate) struct ColumnBounds {
+    count: usize,
+    min: Vec<f32>,
+    max: Vec<f32>,
+    non_finite: Vec<u64>,
+}
+
+impl ColumnBounds {
+    pub(crate) fn new(count: usize) -> Self {
+        let width = count * repeats(count);
+        Self {
+            count,
+            min: vec![f32::INFINITY; width],
+            max: vec![f32::NEG_INFINITY; width],
+            non_finite: vec![0; count],
+        }
+    }
+
+    /// Adds elements that follow one another, from column `first` on.
+    pub(crate) fn widen<F: Element>(&mut self, backend: Backend, values: &[F], first: usize) {
+        let width = self.min.len();
+        let (head, rows) = values.split_at(((width - first) % width).min(values.len()));
+        self.widen_rows(backend, [head; ROWS], first);
+        let mut whole = rows.chunks_exact(width * ROWS);
+        for rows in &mut whole {
+            let (a, b) = rows.split_at(2 * width);
+            let ((a, b), (c, d)) = (a.split_at(width), b.split_at(width));
+            self.widen_rows(backend, [a, b, c, d], 0);
+        }
+        for row in whole.remainder().chunks(width) {
+            self.widen_rows(backend, [row; ROWS], 0);
+        }
+    }
+
+    fn widen_rows<F: Element>(&mut self, backend: Backend, rows: [&[F]; ROWS], first: usize) {
+        let columns = first..first + rows[0].len();
+        let (min, max) = (&mut self.min[columns.clone()], &mut self.max[columns]);
+        let finite = F::bound_columns(backend, rows, min, max);
+        if !finite {
+            for (r, row) in rows.iter().enumerate() {
+                if rows[..r].iter().any(|other| core::ptr::eq(*other, *row)) {
+                    continue;
+                }
+                for (i, value) in row.iter().enumerate() {
+                    let finite = value.to_f32().is_finite();
+                    self.non_finite[(first + i) % self.count] += u64::from(!finite);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn merge_into(&self, ranges: &mut [Range]) {
+        for (i, (&min, &max)) in self.min.iter().zip(&self.max).enumerate() {
+            let range = &mut ranges[i % self.count];
+            *range = range.merge(Range {
+                min,
+                max,
+                non_finite: 0,
+            });
+        }
+        for (range, non_finite) in ranges.iter_mut().zip(&self.non_finite) {
+            range.non_finite += non_finite;
+        }
+    }
+}
+

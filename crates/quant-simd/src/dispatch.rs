@@ -1,0 +1,426 @@
+//! From what is known at run time to kernels.
+//!
+//! [`Dispatch`] is the crate's one list of kernel instances: its methods are not generic, so that
+//! each instance is compiled here, once, and not by everyone who uses the crate.
+
+use std::marker::PhantomData;
+
+use half::{bf16, f16};
+use quant_core::{FloatType, IntType, Params, Range, Scheme};
+
+use crate::kernels::blocks::QuantizeBlocks;
+use crate::kernels::columns::{BoundColumns, ROWS};
+use crate::kernels::dequantize::Dequantize;
+use crate::kernels::encode::{Encode, Encoded};
+use crate::kernels::error::{AddErrors, ErrorSums};
+use crate::kernels::quantize::{Quantize, QuantizeSurely};
+use crate::kernels::range::FindRange;
+use crate::kernels::widen::{Narrow, Widen};
+use crate::kernels::{Bytes, Form, Packed};
+use crate::terms::{
+    Block32, BlockSize, CodeRange, Divide, Division, Exact, LARGEST_PAIR, PerBlock, PerElement,
+    PowerOfTwo, Quotient, Source, TermRows, Terms, Uniform,
+};
+use crate::{Backend, Element};
+
+/// Where the terms of elements come from.
+#[derive(Clone, Copy)]
+pub enum Place<'a> {
+    /// The same for all.
+    Uniform(Terms),
+    /// The same for so many, see [`is_block_size`].
+    PerBlock(TermRows<'a>, usize),
+    /// Each its own.
+    PerElement(TermRows<'a>),
+}
+
+impl Place<'_> {
+    /// That of the elements from `count` on, which is a multiple of the block size.
+    pub fn skip(&self, count: usize) -> Self {
+        match self {
+            Self::Uniform(terms) => Self::Uniform(*terms),
+            Self::PerBlock(rows, size) => Self::PerBlock(rows.skip(count / size), *size),
+            Self::PerElement(rows) => Self::PerElement(rows.skip(count)),
+        }
+    }
+}
+
+/// Whether [`Place::PerBlock`] and the batches of blocks serve this block size. Larger blocks are
+/// worth a kernel each.
+pub fn is_block_size(block_size: usize) -> bool {
+    block_size.is_power_of_two() && (LARGEST_PAIR..=256).contains(&block_size)
+}
+
+/// How values become codes.
+#[derive(Clone, Copy)]
+pub struct Coding {
+    /// Integer type, mode and dialect.
+    pub scheme: Scheme,
+    /// The division that all terms allow.
+    pub division: Division,
+    /// The type that scales are stored in.
+    pub scale_type: FloatType,
+}
+
+impl Coding {
+    /// With given parameters; and their terms.
+    pub fn of<F: Element>(scheme: Scheme, params: Params) -> (Self, Terms) {
+        let (terms, division) = Terms::of(scheme, F::TYPE, params);
+        let coding = Self {
+            scheme,
+            division,
+            scale_type: params.scale_type(),
+        };
+        (coding, terms)
+    }
+}
+
+/// Evaluates an expression for the source that a place names.
+macro_rules! by_place {
+    ($place:expr, $source:ident => $body:expr) => {
+        match $place {
+            Place::Uniform(terms) => {
+                let $source = Uniform(terms);
+                $body
+            }
+            Place::PerBlock(rows, size) => {
+                let $source = PerBlock {
+                    rows,
+                    size: PowerOfTwo(size.trailing_zeros()),
+                };
+                $body
+            }
+            Place::PerElement(rows) => {
+                let $source = PerElement(rows);
+                $body
+            }
+        }
+    };
+}
+
+fn quantize<F: Element, C: Form>(
+    backend: Backend,
+    values: &[F],
+    coding: Coding,
+    place: Place<'_>,
+    codes: &mut [u8],
+    stream: bool,
+) -> u64 {
+    fn fast<F: Element, S: Source, Q: Quotient, C: Form>(
+        backend: Backend,
+        values: &[F],
+        scheme: Scheme,
+        source: S,
+        codes: &mut [u8],
+        stream: bool,
+    ) -> u64 {
+        let kernel = Quantize::<_, _, Q, C> {
+            values,
+            codes,
+            source,
+            range: CodeRange::of(scheme),
+            arithmetic: scheme.dialect.arithmetic(F::TYPE),
+            stream,
+            way: PhantomData,
+        };
+        match backend.run_vectors(kernel) {
+            Ok(non_finite) => non_finite,
+            Err(kernel) => surely::<_, _, C>(backend, kernel.values, scheme, source, kernel.codes),
+        }
+    }
+    fn surely<F: Element, S: Source, C: Form>(
+        backend: Backend,
+        values: &[F],
+        scheme: Scheme,
+        source: S,
+        codes: &mut [u8],
+    ) -> u64 {
+        backend.run(QuantizeSurely::<_, _, C> {
+            values,
+            codes,
+            source,
+            first_pair: 0,
+            range: CodeRange::of(scheme),
+            arithmetic: scheme.dialect.arithmetic(F::TYPE),
+            form: PhantomData,
+        })
+    }
+    let scheme = coding.scheme;
+    // Blocks are quantized in batches, or one by one.
+    macro_rules! run {
+        ($source:expr) => {
+            match coding.division {
+                Division::Exact => {
+                    fast::<F, _, Exact, C>(backend, values, scheme, $source, codes, stream)
+                }
+                Division::Half => {
+                    fast::<F, _, F::Own, C>(backend, values, scheme, $source, codes, stream)
+                }
+                Division::Divide => surely::<_, _, C>(backend, values, scheme, $source, codes),
+            }
+        };
+    }
+    match place {
+        Place::Uniform(terms) => run!(Uniform(terms)),
+        Place::PerElement(rows) => run!(PerElement(rows)),
+        Place::PerBlock(..) => unreachable!("quantized in batches"),
+    }
+}
+
+fn encode<F: Element, B: Element, S: Source, const CODES: bool>(
+    backend: Backend,
+    values: &[F],
+    coding: Coding,
+    source: S,
+    codes: &mut [u8],
+    became: &mut [B],
+) -> Encoded {
+    let scheme = coding.scheme;
+    macro_rules! kernel {
+        ($Q:ty) => {
+            Encode::<_, _, _, $Q, CODES> {
+                values,
+                codes,
+                became,
+                source,
+                first_pair: 0,
+                range: CodeRange::of(scheme),
+                arithmetic: scheme.dialect.arithmetic(F::TYPE),
+                scale_type: coding.scale_type,
+                way: PhantomData,
+            }
+        };
+    }
+    let is_vector = backend.has_reciprocal();
+    match coding.division {
+        Division::Exact if is_vector => backend.run_vectors(kernel!(Exact)).unwrap_or_default(),
+        Division::Half if is_vector => backend.run_vectors(kernel!(F::Own)).unwrap_or_default(),
+        _ => backend.run(kernel!(Divide)),
+    }
+}
+
+fn dequantize<F: Element>(
+    backend: Backend,
+    codes: &[u8],
+    dtype: IntType,
+    place: Place<'_>,
+    values: &mut [F],
+    stream: bool,
+) {
+    macro_rules! run {
+        ($C:ty, $source:expr) => {
+            backend.run(Dequantize::<_, _, $C> {
+                codes,
+                values,
+                source: $source,
+                signed: dtype.is_signed(),
+                stream,
+                form: PhantomData,
+            })
+        };
+    }
+    by_place!(place, source => match dtype.bits() {
+        4 => run!(Packed, source),
+        _ => run!(Bytes, source),
+    })
+}
+
+/// Blocks to be quantized in batches.
+pub struct Batches<'a, F> {
+    /// The values.
+    pub values: &'a [F],
+    /// Values per block, see [`is_block_size`].
+    pub block_size: usize,
+    /// Integer type, mode and dialect.
+    pub scheme: Scheme,
+    /// Room for codes.
+    pub codes: &'a mut [u8],
+    /// Room for scales.
+    pub scales: &'a mut [f32],
+    /// Room for zero points, where the scheme stores them.
+    pub zero_points: &'a mut [u8],
+    /// Whether to store codes around the cache.
+    pub stream: bool,
+}
+
+fn quantize_batches<F: Element>(backend: Backend, batches: Batches<'_, F>) -> usize {
+    fn run<F: Element, Q: Quotient, C: Form>(backend: Backend, batches: Batches<'_, F>) -> usize {
+        fn run<F: Element, Q: Quotient, C: Form, B: BlockSize>(
+            backend: Backend,
+            batches: Batches<'_, F>,
+            block_size: B,
+        ) -> usize {
+            let kernel = QuantizeBlocks::<_, Q, C, B> {
+                values: batches.values,
+                codes: batches.codes,
+                scales: batches.scales,
+                zero_points: batches.zero_points,
+                scheme: batches.scheme,
+                block_size,
+                stream: batches.stream,
+                way: PhantomData,
+            };
+            backend.run_vectors(kernel).unwrap_or(0)
+        }
+        match batches.block_size {
+            32 => run::<F, Q, C, _>(backend, batches, Block32),
+            size => run::<F, Q, C, _>(backend, batches, PowerOfTwo(size.trailing_zeros())),
+        }
+    }
+    let half = batches.scheme.dialect.arithmetic(F::TYPE) == FloatType::F16;
+    match (half, batches.scheme.dtype.bits()) {
+        (false, 4) => run::<F, Exact, Packed>(backend, batches),
+        (false, _) => run::<F, Exact, Bytes>(backend, batches),
+        (true, 4) => run::<F, F::Own, Packed>(backend, batches),
+        (true, _) => run::<F, F::Own, Bytes>(backend, batches),
+    }
+}
+
+/// The kernels for one type of values.
+pub trait Dispatch: Sized {
+    /// See [`FindRange`].
+    fn find_range(backend: Backend, values: &[Self]) -> Range;
+    /// See [`Quantize`]. Not for [`Place::PerBlock`].
+    fn quantize(
+        backend: Backend,
+        values: &[Self],
+        coding: Coding,
+        place: Place<'_>,
+        codes: &mut [u8],
+        stream: bool,
+    ) -> u64;
+    /// See [`Encode`].
+    fn encode(
+        backend: Backend,
+        values: &[Self],
+        coding: Coding,
+        place: Place<'_>,
+        codes: &mut [u8],
+        became: &mut [f32],
+    ) -> Encoded;
+    /// See [`Encode`], without codes.
+    fn fake_quantize(
+        backend: Backend,
+        values: &[Self],
+        coding: Coding,
+        terms: Terms,
+        became: &mut [Self],
+    ) -> Encoded;
+    /// See [`Dequantize`].
+    fn dequantize(
+        backend: Backend,
+        codes: &[u8],
+        dtype: IntType,
+        place: Place<'_>,
+        values: &mut [Self],
+        stream: bool,
+    );
+    /// See [`QuantizeBlocks`].
+    fn quantize_batches(backend: Backend, batches: Batches<'_, Self>) -> usize;
+    /// See [`BoundColumns`].
+    fn bound_columns(
+        backend: Backend,
+        rows: [&[Self]; ROWS],
+        min: &mut [f32],
+        max: &mut [f32],
+    ) -> bool;
+    /// See [`AddErrors`].
+    fn add_errors(backend: Backend, values: &[Self], became: &[f32], sums: &mut ErrorSums);
+    /// See [`Widen`].
+    fn widen_slice(backend: Backend, from: &[Self], to: &mut [f32]);
+    /// See [`Narrow`].
+    fn narrow_slice(backend: Backend, from: &[f32], through: FloatType, to: &mut [Self]);
+}
+
+macro_rules! dispatch {
+    ($float:ty) => {
+        impl Dispatch for $float {
+            fn find_range(backend: Backend, values: &[Self]) -> Range {
+                backend.run(FindRange(values))
+            }
+            fn quantize(
+                backend: Backend,
+                values: &[Self],
+                coding: Coding,
+                place: Place<'_>,
+                codes: &mut [u8],
+                stream: bool,
+            ) -> u64 {
+                match coding.scheme.dtype.bits() {
+                    4 => quantize::<Self, Packed>(backend, values, coding, place, codes, stream),
+                    _ => quantize::<Self, Bytes>(backend, values, coding, place, codes, stream),
+                }
+            }
+            fn encode(
+                backend: Backend,
+                values: &[Self],
+                coding: Coding,
+                place: Place<'_>,
+                codes: &mut [u8],
+                became: &mut [f32],
+            ) -> Encoded {
+                by_place!(place, source => {
+                    encode::<Self, f32, _, true>(backend, values, coding, source, codes, became)
+                })
+            }
+            fn fake_quantize(
+                backend: Backend,
+                values: &[Self],
+                coding: Coding,
+                terms: Terms,
+                became: &mut [Self],
+            ) -> Encoded {
+                let source = Uniform(terms);
+                encode::<_, _, _, false>(backend, values, coding, source, &mut [], became)
+            }
+            fn dequantize(
+                backend: Backend,
+                codes: &[u8],
+                dtype: IntType,
+                place: Place<'_>,
+                values: &mut [Self],
+                stream: bool,
+            ) {
+                dequantize(backend, codes, dtype, place, values, stream);
+            }
+            fn quantize_batches(backend: Backend, batches: Batches<'_, Self>) -> usize {
+                quantize_batches(backend, batches)
+            }
+            fn bound_columns(
+                backend: Backend,
+                rows: [&[Self]; ROWS],
+                min: &mut [f32],
+                max: &mut [f32],
+            ) -> bool {
+                backend.run(BoundColumns { rows, min, max })
+            }
+            fn add_errors(
+                backend: Backend,
+                values: &[Self],
+                became: &[f32],
+                sums: &mut ErrorSums,
+            ) {
+                backend.run(AddErrors {
+                    values,
+                    became,
+                    sums,
+                });
+            }
+            fn widen_slice(backend: Backend, from: &[Self], to: &mut [f32]) {
+                backend.run(Widen { from, to });
+            }
+            fn narrow_slice(
+                backend: Backend,
+                from: &[f32],
+                through: FloatType,
+                to: &mut [Self],
+            ) {
+                backend.run(Narrow { from, through, to });
+            }
+        }
+    };
+}
+
+dispatch!(f32);
+dispatch!(f16);
+dispatch!(bf16);

@@ -1,0 +1,271 @@
+//! Functions with one scale and zero point: lengths, lanes, ties, bits.
+
+use quant_core::{FloatType, IntType, Mode, Params, Scheme};
+use quant_testkit::hurtful::{self, Random};
+
+use crate::arena::{Arenas, Placement};
+use crate::case::{Case, Function, Value, scale_type};
+
+/// Elements of the widest group that a kernel may take at a time.
+pub const GROUP: usize = 64;
+
+/// Functions of values that depend on the parameters.
+pub const QUANTIZING: [Function; 3] = [
+    Function::Quantize,
+    Function::QuantizeWithStats,
+    Function::FakeQuantize,
+];
+
+for_every_float! {
+    every_length every_lane every_edge_beside_every_other ties_to_even any_bits every_code
+    scales_of_other_types range_of_one_sign
+}
+
+/// Ordinary values with something hurtful in between.
+pub fn mixed<F: Value>(
+    random: &mut Random,
+    scheme: Scheme,
+    params: Params,
+    count: usize,
+) -> Vec<F> {
+    let mut values = random.ordinary::<F>(scheme, params, count);
+    let (edges, ties) = (hurtful::edges(), hurtful::ties(scheme, params));
+    for value in &mut values {
+        match random.below(8) {
+            0 => *value = edges[random.below(edges.len())],
+            1 | 2 => *value = ties[random.below(ties.len())],
+            _ => {}
+        }
+    }
+    values
+}
+
+/// Codes of any bits; the low ones only where the type has 4.
+pub fn any_codes(random: &mut Random, dtype: IntType, count: usize) -> Vec<u8> {
+    let mask = if dtype.bits() == 4 { 15 } else { 255 };
+    (0..count).map(|_| random.bits() as u8 & mask).collect()
+}
+
+fn every_length<F: Value>() {
+    let (mut arenas, mut random) = (Arenas::new(), Random(1));
+    for scheme in hurtful::schemes() {
+        let params = hurtful::params(scheme, scale_type::<F>(scheme));
+        for len in 0..=4 * GROUP + 3 {
+            let params = params[len % params.len()];
+            let values = mixed::<F>(&mut random, scheme, params, len);
+            let codes = any_codes(&mut random, scheme.dtype, len);
+            let mut functions = QUANTIZING.to_vec();
+            functions.extend([Function::Dequantize, Function::Range, Function::ErrorStats]);
+            if scheme.dtype.bits() == 4 {
+                for offset in [0, 1, 2, 7, 33] {
+                    functions.extend([Function::Pack(offset), Function::Unpack(offset)]);
+                }
+            }
+            for function in functions {
+                let case = Case {
+                    function,
+                    scheme,
+                    params: &[params],
+                    values: &values,
+                    codes: &codes,
+                };
+                case.check(&mut arenas, Placement::ALIGNED);
+            }
+        }
+    }
+}
+
+/// Each edge value alone among ordinary ones, in every lane, in the first group and in the rest.
+fn every_lane<F: Value>() {
+    let (mut arenas, mut random) = (Arenas::new(), Random(2));
+    let edges = hurtful::edges::<F>();
+    for (i, scheme) in hurtful::schemes().into_iter().enumerate() {
+        let params = hurtful::params(scheme, scale_type::<F>(scheme));
+        let params = params[i % 5];
+        let ordinary = random.ordinary::<F>(scheme, params, GROUP + GROUP / 2 + 3);
+        for lane in 0..ordinary.len() {
+            for &edge in &edges {
+                let mut values = ordinary.clone();
+                values[lane] = edge;
+                let mut functions = QUANTIZING.to_vec();
+                functions.extend([Function::Range, Function::ErrorStats]);
+                // The last ones do not depend on the scheme.
+                functions.truncate(if i == 0 { 5 } else { 3 });
+                for function in functions {
+                    let case = Case {
+                        function,
+                        scheme,
+                        params: &[params],
+                        values: &values,
+                        codes: &[],
+                    };
+                    case.check(&mut arenas, Placement::ALIGNED);
+                }
+            }
+        }
+    }
+}
+
+/// Edges and ties, nothing else, turned by one element at a time.
+fn every_edge_beside_every_other<F: Value>() {
+    let (mut arenas, mut random) = (Arenas::new(), Random(3));
+    for scheme in hurtful::schemes() {
+        for params in hurtful::params(scheme, scale_type::<F>(scheme)) {
+            let (edges, ties) = (hurtful::edges::<F>(), hurtful::ties::<F>(scheme, params));
+            let mut values: Vec<F> = Vec::new();
+            for &edge in edges.iter().cycle().take(GROUP + 1) {
+                values.extend([edge, ties[random.below(ties.len())]]);
+            }
+            values.rotate_left(random.below(GROUP));
+            for function in QUANTIZING {
+                let case = Case {
+                    function,
+                    scheme,
+                    params: &[params],
+                    values: &values,
+                    codes: &[],
+                };
+                case.check(&mut arenas, Placement::ALIGNED);
+            }
+        }
+    }
+}
+
+/// At every half-integer multiple of the scale, and at the three values on each side.
+fn ties_to_even<F: Value>() {
+    let mut arenas = Arenas::new();
+    for scheme in hurtful::schemes() {
+        for params in hurtful::params(scheme, scale_type::<F>(scheme)) {
+            let values = hurtful::ties::<F>(scheme, params);
+            for function in QUANTIZING {
+                let case = Case {
+                    function,
+                    scheme,
+                    params: &[params],
+                    values: &values,
+                    codes: &[],
+                };
+                case.check(&mut arenas, Placement::ALIGNED);
+            }
+        }
+    }
+}
+
+fn any_bits<F: Value>() {
+    let (mut arenas, mut random) = (Arenas::new(), Random(4));
+    for scheme in hurtful::schemes() {
+        for params in hurtful::params(scheme, scale_type::<F>(scheme)) {
+            let values = random.any::<F>(1003);
+            for function in QUANTIZING {
+                let case = Case {
+                    function,
+                    scheme,
+                    params: &[params],
+                    values: &values,
+                    codes: &[],
+                };
+                case.check(&mut arenas, Placement::ALIGNED);
+            }
+        }
+    }
+    for _ in 0..20 {
+        let values = random.any::<F>(1003);
+        for function in [Function::Range, Function::ErrorStats] {
+            let case = Case {
+                function,
+                scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
+                params: &[],
+                values: &values,
+                codes: &[],
+            };
+            case.check(&mut arenas, Placement::ALIGNED);
+        }
+    }
+}
+
+/// Dequantizes every code there is, those outside of the scheme's range too, for scales of every
+/// type, whatever the type of the values.
+fn every_code<F: Value>() {
+    let mut arenas = Arenas::new();
+    for scheme in hurtful::schemes() {
+        let all = if scheme.dtype.bits() == 4 { 16 } else { 256 };
+        let codes: Vec<u8> = (0..259).map(|code| (code % all) as u8).collect();
+        for scale_type in FloatType::ALL {
+            for params in hurtful::params(scheme, scale_type) {
+                let case = Case::<F> {
+                    function: Function::Dequantize,
+                    scheme,
+                    params: &[params],
+                    values: &[],
+                    codes: &codes,
+                };
+                case.check(&mut arenas, Placement::ALIGNED);
+            }
+        }
+    }
+}
+
+/// Parameters may say that the scale is stored in another type than the scheme would choose: it
+/// may then have more digits than the values.
+fn scales_of_other_types<F: Value>() {
+    let mut arenas = Arenas::new();
+    for scheme in hurtful::schemes() {
+        let own = scale_type::<F>(scheme);
+        for scale_type in FloatType::ALL.into_iter().filter(|&it| it != own) {
+            for params in hurtful::params(scheme, scale_type) {
+                let values = hurtful::ties::<F>(scheme, params);
+                for function in QUANTIZING {
+                    let case = Case {
+                        function,
+                        scheme,
+                        params: &[params],
+                        values: &values,
+                        codes: &[],
+                    };
+                    case.check(&mut arenas, Placement::ALIGNED);
+                }
+            }
+        }
+    }
+}
+
+/// Only then can a bound be a zero, which is +0.0 whatever the zeros among the values are.
+fn range_of_one_sign<F: Value>() {
+    let (mut arenas, mut random) = (Arenas::new(), Random(12));
+    let len = 2 * GROUP + 1;
+    let mut edges = hurtful::edges::<F>();
+    edges.push(F::from_f32(0.5));
+    for sign in [1.0, -1.0] {
+        for ordinary in [1.0, 0.0] {
+            for &edge in &edges {
+                for lane in 0..len {
+                    let draw = |_| F::from_f32(random.unit().abs() * sign * ordinary);
+                    let mut values: Vec<F> = (0..len).map(draw).collect();
+                    values[lane] = edge;
+                    for function in [Function::Range, Function::ColumnRanges(43)] {
+                        let case = Case {
+                            function,
+                            scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
+                            params: &[],
+                            values: &values,
+                            codes: &[],
+                        };
+                        case.check(&mut arenas, Placement::ALIGNED);
+                    }
+                }
+            }
+        }
+    }
+    for &edge in &edges {
+        for len in 1..len {
+            let case = Case {
+                function: Function::Range,
+                scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
+                params: &[],
+                values: &vec![edge; len],
+                codes: &[],
+            };
+            case.check(&mut arenas, Placement::ALIGNED);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Every input there is: the kernels, and the arithmetic they rest on, against the reference.
+
+mod proof;
+
+use std::fmt;
+
+/// What a row must show.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Expect {
+    /// No difference.
+    #[default]
+    Equal,
+    /// Some difference: that the comparison can fail.
+    Different,
+    /// Whatever it is: a finding.
+    Anything,
+}
+
+/// One line of the table.
+#[derive(Clone, Debug, Default)]
+struct Row {
+    what: String,
+    scales: u64,
+    inputs: u64,
+    differences: u64,
+    first: Option<String>,
+    seconds: f64,
+    expect: Expect,
+}
+
+impl Row {
+    fn named(mut self, what: &str, expect: Expect) -> Self {
+        self.what = what.into();
+        self.expect = expect;
+        self
+    }
+
+    fn is_good(&self) -> bool {
+        match self.expect {
+            Expect::Equal => self.differences == 0,
+            Expect::Different => self.differences > 0,
+            Expect::Anything => true,
+        }
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            what,
+            scales,
+            inputs,
+            differences,
+            seconds,
+            ..
+        } = self;
+        write!(
+            to,
+            "{what:<44} {scales:>8} {inputs:>15} {differences:>12} {seconds:>8.1}"
+        )?;
+        match &self.first {
+            Some(first) if self.differences > 0 => write!(to, "\n    first: {first}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Runs everything, prints the table, and says whether all of it is as it must be.
+pub fn run(reduced: bool) -> bool {
+    println!(
+        "{:<44} {:>8} {:>15} {:>12} {:>8}",
+        "what", "scales", "inputs", "differences", "seconds"
+    );
+    let mut good = true;
+    for row in proof::rows(reduced) {
+        println!("{row}");
+        good &= row.is_good();
+    }
+    good
+}
