@@ -1,6 +1,8 @@
 //! The project's own tasks: `cargo xtask test` runs every test there is, `cargo xtask help` lists
 //! the others.
 
+mod artifacts;
+mod asm;
 mod bench;
 mod cross;
 mod exhaustive;
@@ -29,6 +31,8 @@ enum Task {
         #[arg(long)]
         reduced: bool,
     },
+    /// Check that no intrinsic is left as a call in the release build
+    Asm,
     /// Measure kernels and models: a report beside the limit of memory traffic
     #[command(disable_help_flag = true)]
     Bench {
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::setup(),
         Task::Cross => cross::cross(),
         Task::Exhaustive { reduced } => exhaustive(reduced),
+        Task::Asm => asm::asm(),
         Task::Bench { options } => {
             bench::run(&options.iter().map(String::as_str).collect::<Vec<_>>())
         }
