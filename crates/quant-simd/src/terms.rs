@@ -14,8 +14,9 @@ pub const EXACT_SCALES: (f32, f32) = (
 
 /// How a quotient `value / scale` is had without a division per element.
 ///
-/// `reciprocal` is `1 / scale`; `residual` is what that lacks, about
-/// `(1 - scale * reciprocal) / scale`: the reciprocal serves in place of the division.
+/// `reciprocal` is `1 / scale`; `residual` is what that lacks, `(1 - scale * reciprocal) / scale`.
+/// A multiplication in place of this last division is not enough: it fails where all bits of the
+/// scale's significand are set.
 pub trait Quotient: Copy {
     /// Whether it takes a division after all.
     const DIVIDES: bool = false;
@@ -166,7 +167,7 @@ impl Terms {
             return (terms, division);
         }
         let reciprocal = 1.0 / scale;
-        let residual = (-scale).mul_add(reciprocal, 1.0) * reciprocal;
+        let residual = (-scale).mul_add(reciprocal, 1.0) / scale;
         let terms = Self {
             floats: [scale, reciprocal, residual, scale],
             zero_point: params.zero_point() - shift,

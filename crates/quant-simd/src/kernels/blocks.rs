@@ -148,7 +148,7 @@ fn params<I: Isa, Q: Quotient>(
         let lack = isa.fma(isa.sub(zero, scale), reciprocal, one);
         vectors(&mut terms.floats[SCALE])[chunk] = scale;
         vectors(&mut terms.floats[RECIPROCAL])[chunk] = reciprocal;
-        vectors(&mut terms.floats[RESIDUAL])[chunk] = isa.mul(lack, reciprocal);
+        vectors(&mut terms.floats[RESIDUAL])[chunk] = isa.div(lack, scale);
         smallest = isa.min_i32(smallest, isa.magnitude_bits(scale));
         largest = isa.max_i32(largest, isa.magnitude_bits(scale));
         let zero_points = if symmetric {
