@@ -1,13 +1,12 @@
 //! `cargo xtask cross`: the test suites on processors that this machine does not have.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Instant;
 
-use serde::Deserialize;
-
 use crate::Outcome;
+use crate::artifacts::{self, Artifact};
 use crate::toolchain::{self, AARCH64_LINUX, HOST, Toolchain, program};
 
 const PACKAGES: [&str; 2] = ["quant-core", "quant-simd"];
@@ -97,25 +96,7 @@ pub fn cross() -> Outcome {
     }
 }
 
-/// A test program, or the example.
-struct Executable {
-    name: String,
-    path: PathBuf,
-}
-
-/// What cargo says on `--message-format=json`.
-#[derive(Deserialize)]
-struct Message {
-    target: Option<MessageTarget>,
-    executable: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct MessageTarget {
-    name: String,
-}
-
-fn executables(architecture: &str) -> Result<Vec<Executable>, Box<dyn std::error::Error>> {
+fn executables(architecture: &str) -> Result<Vec<Artifact>, Box<dyn std::error::Error>> {
     let emulator = format!("qemu-{architecture}-static");
     if program(&emulator).is_none() {
         return Err(format!("no {emulator}; `cargo xtask setup` installs it").into());
@@ -127,35 +108,23 @@ fn executables(architecture: &str) -> Result<Vec<Executable>, Box<dyn std::error
         "aarch64" => Toolchain::find(&AARCH64_LINUX)?.cargo("test"),
         _ => return Err(format!("no way to build for {architecture} on this machine").into()),
     };
-    command.args(["--no-run", "--quiet", "--message-format=json"]);
+    command.arg("--no-run");
     for package in PACKAGES {
         command.args(["--package", package]);
     }
-    let output = command.stderr(Stdio::inherit()).output()?;
-    if !output.status.success() {
-        return Err(format!("the tests do not build for {architecture}").into());
-    }
-    let mut executables = Vec::new();
-    for line in String::from_utf8(output.stdout)?.lines() {
-        let message: Message = serde_json::from_str(line)?;
-        if let (Some(target), Some(path)) = (message.target, message.executable) {
-            executables.push(Executable {
-                name: target.name,
-                path,
-            });
-        }
-    }
-    Ok(executables)
+    let mut artifacts = artifacts::build(command)?;
+    artifacts.retain(|artifact| artifact.is_program);
+    Ok(artifacts)
 }
 
 /// Runs everything on one processor and returns how many tests passed.
 fn tests(
     processor: &Processor,
-    executables: &[Executable],
+    executables: &[Artifact],
 ) -> Result<usize, Box<dyn std::error::Error>> {
     let mut detected = false;
     let mut passed = 0;
-    for Executable { name, path } in executables {
+    for Artifact { name, path, .. } in executables {
         let mut command = processor.run(path);
         if std::env::var_os("PROPTEST_CASES").is_none() {
             command.env("PROPTEST_CASES", PROPTEST_CASES);

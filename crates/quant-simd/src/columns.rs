@@ -1,8 +1,8 @@
 //! Matrices whose columns have scales of their own.
 
-use quant_core::{FloatType, Params, Range, Scheme};
+use quant_core::{FloatType, IntType, Params, Range, Scheme};
 
-use crate::dispatch::{Coding, Place};
+use crate::dispatch::{Coding, ElementTerms, Place};
 use crate::kernels::columns::ROWS;
 use crate::slice::assert_storage;
 use crate::terms::{PADDING, TermTable, Terms};
@@ -42,15 +42,8 @@ impl Backend {
         assert_storage(columns.scheme.dtype, values.len(), codes);
         columns.assert_rows(values.len());
         assert_eq!(F::TYPE, columns.source, "the type that the columns were made for");
-        let step = columns.width();
-        let codes_step = columns.scheme.dtype.storage_len(step);
         let stream = stream::is_worthwhile(size_of_val(values), codes.len());
-        let (coding, place) = (columns.coding(), columns.place(0));
-        let mut non_finite = 0;
-        for (values, codes) in values.chunks(step).zip(codes.chunks_mut(codes_step)) {
-            non_finite += F::quantize(self, values, coding, place, codes, stream);
-        }
-        non_finite
+        F::quantize(self, values, columns.coding(), columns.place(0), codes, stream)
     }
 
     /// The values of what [`Backend::quantize_columns`] wrote.
@@ -69,7 +62,8 @@ impl Backend {
         columns.assert_rows(values.len());
         let step = columns.width();
         let stream = stream::is_worthwhile(codes.len(), size_of_val(values));
-        let (place, scale_type) = (Place::PerElement(columns.stored.rows()), columns.scale_type);
+        let place = Place::PerElement(columns.element_terms(&columns.stored));
+        let scale_type = columns.scale_type;
         let rows = values.chunks_mut(step).zip(codes.chunks(dtype.storage_len(step)));
         for (values, codes) in rows {
             self.dequantize_through(codes, dtype, place, scale_type, values, stream);
@@ -130,7 +124,15 @@ impl Columns {
 
     /// The terms from column `first` on.
     pub(crate) fn place(&self, first: usize) -> Place<'_> {
-        Place::PerElement(self.terms.rows()).skip(first)
+        Place::PerElement(self.element_terms(&self.terms)).skip(first)
+    }
+
+    fn element_terms<'a>(&self, table: &'a TermTable) -> ElementTerms<'a> {
+        ElementTerms {
+            rows: table.rows(),
+            len: self.width(),
+            has_zero_points: table.has_zero_points() || self.scheme.dtype == IntType::Uint8,
+        }
     }
 
     /// Elements after which the terms begin again.

@@ -18,10 +18,13 @@ use crate::kernels::range::FindRange;
 use crate::kernels::widen::{Narrow, Widen};
 use crate::kernels::{Bytes, Form, Packed};
 use crate::terms::{
-    BLOCKS, Block32, BlockSize, BlockTerms, CodeRange, Divide, Division, Exact, LARGEST_PAIR,
+    Block32, BlockSize, BlockTerms, CodeRange, Divide, Division, Exact, LARGEST_PAIR,
     PerBlock, PerElement, PowerOfTwo, Quotient, Source, TermRows, Terms, Uniform,
 };
 use crate::{Backend, Element};
+
+/// Blocks that [`Place::PerBlock`] holds the terms of.
+pub const BLOCKS: usize = 256;
 
 /// Where the terms of elements come from.
 #[derive(Clone, Copy)]
@@ -29,16 +32,31 @@ pub enum Place<'a> {
     /// The same for all.
     Uniform(Terms),
     /// The same for so many, see [`is_block_size`].
-    PerBlock(&'a BlockTerms, usize),
-    /// Each its own.
-    PerElement(TermRows<'a>),
+    PerBlock(&'a BlockTerms<BLOCKS>, usize),
+    /// Each its own, for a row of so many elements, an even number; rows share them.
+    PerElement(ElementTerms<'a>),
+}
+
+/// Terms for a row of elements; rows that follow one another share them.
+#[derive(Clone, Copy)]
+pub struct ElementTerms<'a> {
+    /// The terms, and padding.
+    pub rows: TermRows<'a>,
+    /// Elements in a row: an even number, or all that there are.
+    pub len: usize,
+    /// Whether some zero point is not 0, or codes are shifted.
+    pub has_zero_points: bool,
 }
 
 impl Place<'_> {
     /// That of the elements from `count` on; not for [`Place::PerBlock`].
     pub fn skip(&self, count: usize) -> Self {
         match self {
-            Self::PerElement(rows) => Self::PerElement(rows.skip(count)),
+            Self::PerElement(terms) => Self::PerElement(ElementTerms {
+                rows: terms.rows.skip(count),
+                len: terms.len - count,
+                ..*terms
+            }),
             other => *other,
         }
     }
@@ -83,14 +101,14 @@ macro_rules! by_place {
                 $body
             }
             Place::PerBlock(terms, size) => {
-                let $source = PerBlock::<_, true> {
+                let $source = PerBlock::<_, BLOCKS, true> {
                     terms,
                     size: PowerOfTwo(size.trailing_zeros()),
                 };
                 $body
             }
-            Place::PerElement(rows) => {
-                let $source = PerElement(rows);
+            Place::PerElement(terms) => {
+                let $source = PerElement::<true>(terms.rows);
                 $body
             }
         }
@@ -110,6 +128,7 @@ fn quantize<F: Element, C: Form>(
         values: &[F],
         scheme: Scheme,
         source: S,
+        row: usize,
         codes: &mut [u8],
         stream: bool,
     ) -> u64 {
@@ -117,6 +136,7 @@ fn quantize<F: Element, C: Form>(
             values,
             codes,
             source,
+            row,
             range: CodeRange::of(scheme),
             arithmetic: scheme.dialect.arithmetic(F::TYPE),
             stream,
@@ -124,7 +144,9 @@ fn quantize<F: Element, C: Form>(
         };
         match backend.run_vectors(kernel) {
             Ok(non_finite) => non_finite,
-            Err(kernel) => surely::<_, _, C>(backend, kernel.values, scheme, source, kernel.codes),
+            Err(kernel) => {
+                surely::<_, _, C>(backend, kernel.values, scheme, source, row, kernel.codes)
+            }
         }
     }
     fn surely<F: Element, S: Source, C: Form>(
@@ -132,6 +154,7 @@ fn quantize<F: Element, C: Form>(
         values: &[F],
         scheme: Scheme,
         source: S,
+        row: usize,
         codes: &mut [u8],
     ) -> u64 {
         backend.run(QuantizeSurely::<_, _, C> {
@@ -139,23 +162,25 @@ fn quantize<F: Element, C: Form>(
             codes,
             source,
             first_pair: 0,
+            row,
             range: CodeRange::of(scheme),
             arithmetic: scheme.dialect.arithmetic(F::TYPE),
             form: PhantomData,
         })
     }
     let scheme = coding.scheme;
+    let mut row = values.len().max(1);
     // Blocks are quantized in batches, or one by one.
     macro_rules! run {
         ($source:expr) => {
             match coding.division {
                 Division::Exact => {
-                    fast::<F, _, Exact, C>(backend, values, scheme, $source, codes, stream)
+                    fast::<F, _, Exact, C>(backend, values, scheme, $source, row, codes, stream)
                 }
                 Division::Half => {
-                    fast::<F, _, F::Own, C>(backend, values, scheme, $source, codes, stream)
+                    fast::<F, _, F::Own, C>(backend, values, scheme, $source, row, codes, stream)
                 }
-                Division::Divide => surely::<_, _, C>(backend, values, scheme, $source, codes),
+                Division::Divide => surely::<_, _, C>(backend, values, scheme, $source, row, codes),
             }
         };
     }
@@ -164,7 +189,13 @@ fn quantize<F: Element, C: Form>(
             run!(Uniform::<false>(terms))
         }
         Place::Uniform(terms) => run!(Uniform::<true>(terms)),
-        Place::PerElement(rows) => run!(PerElement(rows)),
+        Place::PerElement(terms) => {
+            row = terms.len;
+            match terms.has_zero_points {
+                true => run!(PerElement::<true>(terms.rows)),
+                false => run!(PerElement::<false>(terms.rows)),
+            }
+        }
         Place::PerBlock(..) => unreachable!("quantized in batches"),
     }
 }
@@ -230,8 +261,8 @@ fn dequantize<F: Element>(
                 _ => run!(Bytes, source),
             };
         }
-        Place::PerBlock(terms, 32) if dtype.is_signed() && terms.zero_points == [0; BLOCKS] => {
-            let source = PerBlock::<_, false> {
+        Place::PerBlock(terms, 32) if !terms.has_zero_points => {
+            let source = PerBlock::<_, BLOCKS, false> {
                 terms,
                 size: Block32,
             };

@@ -4,15 +4,18 @@ use quant_core::{
     ErrorStats, FloatType, IntType, Params, Range, STATS_CHUNK, Scheme, TensorError,
 };
 
-use crate::dispatch::{Batches, Coding, Dispatch, Place, is_block_size};
+use crate::dispatch::{BLOCKS, Batches, Coding, Dispatch, Place, is_block_size};
 use crate::kernels::blocks::BATCH;
 use crate::kernels::error::ErrorSums;
 use crate::kernels::pack::{Pack, Unpack};
-use crate::terms::{BLOCKS, BlockTerms, SCALE, Terms};
+use crate::terms::{BlockTerms, SCALE, Terms};
 use crate::{Backend, Element, stream};
 
 /// Elements that a function works on at a time where it needs room for them.
 const PIECE: usize = 2048;
+
+/// Scales that [`Backend::quantize_blocks`] holds in f32 where it stores others; an even number.
+const SCALES: usize = 2048;
 
 
 impl Backend {
@@ -158,35 +161,49 @@ impl Backend {
         assert_blocks(scheme, values.len(), block_size, scales, zero_points);
         assert_eq!(S::TYPE, scheme.dialect.scale_type(F::TYPE), "the type of the scales");
         let stream = stream::is_worthwhile(size_of_val(values), codes.len());
-        // Some blocks at a time, an even number: their scales fit on the stack, their codes
-        // start at whole bytes.
-        let mut wide = [0.0; BLOCKS];
+        let mut blocks = Batches {
+            values,
+            block_size,
+            scheme,
+            codes,
+            scales: &mut [],
+            zero_points,
+            stream,
+        };
+        if S::TYPE == FloatType::F32 {
+            blocks.scales = bytemuck::cast_slice_mut(scales);
+            return self.quantize_some_blocks(blocks);
+        }
+        // Some blocks at a time, an even number: their codes start at whole bytes.
+        let mut wide = [0.0; SCALES];
         let mut done = 0;
-        for scales in scales.chunks_mut(BLOCKS) {
-            let blocks = done..done + scales.len();
-            let elements = done * block_size..values.len().min(blocks.end * block_size);
-            let stored = scheme.dtype.storage_len(elements.start);
-            let stored = stored..stored + scheme.dtype.storage_len(elements.len());
-            let zero_points = match zero_points.is_empty() {
-                true => &mut [],
-                false => &mut zero_points[blocks.clone()],
-            };
+        for scales in scales.chunks_mut(SCALES) {
+            let len = blocks.values.len().min(SCALES * block_size);
+            let (values, rest) = blocks.values.split_at(len);
+            let (codes, rest_codes) = blocks.codes.split_at_mut(scheme.dtype.storage_len(len));
+            let stored = scales.len().min(blocks.zero_points.len());
+            let (zero_points, rest_zero_points) = blocks.zero_points.split_at_mut(stored);
             let wide = &mut wide[..scales.len()];
             self.quantize_some_blocks(Batches {
-                values: &values[elements],
-                block_size,
-                scheme,
-                codes: &mut codes[stored],
+                values,
+                codes,
                 scales: wide,
                 zero_points,
-                stream,
+                ..blocks
             })
             .map_err(|error| TensorError {
                 block: done + error.block,
                 ..error
             })?;
             S::narrow_slice(self, wide, FloatType::F32, scales);
-            done = blocks.end;
+            done += scales.len();
+            blocks = Batches {
+                values: rest,
+                codes: rest_codes,
+                scales: &mut [],
+                zero_points: rest_zero_points,
+                ..blocks
+            };
         }
         Ok(())
     }
@@ -210,6 +227,10 @@ impl Backend {
         assert_storage(scheme.dtype, values.len(), codes);
         assert_blocks(scheme, values.len(), block_size, scales, zero_points);
         let stream = stream::is_worthwhile(codes.len(), size_of_val(values));
+        let mut terms = BlockTerms {
+            has_zero_points: !zero_points.is_empty(),
+            ..BlockTerms::default()
+        };
         let mut start = 0;
         for scales in scales.chunks(BLOCKS) {
             let blocks = start / block_size;
@@ -223,7 +244,7 @@ impl Backend {
             let codes = &codes[..scheme.dtype.storage_len(len)];
             let values = &mut values[start..start + len];
             self.dequantize_some_blocks(
-                codes, block_size, scheme, scales, zero_points, values, stream,
+                codes, block_size, scheme, scales, zero_points, values, stream, &mut terms,
             )
                 .map_err(|error| TensorError {
                     block: blocks + error.block,
@@ -393,25 +414,20 @@ impl Backend {
         zero_points: &[u8],
         values: &mut [F],
         stream: bool,
+        terms: &mut BlockTerms<BLOCKS>,
     ) -> Result<(), TensorError> {
-        let mut terms = BlockTerms {
-            floats: [[0.0; BLOCKS]; 4],
-            zero_points: [0; BLOCKS],
-        };
         let wide = &mut terms.floats[SCALE][..scales.len()];
         S::widen_slice(self, scales, wide);
-        for (stored, &code) in terms.zero_points.iter_mut().zip(zero_points) {
-            *stored = scheme.dtype.value(code);
-        }
         // Almost always all is well, which takes a vector or two to see.
         let mut largest = 0;
         for scale in &mut *wide {
             largest = largest.max(scale.to_bits());
         }
         let (mut low, mut high) = (0, 0);
-        for &zero_point in &terms.zero_points {
-            low = low.min(zero_point);
-            high = high.max(zero_point);
+        for (zero_point, &code) in terms.zero_points.iter_mut().zip(zero_points) {
+            *zero_point = scheme.dtype.value(code);
+            low = low.min(*zero_point);
+            high = high.max(*zero_point);
         }
         let well = largest < f32::INFINITY.to_bits()
             && low >= scheme.qmin().min(0)
@@ -424,7 +440,7 @@ impl Backend {
             }
         }
         if is_block_size(block_size) {
-            let place = Place::PerBlock(&terms, block_size);
+            let place = Place::PerBlock(terms, block_size);
             self.dequantize_through(codes, scheme.dtype, place, S::TYPE, values, stream);
             return Ok(());
         }

@@ -15,6 +15,8 @@ pub const EXACT_SCALES: (f32, f32) = (
 /// How a quotient `value / scale` is had without a division per element.
 ///
 /// `reciprocal` is `1 / scale`; `residual` is what that lacks, `(1 - scale * reciprocal) / scale`.
+/// A multiplication in place of this last division is not enough: it fails where all bits of the
+/// scale's significand are set.
 pub trait Quotient: Copy {
     /// Whether it takes a division after all.
     const DIVIDES: bool = false;
@@ -217,6 +219,7 @@ pub struct TermTable {
     floats: [Vec<f32>; 4],
     zero_points: Vec<i32>,
     division: Option<Division>,
+    has_zero_points: bool,
 }
 
 impl TermTable {
@@ -227,6 +230,7 @@ impl TermTable {
         }
         self.zero_points.clear();
         self.division = None;
+        self.has_zero_points = false;
     }
 
     /// Appends a block's terms, `count` times.
@@ -237,11 +241,17 @@ impl TermTable {
             row.resize(end, float);
         }
         self.zero_points.resize(end, terms.zero_point);
+        self.has_zero_points |= terms.zero_point != 0;
     }
 
     /// What serves for all blocks.
     pub fn division(&self) -> Division {
         self.division.unwrap_or(Division::Divide)
+    }
+
+    /// Whether some zero point is not 0.
+    pub fn has_zero_points(&self) -> bool {
+        self.has_zero_points
     }
 
     /// All of it.
@@ -335,23 +345,33 @@ impl<const ZERO_POINTS: bool> Source for Uniform<ZERO_POINTS> {
     }
 }
 
-/// Blocks that [`PerBlock`] holds the terms of.
-pub const BLOCKS: usize = 256;
-
-/// Terms of up to [`BLOCKS`] blocks.
-pub struct BlockTerms {
+/// Terms of up to so many blocks, a power of two.
+pub struct BlockTerms<const BLOCKS: usize> {
     /// By kind.
     pub floats: [[f32; BLOCKS]; 4],
     /// Zero points.
     pub zero_points: [i32; BLOCKS],
+    /// Whether some zero point is not 0, or codes are shifted.
+    pub has_zero_points: bool,
 }
 
-impl BlockTerms {
+impl<const BLOCKS: usize> Default for BlockTerms<BLOCKS> {
+    fn default() -> Self {
+        Self {
+            floats: [[0.0; BLOCKS]; 4],
+            zero_points: [0; BLOCKS],
+            has_zero_points: false,
+        }
+    }
+}
+
+impl<const BLOCKS: usize> BlockTerms<BLOCKS> {
     /// Without the first `count`, for as many elements less.
     pub fn skip(&self, count: usize) -> Self {
         let mut rest = Self {
             floats: self.floats,
             zero_points: self.zero_points,
+            has_zero_points: self.has_zero_points,
         };
         for row in &mut rest.floats {
             row.rotate_left(count);
@@ -363,9 +383,9 @@ impl BlockTerms {
 
 /// The same terms for the elements of a block; its size is a multiple of [`LARGEST_PAIR`].
 #[derive(Clone, Copy)]
-pub struct PerBlock<'a, B, const ZERO_POINTS: bool> {
+pub struct PerBlock<'a, B, const BLOCKS: usize, const ZERO_POINTS: bool> {
     /// Terms per block.
-    pub terms: &'a BlockTerms,
+    pub terms: &'a BlockTerms<BLOCKS>,
     /// Elements per block.
     pub size: B,
 }
@@ -401,7 +421,9 @@ impl BlockSize for PowerOfTwo {
     }
 }
 
-impl<B: BlockSize, const ZERO_POINTS: bool> PerBlock<'_, B, ZERO_POINTS> {
+impl<B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool>
+    PerBlock<'_, B, BLOCKS, ZERO_POINTS>
+{
     /// The remainder is what it is, and spares the bounds check.
     #[inline(always)]
     fn block<I: Isa>(self, first_pair: usize, pair: usize) -> usize {
@@ -409,7 +431,9 @@ impl<B: BlockSize, const ZERO_POINTS: bool> PerBlock<'_, B, ZERO_POINTS> {
     }
 }
 
-impl<B: BlockSize, const ZERO_POINTS: bool> Source for PerBlock<'_, B, ZERO_POINTS> {
+impl<B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool> Source
+    for PerBlock<'_, B, BLOCKS, ZERO_POINTS>
+{
     const SHARED: bool = true;
     const ZERO_POINTS: bool = ZERO_POINTS;
     type Loaded<I: Isa> = usize;
@@ -452,7 +476,7 @@ pub const PADDING: usize = 4 * 16 * TILE;
 
 /// Terms of its own for every element. The rows have [`PADDING`] at the end.
 #[derive(Clone, Copy)]
-pub struct PerElement<'a>(pub TermRows<'a>);
+pub struct PerElement<'a, const ZERO_POINTS: bool>(pub TermRows<'a>);
 
 /// [`PerElement`] within a tile.
 #[derive(Clone, Copy)]
@@ -469,9 +493,9 @@ fn tile_of<V: bytemuck::Pod, T: bytemuck::Pod>(row: &[T], first_pair: usize) -> 
     pairs.first_chunk().expect("as many as were cast")
 }
 
-impl<'a> Source for PerElement<'a> {
+impl<'a, const ZERO_POINTS: bool> Source for PerElement<'a, ZERO_POINTS> {
     const SHARED: bool = false;
-    const ZERO_POINTS: bool = true;
+    const ZERO_POINTS: bool = ZERO_POINTS;
     type Loaded<I: Isa> = TileTerms<'a, I>;
     #[inline(always)]
     fn load<I: Isa>(self, _: I, first_pair: usize) -> TileTerms<'a, I> {

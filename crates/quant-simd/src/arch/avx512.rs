@@ -286,16 +286,17 @@ impl Isa for Avx512 {
         nibbles: &u8x32,
         terms: [f32x16; 2],
     ) -> [f32x16; 4] {
-        // A permutation looks at the low four bits of an index only.
+        // A permutation looks at the low four bits of an index only. Words are broadcast from
+        // memory, since the ports that permute and shift are the ones that are short.
         let f = self.0.avx512f;
-        let words = f._mm512_castsi256_si512(cast(*nibbles));
+        let words: &[[u8; 4]; 8] = bytemuck::cast_ref(nibbles);
         let shifts = i32x16(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
         let mut values = [terms[0]; 4];
         for i in 0..4 {
-            let (a, b) = (2 * i as i32, 2 * i as i32 + 1);
-            let word = i32x16(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b);
-            let word = f._mm512_permutexvar_epi32(cast(word), words);
-            let codes = f._mm512_srlv_epi32(word, cast(shifts));
+            let low = f._mm512_set1_epi32(i32::from_le_bytes(words[2 * i]));
+            let high = i32::from_le_bytes(words[2 * i + 1]);
+            let both = f._mm512_mask_set1_epi32(low, 0xff00, high);
+            let codes = f._mm512_srlv_epi32(both, cast(shifts));
             values[i] = cast(f._mm512_permutexvar_ps(codes, cast(terms[i / 2])));
         }
         values

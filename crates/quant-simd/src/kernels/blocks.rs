@@ -9,7 +9,7 @@ use super::{Form, Group, groups, groups_mut};
 use crate::Element;
 use crate::isa::{Isa, Kernel};
 use crate::terms::{
-    BLOCKS, BlockSize, BlockTerms, CodeRange, EXACT_SCALES, PerBlock, Quotient, RECIPROCAL,
+    BlockSize, BlockTerms, CodeRange, EXACT_SCALES, PerBlock, Quotient, RECIPROCAL,
     RESIDUAL, SCALE, round,
 };
 
@@ -126,7 +126,7 @@ fn params<I: Isa, Q: Quotient>(
     scheme: Scheme,
     source: FloatType,
     ranges: &mut Ranges,
-    terms: &mut BlockTerms,
+    terms: &mut BlockTerms<BATCH>,
 ) -> bool {
     let scale_type = scheme.dialect.scale_type(source);
     let (qmin, qmax) = (scheme.qmin() as f32, scheme.qmax() as f32);
@@ -206,29 +206,37 @@ impl<F: Element, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C,
             min: [0.0; BATCH],
             max: [0.0; BATCH],
         };
-        let mut terms = BlockTerms {
-            floats: [[0.0; BLOCKS]; 4],
-            zero_points: [0; BLOCKS],
-        };
+        // The terms are found one batch ahead: the divisions overlap with the batch before.
+        let mut terms = [BlockTerms::default(), BlockTerms::default()];
+        let batches = values.len() / per_batch;
+        let mut ordinary = true;
         let mut done = 0;
-        let batches = values.chunks_exact(per_batch);
-        for (values, codes) in batches.zip(codes.chunks_exact_mut(per_batch)) {
-            let flat: &[F::Vector<I>] = values.as_flattened();
-            let finite = match AFFINE {
-                true => bounds::<I, F>(isa, block_size, flat, &mut ranges),
-                false => {
-                    magnitudes::<I, F>(isa, block_size, flat, &mut ranges);
-                    true
-                }
-            };
-            if !params::<I, Q>(isa, self.scheme, F::TYPE, &mut ranges, &mut terms) || !finite {
+        for ahead in 0..batches + 1 {
+            let was_ordinary = ordinary;
+            if ahead < batches {
+                let flat: &[F::Vector<I>] = values[ahead * per_batch..][..per_batch].as_flattened();
+                let finite = match AFFINE {
+                    true => bounds::<I, F>(isa, block_size, flat, &mut ranges),
+                    false => {
+                        magnitudes::<I, F>(isa, block_size, flat, &mut ranges);
+                        true
+                    }
+                };
+                let terms = &mut terms[ahead % 2];
+                ordinary = params::<I, Q>(isa, self.scheme, F::TYPE, &mut ranges, terms) && finite;
+            }
+            if ahead == 0 {
+                continue;
+            }
+            if !was_ordinary {
                 break;
             }
+            let terms = &terms[done % 2];
             let fast = FastTile::<F, _, C, I> {
-                values,
-                codes,
-                source: PerBlock::<_, ZERO_POINTS> {
-                    terms: &terms,
+                values: &values[done * per_batch..][..per_batch],
+                codes: &mut codes[done * per_batch..][..per_batch],
+                source: PerBlock::<_, BATCH, ZERO_POINTS> {
+                    terms,
                     size: self.block_size,
                 },
                 first_pair: 0,

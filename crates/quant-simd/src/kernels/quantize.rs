@@ -20,6 +20,8 @@ pub struct Quantize<'a, F, S, Q, C> {
     pub codes: &'a mut [u8],
     /// The terms of the values.
     pub source: S,
+    /// Elements after which the terms begin again; an even number or all of them.
+    pub row: usize,
     /// The codes there are.
     pub range: CodeRange,
     /// The type that quotients are rounded to.
@@ -145,42 +147,48 @@ impl<F: Element, S: Source, Q: Quotient, C: Form> Kernel for Quantize<'_, F, S, 
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> u64 {
-        let source = self.source;
         let clip = Clip::new(isa, self.range);
-        let (values, rest) = groups::<Group<F, I>, F>(self.values);
-        let (codes, rest_codes) = first_groups_mut::<C::Memory<I>>(self.codes, values.len());
-        let padding = [padded::<Group<F, I>, F>(rest)];
-        let mut padding_codes: [C::Memory<I>; 1] = [bytemuck::Zeroable::zeroed()];
+        let rows = self.values.chunks(self.row);
+        let per_row = match C::PACKED {
+            true => self.row.div_ceil(2),
+            false => self.row,
+        };
         let mut non_finite = 0;
-        for tile in Tiles::new(values.len(), rest.len()) {
-            let (values, codes) = match tile.padded {
-                true => (&padding[..], &mut padding_codes[..]),
-                false => (&values[tile.groups()], &mut codes[tile.groups()]),
-            };
-            let (pair, stream) = (2 * tile.start, self.stream && !tile.padded);
-            let fast = FastTile::<F, S, C, I> {
-                values,
-                codes: &mut *codes,
-                source,
-                first_pair: pair,
-                clip,
-            };
-            if fast.quantize::<Q, true>(isa, stream) {
-                non_finite += isa.run(QuantizeSurely::<F, S, C> {
-                    values: bytemuck::cast_slice(values),
-                    codes: bytemuck::cast_slice_mut(codes),
-                    source,
-                    first_pair: pair,
-                    range: self.range,
-                    arithmetic: self.arithmetic,
-                    form: PhantomData,
-                });
+        for (values, codes) in rows.zip(self.codes.chunks_mut(per_row)) {
+            let (values, rest) = groups::<Group<F, I>, F>(values);
+            let (codes, rest_codes) = first_groups_mut::<C::Memory<I>>(codes, values.len());
+            let padding = [padded::<Group<F, I>, F>(rest)];
+            let mut padding_codes: [C::Memory<I>; 1] = [bytemuck::Zeroable::zeroed()];
+            for tile in Tiles::new(values.len(), rest.len()) {
+                let (values, codes) = match tile.padded {
+                    true => (&padding[..], &mut padding_codes[..]),
+                    false => (&values[tile.groups()], &mut codes[tile.groups()]),
+                };
+                let fast = FastTile::<F, S, C, I> {
+                    values,
+                    codes: &mut *codes,
+                    source: self.source,
+                    first_pair: 2 * tile.start,
+                    clip,
+                };
+                if fast.quantize::<Q, true>(isa, self.stream && !tile.padded) {
+                    non_finite += isa.run(QuantizeSurely::<F, S, C> {
+                        values: bytemuck::cast_slice(values),
+                        codes: bytemuck::cast_slice_mut(codes),
+                        source: self.source,
+                        first_pair: 2 * tile.start,
+                        row: values.len() * 4 * I::LANES,
+                        range: self.range,
+                        arithmetic: self.arithmetic,
+                        form: PhantomData,
+                    });
+                }
             }
+            unpadded_codes::<I, C>(padding_codes[0], rest.len(), rest_codes);
         }
         if self.stream {
             isa.fence();
         }
-        unpadded_codes::<I, C>(padding_codes[0], rest.len(), rest_codes);
         non_finite
     }
 }
@@ -194,8 +202,10 @@ pub struct QuantizeSurely<'a, F, S, C> {
     pub codes: &'a mut [u8],
     /// The terms of the values.
     pub source: S,
-    /// The pair that the values start with.
+    /// The pair that every row starts with.
     pub first_pair: usize,
+    /// Elements after which the terms begin again; an even number or all of them.
+    pub row: usize,
     /// The codes there are.
     pub range: CodeRange,
     /// The type that quotients are rounded to.
@@ -213,41 +223,49 @@ impl<F: Element, S: Source, C: Form> Kernel for QuantizeSurely<'_, F, S, C> {
         let clip = Clip::new(isa, self.range);
         let low = isa.splat_i32(self.range.low.into());
         let high = isa.splat_i32(self.range.high.into());
-        let (values, rest) = groups::<Group<F, I>, F>(self.values);
-        let (codes, rest_codes) = first_groups_mut::<C::Memory<I>>(self.codes, values.len());
-        let padding = padded::<Group<F, I>, F>(rest);
-        let mut padding_codes: C::Memory<I> = bytemuck::Zeroable::zeroed();
-        let count = values.len() + usize::from(!rest.is_empty());
-        let mut finite = 0;
-        for i in 0..count {
-            let (group, codes) = match i < values.len() {
-                true => (&values[i], &mut codes[i]),
-                false => (&padding, &mut padding_codes),
-            };
-            let loaded = source.load(isa, self.first_pair + 2 * i);
-            let mut pairs = [isa.splat_i16(0); 2];
-            let mut finite_lanes = isa.splat_i32(0);
-            for pair in 0..2 {
-                let divisors = source.floats(isa, &loaded, DIVISOR, pair);
-                let zero_points = source.zero_points(isa, &loaded, pair);
-                let mut steps = [isa.splat_i32(0); 2];
-                for v in 0..2 {
-                    let value = F::widen(isa, group[2 * pair + v]);
-                    isa.count_finite(value, &mut finite_lanes);
-                    let quotient = round(isa, isa.div(value, divisors[v]), self.arithmetic);
-                    let low = isa.to_f32(isa.sub_i32(low, zero_points[v]));
-                    let high = isa.to_f32(isa.sub_i32(high, zero_points[v]));
-                    steps[v] = isa.clamp_round(quotient, low, high);
+        let per_row = match C::PACKED {
+            true => self.row.div_ceil(2),
+            false => self.row,
+        };
+        let (mut finite, mut lanes) = (0, 0);
+        let rows = self.values.chunks(self.row);
+        for (values, codes) in rows.zip(self.codes.chunks_mut(per_row)) {
+            let (values, rest) = groups::<Group<F, I>, F>(values);
+            let (codes, rest_codes) = first_groups_mut::<C::Memory<I>>(codes, values.len());
+            let padding = padded::<Group<F, I>, F>(rest);
+            let mut padding_codes: C::Memory<I> = bytemuck::Zeroable::zeroed();
+            let count = values.len() + usize::from(!rest.is_empty());
+            for i in 0..count {
+                let (group, codes) = match i < values.len() {
+                    true => (&values[i], &mut codes[i]),
+                    false => (&padding, &mut padding_codes),
+                };
+                let loaded = source.load(isa, self.first_pair + 2 * i);
+                let mut pairs = [isa.splat_i16(0); 2];
+                let mut finite_lanes = isa.splat_i32(0);
+                for pair in 0..2 {
+                    let divisors = source.floats(isa, &loaded, DIVISOR, pair);
+                    let zero_points = source.zero_points(isa, &loaded, pair);
+                    let mut steps = [isa.splat_i32(0); 2];
+                    for v in 0..2 {
+                        let value = F::widen(isa, group[2 * pair + v]);
+                        isa.count_finite(value, &mut finite_lanes);
+                        let quotient = round(isa, isa.div(value, divisors[v]), self.arithmetic);
+                        let low = isa.to_f32(isa.sub_i32(low, zero_points[v]));
+                        let high = isa.to_f32(isa.sub_i32(high, zero_points[v]));
+                        steps[v] = isa.clamp_round(quotient, low, high);
+                    }
+                    let steps = isa.narrow_i16(steps[0], steps[1]);
+                    let zero_points = source.narrow_zero_points(isa, &loaded, pair);
+                    pairs[pair] = isa.add_i16(steps, zero_points);
                 }
-                let steps = isa.narrow_i16(steps[0], steps[1]);
-                let zero_points = source.narrow_zero_points(isa, &loaded, pair);
-                pairs[pair] = isa.add_i16(steps, zero_points);
+                *codes = C::form(isa, clip.codes::<false, true, true>(isa, pairs));
+                finite += lane_sum(finite_lanes);
             }
-            *codes = C::form(isa, clip.codes::<false, true, true>(isa, pairs));
-            finite += lane_sum(finite_lanes);
+            unpadded_codes::<I, C>(padding_codes, rest.len(), rest_codes);
+            lanes += (count * 4 * I::LANES) as u64;
         }
-        unpadded_codes::<I, C>(padding_codes, rest.len(), rest_codes);
-        (count * 4 * I::LANES) as u64 - finite
+        lanes - finite
     }
 }
 

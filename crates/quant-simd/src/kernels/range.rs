@@ -73,7 +73,7 @@ impl<F: Element> Kernel for FindRange<'_, F> {
         };
         let (values, rest) = groups::<Group<F, I>, F>(self.0);
         let mut non_finite = 0;
-        for tile in values.chunks(4 * TILE) {
+        for tile in values.chunks(16 * TILE) {
             let before = bounds;
             if !bound::<I, F>(isa, tile, &mut bounds) {
                 bounds = before;

@@ -1,0 +1,100 @@
+//! What cargo built: where it lies, and the symbols in it.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use object::read::archive::ArchiveFile;
+use object::{Object, ObjectSymbol};
+use serde::Deserialize;
+
+/// A library or a program.
+#[derive(Debug)]
+pub struct Artifact {
+    /// The crate's, or the program's.
+    pub name: String,
+    pub path: PathBuf,
+    pub is_program: bool,
+}
+
+/// What cargo says on `--message-format=json`.
+#[derive(Deserialize)]
+struct Message {
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+    #[serde(default)]
+    filenames: Vec<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+/// Runs a cargo command that builds, and lists what it built, dependencies included.
+///
+/// # Errors
+/// If it fails; cargo has then said why.
+pub fn build(mut cargo: Command) -> Result<Vec<Artifact>, Box<dyn Error>> {
+    cargo.args(["--quiet", "--message-format=json-render-diagnostics"]);
+    let output = cargo.stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(format!("the build failed: {cargo:?}").into());
+    }
+    let mut artifacts = Vec::new();
+    for line in String::from_utf8(output.stdout)?.lines() {
+        let message: Message = serde_json::from_str(line)?;
+        let Some(Target { name }) = message.target else {
+            continue;
+        };
+        let is_program = message.executable.is_some();
+        let library =
+            |path: &&PathBuf| path.extension().is_some_and(|it| it == "rlib" || it == "a");
+        let library = message.filenames.iter().find(library).cloned();
+        if let Some(path) = message.executable.or(library) {
+            artifacts.push(Artifact {
+                name,
+                path,
+                is_program,
+            });
+        }
+    }
+    Ok(artifacts)
+}
+
+/// The demangled names of the functions that a program or library defines or refers to.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn symbols(path: &Path) -> Result<Vec<String>, Box<dyn Error>> {
+    let data = std::fs::read(path)?;
+    let mut names = Vec::new();
+    for member in members(&data)? {
+        let file = object::File::parse(member)?;
+        for symbol in file.symbols() {
+            names.push(format!("{:#}", rustc_demangle::demangle(symbol.name()?)));
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    Ok(names)
+}
+
+/// The object files of an archive, or the one that is not an archive.
+///
+/// # Errors
+/// If the archive is damaged.
+pub fn members(data: &[u8]) -> Result<Vec<&[u8]>, Box<dyn Error>> {
+    if !data.starts_with(b"!<arch>\n") {
+        return Ok(vec![data]);
+    }
+    let mut objects = Vec::new();
+    for member in ArchiveFile::parse(data)?.members() {
+        let member = member?;
+        let data = member.data(data)?;
+        // The metadata of a Rust library is no object file on every platform.
+        if object::File::parse(data).is_ok() {
+            objects.push(data);
+        }
+    }
+    Ok(objects)
+}

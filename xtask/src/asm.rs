@@ -1,0 +1,90 @@
+//! `cargo xtask asm`: no intrinsic is left as a call in the release build.
+//!
+//! An intrinsic that was not inlined into its kernel costs some seventy times as much as the
+//! instruction it stands for, and no test would notice.
+
+use std::error::Error;
+use std::process::Command;
+
+use crate::Outcome;
+use crate::artifacts;
+use crate::toolchain::{self, AARCH64_LINUX, HOST, Toolchain};
+
+/// Detection, which is called once.
+const DETECTION: [&str; 4] = ["_xgetbv", "__cpuid", "__cpuid_count", "__get_cpuid_max"];
+
+/// The library, which holds every instance of a kernel.
+const LIBRARY: &str = "quant_simd";
+/// A program that calls all of it, for what the library would leave to its callers to compile.
+const PROGRAM: &str = "report";
+
+/// Checks library and program for the host, and the library for aarch64.
+pub fn asm() -> Outcome {
+    let mut cargo = toolchain::cargo("build");
+    cargo.args(["--package", "benches", "--example", PROGRAM]);
+    let mut calls = check(HOST, cargo, &[LIBRARY, PROGRAM])?;
+    if HOST != AARCH64_LINUX.triple {
+        match Toolchain::find(&AARCH64_LINUX) {
+            Ok(toolchain) => {
+                let cargo = toolchain.cargo("build");
+                calls += check(AARCH64_LINUX.triple, cargo, &[LIBRARY])?;
+            }
+            Err(missing) => println!("{}: not checked: {missing}", AARCH64_LINUX.triple),
+        }
+    }
+    match calls {
+        0 => Ok(()),
+        calls => Err(format!("{calls} intrinsics are calls, not instructions").into()),
+    }
+}
+
+fn check(triple: &str, mut cargo: Command, names: &[&str]) -> Result<usize, Box<dyn Error>> {
+    cargo.args(["--release", "--package", "quant-simd", "--lib"]);
+    let artifacts = artifacts::build(cargo)?;
+    let mut calls = 0;
+    for name in names {
+        let built = artifacts.iter().find(|artifact| artifact.name == *name);
+        let path = &built.ok_or_else(|| format!("{name} was not built"))?.path;
+        let symbols = artifacts::symbols(path)?;
+        if !symbols.iter().any(|symbol| symbol.contains("quant_simd::")) {
+            return Err(format!("{} has no symbols to look at", path.display()).into());
+        }
+        let before = calls;
+        for symbol in symbols.iter().filter(|symbol| is_intrinsic(symbol)) {
+            println!("{triple}: {name}: {symbol}");
+            calls += 1;
+        }
+        let (symbols, found) = (symbols.len(), calls - before);
+        println!("{triple}: {name}: {symbols} symbols, {found} of them intrinsics");
+    }
+    Ok(calls)
+}
+
+/// An instruction of std's, or pulp's method of the same name.
+fn is_intrinsic(symbol: &str) -> bool {
+    let function = symbol.rsplit("::").next().unwrap_or(symbol);
+    symbol.contains("core_arch::") && !DETECTION.contains(&function)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_intrinsic;
+
+    #[test]
+    fn intrinsics_are_told_from_detection() {
+        for call in [
+            "core::core_arch::x86::avx512f::_mm512_add_ps",
+            "pulp::core_arch::x86::Avx::_mm256_add_ps",
+            "core::core_arch::aarch64::neon::generated::vcvtnq_s32_f32",
+        ] {
+            assert!(is_intrinsic(call), "{call}");
+        }
+        for fine in [
+            "core::core_arch::x86::xsave::_xgetbv",
+            "core::core_arch::x86::cpuid::__cpuid_count",
+            "quant_simd::slice::range",
+        ] {
+            assert!(!is_intrinsic(fine), "{fine}");
+        }
+    }
+}
