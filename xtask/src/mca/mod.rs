@@ -132,8 +132,10 @@ fn origins(library: &Path, pieces: &[Piece<'_>]) -> Result<BTreeMap<u64, Origin>
     struct Symbol {
         function_name: String,
     }
+    // The names are long, and those of the vector instructions are enough.
     let bodies = pieces.iter().flat_map(|it| &it.function[it.body.clone()]);
-    let addresses: BTreeSet<u64> = bodies.map(|it| it.address).collect();
+    let vectors = bodies.filter(|it| it.is_vector());
+    let addresses: BTreeSet<u64> = vectors.map(|it| it.address).collect();
     let addresses: Vec<String> = addresses.iter().map(|it| format!("{it:#x}\n")).collect();
     let mut symbolizer = Command::new(llvm("llvm-symbolizer")?);
     symbolizer.args(["--inlines", "--output-style=JSON", "--obj"]);
@@ -160,9 +162,12 @@ fn rows(pieces: &[Piece<'_>], origins: &BTreeMap<u64, Origin>) -> Result<Vec<Row
     let mut source = String::new();
     for piece in pieces {
         let mut parts: BTreeMap<&Origin, Vec<&Instruction>> = BTreeMap::new();
+        // What has no name belongs to what is before it.
+        let mut origin = None;
         for &i in &piece.positions {
             let instruction = &piece.function[i];
-            if let Some(origin) = origins.get(&instruction.address) {
+            origin = origins.get(&instruction.address).or(origin);
+            if let Some(origin) = origin {
                 parts.entry(origin).or_default().push(instruction);
             }
         }
@@ -171,7 +176,7 @@ fn rows(pieces: &[Piece<'_>], origins: &BTreeMap<u64, Origin>) -> Result<Vec<Row
             .iter()
             .filter_map(|it| origins.get(&it.address))
             .collect();
-        // An innermost loop is all of it one thing; its counter and jump may have no name.
+        // An innermost loop is all of it one thing.
         if piece.is_innermost {
             let most = parts
                 .iter()
