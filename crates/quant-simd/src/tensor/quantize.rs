@@ -506,7 +506,7 @@ impl<F: Element> Segments for Groups<'_, F> {
             Now::Batch(elements, coding) => {
                 let size = elements.len() / BATCH;
                 let inside = position - elements.start;
-                if inside == 0 && count % size == 0 {
+                if inside == 0 && count.is_multiple_of(size) {
                     return Ok((count, *coding, Place::PerBlock(&self.blocks, size)));
                 }
                 // At the border of a piece.
