@@ -20,7 +20,8 @@ pub const BATCH: usize = 32;
 /// Quantizes whole batches of blocks, and stops before the first batch that has
 /// a block out of the ordinary; gives the number of batches done.
 ///
-/// Out of the ordinary are values that are not finite and scales beyond [`EXACT_SCALES`].
+/// Out of the ordinary are values that are not finite and scales beyond [`EXACT_SCALES`] or
+/// subnormal.
 pub struct QuantizeBlocks<'a, F, Q, C, B> {
     /// The values.
     pub values: &'a [F],
@@ -143,6 +144,11 @@ fn params<I: Isa, Q: Quotient>(
         let max = vectors::<I::F32, _, _>(&mut ranges.max)[chunk];
         let width = round(isa, isa.sub(max, min), Q::ROUND);
         let scale = round(isa, isa.div(width, levels), Q::ROUND);
+    // The quotients of a block are beyond the codes where its scale is a subnormal number.
+    let least = match scale_type {
+        FloatType::F16 => f32::from_bits((127 - 14) << 23),
+        _ => EXACT_SCALES.0,
+    };
         let scale = round(isa, scale, scale_type);
         let reciprocal = isa.div(one, scale);
         let lack = isa.fma(isa.sub(zero, scale), reciprocal, one);
@@ -178,13 +184,13 @@ fn params<I: Isa, Q: Quotient>(
     if high > EXACT_SCALES.1.to_bits() as i32 {
         return false;
     }
-    if low >= EXACT_SCALES.0.to_bits() as i32 {
+    if low >= least.to_bits() as i32 {
         return true;
     }
     // Blocks of zeros are ordinary where their codes are: 0, and the zero point is 0.
     let mut ordinary = symmetric && scheme.symmetric_zero_point() == 0;
     for block in 0..BATCH {
-        if terms.floats[SCALE][block] < EXACT_SCALES.0 {
+        if terms.floats[SCALE][block] < least {
             ordinary &= ranges.max[block] == 0.0;
             terms.floats[RECIPROCAL][block] = 0.0;
             terms.floats[RESIDUAL][block] = 0.0;
