@@ -103,6 +103,11 @@ fn bounds<I: Isa, F: Element>(
             let (mut low, mut high) = (zero, zero);
             for i in 0..per_block {
                 let value = F::widen(isa, block[i]);
+                if I::KEEPS_NAN {
+                    low = isa.min_or_nan(value, low);
+                    high = isa.max_or_nan(value, high);
+                    continue;
+                }
                 sum = isa.add(sum, value);
                 low = isa.min(value, low);
                 high = isa.max(value, high);
@@ -112,6 +117,9 @@ fn bounds<I: Isa, F: Element>(
         }
         let low: I::F32 = bytemuck::cast(isa.lane_maxima(&smallest));
         let high: I::F32 = bytemuck::cast(isa.lane_maxima(&largest));
+        if I::KEEPS_NAN {
+            sum = isa.add(sum, isa.mul(isa.add(low, high), zero));
+        }
         vectors::<I::F32, _, _>(&mut ranges.min)[chunk] = isa.sub(zero, low);
         vectors::<I::F32, _, _>(&mut ranges.max)[chunk] = high;
     }
@@ -136,6 +144,11 @@ fn params<I: Isa, Q: Quotient>(
     let (one, zero) = (isa.splat(1.0), isa.splat(0.0));
     let symmetric = scheme.mode == Mode::Symmetric;
     let shift = CodeRange::of(scheme).shift;
+    // The quotients of a block are beyond the codes where its scale is a subnormal number.
+    let least = match scale_type {
+        FloatType::F16 => f32::from_bits((127 - 14) << 23),
+        _ => EXACT_SCALES.0,
+    };
     let mut smallest = isa.splat_i32(i32::MAX);
     let mut largest = isa.splat_i32(0);
     let mut extreme = isa.splat_i32(0);
@@ -144,11 +157,6 @@ fn params<I: Isa, Q: Quotient>(
         let max = vectors::<I::F32, _, _>(&mut ranges.max)[chunk];
         let width = round(isa, isa.sub(max, min), Q::ROUND);
         let scale = round(isa, isa.div(width, levels), Q::ROUND);
-    // The quotients of a block are beyond the codes where its scale is a subnormal number.
-    let least = match scale_type {
-        FloatType::F16 => f32::from_bits((127 - 14) << 23),
-        _ => EXACT_SCALES.0,
-    };
         let scale = round(isa, scale, scale_type);
         let reciprocal = isa.div(one, scale);
         let lack = isa.fma(isa.sub(zero, scale), reciprocal, one);
