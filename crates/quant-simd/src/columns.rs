@@ -150,7 +150,7 @@ impl Columns {
 
 /// Rows that are treated as one: narrow ones together fill vectors, and an even number of columns
 /// keeps packed codes at whole bytes.
-fn repeats(columns: usize) -> usize {
+pub(crate) fn repeats(columns: usize) -> usize {
     let repeats = 512_usize.div_ceil(columns.max(1));
     match columns % 2 {
         1 => repeats.next_multiple_of(2),
@@ -208,6 +208,20 @@ impl ColumnBounds {
                 }
             }
         }
+    }
+
+    /// The bounds of both.
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        for (low, other) in self.min.iter_mut().zip(other.min) {
+            *low = low.min(other);
+        }
+        for (high, other) in self.max.iter_mut().zip(other.max) {
+            *high = high.max(other);
+        }
+        for (count, other) in self.non_finite.iter_mut().zip(other.non_finite) {
+            *count += other;
+        }
+        self
     }
 
     pub(crate) fn merge_into(&self, ranges: &mut [Range]) {

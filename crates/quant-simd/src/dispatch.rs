@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use half::{bf16, f16};
 use quant_core::{FloatType, IntType, Params, Range, Scheme};
 
-use crate::kernels::blocks::QuantizeBlocks;
+use crate::kernels::blocks::{FindBlockTerms, QuantizeBlocks};
 use crate::kernels::columns::{BoundColumns, ROWS};
 use crate::kernels::dequantize::Dequantize;
 use crate::kernels::encode::{Encode, Encoded};
@@ -330,6 +330,31 @@ fn quantize_batches<F: Element>(backend: Backend, batches: Batches<'_, F>) -> us
     }
 }
 
+fn block_terms<F: Element>(
+    backend: Backend,
+    values: &[F],
+    block_size: usize,
+    scheme: Scheme,
+    terms: &mut BlockTerms<BLOCKS>,
+) -> Option<Division> {
+    macro_rules! kernel {
+        ($Q:ty) => {
+            FindBlockTerms::<_, $Q, BLOCKS> {
+                values,
+                block_size,
+                scheme,
+                terms,
+                way: PhantomData,
+            }
+        };
+    }
+    let (found, division) = match scheme.dialect.arithmetic(F::TYPE) {
+        FloatType::F16 => (backend.run_vectors(kernel!(F::Own)).is_ok_and(|all| all), Division::Half),
+        _ => (backend.run_vectors(kernel!(Exact)).is_ok_and(|all| all), Division::Exact),
+    };
+    found.then_some(division)
+}
+
 /// The kernels for one type of values.
 pub trait Dispatch: Sized {
     /// See [`FindRange`].
@@ -371,6 +396,14 @@ pub trait Dispatch: Sized {
     );
     /// See [`QuantizeBlocks`].
     fn quantize_batches(backend: Backend, batches: Batches<'_, Self>) -> usize;
+    /// See [`FindBlockTerms`]; and the division that the terms allow.
+    fn block_terms(
+        backend: Backend,
+        values: &[Self],
+        block_size: usize,
+        scheme: Scheme,
+        terms: &mut BlockTerms<BLOCKS>,
+    ) -> Option<Division>;
     /// See [`BoundColumns`].
     fn bound_columns(
         backend: Backend,
@@ -439,6 +472,15 @@ macro_rules! dispatch {
             }
             fn quantize_batches(backend: Backend, batches: Batches<'_, Self>) -> usize {
                 quantize_batches(backend, batches)
+            }
+            fn block_terms(
+                backend: Backend,
+                values: &[Self],
+                block_size: usize,
+                scheme: Scheme,
+                terms: &mut BlockTerms<BLOCKS>,
+            ) -> Option<Division> {
+                block_terms(backend, values, block_size, scheme, terms)
             }
             fn bound_columns(
                 backend: Backend,

@@ -118,7 +118,8 @@ impl Backend {
     ) {
         assert_storage(scheme.dtype, values.len(), codes);
         let terms = Terms::stored(params);
-        self.dequantize_at(codes, scheme.dtype, terms, params.scale_type(), values, 0);
+        let place = Place::Uniform(terms);
+        self.dequantize_at(codes, scheme.dtype, place, params.scale_type(), values, 0);
     }
 
     /// Quantizes and dequantizes in one pass, and returns how many values were NaN or infinite.
@@ -450,29 +451,29 @@ impl Backend {
                 zero_point: terms.zero_points[block],
             };
             let offset = block * block_size;
-            self.dequantize_at(codes, scheme.dtype, own, S::TYPE, values, offset);
+            let place = Place::Uniform(own);
+            self.dequantize_at(codes, scheme.dtype, place, S::TYPE, values, offset);
         }
         Ok(())
     }
 
     /// Dequantizes codes `offset` and following, which may start within a byte.
-    fn dequantize_at<F: Element>(
+    pub(crate) fn dequantize_at<F: Element>(
         self,
         codes: &[u8],
         dtype: IntType,
-        terms: Terms,
+        place: Place<'_>,
         scale_type: FloatType,
         values: &mut [F],
         offset: usize,
     ) {
-        let place = Place::Uniform(terms);
-        let (mut values, mut start) = (values, offset);
+        let (mut place, mut values, mut start) = (place, values, offset);
         if dtype.bits() == 4 {
             if offset % 2 == 1 && !values.is_empty() {
                 let code = [codes[offset / 2] >> 4];
                 let (first, rest) = values.split_at_mut(1);
                 self.dequantize_through(&code, dtype, place, scale_type, first, false);
-                (values, start) = (rest, offset + 1);
+                (place, values, start) = (place.skip(1), rest, offset + 1);
             }
             start /= 2;
         }

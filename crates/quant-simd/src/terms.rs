@@ -223,16 +223,6 @@ pub struct TermTable {
 }
 
 impl TermTable {
-    /// Forgets everything but the memory.
-    pub fn clear(&mut self) {
-        for row in &mut self.floats {
-            row.clear();
-        }
-        self.zero_points.clear();
-        self.division = None;
-        self.has_zero_points = false;
-    }
-
     /// Appends a block's terms, `count` times.
     pub fn push(&mut self, terms: Terms, division: Division, count: usize) {
         self.division = Some(self.division.map_or(division, |known| known.and(division)));
@@ -366,6 +356,20 @@ impl<const BLOCKS: usize> Default for BlockTerms<BLOCKS> {
 }
 
 impl<const BLOCKS: usize> BlockTerms<BLOCKS> {
+    /// One block's.
+    pub fn of(&self, block: usize) -> Terms {
+        Terms {
+            floats: self.floats.map(|row| row[block]),
+            zero_point: self.zero_points[block],
+        }
+    }
+
+    /// One block's scale and zero point, as they are stored.
+    pub fn params_of(&self, block: usize, scheme: Scheme) -> (f32, i32) {
+        let zero_point = self.zero_points[block] + CodeRange::of(scheme).shift;
+        (self.floats[SCALE][block], zero_point)
+    }
+
     /// Without the first `count`, for as many elements less.
     pub fn skip(&self, count: usize) -> Self {
         let mut rest = Self {

@@ -9,7 +9,7 @@ use super::{Form, Group, groups, groups_mut};
 use crate::Element;
 use crate::isa::{Isa, Kernel};
 use crate::terms::{
-    BlockSize, BlockTerms, CodeRange, EXACT_SCALES, PerBlock, Quotient, RECIPROCAL,
+    BlockSize, BlockTerms, CodeRange, DIVISOR, EXACT_SCALES, PerBlock, Quotient, RECIPROCAL,
     RESIDUAL, SCALE, round,
 };
 
@@ -130,12 +130,12 @@ fn bounds<I: Isa, F: Element>(
 
 /// `Scheme::params`, for all blocks of a batch; whether all of them are ordinary.
 #[inline(always)]
-fn params<I: Isa, Q: Quotient>(
+fn params<I: Isa, Q: Quotient, const N: usize>(
     isa: I,
     scheme: Scheme,
     source: FloatType,
     ranges: &mut Ranges,
-    terms: &mut BlockTerms<BATCH>,
+    terms: &mut BlockTerms<N>,
 ) -> bool {
     let scale_type = scheme.dialect.scale_type(source);
     let (qmin, qmax) = (scheme.qmin() as f32, scheme.qmax() as f32);
@@ -237,7 +237,7 @@ impl<F: Element, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C,
                     }
                 };
                 let terms = &mut terms[ahead % 2];
-                ordinary = params::<I, Q>(isa, self.scheme, F::TYPE, &mut ranges, terms) && finite;
+                ordinary = params::<I, Q, BATCH>(isa, self.scheme, F::TYPE, &mut ranges, terms) && finite;
             }
             if ahead == 0 {
                 continue;
@@ -290,5 +290,49 @@ impl<F: Element, Q: Quotient, C: Form, B: BlockSize> Kernel for QuantizeBlocks<'
             (Mode::Symmetric, true) => self.batches::<I, false, false>(isa),
             (Mode::Symmetric, false) => self.batches::<I, false, true>(isa),
         }
+    }
+}
+
+/// The terms of one batch of blocks, to be encoded later; whether all blocks are ordinary. NaN may
+/// go unnoticed.
+pub struct FindBlockTerms<'a, F, Q, const N: usize> {
+    /// The values of [`BATCH`] blocks.
+    pub values: &'a [F],
+    /// Values per block, a power of two of at least two vectors.
+    pub block_size: usize,
+    /// Integer type, mode and dialect.
+    pub scheme: Scheme,
+    /// Room for the terms.
+    pub terms: &'a mut BlockTerms<N>,
+    /// How to divide.
+    pub way: PhantomData<Q>,
+}
+
+impl<F: Element, Q: Quotient, const N: usize> Kernel for FindBlockTerms<'_, F, Q, N> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> bool {
+        let (values, _) = groups::<F::Vector<I>, F>(self.values);
+        let mut ranges = Ranges {
+            min: [0.0; BATCH],
+            max: [0.0; BATCH],
+        };
+        let finite = match self.scheme.mode {
+            Mode::Affine => bounds::<I, F>(isa, self.block_size, values, &mut ranges),
+            Mode::Symmetric => {
+                magnitudes::<I, F>(isa, self.block_size, values, &mut ranges);
+                true
+            }
+        };
+        let terms = self.terms;
+        if !params::<I, Q, N>(isa, self.scheme, F::TYPE, &mut ranges, terms) || !finite {
+            return false;
+        }
+        for block in 0..BATCH {
+            let scale = terms.floats[SCALE][block];
+            terms.floats[DIVISOR][block] = if scale == 0.0 { f32::INFINITY } else { scale };
+        }
+        true
     }
 }
