@@ -20,7 +20,8 @@ pub const BATCH: usize = 32;
 /// Quantizes whole batches of blocks, and stops before the first batch that has
 /// a block out of the ordinary; gives the number of batches done.
 ///
-/// Out of the ordinary are values that are not finite and scales beyond [`EXACT_SCALES`].
+/// Out of the ordinary are values that are not finite and scales beyond [`EXACT_SCALES`] or
+/// subnormal.
 pub struct QuantizeBlocks<'a, F, Q, C, B> {
     /// The values.
     pub values: &'a [F],
@@ -102,6 +103,11 @@ fn bounds<I: Isa, F: Element>(
             let (mut low, mut high) = (zero, zero);
             for i in 0..per_block {
                 let value = F::widen(isa, block[i]);
+                if I::KEEPS_NAN {
+                    low = isa.min_or_nan(value, low);
+                    high = isa.max_or_nan(value, high);
+                    continue;
+                }
                 sum = isa.add(sum, value);
                 low = isa.min(value, low);
                 high = isa.max(value, high);
@@ -111,6 +117,9 @@ fn bounds<I: Isa, F: Element>(
         }
         let low: I::F32 = bytemuck::cast(isa.lane_maxima(&smallest));
         let high: I::F32 = bytemuck::cast(isa.lane_maxima(&largest));
+        if I::KEEPS_NAN {
+            sum = isa.add(sum, isa.mul(isa.add(low, high), zero));
+        }
         vectors::<I::F32, _, _>(&mut ranges.min)[chunk] = isa.sub(zero, low);
         vectors::<I::F32, _, _>(&mut ranges.max)[chunk] = high;
     }
@@ -135,6 +144,11 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
     let (one, zero) = (isa.splat(1.0), isa.splat(0.0));
     let symmetric = scheme.mode == Mode::Symmetric;
     let shift = CodeRange::of(scheme).shift;
+    // The quotients of a block are beyond the codes where its scale is a subnormal number.
+    let least = match scale_type {
+        FloatType::F16 => f32::from_bits((127 - 14) << 23),
+        _ => EXACT_SCALES.0,
+    };
     let mut smallest = isa.splat_i32(i32::MAX);
     let mut largest = isa.splat_i32(0);
     let mut extreme = isa.splat_i32(0);
@@ -178,13 +192,13 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
     if high > EXACT_SCALES.1.to_bits() as i32 {
         return false;
     }
-    if low >= EXACT_SCALES.0.to_bits() as i32 {
+    if low >= least.to_bits() as i32 {
         return true;
     }
     // Blocks of zeros are ordinary where their codes are: 0, and the zero point is 0.
     let mut ordinary = symmetric && scheme.symmetric_zero_point() == 0;
     for block in 0..BATCH {
-        if terms.floats[SCALE][block] < EXACT_SCALES.0 {
+        if terms.floats[SCALE][block] < least {
             ordinary &= ranges.max[block] == 0.0;
             terms.floats[RECIPROCAL][block] = 0.0;
             terms.floats[RESIDUAL][block] = 0.0;
