@@ -135,6 +135,12 @@ impl Isa for Avx2 {
         cast(self.avx2._mm256_min_epi32(cast(a), cast(b)))
     }
     #[inline(always)]
+    fn all_in_i32(self, a: i32x8, low: i32, high: i32) -> bool {
+        let below = self.avx2._mm256_cmpgt_epi32(cast(self.splat_i32(low)), cast(a));
+        let above = self.avx2._mm256_cmpgt_epi32(cast(a), cast(self.splat_i32(high)));
+        self.avx2._mm256_movemask_epi8(self.avx2._mm256_or_si256(below, above)) == 0
+    }
+    #[inline(always)]
     fn sub_i32(self, a: i32x8, b: i32x8) -> i32x8 {
         cast(self.avx2._mm256_sub_epi32(cast(a), cast(b)))
     }

@@ -38,6 +38,7 @@ impl Isa for Avx512 {
     const LANES: usize = 16;
     const RECIPROCAL: bool = true;
     const MIN_SKIPS_NAN: bool = true;
+    const TWINS: bool = true;
     type F32 = f32x16;
     type F64 = f64x8;
     type I32 = i32x16;
@@ -133,6 +134,13 @@ impl Isa for Avx512 {
     #[inline(always)]
     fn min_i32(self, a: i32x16, b: i32x16) -> i32x16 {
         cast(self.0.avx512f._mm512_min_epi32(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn all_in_i32(self, a: i32x16, low: i32, high: i32) -> bool {
+        let f = self.0.avx512f;
+        let above = f._mm512_sub_epi32(cast(a), f._mm512_set1_epi32(low));
+        let width = f._mm512_set1_epi32(high.wrapping_sub(low));
+        f._mm512_cmpgt_epu32_mask(above, width) == 0
     }
     #[inline(always)]
     fn sub_i32(self, a: i32x16, b: i32x16) -> i32x16 {

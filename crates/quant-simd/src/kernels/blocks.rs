@@ -83,17 +83,17 @@ fn magnitudes<I: Isa, F: Element>(
     }
 }
 
-/// The smallest and largest value of each block, widened to hold 0; whether all are finite.
+/// The smallest and largest value of each block, widened to hold 0. Infinities count, NaN does
+/// not: quantizing will find it.
 #[inline(always)]
 fn bounds<I: Isa, F: Element>(
     isa: I,
     block_size: usize,
     values: &[F::Vector<I>],
     ranges: &mut Ranges,
-) -> bool {
+) {
     let per_block = block_size / I::LANES;
     let zero = isa.splat(0.0);
-    let mut sum = zero;
     for chunk in 0..BATCH / I::LANES {
         // The smallest value is the negative of the largest negative.
         let (mut largest, mut smallest) = ([isa.splat_i32(0); 16], [isa.splat_i32(0); 16]);
@@ -102,7 +102,6 @@ fn bounds<I: Isa, F: Element>(
             let (mut low, mut high) = (zero, zero);
             for i in 0..per_block {
                 let value = F::widen(isa, block[i]);
-                sum = isa.add(sum, value);
                 low = isa.min(value, low);
                 high = isa.max(value, high);
             }
@@ -114,9 +113,6 @@ fn bounds<I: Isa, F: Element>(
         vectors::<I::F32, _, _>(&mut ranges.min)[chunk] = isa.sub(zero, low);
         vectors::<I::F32, _, _>(&mut ranges.max)[chunk] = high;
     }
-    let mut finite = isa.splat_i32(0);
-    isa.count_finite(sum, &mut finite);
-    super::lane_sum(finite) == I::LANES as u64
 }
 
 /// `Scheme::params`, for all blocks of a batch; whether all of them are ordinary.
@@ -147,8 +143,13 @@ fn params<I: Isa, Q: Quotient>(
         let reciprocal = isa.div(one, scale);
         let lack = isa.fma(isa.sub(zero, scale), reciprocal, one);
         vectors(&mut terms.floats[SCALE])[chunk] = scale;
+        let residual = isa.mul(lack, reciprocal);
         vectors(&mut terms.floats[RECIPROCAL])[chunk] = reciprocal;
-        vectors(&mut terms.floats[RESIDUAL])[chunk] = isa.mul(lack, reciprocal);
+        vectors(&mut terms.floats[RESIDUAL])[chunk] = residual;
+        if I::TWINS {
+            vectors(&mut terms.twins[RECIPROCAL])[chunk] = reciprocal;
+            vectors(&mut terms.twins[RESIDUAL])[chunk] = residual;
+        }
         smallest = isa.min_i32(smallest, isa.magnitude_bits(scale));
         largest = isa.max_i32(largest, isa.magnitude_bits(scale));
         let zero_points = if symmetric {
@@ -165,20 +166,11 @@ fn params<I: Isa, Q: Quotient>(
         let zero_points = isa.sub_i32(zero_points, isa.splat_i32(shift));
         vectors(&mut terms.zero_points)[chunk] = zero_points;
     }
-    let (mut low, mut high) = (i32::MAX, 0);
-    for lane in 0..I::LANES {
-        low = Ord::min(low, bytemuck::cast_slice(core::slice::from_ref(&smallest))[lane]);
-        high = Ord::max(high, bytemuck::cast_slice(core::slice::from_ref(&largest))[lane]);
-        let extreme: &[i32] = bytemuck::cast_slice(core::slice::from_ref(&extreme));
-        high = match extreme[lane] < 0x7f80_0000 {
-            true => high,
-            false => i32::MAX,
-        };
-    }
-    if high > EXACT_SCALES.1.to_bits() as i32 {
+    let (low, high) = (EXACT_SCALES.0.to_bits() as i32, EXACT_SCALES.1.to_bits() as i32);
+    if !isa.all_in_i32(largest, 0, high) || !isa.all_in_i32(extreme, 0, 0x7f7f_ffff) {
         return false;
     }
-    if low >= EXACT_SCALES.0.to_bits() as i32 {
+    if isa.all_in_i32(smallest, low, high) {
         return true;
     }
     // Blocks of zeros are ordinary where their codes are: 0, and the zero point is 0.
@@ -186,8 +178,10 @@ fn params<I: Isa, Q: Quotient>(
     for block in 0..BATCH {
         if terms.floats[SCALE][block] < EXACT_SCALES.0 {
             ordinary &= ranges.max[block] == 0.0;
-            terms.floats[RECIPROCAL][block] = 0.0;
-            terms.floats[RESIDUAL][block] = 0.0;
+            for kind in [RECIPROCAL, RESIDUAL] {
+                terms.floats[kind][block] = 0.0;
+                terms.twins[kind][block] = 0.0;
+            }
         }
     }
     ordinary
@@ -215,15 +209,12 @@ impl<F: Element, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C,
             let was_ordinary = ordinary;
             if ahead < batches {
                 let flat: &[F::Vector<I>] = values[ahead * per_batch..][..per_batch].as_flattened();
-                let finite = match AFFINE {
+                match AFFINE {
                     true => bounds::<I, F>(isa, block_size, flat, &mut ranges),
-                    false => {
-                        magnitudes::<I, F>(isa, block_size, flat, &mut ranges);
-                        true
-                    }
-                };
+                    false => magnitudes::<I, F>(isa, block_size, flat, &mut ranges),
+                }
                 let terms = &mut terms[ahead % 2];
-                ordinary = params::<I, Q>(isa, self.scheme, F::TYPE, &mut ranges, terms) && finite;
+                ordinary = params::<I, Q>(isa, self.scheme, F::TYPE, &mut ranges, terms);
             }
             if ahead == 0 {
                 continue;
@@ -236,7 +227,7 @@ impl<F: Element, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C,
                 values: &values[done * per_batch..][..per_batch],
                 codes: &mut codes[done * per_batch..][..per_batch],
                 source: PerBlock::<_, BATCH, ZERO_POINTS> {
-                    terms,
+                    terms: terms.rows(),
                     size: self.block_size,
                 },
                 first_pair: 0,

@@ -109,3 +109,20 @@ impl<F: Element> Kernel for FindRange<'_, F> {
         range
     }
 }
+
+/// Whether all are finite and none is negative, -0 included. There must be whole vectors of them.
+pub struct AreScales<'a>(pub &'a [f32]);
+
+impl Kernel for AreScales<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> bool {
+        let (mut low, mut high) = (isa.splat_i32(0), isa.splat_i32(0));
+        for &bits in bytemuck::cast_slice::<_, I::I32>(self.0) {
+            low = isa.min_i32(low, bits);
+            high = isa.max_i32(high, bits);
+        }
+        isa.all_in_i32(low, 0, 0) && isa.all_in_i32(high, 0, 0x7f7f_ffff)
+    }
+}
