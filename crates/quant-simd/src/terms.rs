@@ -345,6 +345,7 @@ impl<const ZERO_POINTS: bool> Source for Uniform<ZERO_POINTS> {
 }
 
 /// Terms of up to so many blocks, a power of two. No vector of them lies across cache lines.
+#[derive(Clone, Copy)]
 #[repr(align(64))]
 pub struct BlockTerms<const BLOCKS: usize> {
     /// By kind.
