@@ -6,6 +6,7 @@ mod asm;
 mod bench;
 mod cross;
 mod exhaustive;
+mod mca;
 mod memory;
 mod setup;
 mod toolchain;
@@ -33,6 +34,12 @@ enum Task {
     },
     /// Check that no intrinsic is left as a call in the release build
     Asm,
+    /// Print what the NEON kernels cost on Apple's processors, by llvm-mca
+    Mca {
+        /// Print every loop, not only the cheapest of each phase
+        #[arg(long)]
+        all: bool,
+    },
     /// Measure kernels and models: a report beside the limit of memory traffic
     #[command(disable_help_flag = true)]
     Bench {
@@ -54,6 +61,7 @@ fn main() -> ExitCode {
         Task::Cross => cross::cross(),
         Task::Exhaustive { reduced } => exhaustive(reduced),
         Task::Asm => asm::asm(),
+        Task::Mca { all } => mca::mca(all),
         Task::Bench { options } => {
             bench::run(&options.iter().map(String::as_str).collect::<Vec<_>>())
         }

@@ -146,11 +146,6 @@ impl Toolchain {
             Route::BuildStd(_) => "cross-build-std",
         })
     }
-
-    /// The folder that a profile's outputs (`debug`, `release`) appear in.
-    pub fn output_dir(&self, profile: &str) -> PathBuf {
-        self.target_dir().join(self.target.triple).join(profile)
-    }
 }
 
 impl Route {

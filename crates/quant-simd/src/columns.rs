@@ -41,9 +41,20 @@ impl Backend {
     ) -> u64 {
         assert_storage(columns.scheme.dtype, values.len(), codes);
         columns.assert_rows(values.len());
-        assert_eq!(F::TYPE, columns.source, "the type that the columns were made for");
+        assert_eq!(
+            F::TYPE,
+            columns.source,
+            "the type that the columns were made for"
+        );
         let stream = stream::is_worthwhile(size_of_val(values), codes.len());
-        F::quantize(self, values, columns.coding(), columns.place(0), codes, stream)
+        F::quantize(
+            self,
+            values,
+            columns.coding(),
+            columns.place(0),
+            codes,
+            stream,
+        )
     }
 
     /// The values of what [`Backend::quantize_columns`] wrote.
@@ -51,12 +62,7 @@ impl Backend {
     /// # Panics
     /// If `values` is not a whole number of rows, or `codes` does not have
     /// [`IntType::storage_len`] bytes.
-    pub fn dequantize_columns<F: Element>(
-        self,
-        codes: &[u8],
-        columns: &Columns,
-        values: &mut [F],
-    ) {
+    pub fn dequantize_columns<F: Element>(self, codes: &[u8], columns: &Columns, values: &mut [F]) {
         let dtype = columns.scheme.dtype;
         assert_storage(dtype, values.len(), codes);
         columns.assert_rows(values.len());
@@ -64,7 +70,9 @@ impl Backend {
         let stream = stream::is_worthwhile(codes.len(), size_of_val(values));
         let place = Place::PerElement(columns.element_terms(&columns.stored));
         let scale_type = columns.scale_type;
-        let rows = values.chunks_mut(step).zip(codes.chunks(dtype.storage_len(step)));
+        let rows = values
+            .chunks_mut(step)
+            .zip(codes.chunks(dtype.storage_len(step)));
         for (values, codes) in rows {
             self.dequantize_through(codes, dtype, place, scale_type, values, stream);
         }
@@ -150,7 +158,7 @@ impl Columns {
 
 /// Rows that are treated as one: narrow ones together fill vectors, and an even number of columns
 /// keeps packed codes at whole bytes.
-fn repeats(columns: usize) -> usize {
+pub(crate) fn repeats(columns: usize) -> usize {
     let repeats = 512_usize.div_ceil(columns.max(1));
     match columns % 2 {
         1 => repeats.next_multiple_of(2),
@@ -210,6 +218,20 @@ impl ColumnBounds {
         }
     }
 
+    /// The bounds of both.
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        for (low, other) in self.min.iter_mut().zip(other.min) {
+            *low = low.min(other);
+        }
+        for (high, other) in self.max.iter_mut().zip(other.max) {
+            *high = high.max(other);
+        }
+        for (count, other) in self.non_finite.iter_mut().zip(other.non_finite) {
+            *count += other;
+        }
+        self
+    }
+
     pub(crate) fn merge_into(&self, ranges: &mut [Range]) {
         for (i, (&min, &max)) in self.min.iter().zip(&self.max).enumerate() {
             let range = &mut ranges[i % self.count];
@@ -224,4 +246,3 @@ impl ColumnBounds {
         }
     }
 }
-

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use half::{bf16, f16};
 use quant_core::{FloatType, IntType, Params, Range, Scheme};
 
-use crate::kernels::blocks::QuantizeBlocks;
+use crate::kernels::blocks::{FindBlockTerms, QuantizeBlocks};
 use crate::kernels::columns::{BoundColumns, ROWS};
 use crate::kernels::dequantize::Dequantize;
 use crate::kernels::encode::{Encode, Encoded};
@@ -18,7 +18,7 @@ use crate::kernels::range::FindRange;
 use crate::kernels::widen::{Narrow, Widen};
 use crate::kernels::{Bytes, Form, Packed};
 use crate::terms::{
-    Block32, BlockRows, BlockSize, CodeRange, Divide, Division, Exact, LARGEST_PAIR,
+    Block32, BlockRows, BlockSize, BlockTerms, CodeRange, Divide, Division, Exact, LARGEST_PAIR,
     PerBlock, PerElement, PowerOfTwo, Quotient, Source, TermRows, Terms, Uniform,
 };
 use crate::{Backend, Element};
@@ -312,6 +312,37 @@ fn quantize_batches<F: Element>(backend: Backend, batches: Batches<'_, F>) -> us
     }
 }
 
+fn block_terms<F: Element>(
+    backend: Backend,
+    values: &[F],
+    block_size: usize,
+    scheme: Scheme,
+    terms: &mut BlockTerms<BLOCKS>,
+) -> Option<Division> {
+    macro_rules! kernel {
+        ($Q:ty) => {
+            FindBlockTerms::<_, $Q, BLOCKS> {
+                values,
+                block_size,
+                scheme,
+                terms,
+                way: PhantomData,
+            }
+        };
+    }
+    let (found, division) = match scheme.dialect.arithmetic(F::TYPE) {
+        FloatType::F16 => (
+            backend.run_vectors(kernel!(F::Own)).is_ok_and(|all| all),
+            Division::Half,
+        ),
+        _ => (
+            backend.run_vectors(kernel!(Exact)).is_ok_and(|all| all),
+            Division::Exact,
+        ),
+    };
+    found.then_some(division)
+}
+
 /// The kernels for one type of values.
 pub trait Dispatch: Sized {
     /// See [`FindRange`].
@@ -325,7 +356,7 @@ pub trait Dispatch: Sized {
         codes: &mut [u8],
         stream: bool,
     ) -> u64;
-    /// See [`Encode`]. Not for [`Place::PerBlock`].
+    /// See [`Encode`].
     fn encode(
         backend: Backend,
         values: &[Self],
@@ -353,6 +384,14 @@ pub trait Dispatch: Sized {
     );
     /// See [`QuantizeBlocks`].
     fn quantize_batches(backend: Backend, batches: Batches<'_, Self>) -> usize;
+    /// See [`FindBlockTerms`]; and the division that the terms allow.
+    fn block_terms(
+        backend: Backend,
+        values: &[Self],
+        block_size: usize,
+        scheme: Scheme,
+        terms: &mut BlockTerms<BLOCKS>,
+    ) -> Option<Division>;
     /// See [`BoundColumns`].
     fn bound_columns(
         backend: Backend,
@@ -403,7 +442,10 @@ macro_rules! dispatch {
                 match place {
                     Place::Uniform(terms) => run!(Uniform::<true>(terms)),
                     Place::PerElement(terms) => run!(PerElement::<true>(terms.rows)),
-                    Place::PerBlock(..) => unreachable!("not asked for"),
+                    Place::PerBlock(terms, size, _) => run!(PerBlock::<_, BLOCKS, true> {
+                        terms,
+                        size: PowerOfTwo(size.trailing_zeros()),
+                    }),
                 }
             }
             fn fake_quantize(
@@ -429,6 +471,15 @@ macro_rules! dispatch {
             fn quantize_batches(backend: Backend, batches: Batches<'_, Self>) -> usize {
                 quantize_batches(backend, batches)
             }
+            fn block_terms(
+                backend: Backend,
+                values: &[Self],
+                block_size: usize,
+                scheme: Scheme,
+                terms: &mut BlockTerms<BLOCKS>,
+            ) -> Option<Division> {
+                block_terms(backend, values, block_size, scheme, terms)
+            }
             fn bound_columns(
                 backend: Backend,
                 rows: [&[Self]; ROWS],
@@ -437,12 +488,7 @@ macro_rules! dispatch {
             ) -> bool {
                 backend.run(BoundColumns { rows, min, max })
             }
-            fn add_errors(
-                backend: Backend,
-                values: &[Self],
-                became: &[f32],
-                sums: &mut ErrorSums,
-            ) {
+            fn add_errors(backend: Backend, values: &[Self], became: &[f32], sums: &mut ErrorSums) {
                 backend.run(AddErrors {
                     values,
                     became,
@@ -452,12 +498,7 @@ macro_rules! dispatch {
             fn widen_slice(backend: Backend, from: &[Self], to: &mut [f32]) {
                 backend.run(Widen { from, to });
             }
-            fn narrow_slice(
-                backend: Backend,
-                from: &[f32],
-                through: FloatType,
-                to: &mut [Self],
-            ) {
+            fn narrow_slice(backend: Backend, from: &[f32], through: FloatType, to: &mut [Self]) {
                 backend.run(Narrow { from, through, to });
             }
         }

@@ -1,8 +1,6 @@
 //! The functions on slices, on the caller's thread.
 
-use quant_core::{
-    ErrorStats, FloatType, IntType, Params, Range, STATS_CHUNK, Scheme, TensorError,
-};
+use quant_core::{ErrorStats, FloatType, IntType, Params, Range, STATS_CHUNK, Scheme, TensorError};
 
 use crate::dispatch::{BLOCKS, Batches, Coding, Dispatch, Place, is_block_size};
 use crate::kernels::blocks::BATCH;
@@ -17,7 +15,6 @@ const PIECE: usize = 2048;
 
 /// Scales that [`Backend::quantize_blocks`] holds in f32 where it stores others; an even number.
 const SCALES: usize = 2048;
-
 
 impl Backend {
     /// The range of `values`, and how many of them are NaN or infinite.
@@ -119,7 +116,8 @@ impl Backend {
     ) {
         assert_storage(scheme.dtype, values.len(), codes);
         let terms = Terms::stored(params);
-        self.dequantize_at(codes, scheme.dtype, terms, params.scale_type(), values, 0);
+        let place = Place::Uniform(terms);
+        self.dequantize_at(codes, scheme.dtype, place, params.scale_type(), values, 0);
     }
 
     /// Quantizes and dequantizes in one pass, and returns how many values were NaN or infinite.
@@ -160,7 +158,11 @@ impl Backend {
     ) -> Result<(), TensorError> {
         assert_storage(scheme.dtype, values.len(), codes);
         assert_blocks(scheme, values.len(), block_size, scales, zero_points);
-        assert_eq!(S::TYPE, scheme.dialect.scale_type(F::TYPE), "the type of the scales");
+        assert_eq!(
+            S::TYPE,
+            scheme.dialect.scale_type(F::TYPE),
+            "the type of the scales"
+        );
         let stream = stream::is_worthwhile(size_of_val(values), codes.len());
         let mut blocks = Batches {
             values,
@@ -241,12 +243,18 @@ impl Backend {
             let codes = &codes[..scheme.dtype.storage_len(len)];
             let values = &mut values[start..start + len];
             self.dequantize_some_blocks(
-                codes, block_size, scheme, scales, zero_points, values, stream,
+                codes,
+                block_size,
+                scheme,
+                scales,
+                zero_points,
+                values,
+                stream,
             )
-                .map_err(|error| TensorError {
-                    block: blocks + error.block,
-                    ..error
-                })?;
+            .map_err(|error| TensorError {
+                block: blocks + error.block,
+                ..error
+            })?;
             start += len;
         }
         Ok(())
@@ -435,9 +443,8 @@ impl Backend {
             }
             usable_zero_points = &own_zero_points;
         }
-        let well = self.run(AreScales(usable))
-            && low >= scheme.qmin().min(0)
-            && high <= scheme.qmax();
+        let well =
+            self.run(AreScales(usable)) && low >= scheme.qmin().min(0) && high <= scheme.qmax();
         if !well {
             let mut sure = *usable;
             for (block, scale) in sure[..scales.len()].iter_mut().enumerate() {
@@ -460,29 +467,29 @@ impl Backend {
                 zero_point: usable_zero_points[block],
             };
             let offset = block * block_size;
-            self.dequantize_at(codes, scheme.dtype, own, S::TYPE, values, offset);
+            let place = Place::Uniform(own);
+            self.dequantize_at(codes, scheme.dtype, place, S::TYPE, values, offset);
         }
         Ok(())
     }
 
     /// Dequantizes codes `offset` and following, which may start within a byte.
-    fn dequantize_at<F: Element>(
+    pub(crate) fn dequantize_at<F: Element>(
         self,
         codes: &[u8],
         dtype: IntType,
-        terms: Terms,
+        place: Place<'_>,
         scale_type: FloatType,
         values: &mut [F],
         offset: usize,
     ) {
-        let place = Place::Uniform(terms);
-        let (mut values, mut start) = (values, offset);
+        let (mut place, mut values, mut start) = (place, values, offset);
         if dtype.bits() == 4 {
             if offset % 2 == 1 && !values.is_empty() {
                 let code = [codes[offset / 2] >> 4];
                 let (first, rest) = values.split_at_mut(1);
                 self.dequantize_through(&code, dtype, place, scale_type, first, false);
-                (values, start) = (rest, offset + 1);
+                (place, values, start) = (place.skip(1), rest, offset + 1);
             }
             start /= 2;
         }
@@ -531,6 +538,14 @@ fn assert_blocks<S>(
     assert_ne!(block_size, 0, "a block size");
     let blocks = count.div_ceil(block_size);
     assert_eq!(scales.len(), blocks, "one scale per block");
-    let stored = if scheme.stores_zero_point() { blocks } else { 0 };
-    assert_eq!(zero_points.len(), stored, "a zero point per block, if stored");
+    let stored = if scheme.stores_zero_point() {
+        blocks
+    } else {
+        0
+    };
+    assert_eq!(
+        zero_points.len(),
+        stored,
+        "a zero point per block, if stored"
+    );
 }

@@ -14,8 +14,9 @@ pub const EXACT_SCALES: (f32, f32) = (
 
 /// How a quotient `value / scale` is had without a division per element.
 ///
-/// `reciprocal` is `1 / scale`; `residual` is what that lacks, about
-/// `(1 - scale * reciprocal) / scale`: the reciprocal serves in place of the division.
+/// `reciprocal` is `1 / scale`; `residual` is what that lacks, `(1 - scale * reciprocal) / scale`.
+/// A multiplication in place of this last division is not enough: it fails where all bits of the
+/// scale's significand are set.
 pub trait Quotient: Copy {
     /// Whether it takes a division after all.
     const DIVIDES: bool = false;
@@ -166,7 +167,7 @@ impl Terms {
             return (terms, division);
         }
         let reciprocal = 1.0 / scale;
-        let residual = (-scale).mul_add(reciprocal, 1.0) * reciprocal;
+        let residual = (-scale).mul_add(reciprocal, 1.0) / scale;
         let terms = Self {
             floats: [scale, reciprocal, residual, scale],
             zero_point: params.zero_point() - shift,
@@ -222,16 +223,6 @@ pub struct TermTable {
 }
 
 impl TermTable {
-    /// Forgets everything but the memory.
-    pub fn clear(&mut self) {
-        for row in &mut self.floats {
-            row.clear();
-        }
-        self.zero_points.clear();
-        self.division = None;
-        self.has_zero_points = false;
-    }
-
     /// Appends a block's terms, `count` times.
     pub fn push(&mut self, terms: Terms, division: Division, count: usize) {
         self.division = Some(self.division.map_or(division, |known| known.and(division)));
@@ -350,8 +341,10 @@ impl<const ZERO_POINTS: bool> Source for Uniform<ZERO_POINTS> {
 pub struct BlockTerms<const BLOCKS: usize> {
     /// By kind.
     pub floats: [[f32; BLOCKS]; 4],
-    /// The same again, see [`Isa::TWINS`].
-    pub twins: [[f32; BLOCKS]; 4],
+    /// Reciprocals again, see [`Isa::TWINS`].
+    pub reciprocal_twins: [f32; BLOCKS],
+    /// Residuals again.
+    pub residual_twins: [f32; BLOCKS],
     /// Zero points.
     pub zero_points: [i32; BLOCKS],
 }
@@ -360,19 +353,39 @@ impl<const BLOCKS: usize> Default for BlockTerms<BLOCKS> {
     fn default() -> Self {
         Self {
             floats: [[0.0; BLOCKS]; 4],
-            twins: [[0.0; BLOCKS]; 4],
+            reciprocal_twins: [0.0; BLOCKS],
+            residual_twins: [0.0; BLOCKS],
             zero_points: [0; BLOCKS],
         }
     }
 }
 
 impl<const BLOCKS: usize> BlockTerms<BLOCKS> {
+    /// One block's.
+    pub fn of(&self, block: usize) -> Terms {
+        Terms {
+            floats: self.floats.map(|row| row[block]),
+            zero_point: self.zero_points[block],
+        }
+    }
+
+    /// One block's scale and zero point, as they are stored.
+    pub fn params_of(&self, block: usize, scheme: Scheme) -> (f32, i32) {
+        let zero_point = self.zero_points[block] + CodeRange::of(scheme).shift;
+        (self.floats[SCALE][block], zero_point)
+    }
+
     /// All of it.
     #[inline(always)]
     pub fn rows(&self) -> BlockRows<'_, BLOCKS> {
-        let ([a, b, c, d], [e, f, g, h]) = (&self.floats, &self.twins);
+        let [divisors, reciprocals, residuals, scales] = &self.floats;
         BlockRows {
-            floats: [[a, e], [b, f], [c, g], [d, h]],
+            floats: [
+                [divisors; 2],
+                [reciprocals, &self.reciprocal_twins],
+                [residuals, &self.residual_twins],
+                [scales; 2],
+            ],
             zero_points: &self.zero_points,
             start: 0,
         }
@@ -548,12 +561,7 @@ impl<'a, const ZERO_POINTS: bool> Source for PerElement<'a, ZERO_POINTS> {
         loaded.zero_points[pair % (2 * TILE)]
     }
     #[inline(always)]
-    fn narrow_zero_points<I: Isa>(
-        self,
-        isa: I,
-        loaded: &TileTerms<'a, I>,
-        pair: usize,
-    ) -> I::I16 {
+    fn narrow_zero_points<I: Isa>(self, isa: I, loaded: &TileTerms<'a, I>, pair: usize) -> I::I16 {
         let [a, b] = self.zero_points(isa, loaded, pair);
         isa.narrow_i16(a, b)
     }

@@ -1,6 +1,6 @@
 //! That codes do not change where a division is replaced by multiplications, for every scale.
 //!
-//! **f32.** A kernel computes `y = fma(x, zh, x * zl)` with `zh = 1/s` and `zl = fma(-s, zh, 1) zh`
+//! **f32.** A kernel computes `y = fma(x, zh, x * zl)` with `zh = 1/s` and `zl = fma(-s, zh, 1)/s`
 //! in place of `q = x / s`. What matters is `rint(y) == rint(q)` for `|q| <= 257`.
 //!
 //! 1. Both are odd in `x` (ties to even is), so positive `x` suffice.
@@ -158,7 +158,7 @@ impl pulp::NullaryFnOnce for AtSteps {
 #[inline(always)]
 fn reciprocal(scale: f32) -> (f32, f32) {
     let zh = 1.0 / scale;
-    (zh, (-scale).mul_add(zh, 1.0) * zh)
+    (zh, (-scale).mul_add(zh, 1.0) / scale)
 }
 
 fn first_difference(scale: f32, product: Product, which: usize) -> Option<String> {

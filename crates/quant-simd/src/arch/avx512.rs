@@ -210,7 +210,11 @@ impl Isa for Avx512 {
     #[inline(always)]
     fn round_i16(self, a: f32x16, b: f32x16, doubt: &mut i16x32) -> i16x32 {
         let rounded = self.narrow_i16(self.round_i32(a), self.round_i32(b));
-        *doubt = cast(self.0.avx512bw._mm512_min_epi16(cast(*doubt), cast(rounded)));
+        *doubt = cast(
+            self.0
+                .avx512bw
+                ._mm512_min_epi16(cast(*doubt), cast(rounded)),
+        );
         rounded
     }
     #[inline(always)]

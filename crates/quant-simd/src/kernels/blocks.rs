@@ -9,7 +9,7 @@ use super::{Form, Group, groups, groups_mut};
 use crate::Element;
 use crate::isa::{Isa, Kernel};
 use crate::terms::{
-    BlockSize, BlockTerms, CodeRange, EXACT_SCALES, PerBlock, Quotient, RECIPROCAL,
+    BlockSize, BlockTerms, CodeRange, DIVISOR, EXACT_SCALES, PerBlock, Quotient, RECIPROCAL,
     RESIDUAL, SCALE, round,
 };
 
@@ -109,12 +109,12 @@ fn ranges<I: Isa, const AFFINE: bool>(isa: I, bounds: &Bounds<I>, ranges: &mut R
 
 /// `Scheme::params`, for all blocks of a batch; whether all of them are ordinary.
 #[inline(always)]
-fn params<I: Isa, Q: Quotient>(
+fn params<I: Isa, Q: Quotient, const N: usize>(
     isa: I,
     scheme: Scheme,
     source: FloatType,
     ranges: &mut Ranges,
-    terms: &mut BlockTerms<BATCH>,
+    terms: &mut BlockTerms<N>,
 ) -> bool {
     let scale_type = scheme.dialect.scale_type(source);
     let (qmin, qmax) = (scheme.qmin() as f32, scheme.qmax() as f32);
@@ -135,12 +135,12 @@ fn params<I: Isa, Q: Quotient>(
         let reciprocal = isa.div(one, scale);
         let lack = isa.fma(isa.sub(zero, scale), reciprocal, one);
         vectors(&mut terms.floats[SCALE])[chunk] = scale;
-        let residual = isa.mul(lack, reciprocal);
+        let residual = isa.div(lack, scale);
         vectors(&mut terms.floats[RECIPROCAL])[chunk] = reciprocal;
         vectors(&mut terms.floats[RESIDUAL])[chunk] = residual;
         if I::TWINS {
-            vectors(&mut terms.twins[RECIPROCAL])[chunk] = reciprocal;
-            vectors(&mut terms.twins[RESIDUAL])[chunk] = residual;
+            vectors(&mut terms.reciprocal_twins)[chunk] = reciprocal;
+            vectors(&mut terms.residual_twins)[chunk] = residual;
         }
         smallest = isa.min_i32(smallest, isa.magnitude_bits(scale));
         largest = isa.max_i32(largest, isa.magnitude_bits(scale));
@@ -158,7 +158,10 @@ fn params<I: Isa, Q: Quotient>(
         let zero_points = isa.sub_i32(zero_points, isa.splat_i32(shift));
         vectors(&mut terms.zero_points)[chunk] = zero_points;
     }
-    let (low, high) = (EXACT_SCALES.0.to_bits() as i32, EXACT_SCALES.1.to_bits() as i32);
+    let (low, high) = (
+        EXACT_SCALES.0.to_bits() as i32,
+        EXACT_SCALES.1.to_bits() as i32,
+    );
     if !isa.all_in_i32(largest, 0, high) || !isa.all_in_i32(extreme, 0, 0x7f7f_ffff) {
         return false;
     }
@@ -170,10 +173,10 @@ fn params<I: Isa, Q: Quotient>(
     for block in 0..BATCH {
         if terms.floats[SCALE][block] < EXACT_SCALES.0 {
             ordinary &= ranges.max[block] == 0.0;
-            for kind in [RECIPROCAL, RESIDUAL] {
-                terms.floats[kind][block] = 0.0;
-                terms.twins[kind][block] = 0.0;
-            }
+            terms.floats[RECIPROCAL][block] = 0.0;
+            terms.floats[RESIDUAL][block] = 0.0;
+            terms.reciprocal_twins[block] = 0.0;
+            terms.residual_twins[block] = 0.0;
         }
     }
     ordinary
@@ -214,7 +217,7 @@ impl<F: Element, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C,
                 ranges::<I, AFFINE>(isa, &bounds, &mut found);
                 let next = &mut terms[(ahead + 1) % 2];
                 ordinary[(ahead + 1) % 2] =
-                    params::<I, Q>(isa, self.scheme, F::TYPE, &mut found, next);
+                    params::<I, Q, BATCH>(isa, self.scheme, F::TYPE, &mut found, next);
             }
             let (is_bounding, is_quantizing) = (ahead < batches, ahead >= 2);
             if is_quantizing && !ordinary[ahead % 2] {
@@ -294,5 +297,60 @@ impl<F: Element, Q: Quotient, C: Form, B: BlockSize> Kernel for QuantizeBlocks<'
             (Mode::Symmetric, true) => self.batches::<I, false, false>(isa),
             (Mode::Symmetric, false) => self.batches::<I, false, true>(isa),
         }
+    }
+}
+
+/// The terms of one batch of blocks, to be encoded later; whether all blocks are ordinary. NaN may
+/// go unnoticed.
+pub struct FindBlockTerms<'a, F, Q, const N: usize> {
+    /// The values of [`BATCH`] blocks.
+    pub values: &'a [F],
+    /// Values per block, a power of two of at least two vectors.
+    pub block_size: usize,
+    /// Integer type, mode and dialect.
+    pub scheme: Scheme,
+    /// Room for the terms.
+    pub terms: &'a mut BlockTerms<N>,
+    /// How to divide.
+    pub way: PhantomData<Q>,
+}
+
+impl<F: Element, Q: Quotient, const N: usize> Kernel for FindBlockTerms<'_, F, Q, N> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> bool {
+        let (values, _) = groups::<F::Vector<I>, F>(self.values);
+        match self.scheme.mode {
+            Mode::Affine => self.terms_of::<I, true>(isa, values),
+            Mode::Symmetric => self.terms_of::<I, false>(isa, values),
+        }
+    }
+}
+
+impl<F: Element, Q: Quotient, const N: usize> FindBlockTerms<'_, F, Q, N> {
+    #[inline(always)]
+    fn terms_of<I: Isa, const AFFINE: bool>(self, isa: I, values: &[F::Vector<I>]) -> bool {
+        let mut bounds: Bounds<I> = [[isa.splat_i32(0); BATCH]; 2];
+        let blocks = values.chunks_exact(self.block_size / I::LANES);
+        for (index, block) in blocks.enumerate() {
+            let [low, high] = bound::<I, F, AFFINE>(isa, block);
+            bounds[0][index % BATCH] = low;
+            bounds[1][index % BATCH] = high;
+        }
+        let mut found = Ranges {
+            min: [0.0; BATCH],
+            max: [0.0; BATCH],
+        };
+        ranges::<I, AFFINE>(isa, &bounds, &mut found);
+        let terms = self.terms;
+        if !params::<I, Q, N>(isa, self.scheme, F::TYPE, &mut found, terms) {
+            return false;
+        }
+        for block in 0..BATCH {
+            let scale = terms.floats[SCALE][block];
+            terms.floats[DIVISOR][block] = if scale == 0.0 { f32::INFINITY } else { scale };
+        }
+        true
     }
 }

@@ -71,14 +71,7 @@ impl<F: Element, S: Source, C: Form> Kernel for Dequantize<'_, F, S, C> {
 }
 
 #[inline(always)]
-fn dequantize<
-    I: Isa,
-    F: Element,
-    S: Source,
-    C: Form,
-    const SIGNED: bool,
-    const STREAM: bool,
->(
+fn dequantize<I: Isa, F: Element, S: Source, C: Form, const SIGNED: bool, const STREAM: bool>(
     isa: I,
     codes: &[C::Memory<I>],
     values: &mut [Group<F, I>],

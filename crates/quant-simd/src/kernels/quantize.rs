@@ -118,10 +118,7 @@ impl<F: Element, S: Source, C: Form, I: Isa> FastTile<'_, F, S, C, I> {
                 let residuals = source.floats(isa, &loaded, RESIDUAL, pair);
                 let [a, b] = match ZIP {
                     true => F::widen_pair(isa, group[2 * p], group[2 * p + 1]),
-                    false => [
-                        F::widen(isa, group[2 * p]),
-                        F::widen(isa, group[2 * p + 1]),
-                    ],
+                    false => [F::widen(isa, group[2 * p]), F::widen(isa, group[2 * p + 1])],
                 };
                 let a = Q::quotient(isa, a, reciprocals[0], residuals[0]);
                 let b = Q::quotient(isa, b, reciprocals[1], residuals[1]);

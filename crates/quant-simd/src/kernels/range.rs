@@ -21,11 +21,7 @@ struct Bounds<I: Isa> {
 
 /// The sure way: NaN is left out, infinities are not; how many lanes were finite.
 #[inline(always)]
-fn bound_surely<I: Isa, F: Element>(
-    isa: I,
-    groups: &[Group<F, I>],
-    bounds: &mut Bounds<I>,
-) -> u64 {
+fn bound_surely<I: Isa, F: Element>(isa: I, groups: &[Group<F, I>], bounds: &mut Bounds<I>) -> u64 {
     let mut finite = isa.splat_i32(0);
     for group in groups {
         for v in 0..4 {

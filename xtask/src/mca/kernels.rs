@@ -1,0 +1,250 @@
+//! What the loops are loops of, how many elements they work on, and what they may cost.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::loops::Instruction;
+
+/// f32 lanes of a vector.
+const LANES: usize = 4;
+/// Blocks that `QuantizeBlocks` takes at a time.
+const BATCH: usize = 32;
+/// The block size that kernels are looked at with, also those that take any.
+const BLOCK: usize = 32;
+/// Divisions of a vector of blocks' parameters.
+const DIVISIONS: usize = 3;
+
+/// Cycles per 16 elements to reach.
+pub struct Target {
+    pub name: &'static str,
+    /// What kernels to look at: [`Origin::kernel`] matches it.
+    kernel: &'static str,
+    /// The loops that follow one another.
+    phases: &'static [&'static str],
+    cycles: f64,
+}
+
+pub const TARGETS: [Target; 6] = [
+    Target {
+        name: "A. f32 -> int8, scale given",
+        kernel: r"^Quantize<f32, Uniform, Exact, Bytes>$",
+        phases: &["quantize_groups"],
+        cycles: 6.6,
+    },
+    Target {
+        name: "B. int8 -> f32",
+        kernel: r"^Dequantize<f32, Uniform, Bytes>$",
+        phases: &["values"],
+        cycles: 4.7,
+    },
+    Target {
+        name: "C. f32 -> int8, blocks of 32",
+        kernel: r"^QuantizeBlocks<f32, Exact, Bytes, Block32>$",
+        phases: &["magnitudes", "params", "quantize_groups", "run"],
+        cycles: 8.5,
+    },
+    Target {
+        name: "D. f32 -> int4, blocks of 32",
+        kernel: r"^QuantizeBlocks<f32, Exact, Packed, Block32>$",
+        phases: &["magnitudes", "params", "quantize_groups", "run"],
+        cycles: 9.3,
+    },
+    Target {
+        name: "E. int4 -> f32, blocks of 32",
+        kernel: r"^Dequantize<f32, PerBlock<.*>, Packed>$",
+        phases: &["values"],
+        cycles: 5.5,
+    },
+    Target {
+        name: "F. range of f32",
+        kernel: r"^FindRange<f32>$",
+        phases: &["bound"],
+        cycles: 3.1,
+    },
+];
+
+/// The kernel, with its types, and the function in it that an instruction was inlined from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    pub kernel: String,
+    pub phase: String,
+}
+
+static KERNEL: LazyLock<Regex> = LazyLock::new(|| regex("^<(.*) as .*::Kernel>::run::<.*::Neon>$"));
+static PHASE: LazyLock<Regex> = LazyLock::new(|| regex(r"::kernels::.*?(\w+)(?:::<.*>)?$"));
+static PATH: LazyLock<Regex> = LazyLock::new(|| regex(r"(?:\w+::)+"));
+
+fn regex(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("a pattern of this file")
+}
+
+impl Origin {
+    /// From the names of inlined functions, the innermost first; `None` outside of NEON kernels.
+    pub fn of(frames: &[String]) -> Option<Self> {
+        let kernel = frames.iter().find_map(|frame| KERNEL.captures(frame))?;
+        let phase = frames.iter().find_map(|frame| {
+            let ours = frame.contains("kernels::") && !frame.contains("kernels::Form>");
+            PHASE.captures(frame).filter(|_| ours)
+        })?;
+        Some(Self {
+            kernel: PATH.replace_all(&kernel[1], "").into_owned(),
+            phase: phase[1].to_owned(),
+        })
+    }
+
+    fn float_size(&self) -> usize {
+        match self.kernel.contains("<f32") {
+            true => 4,
+            false => 2,
+        }
+    }
+}
+
+/// What the loops within a loop belong to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Around {
+    /// There are none.
+    Nothing,
+    /// All of them to the same phase.
+    OnePhase,
+    /// To several.
+    Phases,
+}
+
+/// A loop, or a loop's part.
+pub struct Row {
+    pub kernel: String,
+    pub phase: String,
+    around: Around,
+    /// Elements per iteration, where they can be told.
+    elements: Option<f64>,
+    instructions: usize,
+    cycles: f64,
+}
+
+impl Row {
+    pub fn new(
+        origin: &Origin,
+        instructions: &[&Instruction],
+        around: Around,
+        cycles: f64,
+    ) -> Self {
+        Self {
+            kernel: origin.kernel.clone(),
+            phase: origin.phase.clone(),
+            around,
+            elements: elements(origin, instructions, around),
+            instructions: instructions.len(),
+            cycles,
+        }
+    }
+
+    fn per_16(&self) -> Option<f64> {
+        self.elements.map(|elements| 16.0 * self.cycles / elements)
+    }
+
+    pub fn print(&self, width: usize) {
+        let around = match self.around {
+            Around::Nothing => "",
+            Around::OnePhase => ", around",
+            Around::Phases => ", around all",
+        };
+        let shown = |value: Option<f64>, digits| match value {
+            Some(value) => format!("{value:.digits$}"),
+            None => "-".to_owned(),
+        };
+        println!(
+            "{:<width$} {:<24} {:>8} {:>7} {:>7}",
+            self.kernel,
+            format!("{}{around}", self.phase),
+            shown(self.elements, 0),
+            self.instructions,
+            shown(self.per_16(), 2),
+        );
+    }
+}
+
+/// The cheapest loop of each phase, which is the one for whole vectors, of those whose elements can
+/// be told.
+pub fn cheapest(rows: Vec<Row>) -> Vec<Row> {
+    let mut cheapest = BTreeMap::new();
+    for row in rows {
+        let Some(cycles) = row.per_16() else { continue };
+        let place = (row.kernel.clone(), row.phase.clone(), row.around);
+        match cheapest.get(&place).and_then(Row::per_16) {
+            Some(known) if known <= cycles => {}
+            _ => drop(cheapest.insert(place, row)),
+        }
+    }
+    cheapest.into_values().collect()
+}
+
+/// Elements per iteration: of the stream that only values, or only codes, flow through.
+fn elements(origin: &Origin, instructions: &[&Instruction], around: Around) -> Option<f64> {
+    match around {
+        Around::Nothing => {}
+        Around::OnePhase if origin.kernel.starts_with("QuantizeBlocks") => {
+            return Some((LANES * BLOCK) as f64);
+        }
+        Around::Phases if origin.kernel.starts_with("QuantizeBlocks") => {
+            return Some((BATCH * BLOCK) as f64);
+        }
+        _ => return None,
+    }
+    let traffic = instructions.iter().map(|it| it.traffic());
+    let (loaded, stored) = traffic.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+    let float = origin.float_size() as f64;
+    let code = if origin.kernel.contains("Packed") {
+        0.5
+    } else {
+        1.0
+    };
+    let kernel = origin.kernel.split('<').next().unwrap_or_default();
+    let elements = match (kernel, &*origin.phase) {
+        (_, "params") => {
+            let divisions = instructions
+                .iter()
+                .filter(|it| it.mnemonic == "fdiv")
+                .count();
+            (divisions / DIVISIONS * LANES * BLOCK) as f64
+        }
+        ("FindRange", _) | (_, "magnitudes" | "bounds") => loaded as f64 / float,
+        ("Quantize" | "QuantizeSurely" | "QuantizeBlocks", _) => stored as f64 / code,
+        ("Dequantize", _) => stored as f64 / float,
+        _ => 0.0,
+    };
+    (elements > 0.0).then_some(elements)
+}
+
+impl Target {
+    /// Prints the sum of the phases, each by its cheapest loop. Whether there is anything to sum.
+    pub fn print(&self, rows: &[Row]) -> bool {
+        let pattern = regex(self.kernel);
+        let mut parts = Vec::new();
+        for phase in self.phases {
+            for around in [Around::Nothing, Around::OnePhase, Around::Phases] {
+                let of_phase = rows.iter().filter(|it| {
+                    pattern.is_match(&it.kernel) && it.phase == *phase && it.around == around
+                });
+                let cheapest = of_phase.filter_map(Row::per_16).min_by(f64::total_cmp);
+                parts.extend(cheapest.map(|cycles| (*phase, cycles)));
+            }
+        }
+        let sum: f64 = parts.iter().map(|(_, cycles)| cycles).sum();
+        let texts: Vec<String> = parts.iter().map(|(it, c)| format!("{it} {c:.2}")).collect();
+        let reached = match (parts.is_empty(), sum <= self.cycles) {
+            (true, _) => "nothing found",
+            (_, true) => "reached",
+            (_, false) => "missed",
+        };
+        println!(
+            "{:<30} {sum:>6.2}  target {:>4.1}, {reached}  ({})",
+            self.name,
+            self.cycles,
+            texts.join(" + ")
+        );
+        !parts.is_empty()
+    }
+}
