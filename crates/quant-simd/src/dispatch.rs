@@ -18,21 +18,21 @@ use crate::kernels::range::FindRange;
 use crate::kernels::widen::{Narrow, Widen};
 use crate::kernels::{Bytes, Form, Packed};
 use crate::terms::{
-    Block32, BlockSize, BlockTerms, CodeRange, Divide, Division, Exact, LARGEST_PAIR,
+    Block32, BlockRows, BlockSize, BlockTerms, CodeRange, Divide, Division, Exact, LARGEST_PAIR,
     PerBlock, PerElement, PowerOfTwo, Quotient, Source, TermRows, Terms, Uniform,
 };
 use crate::{Backend, Element};
 
 /// Blocks that [`Place::PerBlock`] holds the terms of.
-pub const BLOCKS: usize = 256;
+pub const BLOCKS: usize = 512;
 
 /// Where the terms of elements come from.
 #[derive(Clone, Copy)]
 pub enum Place<'a> {
     /// The same for all.
     Uniform(Terms),
-    /// The same for so many, see [`is_block_size`].
-    PerBlock(&'a BlockTerms<BLOCKS>, usize),
+    /// The same for so many, see [`is_block_size`]; and whether some zero point is not 0.
+    PerBlock(BlockRows<'a, BLOCKS>, usize, bool),
     /// Each its own, for a row of so many elements, an even number; rows share them.
     PerElement(ElementTerms<'a>),
 }
@@ -49,7 +49,7 @@ pub struct ElementTerms<'a> {
 }
 
 impl Place<'_> {
-    /// That of the elements from `count` on; not for [`Place::PerBlock`].
+    /// That of the elements from `count` on, an even number.
     pub fn skip(&self, count: usize) -> Self {
         match self {
             Self::PerElement(terms) => Self::PerElement(ElementTerms {
@@ -57,6 +57,11 @@ impl Place<'_> {
                 len: terms.len - count,
                 ..*terms
             }),
+            Self::PerBlock(terms, size, has_zero_points) => {
+                let mut rest = *terms;
+                rest.start += count;
+                Self::PerBlock(rest, *size, *has_zero_points)
+            }
             other => *other,
         }
     }
@@ -90,29 +95,6 @@ impl Coding {
         };
         (coding, terms)
     }
-}
-
-/// Evaluates an expression for the source that a place names.
-macro_rules! by_place {
-    ($place:expr, $source:ident => $body:expr) => {
-        match $place {
-            Place::Uniform(terms) => {
-                let $source = Uniform::<true>(terms);
-                $body
-            }
-            Place::PerBlock(terms, size) => {
-                let $source = PerBlock::<_, BLOCKS, true> {
-                    terms,
-                    size: PowerOfTwo(size.trailing_zeros()),
-                };
-                $body
-            }
-            Place::PerElement(terms) => {
-                let $source = PerElement::<true>(terms.rows);
-                $body
-            }
-        }
-    };
 }
 
 fn quantize<F: Element, C: Form>(
@@ -252,31 +234,31 @@ fn dequantize<F: Element>(
             })
         };
     }
+    macro_rules! run_form {
+        ($source:expr) => {
+            match dtype.bits() {
+                4 => run!(Packed, $source),
+                _ => run!(Bytes, $source),
+            }
+        };
+    }
     // The usual case, without zero points, has no subtraction.
     match place {
-        Place::Uniform(terms) if terms.zero_point == 0 => {
-            let source = Uniform::<false>(terms);
-            return match dtype.bits() {
-                4 => run!(Packed, source),
-                _ => run!(Bytes, source),
-            };
+        Place::Uniform(terms) if terms.zero_point == 0 => run_form!(Uniform::<false>(terms)),
+        Place::Uniform(terms) => run_form!(Uniform::<true>(terms)),
+        Place::PerBlock(terms, 32, false) => run_form!(PerBlock::<_, BLOCKS, false> {
+            terms,
+            size: Block32,
+        }),
+        Place::PerBlock(terms, size, has_zero_points) => {
+            let size = PowerOfTwo(size.trailing_zeros());
+            match has_zero_points {
+                true => run_form!(PerBlock::<_, BLOCKS, true> { terms, size }),
+                false => run_form!(PerBlock::<_, BLOCKS, false> { terms, size }),
+            }
         }
-        Place::PerBlock(terms, 32) if !terms.has_zero_points => {
-            let source = PerBlock::<_, BLOCKS, false> {
-                terms,
-                size: Block32,
-            };
-            return match dtype.bits() {
-                4 => run!(Packed, source),
-                _ => run!(Bytes, source),
-            };
-        }
-        _ => {}
+        Place::PerElement(terms) => run_form!(PerElement::<true>(terms.rows)),
     }
-    by_place!(place, source => match dtype.bits() {
-        4 => run!(Packed, source),
-        _ => run!(Bytes, source),
-    })
 }
 
 /// Blocks to be quantized in batches.
@@ -349,8 +331,14 @@ fn block_terms<F: Element>(
         };
     }
     let (found, division) = match scheme.dialect.arithmetic(F::TYPE) {
-        FloatType::F16 => (backend.run_vectors(kernel!(F::Own)).is_ok_and(|all| all), Division::Half),
-        _ => (backend.run_vectors(kernel!(Exact)).is_ok_and(|all| all), Division::Exact),
+        FloatType::F16 => (
+            backend.run_vectors(kernel!(F::Own)).is_ok_and(|all| all),
+            Division::Half,
+        ),
+        _ => (
+            backend.run_vectors(kernel!(Exact)).is_ok_and(|all| all),
+            Division::Exact,
+        ),
     };
     found.then_some(division)
 }
@@ -446,9 +434,19 @@ macro_rules! dispatch {
                 codes: &mut [u8],
                 became: &mut [f32],
             ) -> Encoded {
-                by_place!(place, source => {
-                    encode::<Self, f32, _, true>(backend, values, coding, source, codes, became)
-                })
+                macro_rules! run {
+                    ($source:expr) => {
+                        encode::<_, _, _, true>(backend, values, coding, $source, codes, became)
+                    };
+                }
+                match place {
+                    Place::Uniform(terms) => run!(Uniform::<true>(terms)),
+                    Place::PerElement(terms) => run!(PerElement::<true>(terms.rows)),
+                    Place::PerBlock(terms, size, _) => run!(PerBlock::<_, BLOCKS, true> {
+                        terms,
+                        size: PowerOfTwo(size.trailing_zeros()),
+                    }),
+                }
             }
             fn fake_quantize(
                 backend: Backend,
@@ -490,12 +488,7 @@ macro_rules! dispatch {
             ) -> bool {
                 backend.run(BoundColumns { rows, min, max })
             }
-            fn add_errors(
-                backend: Backend,
-                values: &[Self],
-                became: &[f32],
-                sums: &mut ErrorSums,
-            ) {
+            fn add_errors(backend: Backend, values: &[Self], became: &[f32], sums: &mut ErrorSums) {
                 backend.run(AddErrors {
                     values,
                     became,
@@ -505,12 +498,7 @@ macro_rules! dispatch {
             fn widen_slice(backend: Backend, from: &[Self], to: &mut [f32]) {
                 backend.run(Widen { from, to });
             }
-            fn narrow_slice(
-                backend: Backend,
-                from: &[f32],
-                through: FloatType,
-                to: &mut [Self],
-            ) {
+            fn narrow_slice(backend: Backend, from: &[f32], through: FloatType, to: &mut [Self]) {
                 backend.run(Narrow { from, through, to });
             }
         }

@@ -29,6 +29,9 @@ pub trait Isa: Copy {
     const MIN_SKIPS_NAN: bool;
     /// Whether there are [`min_or_nan`](Self::min_or_nan) and [`max_or_nan`](Self::max_or_nan).
     const KEEPS_NAN: bool = false;
+    /// Whether a number broadcast from memory costs nothing as an operand, but a shuffle as a
+    /// register that several operations share.
+    const TWINS: bool = false;
     /// `LANES` f32.
     type F32: Pod;
     /// `LANES / 2` f64.
@@ -98,6 +101,15 @@ pub trait Isa: Copy {
     fn max_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// The smaller of two integers.
     fn min_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Whether every lane is in `[low, high]`.
+    #[inline(always)]
+    fn all_in_i32(self, a: Self::I32, low: i32, high: i32) -> bool {
+        let mut all = true;
+        for &lane in bytemuck::cast_slice::<_, i32>(core::slice::from_ref(&a)) {
+            all &= low <= lane && lane <= high;
+        }
+        all
+    }
     /// `a - b`.
     fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// [`magnitude_bits`](Self::magnitude_bits) of the larger one. A NaN may be left out, or not.

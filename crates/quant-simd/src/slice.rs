@@ -1,14 +1,13 @@
 //! The functions on slices, on the caller's thread.
 
-use quant_core::{
-    ErrorStats, FloatType, IntType, Params, Range, STATS_CHUNK, Scheme, TensorError,
-};
+use quant_core::{ErrorStats, FloatType, IntType, Params, Range, STATS_CHUNK, Scheme, TensorError};
 
 use crate::dispatch::{BLOCKS, Batches, Coding, Dispatch, Place, is_block_size};
 use crate::kernels::blocks::BATCH;
 use crate::kernels::error::ErrorSums;
 use crate::kernels::pack::{Pack, Unpack};
-use crate::terms::{BlockTerms, SCALE, Terms};
+use crate::kernels::range::AreScales;
+use crate::terms::{BlockRows, Terms};
 use crate::{Backend, Element, stream};
 
 /// Elements that a function works on at a time where it needs room for them.
@@ -16,7 +15,6 @@ const PIECE: usize = 2048;
 
 /// Scales that [`Backend::quantize_blocks`] holds in f32 where it stores others; an even number.
 const SCALES: usize = 2048;
-
 
 impl Backend {
     /// The range of `values`, and how many of them are NaN or infinite.
@@ -160,7 +158,11 @@ impl Backend {
     ) -> Result<(), TensorError> {
         assert_storage(scheme.dtype, values.len(), codes);
         assert_blocks(scheme, values.len(), block_size, scales, zero_points);
-        assert_eq!(S::TYPE, scheme.dialect.scale_type(F::TYPE), "the type of the scales");
+        assert_eq!(
+            S::TYPE,
+            scheme.dialect.scale_type(F::TYPE),
+            "the type of the scales"
+        );
         let stream = stream::is_worthwhile(size_of_val(values), codes.len());
         let mut blocks = Batches {
             values,
@@ -228,10 +230,6 @@ impl Backend {
         assert_storage(scheme.dtype, values.len(), codes);
         assert_blocks(scheme, values.len(), block_size, scales, zero_points);
         let stream = stream::is_worthwhile(codes.len(), size_of_val(values));
-        let mut terms = BlockTerms {
-            has_zero_points: !zero_points.is_empty(),
-            ..BlockTerms::default()
-        };
         let mut start = 0;
         for scales in scales.chunks(BLOCKS) {
             let blocks = start / block_size;
@@ -245,12 +243,18 @@ impl Backend {
             let codes = &codes[..scheme.dtype.storage_len(len)];
             let values = &mut values[start..start + len];
             self.dequantize_some_blocks(
-                codes, block_size, scheme, scales, zero_points, values, stream, &mut terms,
+                codes,
+                block_size,
+                scheme,
+                scales,
+                zero_points,
+                values,
+                stream,
             )
-                .map_err(|error| TensorError {
-                    block: blocks + error.block,
-                    ..error
-                })?;
+            .map_err(|error| TensorError {
+                block: blocks + error.block,
+                ..error
+            })?;
             start += len;
         }
         Ok(())
@@ -415,40 +419,52 @@ impl Backend {
         zero_points: &[u8],
         values: &mut [F],
         stream: bool,
-        terms: &mut BlockTerms<BLOCKS>,
     ) -> Result<(), TensorError> {
-        let wide = &mut terms.floats[SCALE][..scales.len()];
-        S::widen_slice(self, scales, wide);
+        // Scales that are there already, and no zero points, are the usual case.
+        let mut own_scales;
+        let mut own_zero_points;
+        let mut usable: &[f32; BLOCKS] = match scales.first_chunk::<BLOCKS>() {
+            Some(scales) if S::TYPE == FloatType::F32 => bytemuck::cast_ref(scales),
+            _ => {
+                own_scales = [0.0; BLOCKS];
+                S::widen_slice(self, scales, &mut own_scales[..scales.len()]);
+                &own_scales
+            }
+        };
+        let mut usable_zero_points = &[0; BLOCKS];
         // Almost always all is well, which takes a vector or two to see.
-        let mut largest = 0;
-        for scale in &mut *wide {
-            largest = largest.max(scale.to_bits());
-        }
         let (mut low, mut high) = (0, 0);
-        for (zero_point, &code) in terms.zero_points.iter_mut().zip(zero_points) {
-            *zero_point = scheme.dtype.value(code);
-            low = low.min(*zero_point);
-            high = high.max(*zero_point);
+        if !zero_points.is_empty() {
+            own_zero_points = [0; BLOCKS];
+            for (zero_point, &code) in own_zero_points.iter_mut().zip(zero_points) {
+                *zero_point = scheme.dtype.value(code);
+                low = low.min(*zero_point);
+                high = high.max(*zero_point);
+            }
+            usable_zero_points = &own_zero_points;
         }
-        let well = largest < f32::INFINITY.to_bits()
-            && low >= scheme.qmin().min(0)
-            && high <= scheme.qmax();
+        let well =
+            self.run(AreScales(usable)) && low >= scheme.qmin().min(0) && high <= scheme.qmax();
         if !well {
-            for (block, scale) in wide.iter_mut().enumerate() {
-                let params = Params::new(scheme, *scale, terms.zero_points[block], S::TYPE)
+            let mut sure = *usable;
+            for (block, scale) in sure[..scales.len()].iter_mut().enumerate() {
+                let params = Params::new(scheme, *scale, usable_zero_points[block], S::TYPE)
                     .map_err(|source| TensorError { block, source })?;
                 *scale = params.scale();
             }
+            own_scales = sure;
+            usable = &own_scales;
         }
         if is_block_size(block_size) {
-            let place = Place::PerBlock(terms, block_size);
+            let terms = BlockRows::stored(usable, usable_zero_points);
+            let place = Place::PerBlock(terms, block_size, !zero_points.is_empty());
             self.dequantize_through(codes, scheme.dtype, place, S::TYPE, values, stream);
             return Ok(());
         }
         for (block, values) in values.chunks_mut(block_size).enumerate() {
             let own = Terms {
-                floats: [terms.floats[SCALE][block]; 4],
-                zero_point: terms.zero_points[block],
+                floats: [usable[block]; 4],
+                zero_point: usable_zero_points[block],
             };
             let offset = block * block_size;
             let place = Place::Uniform(own);
@@ -497,18 +513,11 @@ impl Backend {
             return;
         }
         let mut wide = [0.0; PIECE];
-        let mut skipped;
         for (i, values) in values.chunks_mut(PIECE).enumerate() {
             let codes = &codes[dtype.storage_len(i * PIECE)..];
             let codes = &codes[..dtype.storage_len(values.len())];
             let wide = &mut wide[..values.len()];
-            let place = match place {
-                Place::PerBlock(terms, size) => {
-                    skipped = terms.skip(i * PIECE / size);
-                    Place::PerBlock(&skipped, size)
-                }
-                other => other.skip(i * PIECE),
-            };
+            let place = place.skip(i * PIECE);
             f32::dequantize(self, codes, dtype, place, wide, false);
             F::narrow_slice(self, wide, scale_type, values);
         }
@@ -529,6 +538,14 @@ fn assert_blocks<S>(
     assert_ne!(block_size, 0, "a block size");
     let blocks = count.div_ceil(block_size);
     assert_eq!(scales.len(), blocks, "one scale per block");
-    let stored = if scheme.stores_zero_point() { blocks } else { 0 };
-    assert_eq!(zero_points.len(), stored, "a zero point per block, if stored");
+    let stored = if scheme.stores_zero_point() {
+        blocks
+    } else {
+        0
+    };
+    assert_eq!(
+        zero_points.len(),
+        stored,
+        "a zero point per block, if stored"
+    );
 }

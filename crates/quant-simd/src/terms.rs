@@ -335,22 +335,27 @@ impl<const ZERO_POINTS: bool> Source for Uniform<ZERO_POINTS> {
     }
 }
 
-/// Terms of up to so many blocks, a power of two.
+/// Terms of up to so many blocks, a power of two. No vector of them lies across cache lines.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
 pub struct BlockTerms<const BLOCKS: usize> {
     /// By kind.
     pub floats: [[f32; BLOCKS]; 4],
+    /// Reciprocals again, see [`Isa::TWINS`].
+    pub reciprocal_twins: [f32; BLOCKS],
+    /// Residuals again.
+    pub residual_twins: [f32; BLOCKS],
     /// Zero points.
     pub zero_points: [i32; BLOCKS],
-    /// Whether some zero point is not 0, or codes are shifted.
-    pub has_zero_points: bool,
 }
 
 impl<const BLOCKS: usize> Default for BlockTerms<BLOCKS> {
     fn default() -> Self {
         Self {
             floats: [[0.0; BLOCKS]; 4],
+            reciprocal_twins: [0.0; BLOCKS],
+            residual_twins: [0.0; BLOCKS],
             zero_points: [0; BLOCKS],
-            has_zero_points: false,
         }
     }
 }
@@ -370,18 +375,42 @@ impl<const BLOCKS: usize> BlockTerms<BLOCKS> {
         (self.floats[SCALE][block], zero_point)
     }
 
-    /// Without the first `count`, for as many elements less.
-    pub fn skip(&self, count: usize) -> Self {
-        let mut rest = Self {
-            floats: self.floats,
-            zero_points: self.zero_points,
-            has_zero_points: self.has_zero_points,
-        };
-        for row in &mut rest.floats {
-            row.rotate_left(count);
+    /// All of it.
+    #[inline(always)]
+    pub fn rows(&self) -> BlockRows<'_, BLOCKS> {
+        let [divisors, reciprocals, residuals, scales] = &self.floats;
+        BlockRows {
+            floats: [
+                [divisors; 2],
+                [reciprocals, &self.reciprocal_twins],
+                [residuals, &self.residual_twins],
+                [scales; 2],
+            ],
+            zero_points: &self.zero_points,
+            start: 0,
         }
-        rest.zero_points.rotate_left(count);
-        rest
+    }
+}
+
+/// Terms of up to so many blocks, a power of two, each kind in a row.
+#[derive(Clone, Copy)]
+pub struct BlockRows<'a, const BLOCKS: usize> {
+    /// By kind; for the first and the second vector of a pair, the same numbers.
+    pub floats: [[&'a [f32; BLOCKS]; 2]; 4],
+    /// Zero points.
+    pub zero_points: &'a [i32; BLOCKS],
+    /// Elements that the terms begin before the ones at hand.
+    pub start: usize,
+}
+
+impl<'a, const BLOCKS: usize> BlockRows<'a, BLOCKS> {
+    /// For codes as they are stored: scales and zero points as they are.
+    pub fn stored(scales: &'a [f32; BLOCKS], zero_points: &'a [i32; BLOCKS]) -> Self {
+        Self {
+            floats: [[scales; 2]; 4],
+            zero_points,
+            start: 0,
+        }
     }
 }
 
@@ -389,7 +418,7 @@ impl<const BLOCKS: usize> BlockTerms<BLOCKS> {
 #[derive(Clone, Copy)]
 pub struct PerBlock<'a, B, const BLOCKS: usize, const ZERO_POINTS: bool> {
     /// Terms per block.
-    pub terms: &'a BlockTerms<BLOCKS>,
+    pub terms: BlockRows<'a, BLOCKS>,
     /// Elements per block.
     pub size: B,
 }
@@ -443,11 +472,14 @@ impl<B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool> Source
     type Loaded<I: Isa> = usize;
     #[inline(always)]
     fn load<I: Isa>(self, _: I, first_pair: usize) -> usize {
-        first_pair
+        first_pair + self.terms.start / (2 * I::LANES)
     }
     #[inline(always)]
     fn floats<I: Isa>(self, isa: I, first: &usize, kind: usize, pair: usize) -> [I::F32; 2] {
-        [isa.splat(self.terms.floats[kind][self.block::<I>(*first, pair)]); 2]
+        let block = self.block::<I>(*first, pair);
+        let [first, second] = self.terms.floats[kind];
+        let second = if I::TWINS { second } else { first };
+        [isa.splat(first[block]), isa.splat(second[block])]
     }
     #[inline(always)]
     fn zero_points<I: Isa>(self, isa: I, first: &usize, pair: usize) -> [I::I32; 2] {
@@ -470,7 +502,7 @@ impl<B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool> Source
             true => self.terms.zero_points[block],
             false => 0,
         };
-        isa.nibble_terms(signed, self.terms.floats[SCALE][block], zero_point)
+        isa.nibble_terms(signed, self.terms.floats[SCALE][0][block], zero_point)
     }
 }
 
@@ -529,12 +561,7 @@ impl<'a, const ZERO_POINTS: bool> Source for PerElement<'a, ZERO_POINTS> {
         loaded.zero_points[pair % (2 * TILE)]
     }
     #[inline(always)]
-    fn narrow_zero_points<I: Isa>(
-        self,
-        isa: I,
-        loaded: &TileTerms<'a, I>,
-        pair: usize,
-    ) -> I::I16 {
+    fn narrow_zero_points<I: Isa>(self, isa: I, loaded: &TileTerms<'a, I>, pair: usize) -> I::I16 {
         let [a, b] = self.zero_points(isa, loaded, pair);
         isa.narrow_i16(a, b)
     }

@@ -112,7 +112,10 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn if_number(self, test: f32x8, then: f32x8, otherwise: f32x8) -> f32x8 {
         let number = self.avx._mm256_cmp_ps::<_CMP_ORD_Q>(cast(test), cast(test));
-        cast(self.avx._mm256_blendv_ps(cast(otherwise), cast(then), number))
+        cast(
+            self.avx
+                ._mm256_blendv_ps(cast(otherwise), cast(then), number),
+        )
     }
 
     #[inline(always)]
@@ -123,7 +126,9 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn ordered_bits(self, a: i32x8) -> i32x8 {
         let sign = self.avx2._mm256_srai_epi32::<31>(cast(a));
-        let flip = self.avx2._mm256_and_si256(sign, cast(self.splat_i32(0x7fff_ffff)));
+        let flip = self
+            .avx2
+            ._mm256_and_si256(sign, cast(self.splat_i32(0x7fff_ffff)));
         cast(self.avx2._mm256_xor_si256(cast(a), flip))
     }
     #[inline(always)]
@@ -133,6 +138,18 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn min_i32(self, a: i32x8, b: i32x8) -> i32x8 {
         cast(self.avx2._mm256_min_epi32(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn all_in_i32(self, a: i32x8, low: i32, high: i32) -> bool {
+        let below = self
+            .avx2
+            ._mm256_cmpgt_epi32(cast(self.splat_i32(low)), cast(a));
+        let above = self
+            .avx2
+            ._mm256_cmpgt_epi32(cast(a), cast(self.splat_i32(high)));
+        self.avx2
+            ._mm256_movemask_epi8(self.avx2._mm256_or_si256(below, above))
+            == 0
     }
     #[inline(always)]
     fn sub_i32(self, a: i32x8, b: i32x8) -> i32x8 {
@@ -176,7 +193,9 @@ impl Isa for Avx2 {
     fn clamp_round(self, a: f32x8, low: f32x8, high: f32x8) -> i32x8 {
         let number = self.avx._mm256_cmp_ps::<_CMP_ORD_Q>(cast(a), cast(a));
         let a = self.avx._mm256_and_ps(cast(a), number);
-        let a = self.avx._mm256_min_ps(self.avx._mm256_max_ps(a, cast(low)), cast(high));
+        let a = self
+            .avx
+            ._mm256_min_ps(self.avx._mm256_max_ps(a, cast(low)), cast(high));
         cast(self.avx._mm256_cvtps_epi32(a))
     }
     #[inline(always)]
@@ -337,7 +356,10 @@ impl Isa for Avx2 {
     fn widen_f64(self, a: f32x8) -> [f64x4; 2] {
         let low = self.avx._mm256_castps256_ps128(cast(a));
         let high = self.avx._mm256_extractf128_ps::<1>(cast(a));
-        [cast(self.avx._mm256_cvtps_pd(low)), cast(self.avx._mm256_cvtps_pd(high))]
+        [
+            cast(self.avx._mm256_cvtps_pd(low)),
+            cast(self.avx._mm256_cvtps_pd(high)),
+        ]
     }
     #[inline(always)]
     fn add_f64(self, a: f64x4, b: f64x4) -> f64x4 {

@@ -38,6 +38,7 @@ impl Isa for Avx512 {
     const LANES: usize = 16;
     const RECIPROCAL: bool = true;
     const MIN_SKIPS_NAN: bool = true;
+    const TWINS: bool = true;
     type F32 = f32x16;
     type F64 = f64x8;
     type I32 = i32x16;
@@ -135,6 +136,13 @@ impl Isa for Avx512 {
         cast(self.0.avx512f._mm512_min_epi32(cast(a), cast(b)))
     }
     #[inline(always)]
+    fn all_in_i32(self, a: i32x16, low: i32, high: i32) -> bool {
+        let f = self.0.avx512f;
+        let above = f._mm512_sub_epi32(cast(a), f._mm512_set1_epi32(low));
+        let width = f._mm512_set1_epi32(high.wrapping_sub(low));
+        f._mm512_cmpgt_epu32_mask(above, width) == 0
+    }
+    #[inline(always)]
     fn sub_i32(self, a: i32x16, b: i32x16) -> i32x16 {
         cast(self.0.avx512f._mm512_sub_epi32(cast(a), cast(b)))
     }
@@ -202,7 +210,11 @@ impl Isa for Avx512 {
     #[inline(always)]
     fn round_i16(self, a: f32x16, b: f32x16, doubt: &mut i16x32) -> i16x32 {
         let rounded = self.narrow_i16(self.round_i32(a), self.round_i32(b));
-        *doubt = cast(self.0.avx512bw._mm512_min_epi16(cast(*doubt), cast(rounded)));
+        *doubt = cast(
+            self.0
+                .avx512bw
+                ._mm512_min_epi16(cast(*doubt), cast(rounded)),
+        );
         rounded
     }
     #[inline(always)]

@@ -15,7 +15,7 @@ use crate::terms::{
 
 /// Blocks that are quantized together. Their ranges are reduced as in a transposition, and one
 /// division serves as many scales as there are lanes.
-pub const BATCH: usize = 32;
+pub const BATCH: usize = 16;
 
 /// Quantizes whole batches of blocks, and stops before the first batch that has
 /// a block out of the ordinary; gives the number of batches done.
@@ -53,79 +53,59 @@ fn vectors<V: bytemuck::Pod, T: bytemuck::Pod, const N: usize>(row: &mut [T; N])
     &mut bytemuck::cast_slice_mut(row)[..BATCH * size_of::<T>() / size_of::<V>()]
 }
 
-/// The largest magnitude of each block, as `max`, and its negative. Infinities count, NaN may not.
+/// What is known of the ranges of a batch: per block, bits of magnitudes of which the largest one
+/// counts. Negative values and positive ones if `AFFINE`, else both together, as the latter.
+type Bounds<I> = [[<I as Isa>::I32; BATCH]; 2];
+
+/// Those of one block; of 0 too, if `AFFINE`. Infinities count. NaN does not, or as more than
+/// that: quantizing will find it.
 #[inline(always)]
-fn magnitudes<I: Isa, F: Element>(
-    isa: I,
-    block_size: usize,
-    values: &[F::Vector<I>],
-    ranges: &mut Ranges,
-) {
-    let per_block = block_size / I::LANES;
-    let negate = isa.splat(-0.0);
-    for chunk in 0..BATCH / I::LANES {
-        let mut largest = [isa.splat_i32(0); 16];
-        for lane in 0..I::LANES {
-            let block = &values[(chunk * I::LANES + lane) * per_block..][..per_block];
-            let mut bits = isa.splat_i32(0);
-            for i in 0..per_block / 2 {
-                let [a, b] = F::widen_pair(isa, block[2 * i], block[2 * i + 1]);
-                let larger = isa.larger_magnitude_bits(a, b);
-                bits = match i {
-                    0 => larger,
-                    _ => isa.max_i32(bits, larger),
-                };
-            }
-            largest[lane] = bits;
+fn bound<I: Isa, F: Element, const AFFINE: bool>(isa: I, block: &[F::Vector<I>]) -> [I::I32; 2] {
+    let zero = isa.splat(0.0);
+    let (mut low, mut high) = (zero, zero);
+    let mut bits = isa.splat_i32(0);
+    for i in 0..block.len() / 2 {
+        let [a, b] = F::widen_pair(isa, block[2 * i], block[2 * i + 1]);
+        if AFFINE {
+            low = isa.min(b, isa.min(a, low));
+            high = isa.max(b, isa.max(a, high));
+        } else {
+            let larger = isa.larger_magnitude_bits(a, b);
+            bits = match i {
+                0 => larger,
+                _ => isa.max_i32(bits, larger),
+            };
         }
-        let bits: I::F32 = bytemuck::cast(isa.lane_maxima(&largest));
-        vectors::<I::F32, _, _>(&mut ranges.max)[chunk] = bits;
-        vectors::<I::F32, _, _>(&mut ranges.min)[chunk] = isa.sub(negate, bits);
+    }
+    match AFFINE {
+        true => [isa.magnitude_bits(low), isa.magnitude_bits(high)],
+        false => [bits; 2],
     }
 }
 
-/// The smallest and largest value of each block, widened to hold 0; whether all are finite.
+/// The ranges of a batch, which hold 0 if `AFFINE` and are symmetric if not.
 #[inline(always)]
-fn bounds<I: Isa, F: Element>(
-    isa: I,
-    block_size: usize,
-    values: &[F::Vector<I>],
-    ranges: &mut Ranges,
-) -> bool {
-    let per_block = block_size / I::LANES;
-    let zero = isa.splat(0.0);
-    let mut sum = zero;
+fn ranges<I: Isa, const AFFINE: bool>(isa: I, bounds: &Bounds<I>, ranges: &mut Ranges) {
     for chunk in 0..BATCH / I::LANES {
-        // The smallest value is the negative of the largest negative.
-        let (mut largest, mut smallest) = ([isa.splat_i32(0); 16], [isa.splat_i32(0); 16]);
-        for lane in 0..I::LANES {
-            let block = &values[(chunk * I::LANES + lane) * per_block..][..per_block];
-            let (mut low, mut high) = (zero, zero);
-            for i in 0..per_block {
-                let value = F::widen(isa, block[i]);
-                if I::KEEPS_NAN {
-                    low = isa.min_or_nan(value, low);
-                    high = isa.max_or_nan(value, high);
-                    continue;
-                }
-                sum = isa.add(sum, value);
-                low = isa.min(value, low);
-                high = isa.max(value, high);
+        let mut largest = [isa.splat_i32(0); 2];
+        for side in 0..2 {
+            let mut lanes = [isa.splat_i32(0); 16];
+            for lane in 0..I::LANES {
+                lanes[lane] = bounds[side][chunk * I::LANES + lane];
             }
-            smallest[lane] = isa.magnitude_bits(low);
-            largest[lane] = isa.magnitude_bits(high);
+            largest[side] = match side == 1 || AFFINE {
+                true => isa.lane_maxima(&lanes),
+                false => largest[side],
+            };
         }
-        let low: I::F32 = bytemuck::cast(isa.lane_maxima(&smallest));
-        let high: I::F32 = bytemuck::cast(isa.lane_maxima(&largest));
-        if I::KEEPS_NAN {
-            sum = isa.add(sum, isa.mul(isa.add(low, high), zero));
-        }
-        vectors::<I::F32, _, _>(&mut ranges.min)[chunk] = isa.sub(zero, low);
+        let high: I::F32 = bytemuck::cast(largest[1]);
+        let low = match AFFINE {
+            true => isa.sub(isa.splat(0.0), bytemuck::cast(largest[0])),
+            false => isa.sub(isa.splat(-0.0), high),
+        };
+        vectors::<I::F32, _, _>(&mut ranges.min)[chunk] = low;
         vectors::<I::F32, _, _>(&mut ranges.max)[chunk] = high;
     }
-    let mut finite = isa.splat_i32(0);
-    isa.count_finite(sum, &mut finite);
-    super::lane_sum(finite) == I::LANES as u64
 }
 
 /// `Scheme::params`, for all blocks of a batch; whether all of them are ordinary.
@@ -161,8 +141,13 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
         let reciprocal = isa.div(one, scale);
         let lack = isa.fma(isa.sub(zero, scale), reciprocal, one);
         vectors(&mut terms.floats[SCALE])[chunk] = scale;
+        let residual = isa.div(lack, scale);
         vectors(&mut terms.floats[RECIPROCAL])[chunk] = reciprocal;
-        vectors(&mut terms.floats[RESIDUAL])[chunk] = isa.div(lack, scale);
+        vectors(&mut terms.floats[RESIDUAL])[chunk] = residual;
+        if I::TWINS {
+            vectors(&mut terms.reciprocal_twins)[chunk] = reciprocal;
+            vectors(&mut terms.residual_twins)[chunk] = residual;
+        }
         smallest = isa.min_i32(smallest, isa.magnitude_bits(scale));
         largest = isa.max_i32(largest, isa.magnitude_bits(scale));
         let zero_points = if symmetric {
@@ -179,20 +164,11 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
         let zero_points = isa.sub_i32(zero_points, isa.splat_i32(shift));
         vectors(&mut terms.zero_points)[chunk] = zero_points;
     }
-    let (mut low, mut high) = (i32::MAX, 0);
-    for lane in 0..I::LANES {
-        low = Ord::min(low, bytemuck::cast_slice(core::slice::from_ref(&smallest))[lane]);
-        high = Ord::max(high, bytemuck::cast_slice(core::slice::from_ref(&largest))[lane]);
-        let extreme: &[i32] = bytemuck::cast_slice(core::slice::from_ref(&extreme));
-        high = match extreme[lane] < 0x7f80_0000 {
-            true => high,
-            false => i32::MAX,
-        };
-    }
-    if high > EXACT_SCALES.1.to_bits() as i32 {
+    let high = EXACT_SCALES.1.to_bits() as i32;
+    if !isa.all_in_i32(largest, 0, high) || !isa.all_in_i32(extreme, 0, 0x7f7f_ffff) {
         return false;
     }
-    if low >= least.to_bits() as i32 {
+    if isa.all_in_i32(smallest, least.to_bits() as i32, high) {
         return true;
     }
     // Blocks of zeros are ordinary where their codes are: 0, and the zero point is 0.
@@ -202,6 +178,8 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
             ordinary &= ranges.max[block] == 0.0;
             terms.floats[RECIPROCAL][block] = 0.0;
             terms.floats[RESIDUAL][block] = 0.0;
+            terms.reciprocal_twins[block] = 0.0;
+            terms.residual_twins[block] = 0.0;
         }
     }
     ordinary
@@ -214,54 +192,86 @@ impl<F: Element, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C,
         let (codes, _) = groups_mut::<C::Memory<I>, u8>(self.codes);
         let clip = Clip::new(isa, CodeRange::of(self.scheme));
         let block_size = 1 << self.block_size.log2();
-        let per_batch = BATCH * block_size / (4 * I::LANES);
+        // The smallest number of groups that is also a number of blocks.
+        let group = 4 * I::LANES;
+        let (groups_per_unit, blocks_per_unit) = match block_size < group {
+            true => (1, group / block_size),
+            false => (block_size / group, 1),
+        };
+        let units = BATCH / blocks_per_unit;
+        let per_batch = units * groups_per_unit;
         let shift = CodeRange::of(self.scheme).shift;
-        let mut ranges = Ranges {
+        let mut found = Ranges {
             min: [0.0; BATCH],
             max: [0.0; BATCH],
         };
-        // The terms are found one batch ahead: the divisions overlap with the batch before.
-        let mut terms = [BlockTerms::default(), BlockTerms::default()];
+        // While a batch is quantized, terms of the next one are found, whose divisions take their
+        // time, and bounds of the one after that, which wait for memory.
+        let mut bounds: Bounds<I> = [[isa.splat_i32(0); BATCH]; 2];
+        let mut terms = [BlockTerms::default(); 2];
+        let mut ordinary = [true; 2];
         let batches = values.len() / per_batch;
-        let mut ordinary = true;
         let mut done = 0;
-        for ahead in 0..batches + 1 {
-            let was_ordinary = ordinary;
-            if ahead < batches {
-                let flat: &[F::Vector<I>] = values[ahead * per_batch..][..per_batch].as_flattened();
-                let finite = match AFFINE {
-                    true => bounds::<I, F>(isa, block_size, flat, &mut ranges),
-                    false => {
-                        magnitudes::<I, F>(isa, block_size, flat, &mut ranges);
-                        true
-                    }
-                };
-                let terms = &mut terms[ahead % 2];
-                ordinary = params::<I, Q, BATCH>(isa, self.scheme, F::TYPE, &mut ranges, terms) && finite;
+        if batches == 0 {
+            return done;
+        }
+        for ahead in 0..batches + 2 {
+            if (1..=batches).contains(&ahead) {
+                ranges::<I, AFFINE>(isa, &bounds, &mut found);
+                let next = &mut terms[(ahead + 1) % 2];
+                ordinary[(ahead + 1) % 2] =
+                    params::<I, Q, BATCH>(isa, self.scheme, F::TYPE, &mut found, next);
             }
-            if ahead == 0 {
-                continue;
-            }
-            if !was_ordinary {
+            let (is_bounding, is_quantizing) = (ahead < batches, ahead >= 2);
+            if is_quantizing && !ordinary[ahead % 2] {
                 break;
             }
-            let terms = &terms[done % 2];
-            let fast = FastTile::<F, _, C, I> {
-                values: &values[done * per_batch..][..per_batch],
-                codes: &mut codes[done * per_batch..][..per_batch],
-                source: PerBlock::<_, BATCH, ZERO_POINTS> {
-                    terms,
-                    size: self.block_size,
-                },
-                first_pair: 0,
-                clip,
+            let terms = &terms[ahead % 2];
+            let source = PerBlock::<_, BATCH, ZERO_POINTS> {
+                terms: terms.rows(),
+                size: self.block_size,
             };
-            // Symmetric quotients are never beyond the codes, and doubtful if they are NaN.
-            let doubt = match AFFINE {
-                true => fast.quantize::<Q, true>(isa, self.stream),
-                false => fast.quantize::<Q, false>(isa, self.stream),
-            };
-            if doubt {
+            let mut doubt = isa.no_doubt();
+            let later = &values[Ord::min(ahead, batches - 1) * per_batch..][..per_batch];
+            let now = &values[done * per_batch..][..per_batch];
+            let codes = &mut codes[done * per_batch..][..per_batch];
+            let later = later.chunks_exact(groups_per_unit);
+            let now = now.chunks_exact(groups_per_unit);
+            let codes = codes.chunks_exact_mut(groups_per_unit);
+            for (unit, ((later, now), codes)) in later.zip(now).zip(codes).enumerate() {
+                if is_bounding {
+                    let later: &[F::Vector<I>] = later.as_flattened();
+                    let per_block = later.len() / blocks_per_unit;
+                    for b in 0..blocks_per_unit {
+                        let block = &later[b * per_block..][..per_block];
+                        let bound = bound::<I, F, AFFINE>(isa, block);
+                        let index = (unit * blocks_per_unit + b) % BATCH;
+                        bounds[1][index] = bound[1];
+                        if AFFINE {
+                            bounds[0][index] = bound[0];
+                        }
+                    }
+                }
+                if is_quantizing {
+                    let fast = FastTile::<F, _, C, I> {
+                        values: now,
+                        codes,
+                        source,
+                        first_pair: 2 * unit * groups_per_unit,
+                        clip,
+                    };
+                    // Symmetric quotients are never beyond the codes, unless an f16 scale is
+                    // subnormal; and doubtful if NaN.
+                    match AFFINE || F::TYPE == FloatType::F16 {
+                        true => fast.quantize::<Q, true>(isa, self.stream, &mut doubt),
+                        false => fast.quantize::<Q, false>(isa, self.stream, &mut doubt),
+                    }
+                }
+            }
+            if !is_quantizing {
+                continue;
+            }
+            if isa.is_doubtful(doubt) {
                 break;
             }
             self.scales[done * BATCH..][..BATCH].copy_from_slice(&terms.floats[SCALE][..BATCH]);
@@ -314,19 +324,30 @@ impl<F: Element, Q: Quotient, const N: usize> Kernel for FindBlockTerms<'_, F, Q
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> bool {
         let (values, _) = groups::<F::Vector<I>, F>(self.values);
-        let mut ranges = Ranges {
+        match self.scheme.mode {
+            Mode::Affine => self.terms_of::<I, true>(isa, values),
+            Mode::Symmetric => self.terms_of::<I, false>(isa, values),
+        }
+    }
+}
+
+impl<F: Element, Q: Quotient, const N: usize> FindBlockTerms<'_, F, Q, N> {
+    #[inline(always)]
+    fn terms_of<I: Isa, const AFFINE: bool>(self, isa: I, values: &[F::Vector<I>]) -> bool {
+        let mut bounds: Bounds<I> = [[isa.splat_i32(0); BATCH]; 2];
+        let blocks = values.chunks_exact(self.block_size / I::LANES);
+        for (index, block) in blocks.enumerate() {
+            let [low, high] = bound::<I, F, AFFINE>(isa, block);
+            bounds[0][index % BATCH] = low;
+            bounds[1][index % BATCH] = high;
+        }
+        let mut found = Ranges {
             min: [0.0; BATCH],
             max: [0.0; BATCH],
         };
-        let finite = match self.scheme.mode {
-            Mode::Affine => bounds::<I, F>(isa, self.block_size, values, &mut ranges),
-            Mode::Symmetric => {
-                magnitudes::<I, F>(isa, self.block_size, values, &mut ranges);
-                true
-            }
-        };
+        ranges::<I, AFFINE>(isa, &bounds, &mut found);
         let terms = self.terms;
-        if !params::<I, Q, N>(isa, self.scheme, F::TYPE, &mut ranges, terms) || !finite {
+        if !params::<I, Q, N>(isa, self.scheme, F::TYPE, &mut found, terms) {
             return false;
         }
         for block in 0..BATCH {

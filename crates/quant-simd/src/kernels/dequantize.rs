@@ -37,7 +37,12 @@ impl<F: Element, S: Source, C: Form> Kernel for Dequantize<'_, F, S, C> {
             false => padded::<C::Memory<I>, u8>(rest_codes),
         }];
         let mut padding: [Group<F, I>; 1] = [bytemuck::Zeroable::zeroed()];
-        for tile in Tiles::new(values.len(), rest.len()) {
+        // Shared terms are at hand for any number of groups.
+        let tiles = match S::SHARED {
+            true => Tiles::one(values.len(), rest.len()),
+            false => Tiles::new(values.len(), rest.len()),
+        };
+        for tile in tiles {
             let (codes, values) = match tile.padded {
                 true => (&last[..], &mut padding[..]),
                 false => (&codes[tile.groups()], &mut values[tile.groups()]),
@@ -66,14 +71,7 @@ impl<F: Element, S: Source, C: Form> Kernel for Dequantize<'_, F, S, C> {
 }
 
 #[inline(always)]
-fn dequantize<
-    I: Isa,
-    F: Element,
-    S: Source,
-    C: Form,
-    const SIGNED: bool,
-    const STREAM: bool,
->(
+fn dequantize<I: Isa, F: Element, S: Source, C: Form, const SIGNED: bool, const STREAM: bool>(
     isa: I,
     codes: &[C::Memory<I>],
     values: &mut [Group<F, I>],

@@ -72,6 +72,7 @@ pub fn unpadded<G: Pod, T: Pod>(group: G, rest: &mut [T]) {
 
 /// Tiles of whole groups, and one of a padded group at the end where elements are left over.
 pub struct Tiles {
+    tile: usize,
     start: usize,
     groups: usize,
     rest: usize,
@@ -82,9 +83,19 @@ impl Tiles {
     #[inline(always)]
     pub fn new(groups: usize, rest: usize) -> Self {
         Self {
+            tile: TILE,
             start: 0,
             groups,
             rest,
+        }
+    }
+
+    /// One tile for all whole groups, whatever their number.
+    #[inline(always)]
+    pub fn one(groups: usize, rest: usize) -> Self {
+        Self {
+            tile: groups,
+            ..Self::new(groups, rest)
         }
     }
 }
@@ -117,7 +128,7 @@ impl Iterator for Tiles {
         if padded && self.rest == 0 {
             return None;
         }
-        let end = Ord::min(start + TILE, self.groups);
+        let end = Ord::min(start + self.tile, self.groups);
         if padded {
             self.rest = 0;
         }

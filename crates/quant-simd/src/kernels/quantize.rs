@@ -87,15 +87,20 @@ pub struct FastTile<'a, F: Element, S, C: Form, I: Isa> {
 }
 
 impl<F: Element, S: Source, C: Form, I: Isa> FastTile<'_, F, S, C, I> {
-    /// Does it, and stores around the cache if `stream`; whether doubt was raised. Without
-    /// `CLAMP`, no quotient may be beyond the codes.
+    /// Does it, and stores around the cache if `stream`; may raise `doubt`. Without `CLAMP`, no
+    /// quotient may be beyond the codes.
     #[inline(always)]
-    pub fn quantize<Q: Quotient, const CLAMP: bool>(self, isa: I, stream: bool) -> bool {
+    pub fn quantize<Q: Quotient, const CLAMP: bool>(
+        self,
+        isa: I,
+        stream: bool,
+        doubt: &mut I::Doubt,
+    ) {
         match (stream, S::SHARED) {
-            (true, true) => self.run::<Q, CLAMP, true, true>(isa),
-            (true, false) => self.run::<Q, CLAMP, true, false>(isa),
-            (false, true) => self.run::<Q, CLAMP, false, true>(isa),
-            (false, false) => self.run::<Q, CLAMP, false, false>(isa),
+            (true, true) => self.run::<Q, CLAMP, true, true>(isa, doubt),
+            (true, false) => self.run::<Q, CLAMP, true, false>(isa, doubt),
+            (false, true) => self.run::<Q, CLAMP, false, true>(isa, doubt),
+            (false, false) => self.run::<Q, CLAMP, false, false>(isa, doubt),
         }
     }
 
@@ -103,10 +108,10 @@ impl<F: Element, S: Source, C: Form, I: Isa> FastTile<'_, F, S, C, I> {
     fn run<Q: Quotient, const CLAMP: bool, const STREAM: bool, const ZIP: bool>(
         self,
         isa: I,
-    ) -> bool {
+        doubt: &mut I::Doubt,
+    ) {
         let source = self.source;
         let loaded = source.load(isa, self.first_pair);
-        let mut doubt = isa.no_doubt();
         for (i, (group, codes)) in self.values.iter().zip(self.codes).enumerate() {
             let mut pairs = [isa.splat_i16(0); 2];
             for p in 0..2 {
@@ -115,16 +120,13 @@ impl<F: Element, S: Source, C: Form, I: Isa> FastTile<'_, F, S, C, I> {
                 let residuals = source.floats(isa, &loaded, RESIDUAL, pair);
                 let [a, b] = match ZIP {
                     true => F::widen_pair(isa, group[2 * p], group[2 * p + 1]),
-                    false => [
-                        F::widen(isa, group[2 * p]),
-                        F::widen(isa, group[2 * p + 1]),
-                    ],
+                    false => [F::widen(isa, group[2 * p]), F::widen(isa, group[2 * p + 1])],
                 };
                 let a = Q::quotient(isa, a, reciprocals[0], residuals[0]);
                 let b = Q::quotient(isa, b, reciprocals[1], residuals[1]);
                 pairs[p] = match CLAMP {
-                    true => isa.round_i16(a, b, &mut doubt),
-                    false => isa.round_small_i16(a, b, &mut doubt),
+                    true => isa.round_i16(a, b, doubt),
+                    false => isa.round_small_i16(a, b, doubt),
                 };
                 if S::ZERO_POINTS {
                     let zero_points = source.narrow_zero_points(isa, &loaded, pair);
@@ -143,7 +145,6 @@ impl<F: Element, S: Source, C: Form, I: Isa> FastTile<'_, F, S, C, I> {
                 false => *codes = formed,
             }
         }
-        isa.is_doubtful(doubt)
     }
 }
 
@@ -176,7 +177,9 @@ impl<F: Element, S: Source, Q: Quotient, C: Form> Kernel for Quantize<'_, F, S, 
                     first_pair: 2 * tile.start,
                     clip,
                 };
-                if fast.quantize::<Q, true>(isa, self.stream && !tile.padded) {
+                let mut doubt = isa.no_doubt();
+                fast.quantize::<Q, true>(isa, self.stream && !tile.padded, &mut doubt);
+                if isa.is_doubtful(doubt) {
                     non_finite += isa.run(QuantizeSurely::<F, S, C> {
                         values: bytemuck::cast_slice(values),
                         codes: bytemuck::cast_slice_mut(codes),

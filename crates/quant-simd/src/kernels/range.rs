@@ -21,11 +21,7 @@ struct Bounds<I: Isa> {
 
 /// The sure way: NaN is left out, infinities are not; how many lanes were finite.
 #[inline(always)]
-fn bound_surely<I: Isa, F: Element>(
-    isa: I,
-    groups: &[Group<F, I>],
-    bounds: &mut Bounds<I>,
-) -> u64 {
+fn bound_surely<I: Isa, F: Element>(isa: I, groups: &[Group<F, I>], bounds: &mut Bounds<I>) -> u64 {
     let mut finite = isa.splat_i32(0);
     for group in groups {
         for v in 0..4 {
@@ -117,5 +113,22 @@ impl<F: Element> Kernel for FindRange<'_, F> {
         range.min += 0.0;
         range.max += 0.0;
         range
+    }
+}
+
+/// Whether all are finite and none is negative, -0 included. There must be whole vectors of them.
+pub struct AreScales<'a>(pub &'a [f32]);
+
+impl Kernel for AreScales<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> bool {
+        let (mut low, mut high) = (isa.splat_i32(0), isa.splat_i32(0));
+        for &bits in bytemuck::cast_slice::<_, I::I32>(self.0) {
+            low = isa.min_i32(low, bits);
+            high = isa.max_i32(high, bits);
+        }
+        isa.all_in_i32(low, 0, 0) && isa.all_in_i32(high, 0, 0x7f7f_ffff)
     }
 }
