@@ -8,7 +8,9 @@ mod cross;
 mod exhaustive;
 mod mca;
 mod memory;
+mod sanitize;
 mod setup;
+mod suite;
 mod toolchain;
 
 use std::error::Error;
@@ -28,6 +30,8 @@ enum Task {
     Cross,
     /// Compare kernels and reference on all inputs
     Exhaustive,
+    /// Run tests under AddressSanitizer and valgrind
+    Sanitize,
     /// Check that no intrinsic is left as a call in the release build
     Asm,
     /// Print what the NEON kernels cost on Apple's processors, by llvm-mca
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
             true => Ok(()),
             false => Err("the kernels differ from the reference".into()),
         },
+        Task::Sanitize => sanitize::sanitize(),
         Task::Asm => asm::asm(),
         Task::Mca { all } => mca::mca(all),
         Task::Bench { options } => {
