@@ -36,7 +36,7 @@ impl Contender {
 /// A kernel, its buffers and its contenders.
 pub trait Case {
     /// Bytes that one call reads and writes, scales aside.
-    fn bytes(&self) -> usize;
+    fn bytes(&self, contender: Contender) -> usize;
     /// Everyone who can do this work.
     fn contenders(&self) -> Vec<Contender>;
     /// Calls `contender` so many times.
@@ -81,8 +81,12 @@ impl<I: Pod, O: Pod, K> Case for SliceCase<I, O, K>
 where
     K: FnMut(Backend, &[I], &mut [O]),
 {
-    fn bytes(&self) -> usize {
-        size_of_val(&*self.input) + size_of_val(&*self.output)
+    fn bytes(&self, contender: Contender) -> usize {
+        size_of_val(&*self.input)
+            + match contender {
+                Contender::Memcpy => size_of_val(&*self.copy),
+                _ => size_of_val(&*self.output),
+            }
     }
 
     fn contenders(&self) -> Vec<Contender> {

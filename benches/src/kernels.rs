@@ -62,7 +62,7 @@ pub const KERNELS: &[Kernel] = &[
 ];
 
 /// Finite values spread over [-1, 1), the same in every run.
-fn values<F: Float>(n: usize) -> Buffer<F> {
+pub fn values<F: Float>(n: usize) -> Buffer<F> {
     Buffer::new(n, |i| F::from_f32(spread(i) as i32 as f32 / 2_f32.powi(31)))
 }
 
@@ -189,4 +189,27 @@ fn unpack(n: usize) -> Box<dyn Case> {
         backend.unpack(packed, 0, IntType::Int4, codes);
     };
     case(bytes(n / 2), n, kernel, vec![])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::KERNELS;
+    use crate::SIZES;
+
+    #[test]
+    fn every_contender_runs() {
+        for kernel in KERNELS {
+            let mut case = (kernel.case)(SIZES[0]);
+            for contender in case.contenders() {
+                case.run(contender, 1);
+            }
+        }
+    }
+
+    #[test]
+    fn identifiers_differ() {
+        for (i, kernel) in KERNELS.iter().enumerate() {
+            assert!(KERNELS[..i].iter().all(|other| other.id != kernel.id));
+        }
+    }
 }

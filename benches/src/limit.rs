@@ -191,3 +191,24 @@ fn store_non_temporal<S: Simd>(slot: &mut S::u32s, word: S::u32s) {
     }
     *slot = word;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Limit;
+    use crate::buffer::Buffer;
+
+    #[test]
+    fn every_limit_writes_everything() {
+        let input = Buffer::new(8192, |_| 7_u32);
+        for stores in [1024, 2048, 4096, 8192, 16384, 32768, 65536] {
+            for limit in Limit::available(true) {
+                let mut output = Buffer::new(stores, |_| 1_u32);
+                limit.pass(&input, &mut output);
+                assert!(output.iter().all(|&word| word == 7), "{limit:?}, {stores}");
+            }
+        }
+        for limit in Limit::available(false) {
+            limit.pass(&input, &mut []);
+        }
+    }
+}

@@ -28,8 +28,12 @@ enum Task {
     Setup,
     /// Run the tests on emulated processors: aarch64, x86-64 without AVX-512 and without AVX
     Cross,
-    /// Compare kernels and reference on all inputs
-    Exhaustive,
+    /// Compare kernels and reference on every input, and prove the kernels' arithmetic
+    Exhaustive {
+        /// Some of each kind of input only
+        #[arg(long)]
+        reduced: bool,
+    },
     /// Run tests under AddressSanitizer and valgrind
     Sanitize,
     /// Check that no intrinsic is left as a call in the release build
@@ -59,10 +63,7 @@ fn main() -> ExitCode {
         Task::Test => test(),
         Task::Setup => setup::setup(),
         Task::Cross => cross::cross(),
-        Task::Exhaustive => match exhaustive::run(false) {
-            true => Ok(()),
-            false => Err("the kernels differ from the reference".into()),
-        },
+        Task::Exhaustive { reduced } => exhaustive(reduced),
         Task::Sanitize => sanitize::sanitize(),
         Task::Asm => asm::asm(),
         Task::Mca { all } => mca::mca(all),
@@ -81,10 +82,28 @@ fn main() -> ExitCode {
 }
 
 fn test() -> Outcome {
+    cargo(&["test", "--workspace"])
+}
+
+/// Runs here if this is an optimized build; makes and runs one otherwise.
+fn exhaustive(reduced: bool) -> Outcome {
+    if cfg!(debug_assertions) {
+        let mut arguments = vec!["run", "--release", "--quiet", "--package", "xtask", "--"];
+        arguments.push("exhaustive");
+        arguments.extend(reduced.then_some("--reduced"));
+        return cargo(&arguments);
+    }
+    match exhaustive::run(reduced) {
+        true => Ok(()),
+        false => Err("kernels and reference differ, see above".into()),
+    }
+}
+
+fn cargo(arguments: &[&str]) -> Outcome {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    match Command::new(cargo).args(["test", "--workspace"]).status() {
+    match Command::new(cargo).args(arguments).status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("the tests failed: {status}").into()),
+        Ok(status) => Err(format!("cargo {}: {status}", arguments.join(" ")).into()),
         Err(error) => Err(format!("cannot start cargo: {error}").into()),
     }
 }

@@ -1,31 +1,37 @@
-//! The peak memory of `quant quantize` on a 2 GiB model, mapped pages aside (Linux).
+//! Large models, and what `quant quantize` takes for them: time and peak memory (Linux).
 
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-const TENSORS: usize = 16;
 const SIDE: usize = 8192;
+/// f16 tensors of SIDE x SIDE that make a GiB.
+const PER_GIB: usize = 8;
 
-/// Makes the model under `target/memory`, quantizes it in three ways and prints a table.
+/// A generated model, its quantized form, and the folder that holds both until it is dropped.
+pub struct Model {
+    folder: PathBuf,
+    pub path: PathBuf,
+    pub out: PathBuf,
+}
+
+/// What a process took.
+pub struct Usage {
+    pub seconds: f64,
+    /// Peak of memory that is not a mapped file.
+    pub anonymous_mib: f64,
+    /// Peak of all memory, mapped pages included.
+    pub resident_mib: f64,
+}
+
+/// Quantizes a 2 GiB model in three ways and prints a table.
 pub fn report() -> Result<(), Box<dyn Error>> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "--release", "--quiet"])
-        .status()?;
-    if !built.success() {
-        return Err("the build failed".into());
-    }
-    let folder = Path::new("target/memory");
-    fs::create_dir_all(folder)?;
-    let (model, out) = (
-        folder.join("model.safetensors"),
-        folder.join("out.safetensors"),
-    );
-    write_model(&model)?;
+    build_quant()?;
+    let model = Model::new(Path::new("target/memory"), 2)?;
     println!(
         "{:<44} {:>9} {:>16}",
         "2 GiB, f16", "seconds", "anonymous memory"
@@ -35,34 +41,101 @@ pub fn report() -> Result<(), Box<dyn Error>> {
         "--dtype int8 --granularity per-channel --axis 1",
         "--dtype int4 --granularity per-block",
     ] {
-        let start = Instant::now();
-        let mut child = Command::new("target/release/quant")
-            .args(["quantize", "--quiet", "--force", "-o"])
-            .args([&out, &model])
-            .args(options.split(' '))
-            .spawn()?;
-        let mut peak = 0;
-        let status = loop {
-            if let Some(status) = child.try_wait()? {
-                break status;
-            }
-            peak = peak.max(anonymous_kib(child.id()).unwrap_or(0));
-            std::thread::sleep(Duration::from_millis(2));
-        };
-        if !status.success() {
-            return Err(format!("quant failed with {options}").into());
-        }
-        let seconds = start.elapsed().as_secs_f64();
+        let usage = watch(&mut model.quantize(options))?;
         println!(
-            "{options:<44} {seconds:>9.2} {:>12.1} MiB",
-            peak as f64 / 1024.0
+            "{options:<44} {:>9.2} {:>12.1} MiB",
+            usage.seconds, usage.anonymous_mib
         );
     }
-    fs::remove_dir_all(folder)?;
     Ok(())
 }
 
-fn write_model(path: &Path) -> Result<(), Box<dyn Error>> {
+/// Builds the release form of `quant`.
+pub fn build_quant() -> Result<(), Box<dyn Error>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--release", "--quiet", "--package", "quant-cli"])
+        .status()?;
+    if !built.success() {
+        return Err("the build failed".into());
+    }
+    Ok(())
+}
+
+/// Runs a command to its end.
+pub fn watch(command: &mut Command) -> Result<Usage, Box<dyn Error>> {
+    let start = Instant::now();
+    let mut child = command.spawn()?;
+    let (process, done) = (child.id(), AtomicBool::new(false));
+    let (status, seconds, peaks) = std::thread::scope(|scope| {
+        let peaks = scope.spawn(|| {
+            let mut peaks = [0; 2];
+            while !done.load(Ordering::Relaxed) {
+                let [anonymous, resident] = memory_kib(process).unwrap_or_default();
+                peaks = [peaks[0].max(anonymous), peaks[1].max(resident)];
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            peaks
+        });
+        let status = child.wait();
+        let seconds = start.elapsed().as_secs_f64();
+        done.store(true, Ordering::Relaxed);
+        (status, seconds, peaks.join().expect("it does not panic"))
+    });
+    let status = status?;
+    if !status.success() {
+        return Err(format!("{command:?} ended with {status}").into());
+    }
+    let [anonymous_mib, resident_mib] = peaks.map(|kib| kib as f64 / 1024.0);
+    Ok(Usage {
+        seconds,
+        anonymous_mib,
+        resident_mib,
+    })
+}
+
+/// Anonymous memory now, and the peak of all memory.
+fn memory_kib(process: u32) -> Option<[u64; 2]> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let field = |name: &str| -> Option<u64> {
+        let line = status.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    Some([field("RssAnon:")?, field("VmHWM:")?])
+}
+
+impl Model {
+    /// Makes a model of so many GiB in `folder`.
+    pub fn new(folder: &Path, gib: usize) -> Result<Self, Box<dyn Error>> {
+        fs::create_dir_all(folder)?;
+        let model = Self {
+            folder: folder.into(),
+            path: folder.join("model.safetensors"),
+            out: folder.join("out.safetensors"),
+        };
+        write_model(&model.path, gib * PER_GIB)?;
+        Ok(model)
+    }
+
+    /// `quant quantize` with these options.
+    pub fn quantize(&self, options: &str) -> Command {
+        let mut command = Command::new("target/release/quant");
+        command
+            .args(["quantize", "--quiet", "--force", "-o"])
+            .args([&self.out, &self.path])
+            .args(options.split(' '));
+        command
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        // What cannot be removed lies under target, where nobody misses the space for long.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn write_model(path: &Path, tensors: usize) -> Result<(), Box<dyn Error>> {
     let len = 2 * SIDE * SIDE;
     let entry = |i: usize| {
         format!(
@@ -71,7 +144,7 @@ fn write_model(path: &Path) -> Result<(), Box<dyn Error>> {
             (i + 1) * len
         )
     };
-    let entries: Vec<String> = (0..TENSORS).map(entry).collect();
+    let entries: Vec<String> = (0..tensors).map(entry).collect();
     let mut header = format!("{{{}}}", entries.join(","));
     header.extend(std::iter::repeat_n(
         ' ',
@@ -83,7 +156,7 @@ fn write_model(path: &Path) -> Result<(), Box<dyn Error>> {
     // Magnitudes from 2^-7 to 1 with any mantissa and sign.
     let mut state = 1_u64;
     let mut row = vec![0; 2 * SIDE];
-    for _ in 0..TENSORS * SIDE {
+    for _ in 0..tensors * SIDE {
         for pair in row.chunks_exact_mut(2) {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
@@ -96,10 +169,4 @@ fn write_model(path: &Path) -> Result<(), Box<dyn Error>> {
     }
     file.flush()?;
     Ok(())
-}
-
-fn anonymous_kib(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
 }

@@ -90,6 +90,23 @@ pub struct Run {
     pub scale: usize,
 }
 
+/// How elements that share scales lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrangement {
+    /// Every run has a scale of its own: per_tensor, per_channel on the first axis, per_block
+    /// along the last one. A group is a run.
+    Runs,
+    /// A group is so many rows, of so many elements each, that follow one another and have the
+    /// same scales; no other group has one of these. per_channel on a later axis, per_block along
+    /// an earlier one.
+    Rows {
+        /// Elements of a row.
+        len: usize,
+    },
+    /// Anything else: blocks along several axes, apart.
+    Scattered,
+}
+
 impl Blocks {
     /// Cuts `shape` as `granularity` says.
     ///
@@ -219,21 +236,49 @@ impl Blocks {
         scale_at(&self.shape, &self.sizes, element)
     }
 
-    /// Whether blocks are runs of equal length (but the last) that follow one another, as in
-    /// per_tensor, per_channel on the first axis, and per_block on the last axis of a matrix.
-    pub fn is_linear(&self) -> bool {
-        self.dims.len() == 1 || (self.dims.len() == 2 && self.dims[0] == 1)
+    /// How elements that share scales lie in memory.
+    ///
+    /// ```
+    /// use quant_core::{Arrangement, Blocks, Granularity};
+    /// let columns = Blocks::new(&[4, 6], &Granularity::PerChannel { axis: 1 })?;
+    /// assert_eq!(columns.arrangement(), Arrangement::Rows { len: 6 });
+    /// assert_eq!(columns.group_of(7), 0..24);
+    /// # Ok::<(), quant_core::GeometryError>(())
+    /// ```
+    pub fn arrangement(&self) -> Arrangement {
+        match self.shared_axis() {
+            None => Arrangement::Runs,
+            Some(axis) if self.blocks[..axis].iter().all(|&block| block == 1) => {
+                Arrangement::Rows {
+                    len: self.dims[axis + 1..].iter().product(),
+                }
+            }
+            Some(_) => Arrangement::Scattered,
+        }
     }
 
-    /// The elements of consecutive scales, where blocks follow one another.
+    /// The last axis, but for the very last, along which blocks hold more than one index.
+    fn shared_axis(&self) -> Option<usize> {
+        let outer = &self.blocks[..self.blocks.len() - 1];
+        outer.iter().rposition(|&block| block > 1)
+    }
+
+    /// The group that the element belongs to: see [`Arrangement`]. Its scales follow one another,
+    /// from that of its first element on.
     ///
     /// # Panics
-    /// If the geometry is not [linear](Self::is_linear).
-    pub fn elements_of(&self, scales: Range<usize>) -> Range<usize> {
-        assert!(self.is_linear(), "blocks that follow one another");
-        let block = self.blocks[self.blocks.len() - 1];
-        let end = scales.end.saturating_mul(block).min(self.elements);
-        (scales.start * block).min(end)..end
+    /// If the arrangement is scattered, or the position is outside the tensor.
+    pub fn group_of(&self, element: usize) -> Range<usize> {
+        assert!(element < self.elements, "element outside the tensor");
+        let (axis, row) = match (self.arrangement(), self.shared_axis()) {
+            (Arrangement::Rows { len }, Some(axis)) => (axis, len),
+            (Arrangement::Runs, _) => (self.dims.len() - 1, 1),
+            _ => panic!("groups that follow one another"),
+        };
+        let (whole, block) = (self.dims[axis] * row, self.blocks[axis] * row);
+        let (outer, inner) = (element - element % whole, element % whole);
+        let start = inner - inner % block;
+        outer + start..outer + start.saturating_add(block).min(whole)
     }
 
     /// The runs of elements that share a scale, in order; together they are `elements`.

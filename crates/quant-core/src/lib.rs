@@ -26,7 +26,7 @@ pub mod reference;
 mod scheme;
 mod stats;
 
-pub use blocks::{Blocks, GeometryError, Granularity, Run, Runs};
+pub use blocks::{Arrangement, Blocks, GeometryError, Granularity, Run, Runs};
 pub use dtype::{Float, FloatType, IntType};
 pub use params::{Params, ParamsError, Range};
 pub use reference::TensorError;

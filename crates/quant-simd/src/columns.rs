@@ -1,11 +1,11 @@
 //! Matrices whose columns have scales of their own.
 
-use quant_core::{FloatType, Params, Range, Scheme};
+use quant_core::{FloatType, IntType, Params, Range, Scheme};
 
-use crate::dispatch::{Coding, Place};
+use crate::dispatch::{Coding, ElementTerms, Place};
 use crate::kernels::columns::ROWS;
 use crate::slice::assert_storage;
-use crate::terms::{TermTable, Terms};
+use crate::terms::{PADDING, TermTable, Terms};
 use crate::{Backend, Element, stream};
 
 impl Backend {
@@ -42,15 +42,8 @@ impl Backend {
         assert_storage(columns.scheme.dtype, values.len(), codes);
         columns.assert_rows(values.len());
         assert_eq!(F::TYPE, columns.source, "the type that the columns were made for");
-        let step = columns.width();
-        let codes_step = columns.scheme.dtype.storage_len(step);
         let stream = stream::is_worthwhile(size_of_val(values), codes.len());
-        let (coding, place) = (columns.coding(), columns.place(0));
-        let mut non_finite = 0;
-        for (values, codes) in values.chunks(step).zip(codes.chunks_mut(codes_step)) {
-            non_finite += F::quantize(self, values, coding, place, codes, stream);
-        }
-        non_finite
+        F::quantize(self, values, columns.coding(), columns.place(0), codes, stream)
     }
 
     /// The values of what [`Backend::quantize_columns`] wrote.
@@ -69,7 +62,8 @@ impl Backend {
         columns.assert_rows(values.len());
         let step = columns.width();
         let stream = stream::is_worthwhile(codes.len(), size_of_val(values));
-        let (place, scale_type) = (Place::PerElement(columns.stored.rows()), columns.scale_type);
+        let place = Place::PerElement(columns.element_terms(&columns.stored));
+        let scale_type = columns.scale_type;
         let rows = values.chunks_mut(step).zip(codes.chunks(dtype.storage_len(step)));
         for (values, codes) in rows {
             self.dequantize_through(codes, dtype, place, scale_type, values, stream);
@@ -107,8 +101,8 @@ impl Columns {
                 stored.push(Terms::stored(column), division, 1);
             }
         }
-        terms.push(Terms::default(), terms.division(), LARGEST_GROUP);
-        stored.push(Terms::default(), stored.division(), LARGEST_GROUP);
+        terms.push(Terms::default(), terms.division(), PADDING);
+        stored.push(Terms::default(), stored.division(), PADDING);
         Self {
             scheme,
             source,
@@ -130,7 +124,15 @@ impl Columns {
 
     /// The terms from column `first` on.
     pub(crate) fn place(&self, first: usize) -> Place<'_> {
-        Place::PerElement(self.terms.rows()).skip(first)
+        Place::PerElement(self.element_terms(&self.terms)).skip(first)
+    }
+
+    fn element_terms<'a>(&self, table: &'a TermTable) -> ElementTerms<'a> {
+        ElementTerms {
+            rows: table.rows(),
+            len: self.width(),
+            has_zero_points: table.has_zero_points() || self.scheme.dtype == IntType::Uint8,
+        }
     }
 
     /// Elements after which the terms begin again.
@@ -146,12 +148,9 @@ impl Columns {
     }
 }
 
-/// Elements of the largest instruction set's group.
-const LARGEST_GROUP: usize = 64;
-
 /// Rows that are treated as one: narrow ones together fill vectors, and an even number of columns
 /// keeps packed codes at whole bytes.
-fn repeats(columns: usize) -> usize {
+pub(crate) fn repeats(columns: usize) -> usize {
     let repeats = 512_usize.div_ceil(columns.max(1));
     match columns % 2 {
         1 => repeats.next_multiple_of(2),
@@ -209,6 +208,20 @@ impl ColumnBounds {
                 }
             }
         }
+    }
+
+    /// The bounds of both.
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        for (low, other) in self.min.iter_mut().zip(other.min) {
+            *low = low.min(other);
+        }
+        for (high, other) in self.max.iter_mut().zip(other.max) {
+            *high = high.max(other);
+        }
+        for (count, other) in self.non_finite.iter_mut().zip(other.non_finite) {
+            *count += other;
+        }
+        self
     }
 
     pub(crate) fn merge_into(&self, ranges: &mut [Range]) {

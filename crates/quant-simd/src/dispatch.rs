@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use half::{bf16, f16};
 use quant_core::{FloatType, IntType, Params, Range, Scheme};
 
-use crate::kernels::blocks::QuantizeBlocks;
+use crate::kernels::blocks::{FindBlockTerms, QuantizeBlocks};
 use crate::kernels::columns::{BoundColumns, ROWS};
 use crate::kernels::dequantize::Dequantize;
 use crate::kernels::encode::{Encode, Encoded};
@@ -18,10 +18,13 @@ use crate::kernels::range::FindRange;
 use crate::kernels::widen::{Narrow, Widen};
 use crate::kernels::{Bytes, Form, Packed};
 use crate::terms::{
-    Block32, BlockSize, CodeRange, Divide, Division, Exact, LARGEST_PAIR, PerBlock, PerElement,
-    PowerOfTwo, Quotient, Source, TermRows, Terms, Uniform,
+    Block32, BlockSize, BlockTerms, CodeRange, Divide, Division, Exact, LARGEST_PAIR,
+    PerBlock, PerElement, PowerOfTwo, Quotient, Source, TermRows, Terms, Uniform,
 };
 use crate::{Backend, Element};
+
+/// Blocks that [`Place::PerBlock`] holds the terms of.
+pub const BLOCKS: usize = 256;
 
 /// Where the terms of elements come from.
 #[derive(Clone, Copy)]
@@ -29,18 +32,32 @@ pub enum Place<'a> {
     /// The same for all.
     Uniform(Terms),
     /// The same for so many, see [`is_block_size`].
-    PerBlock(TermRows<'a>, usize),
-    /// Each its own.
-    PerElement(TermRows<'a>),
+    PerBlock(&'a BlockTerms<BLOCKS>, usize),
+    /// Each its own, for a row of so many elements, an even number; rows share them.
+    PerElement(ElementTerms<'a>),
+}
+
+/// Terms for a row of elements; rows that follow one another share them.
+#[derive(Clone, Copy)]
+pub struct ElementTerms<'a> {
+    /// The terms, and padding.
+    pub rows: TermRows<'a>,
+    /// Elements in a row: an even number, or all that there are.
+    pub len: usize,
+    /// Whether some zero point is not 0, or codes are shifted.
+    pub has_zero_points: bool,
 }
 
 impl Place<'_> {
-    /// That of the elements from `count` on, which is a multiple of the block size.
+    /// That of the elements from `count` on; not for [`Place::PerBlock`].
     pub fn skip(&self, count: usize) -> Self {
         match self {
-            Self::Uniform(terms) => Self::Uniform(*terms),
-            Self::PerBlock(rows, size) => Self::PerBlock(rows.skip(count / size), *size),
-            Self::PerElement(rows) => Self::PerElement(rows.skip(count)),
+            Self::PerElement(terms) => Self::PerElement(ElementTerms {
+                rows: terms.rows.skip(count),
+                len: terms.len - count,
+                ..*terms
+            }),
+            other => *other,
         }
     }
 }
@@ -80,18 +97,18 @@ macro_rules! by_place {
     ($place:expr, $source:ident => $body:expr) => {
         match $place {
             Place::Uniform(terms) => {
-                let $source = Uniform(terms);
+                let $source = Uniform::<true>(terms);
                 $body
             }
-            Place::PerBlock(rows, size) => {
-                let $source = PerBlock {
-                    rows,
+            Place::PerBlock(terms, size) => {
+                let $source = PerBlock::<_, BLOCKS, true> {
+                    terms,
                     size: PowerOfTwo(size.trailing_zeros()),
                 };
                 $body
             }
-            Place::PerElement(rows) => {
-                let $source = PerElement(rows);
+            Place::PerElement(terms) => {
+                let $source = PerElement::<true>(terms.rows);
                 $body
             }
         }
@@ -111,6 +128,7 @@ fn quantize<F: Element, C: Form>(
         values: &[F],
         scheme: Scheme,
         source: S,
+        row: usize,
         codes: &mut [u8],
         stream: bool,
     ) -> u64 {
@@ -118,6 +136,7 @@ fn quantize<F: Element, C: Form>(
             values,
             codes,
             source,
+            row,
             range: CodeRange::of(scheme),
             arithmetic: scheme.dialect.arithmetic(F::TYPE),
             stream,
@@ -125,7 +144,9 @@ fn quantize<F: Element, C: Form>(
         };
         match backend.run_vectors(kernel) {
             Ok(non_finite) => non_finite,
-            Err(kernel) => surely::<_, _, C>(backend, kernel.values, scheme, source, kernel.codes),
+            Err(kernel) => {
+                surely::<_, _, C>(backend, kernel.values, scheme, source, row, kernel.codes)
+            }
         }
     }
     fn surely<F: Element, S: Source, C: Form>(
@@ -133,6 +154,7 @@ fn quantize<F: Element, C: Form>(
         values: &[F],
         scheme: Scheme,
         source: S,
+        row: usize,
         codes: &mut [u8],
     ) -> u64 {
         backend.run(QuantizeSurely::<_, _, C> {
@@ -140,29 +162,40 @@ fn quantize<F: Element, C: Form>(
             codes,
             source,
             first_pair: 0,
+            row,
             range: CodeRange::of(scheme),
             arithmetic: scheme.dialect.arithmetic(F::TYPE),
             form: PhantomData,
         })
     }
     let scheme = coding.scheme;
+    let mut row = values.len().max(1);
     // Blocks are quantized in batches, or one by one.
     macro_rules! run {
         ($source:expr) => {
             match coding.division {
                 Division::Exact => {
-                    fast::<F, _, Exact, C>(backend, values, scheme, $source, codes, stream)
+                    fast::<F, _, Exact, C>(backend, values, scheme, $source, row, codes, stream)
                 }
                 Division::Half => {
-                    fast::<F, _, F::Own, C>(backend, values, scheme, $source, codes, stream)
+                    fast::<F, _, F::Own, C>(backend, values, scheme, $source, row, codes, stream)
                 }
-                Division::Divide => surely::<_, _, C>(backend, values, scheme, $source, codes),
+                Division::Divide => surely::<_, _, C>(backend, values, scheme, $source, row, codes),
             }
         };
     }
     match place {
-        Place::Uniform(terms) => run!(Uniform(terms)),
-        Place::PerElement(rows) => run!(PerElement(rows)),
+        Place::Uniform(terms) if terms.zero_point == 0 && CodeRange::of(scheme).shift == 0 => {
+            run!(Uniform::<false>(terms))
+        }
+        Place::Uniform(terms) => run!(Uniform::<true>(terms)),
+        Place::PerElement(terms) => {
+            row = terms.len;
+            match terms.has_zero_points {
+                true => run!(PerElement::<true>(terms.rows)),
+                false => run!(PerElement::<false>(terms.rows)),
+            }
+        }
         Place::PerBlock(..) => unreachable!("quantized in batches"),
     }
 }
@@ -218,6 +251,27 @@ fn dequantize<F: Element>(
                 form: PhantomData,
             })
         };
+    }
+    // The usual case, without zero points, has no subtraction.
+    match place {
+        Place::Uniform(terms) if terms.zero_point == 0 => {
+            let source = Uniform::<false>(terms);
+            return match dtype.bits() {
+                4 => run!(Packed, source),
+                _ => run!(Bytes, source),
+            };
+        }
+        Place::PerBlock(terms, 32) if !terms.has_zero_points => {
+            let source = PerBlock::<_, BLOCKS, false> {
+                terms,
+                size: Block32,
+            };
+            return match dtype.bits() {
+                4 => run!(Packed, source),
+                _ => run!(Bytes, source),
+            };
+        }
+        _ => {}
     }
     by_place!(place, source => match dtype.bits() {
         4 => run!(Packed, source),
@@ -276,6 +330,31 @@ fn quantize_batches<F: Element>(backend: Backend, batches: Batches<'_, F>) -> us
     }
 }
 
+fn block_terms<F: Element>(
+    backend: Backend,
+    values: &[F],
+    block_size: usize,
+    scheme: Scheme,
+    terms: &mut BlockTerms<BLOCKS>,
+) -> Option<Division> {
+    macro_rules! kernel {
+        ($Q:ty) => {
+            FindBlockTerms::<_, $Q, BLOCKS> {
+                values,
+                block_size,
+                scheme,
+                terms,
+                way: PhantomData,
+            }
+        };
+    }
+    let (found, division) = match scheme.dialect.arithmetic(F::TYPE) {
+        FloatType::F16 => (backend.run_vectors(kernel!(F::Own)).is_ok_and(|all| all), Division::Half),
+        _ => (backend.run_vectors(kernel!(Exact)).is_ok_and(|all| all), Division::Exact),
+    };
+    found.then_some(division)
+}
+
 /// The kernels for one type of values.
 pub trait Dispatch: Sized {
     /// See [`FindRange`].
@@ -317,6 +396,14 @@ pub trait Dispatch: Sized {
     );
     /// See [`QuantizeBlocks`].
     fn quantize_batches(backend: Backend, batches: Batches<'_, Self>) -> usize;
+    /// See [`FindBlockTerms`]; and the division that the terms allow.
+    fn block_terms(
+        backend: Backend,
+        values: &[Self],
+        block_size: usize,
+        scheme: Scheme,
+        terms: &mut BlockTerms<BLOCKS>,
+    ) -> Option<Division>;
     /// See [`BoundColumns`].
     fn bound_columns(
         backend: Backend,
@@ -370,7 +457,7 @@ macro_rules! dispatch {
                 terms: Terms,
                 became: &mut [Self],
             ) -> Encoded {
-                let source = Uniform(terms);
+                let source = Uniform::<true>(terms);
                 encode::<_, _, _, false>(backend, values, coding, source, &mut [], became)
             }
             fn dequantize(
@@ -385,6 +472,15 @@ macro_rules! dispatch {
             }
             fn quantize_batches(backend: Backend, batches: Batches<'_, Self>) -> usize {
                 quantize_batches(backend, batches)
+            }
+            fn block_terms(
+                backend: Backend,
+                values: &[Self],
+                block_size: usize,
+                scheme: Scheme,
+                terms: &mut BlockTerms<BLOCKS>,
+            ) -> Option<Division> {
+                block_terms(backend, values, block_size, scheme, terms)
             }
             fn bound_columns(
                 backend: Backend,

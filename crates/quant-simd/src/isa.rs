@@ -88,6 +88,8 @@ pub trait Isa: Copy {
     fn min_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `a - b`.
     fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// [`magnitude_bits`](Self::magnitude_bits) of the larger one. A NaN may be left out, or not.
+    fn larger_magnitude_bits(self, a: Self::F32, b: Self::F32) -> Self::I32;
     /// Lane `i` is the largest lane of `vectors[i]`, for the first `LANES` of them.
     fn lane_maxima(self, vectors: &[Self::I32; 16]) -> Self::I32;
     /// Adds 1 to `count` where `a` equals `b`.
@@ -111,8 +113,9 @@ pub trait Isa: Copy {
     fn narrow_i16(self, a: Self::I32, b: Self::I32) -> Self::I16;
     /// `a + b`, saturating.
     fn add_i16(self, a: Self::I16, b: Self::I16) -> Self::I16;
-    /// To 8 bits, saturating.
-    fn narrow_i8(self, a: Self::I16, b: Self::I16) -> Self::I8;
+    /// To 8 bits, saturating. If `ZIPPED`, each argument was narrowed from vectors as
+    /// [`widen_bf16_zipped`](Self::widen_bf16_zipped) gives them.
+    fn narrow_i8<const ZIPPED: bool>(self, a: Self::I16, b: Self::I16) -> Self::I8;
     /// Clamps to `[low, high]`.
     fn clamp_i8(self, a: Self::I8, low: Self::I8, high: Self::I8) -> Self::I8;
     /// `a ^ b`.
@@ -136,12 +139,17 @@ pub trait Isa: Copy {
         terms: [Self::NibbleTerms; 2],
     ) -> [Self::F32; 4];
 
+    /// To 11 significant bits, the nearest; void between two of them, which a quotient of f16 by
+    /// f16 never is, and for NaN of more than 11 significant bits.
+    fn round_quotient(self, a: Self::F32) -> Self::F32;
     /// f16 to f32.
     fn widen_f16(self, a: Self::U16) -> Self::F32;
     /// f32 to f16, ties to even.
     fn narrow_f16(self, a: Self::F32) -> Self::U16;
     /// bf16 to f32.
     fn widen_bf16(self, a: Self::U16) -> Self::F32;
+    /// bf16 to f32, in whatever order is cheapest; narrowing restores it.
+    fn widen_bf16_zipped(self, a: Self::U16, b: Self::U16) -> [Self::F32; 2];
     /// f32 to bf16, ties to even. Void for NaN.
     fn narrow_bf16(self, a: Self::F32) -> Self::U16;
 

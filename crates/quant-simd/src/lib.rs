@@ -9,7 +9,6 @@ mod dispatch;
 mod element;
 mod isa;
 mod kernels;
-mod portable;
 mod slice;
 mod stream;
 mod tensor;
@@ -21,8 +20,9 @@ pub use columns::Columns;
 pub use tensor::{Failure, Sink, TensorQuantizer};
 
 /// Widens little-endian elements to f32, exactly.
+///
+/// # Panics
+/// If `bytes` is not a whole number of elements.
 pub fn widen(bytes: &[u8], source: quant_core::FloatType) -> Vec<f32> {
-    let mut values = Vec::new();
-    portable::widen(bytes, source, &mut values);
-    values
+    tensor::widen(bytes, source)
 }

@@ -4,18 +4,19 @@ use quant_core::{
     ErrorStats, FloatType, IntType, Params, Range, STATS_CHUNK, Scheme, TensorError,
 };
 
-use crate::dispatch::{Batches, Coding, Dispatch, Place, is_block_size};
+use crate::dispatch::{BLOCKS, Batches, Coding, Dispatch, Place, is_block_size};
 use crate::kernels::blocks::BATCH;
 use crate::kernels::error::ErrorSums;
 use crate::kernels::pack::{Pack, Unpack};
-use crate::terms::{SCALE, TermRows, Terms};
+use crate::terms::{BlockTerms, SCALE, Terms};
 use crate::{Backend, Element, stream};
 
 /// Elements that a function works on at a time where it needs room for them.
 const PIECE: usize = 2048;
 
-/// Scales that are checked at a time, an even number.
-const SCALES: usize = 256;
+/// Scales that [`Backend::quantize_blocks`] holds in f32 where it stores others; an even number.
+const SCALES: usize = 2048;
+
 
 impl Backend {
     /// The range of `values`, and how many of them are NaN or infinite.
@@ -117,7 +118,8 @@ impl Backend {
     ) {
         assert_storage(scheme.dtype, values.len(), codes);
         let terms = Terms::stored(params);
-        self.dequantize_at(codes, scheme.dtype, terms, params.scale_type(), values, 0);
+        let place = Place::Uniform(terms);
+        self.dequantize_at(codes, scheme.dtype, place, params.scale_type(), values, 0);
     }
 
     /// Quantizes and dequantizes in one pass, and returns how many values were NaN or infinite.
@@ -160,35 +162,49 @@ impl Backend {
         assert_blocks(scheme, values.len(), block_size, scales, zero_points);
         assert_eq!(S::TYPE, scheme.dialect.scale_type(F::TYPE), "the type of the scales");
         let stream = stream::is_worthwhile(size_of_val(values), codes.len());
-        // Some blocks at a time, an even number: their scales fit on the stack, their codes
-        // start at whole bytes.
+        let mut blocks = Batches {
+            values,
+            block_size,
+            scheme,
+            codes,
+            scales: &mut [],
+            zero_points,
+            stream,
+        };
+        if S::TYPE == FloatType::F32 {
+            blocks.scales = bytemuck::cast_slice_mut(scales);
+            return self.quantize_some_blocks(blocks);
+        }
+        // Some blocks at a time, an even number: their codes start at whole bytes.
         let mut wide = [0.0; SCALES];
         let mut done = 0;
         for scales in scales.chunks_mut(SCALES) {
-            let blocks = done..done + scales.len();
-            let elements = done * block_size..values.len().min(blocks.end * block_size);
-            let stored = scheme.dtype.storage_len(elements.start);
-            let stored = stored..stored + scheme.dtype.storage_len(elements.len());
-            let zero_points = match zero_points.is_empty() {
-                true => &mut [],
-                false => &mut zero_points[blocks.clone()],
-            };
+            let len = blocks.values.len().min(SCALES * block_size);
+            let (values, rest) = blocks.values.split_at(len);
+            let (codes, rest_codes) = blocks.codes.split_at_mut(scheme.dtype.storage_len(len));
+            let stored = scales.len().min(blocks.zero_points.len());
+            let (zero_points, rest_zero_points) = blocks.zero_points.split_at_mut(stored);
             let wide = &mut wide[..scales.len()];
             self.quantize_some_blocks(Batches {
-                values: &values[elements],
-                block_size,
-                scheme,
-                codes: &mut codes[stored],
+                values,
+                codes,
                 scales: wide,
                 zero_points,
-                stream,
+                ..blocks
             })
             .map_err(|error| TensorError {
                 block: done + error.block,
                 ..error
             })?;
             S::narrow_slice(self, wide, FloatType::F32, scales);
-            done = blocks.end;
+            done += scales.len();
+            blocks = Batches {
+                values: rest,
+                codes: rest_codes,
+                scales: &mut [],
+                zero_points: rest_zero_points,
+                ..blocks
+            };
         }
         Ok(())
     }
@@ -212,8 +228,12 @@ impl Backend {
         assert_storage(scheme.dtype, values.len(), codes);
         assert_blocks(scheme, values.len(), block_size, scales, zero_points);
         let stream = stream::is_worthwhile(codes.len(), size_of_val(values));
+        let mut terms = BlockTerms {
+            has_zero_points: !zero_points.is_empty(),
+            ..BlockTerms::default()
+        };
         let mut start = 0;
-        for scales in scales.chunks(SCALES) {
+        for scales in scales.chunks(BLOCKS) {
             let blocks = start / block_size;
             let len = (scales.len() * block_size).min(values.len() - start);
             let zero_points = match zero_points.is_empty() {
@@ -225,7 +245,7 @@ impl Backend {
             let codes = &codes[..scheme.dtype.storage_len(len)];
             let values = &mut values[start..start + len];
             self.dequantize_some_blocks(
-                codes, block_size, scheme, scales, zero_points, values, stream,
+                codes, block_size, scheme, scales, zero_points, values, stream, &mut terms,
             )
                 .map_err(|error| TensorError {
                     block: blocks + error.block,
@@ -395,59 +415,65 @@ impl Backend {
         zero_points: &[u8],
         values: &mut [F],
         stream: bool,
+        terms: &mut BlockTerms<BLOCKS>,
     ) -> Result<(), TensorError> {
-        // The last group may reach into one block more.
-        let mut wide = [0.0; SCALES + 1];
-        let mut stored = [0; SCALES + 1];
-        S::widen_slice(self, scales, &mut wide[..scales.len()]);
-        for (stored, &code) in stored.iter_mut().zip(zero_points) {
-            *stored = scheme.dtype.value(code);
+        let wide = &mut terms.floats[SCALE][..scales.len()];
+        S::widen_slice(self, scales, wide);
+        // Almost always all is well, which takes a vector or two to see.
+        let mut largest = 0;
+        for scale in &mut *wide {
+            largest = largest.max(scale.to_bits());
         }
-        let known = wide[..scales.len()].iter_mut().zip(&stored);
-        for (block, (scale, &zero_point)) in known.enumerate() {
-            let params = Params::new(scheme, *scale, zero_point, S::TYPE)
-                .map_err(|source| TensorError { block, source })?;
-            *scale = params.scale();
+        let (mut low, mut high) = (0, 0);
+        for (zero_point, &code) in terms.zero_points.iter_mut().zip(zero_points) {
+            *zero_point = scheme.dtype.value(code);
+            low = low.min(*zero_point);
+            high = high.max(*zero_point);
+        }
+        let well = largest < f32::INFINITY.to_bits()
+            && low >= scheme.qmin().min(0)
+            && high <= scheme.qmax();
+        if !well {
+            for (block, scale) in wide.iter_mut().enumerate() {
+                let params = Params::new(scheme, *scale, terms.zero_points[block], S::TYPE)
+                    .map_err(|source| TensorError { block, source })?;
+                *scale = params.scale();
+            }
         }
         if is_block_size(block_size) {
-            let mut floats: [&[f32]; 4] = [&[]; 4];
-            floats[SCALE] = &wide;
-            let rows = TermRows {
-                floats,
-                zero_points: &stored,
-            };
-            let place = Place::PerBlock(rows, block_size);
+            let place = Place::PerBlock(terms, block_size);
             self.dequantize_through(codes, scheme.dtype, place, S::TYPE, values, stream);
             return Ok(());
         }
         for (block, values) in values.chunks_mut(block_size).enumerate() {
-            let mut terms = Terms::default();
-            terms.floats[SCALE] = wide[block];
-            terms.zero_point = stored[block];
+            let own = Terms {
+                floats: [terms.floats[SCALE][block]; 4],
+                zero_point: terms.zero_points[block],
+            };
             let offset = block * block_size;
-            self.dequantize_at(codes, scheme.dtype, terms, S::TYPE, values, offset);
+            let place = Place::Uniform(own);
+            self.dequantize_at(codes, scheme.dtype, place, S::TYPE, values, offset);
         }
         Ok(())
     }
 
     /// Dequantizes codes `offset` and following, which may start within a byte.
-    fn dequantize_at<F: Element>(
+    pub(crate) fn dequantize_at<F: Element>(
         self,
         codes: &[u8],
         dtype: IntType,
-        terms: Terms,
+        place: Place<'_>,
         scale_type: FloatType,
         values: &mut [F],
         offset: usize,
     ) {
-        let place = Place::Uniform(terms);
-        let (mut values, mut start) = (values, offset);
+        let (mut place, mut values, mut start) = (place, values, offset);
         if dtype.bits() == 4 {
             if offset % 2 == 1 && !values.is_empty() {
                 let code = [codes[offset / 2] >> 4];
                 let (first, rest) = values.split_at_mut(1);
                 self.dequantize_through(&code, dtype, place, scale_type, first, false);
-                (values, start) = (rest, offset + 1);
+                (place, values, start) = (place.skip(1), rest, offset + 1);
             }
             start /= 2;
         }
@@ -471,10 +497,19 @@ impl Backend {
             return;
         }
         let mut wide = [0.0; PIECE];
-        let pieces = codes.chunks(dtype.storage_len(PIECE)).zip(values.chunks_mut(PIECE));
-        for (i, (codes, values)) in pieces.enumerate() {
+        let mut skipped;
+        for (i, values) in values.chunks_mut(PIECE).enumerate() {
+            let codes = &codes[dtype.storage_len(i * PIECE)..];
+            let codes = &codes[..dtype.storage_len(values.len())];
             let wide = &mut wide[..values.len()];
-            f32::dequantize(self, codes, dtype, place.skip(i * PIECE), wide, false);
+            let place = match place {
+                Place::PerBlock(terms, size) => {
+                    skipped = terms.skip(i * PIECE / size);
+                    Place::PerBlock(&skipped, size)
+                }
+                other => other.skip(i * PIECE),
+            };
+            f32::dequantize(self, codes, dtype, place, wide, false);
             F::narrow_slice(self, wide, scale_type, values);
         }
     }

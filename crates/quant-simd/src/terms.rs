@@ -3,6 +3,7 @@
 use quant_core::{FloatType, IntType, Params, Scheme};
 
 use crate::isa::Isa;
+use crate::kernels::TILE;
 
 /// The smallest and the largest scale for which [`Exact`] rounds to the same integers as a
 /// division, 2^-96 and 2^64: between them nothing that matters under- or overflows.
@@ -14,6 +15,8 @@ pub const EXACT_SCALES: (f32, f32) = (
 /// How a quotient `value / scale` is had without a division per element.
 ///
 /// `reciprocal` is `1 / scale`; `residual` is what that lacks, `(1 - scale * reciprocal) / scale`.
+/// A multiplication in place of this last division is not enough: it fails where all bits of the
+/// scale's significand are set.
 pub trait Quotient: Copy {
     /// Whether it takes a division after all.
     const DIVIDES: bool = false;
@@ -46,7 +49,7 @@ impl Quotient for Half {
     const ROUND: FloatType = FloatType::F16;
     #[inline(always)]
     fn quotient<I: Isa>(isa: I, value: I::F32, reciprocal: I::F32, _: I::F32) -> I::F32 {
-        round_f16(isa, isa.mul(value, reciprocal))
+        isa.round_quotient(isa.mul(value, reciprocal))
     }
 }
 
@@ -216,18 +219,10 @@ pub struct TermTable {
     floats: [Vec<f32>; 4],
     zero_points: Vec<i32>,
     division: Option<Division>,
+    has_zero_points: bool,
 }
 
 impl TermTable {
-    /// Forgets everything but the memory.
-    pub fn clear(&mut self) {
-        for row in &mut self.floats {
-            row.clear();
-        }
-        self.zero_points.clear();
-        self.division = None;
-    }
-
     /// Appends a block's terms, `count` times.
     pub fn push(&mut self, terms: Terms, division: Division, count: usize) {
         self.division = Some(self.division.map_or(division, |known| known.and(division)));
@@ -236,11 +231,17 @@ impl TermTable {
             row.resize(end, float);
         }
         self.zero_points.resize(end, terms.zero_point);
+        self.has_zero_points |= terms.zero_point != 0;
     }
 
     /// What serves for all blocks.
     pub fn division(&self) -> Division {
         self.division.unwrap_or(Division::Divide)
+    }
+
+    /// Whether some zero point is not 0.
+    pub fn has_zero_points(&self) -> bool {
+        self.has_zero_points
     }
 
     /// All of it.
@@ -253,14 +254,17 @@ impl TermTable {
     }
 }
 
-/// Where a kernel finds the terms of the elements at hand. A *pair* is two vectors of elements;
-/// pairs are counted from the start of the kernel's slice.
+/// Where a kernel finds the terms of the elements at hand. A *pair* is two vectors of elements.
 pub trait Source: Copy {
-    /// What is loaded once.
+    /// Whether a pair has one scale and zero point.
+    const SHARED: bool;
+    /// Whether there are zero points, as codes are shifted.
+    const ZERO_POINTS: bool;
+    /// The terms of one tile, loaded or at hand.
     type Loaded<I: Isa>: Copy;
-    /// Loads what serves all elements.
-    fn load<I: Isa>(self, isa: I) -> Self::Loaded<I>;
-    /// Float terms of one kind, for both vectors.
+    /// Terms for a tile of elements that starts with this pair.
+    fn load<I: Isa>(self, isa: I, first_pair: usize) -> Self::Loaded<I>;
+    /// Float terms of one kind, for both vectors of a pair of the tile.
     fn floats<I: Isa>(
         self,
         isa: I,
@@ -272,15 +276,19 @@ pub trait Source: Copy {
     fn zero_points<I: Isa>(self, isa: I, loaded: &Self::Loaded<I>, pair: usize) -> [I::I32; 2];
     /// Zero points of the pair.
     fn narrow_zero_points<I: Isa>(self, isa: I, loaded: &Self::Loaded<I>, pair: usize) -> I::I16;
-    /// Scale and zero point of the pair, where all its elements share them.
-    fn shared(self, _lanes: usize, _pair: usize) -> Option<(f32, i32)> {
-        None
-    }
+    /// What turns 4-bit codes of the pair into values, if `SHARED`.
+    fn nibble_terms<I: Isa>(
+        self,
+        isa: I,
+        loaded: &Self::Loaded<I>,
+        signed: bool,
+        pair: usize,
+    ) -> I::NibbleTerms;
 }
 
 /// The same terms for all elements.
 #[derive(Clone, Copy)]
-pub struct Uniform(pub Terms);
+pub struct Uniform<const ZERO_POINTS: bool>(pub Terms);
 
 /// [`Uniform`] in registers.
 #[derive(Clone, Copy)]
@@ -290,10 +298,12 @@ pub struct UniformTerms<I: Isa> {
     narrow_zero_point: I::I16,
 }
 
-impl Source for Uniform {
+impl<const ZERO_POINTS: bool> Source for Uniform<ZERO_POINTS> {
+    const SHARED: bool = true;
+    const ZERO_POINTS: bool = ZERO_POINTS;
     type Loaded<I: Isa> = UniformTerms<I>;
     #[inline(always)]
-    fn load<I: Isa>(self, isa: I) -> UniformTerms<I> {
+    fn load<I: Isa>(self, isa: I, _: usize) -> UniformTerms<I> {
         let [a, b, c, d] = self.0.floats;
         UniformTerms {
             floats: [isa.splat(a), isa.splat(b), isa.splat(c), isa.splat(d)],
@@ -302,13 +312,7 @@ impl Source for Uniform {
         }
     }
     #[inline(always)]
-    fn floats<I: Isa>(
-        self,
-        _: I,
-        loaded: &UniformTerms<I>,
-        kind: usize,
-        _: usize,
-    ) -> [I::F32; 2] {
+    fn floats<I: Isa>(self, _: I, loaded: &UniformTerms<I>, kind: usize, _: usize) -> [I::F32; 2] {
         [loaded.floats[kind]; 2]
     }
     #[inline(always)]
@@ -320,16 +324,72 @@ impl Source for Uniform {
         loaded.narrow_zero_point
     }
     #[inline(always)]
-    fn shared(self, _: usize, _: usize) -> Option<(f32, i32)> {
-        Some((self.0.floats[SCALE], self.0.zero_point))
+    fn nibble_terms<I: Isa>(
+        self,
+        isa: I,
+        _: &UniformTerms<I>,
+        signed: bool,
+        _: usize,
+    ) -> I::NibbleTerms {
+        isa.nibble_terms(signed, self.0.floats[SCALE], self.0.zero_point)
+    }
+}
+
+/// Terms of up to so many blocks, a power of two.
+pub struct BlockTerms<const BLOCKS: usize> {
+    /// By kind.
+    pub floats: [[f32; BLOCKS]; 4],
+    /// Zero points.
+    pub zero_points: [i32; BLOCKS],
+    /// Whether some zero point is not 0, or codes are shifted.
+    pub has_zero_points: bool,
+}
+
+impl<const BLOCKS: usize> Default for BlockTerms<BLOCKS> {
+    fn default() -> Self {
+        Self {
+            floats: [[0.0; BLOCKS]; 4],
+            zero_points: [0; BLOCKS],
+            has_zero_points: false,
+        }
+    }
+}
+
+impl<const BLOCKS: usize> BlockTerms<BLOCKS> {
+    /// One block's.
+    pub fn of(&self, block: usize) -> Terms {
+        Terms {
+            floats: self.floats.map(|row| row[block]),
+            zero_point: self.zero_points[block],
+        }
+    }
+
+    /// One block's scale and zero point, as they are stored.
+    pub fn params_of(&self, block: usize, scheme: Scheme) -> (f32, i32) {
+        let zero_point = self.zero_points[block] + CodeRange::of(scheme).shift;
+        (self.floats[SCALE][block], zero_point)
+    }
+
+    /// Without the first `count`, for as many elements less.
+    pub fn skip(&self, count: usize) -> Self {
+        let mut rest = Self {
+            floats: self.floats,
+            zero_points: self.zero_points,
+            has_zero_points: self.has_zero_points,
+        };
+        for row in &mut rest.floats {
+            row.rotate_left(count);
+        }
+        rest.zero_points.rotate_left(count);
+        rest
     }
 }
 
 /// The same terms for the elements of a block; its size is a multiple of [`LARGEST_PAIR`].
 #[derive(Clone, Copy)]
-pub struct PerBlock<'a, B> {
+pub struct PerBlock<'a, B, const BLOCKS: usize, const ZERO_POINTS: bool> {
     /// Terms per block.
-    pub rows: TermRows<'a>,
+    pub terms: &'a BlockTerms<BLOCKS>,
     /// Elements per block.
     pub size: B,
 }
@@ -337,10 +397,10 @@ pub struct PerBlock<'a, B> {
 /// Elements of the largest instruction set's pair.
 pub const LARGEST_PAIR: usize = 32;
 
-/// A block size.
+/// A block size, a power of two.
 pub trait BlockSize: Copy {
-    /// Elements per block.
-    fn elements(self) -> usize;
+    /// The power.
+    fn log2(self) -> u32;
 }
 
 /// Blocks of 32, the usual size: loops over them are unrolled.
@@ -349,8 +409,8 @@ pub struct Block32;
 
 impl BlockSize for Block32 {
     #[inline(always)]
-    fn elements(self) -> usize {
-        32
+    fn log2(self) -> u32 {
+        5
     }
 }
 
@@ -360,62 +420,132 @@ pub struct PowerOfTwo(pub u32);
 
 impl BlockSize for PowerOfTwo {
     #[inline(always)]
-    fn elements(self) -> usize {
-        1 << self.0
+    fn log2(self) -> u32 {
+        self.0
     }
 }
 
-impl<B: BlockSize> PerBlock<'_, B> {
+impl<B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool>
+    PerBlock<'_, B, BLOCKS, ZERO_POINTS>
+{
+    /// The remainder is what it is, and spares the bounds check.
     #[inline(always)]
-    fn block(self, lanes: usize, pair: usize) -> usize {
-        (pair * 2 * lanes) >> self.size.elements().trailing_zeros()
+    fn block<I: Isa>(self, first_pair: usize, pair: usize) -> usize {
+        (((first_pair + pair) * 2 * I::LANES) >> self.size.log2()) % BLOCKS
     }
 }
 
-impl<B: BlockSize> Source for PerBlock<'_, B> {
-    type Loaded<I: Isa> = ();
+impl<B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool> Source
+    for PerBlock<'_, B, BLOCKS, ZERO_POINTS>
+{
+    const SHARED: bool = true;
+    const ZERO_POINTS: bool = ZERO_POINTS;
+    type Loaded<I: Isa> = usize;
     #[inline(always)]
-    fn load<I: Isa>(self, _: I) {}
-    #[inline(always)]
-    fn floats<I: Isa>(self, isa: I, _: &(), kind: usize, pair: usize) -> [I::F32; 2] {
-        [isa.splat(self.rows.floats[kind][self.block(I::LANES, pair)]); 2]
+    fn load<I: Isa>(self, _: I, first_pair: usize) -> usize {
+        first_pair
     }
     #[inline(always)]
-    fn zero_points<I: Isa>(self, isa: I, _: &(), pair: usize) -> [I::I32; 2] {
-        [isa.splat_i32(self.rows.zero_points[self.block(I::LANES, pair)]); 2]
+    fn floats<I: Isa>(self, isa: I, first: &usize, kind: usize, pair: usize) -> [I::F32; 2] {
+        [isa.splat(self.terms.floats[kind][self.block::<I>(*first, pair)]); 2]
     }
     #[inline(always)]
-    fn narrow_zero_points<I: Isa>(self, isa: I, _: &(), pair: usize) -> I::I16 {
-        isa.splat_i16(self.rows.zero_points[self.block(I::LANES, pair)] as i16)
+    fn zero_points<I: Isa>(self, isa: I, first: &usize, pair: usize) -> [I::I32; 2] {
+        [isa.splat_i32(self.terms.zero_points[self.block::<I>(*first, pair)]); 2]
     }
     #[inline(always)]
-    fn shared(self, lanes: usize, pair: usize) -> Option<(f32, i32)> {
-        let block = self.block(lanes, pair);
-        Some((self.rows.floats[SCALE][block], self.rows.zero_points[block]))
+    fn narrow_zero_points<I: Isa>(self, isa: I, first: &usize, pair: usize) -> I::I16 {
+        isa.splat_i16(self.terms.zero_points[self.block::<I>(*first, pair)] as i16)
+    }
+    #[inline(always)]
+    fn nibble_terms<I: Isa>(
+        self,
+        isa: I,
+        first: &usize,
+        signed: bool,
+        pair: usize,
+    ) -> I::NibbleTerms {
+        let block = self.block::<I>(*first, pair);
+        let zero_point = match ZERO_POINTS {
+            true => self.terms.zero_points[block],
+            false => 0,
+        };
+        isa.nibble_terms(signed, self.terms.floats[SCALE][block], zero_point)
     }
 }
 
-/// Terms of its own for every element. The rows reach at least a group beyond the last element.
+/// Elements that the rows of [`PerElement`] reach beyond the last one: a tile of the largest
+/// instruction set.
+pub const PADDING: usize = 4 * 16 * TILE;
+
+/// Terms of its own for every element. The rows have [`PADDING`] at the end.
 #[derive(Clone, Copy)]
-pub struct PerElement<'a>(pub TermRows<'a>);
+pub struct PerElement<'a, const ZERO_POINTS: bool>(pub TermRows<'a>);
 
-impl Source for PerElement<'_> {
-    type Loaded<I: Isa> = ();
+/// [`PerElement`] within a tile.
+#[derive(Clone, Copy)]
+pub struct TileTerms<'a, I: Isa> {
+    floats: [&'a [[I::F32; 2]; 2 * TILE]; 4],
+    zero_points: &'a [[I::I32; 2]; 2 * TILE],
+}
+
+#[inline(always)]
+fn tile_of<V: bytemuck::Pod, T: bytemuck::Pod>(row: &[T], first_pair: usize) -> &[V; 2 * TILE] {
+    let per_pair = size_of::<V>() / size_of::<T>();
+    let row = &row[first_pair * per_pair..][..2 * TILE * per_pair];
+    let pairs: &[V] = bytemuck::cast_slice(row);
+    pairs.first_chunk().expect("as many as were cast")
+}
+
+impl<'a, const ZERO_POINTS: bool> Source for PerElement<'a, ZERO_POINTS> {
+    const SHARED: bool = false;
+    const ZERO_POINTS: bool = ZERO_POINTS;
+    type Loaded<I: Isa> = TileTerms<'a, I>;
     #[inline(always)]
-    fn load<I: Isa>(self, _: I) {}
-    #[inline(always)]
-    fn floats<I: Isa>(self, _: I, _: &(), kind: usize, pair: usize) -> [I::F32; 2] {
-        let row = &self.0.floats[kind][pair * 2 * I::LANES..][..2 * I::LANES];
-        bytemuck::pod_read_unaligned(bytemuck::cast_slice(row))
+    fn load<I: Isa>(self, _: I, first_pair: usize) -> TileTerms<'a, I> {
+        let [a, b, c, d] = self.0.floats;
+        TileTerms {
+            floats: [
+                tile_of(a, first_pair),
+                tile_of(b, first_pair),
+                tile_of(c, first_pair),
+                tile_of(d, first_pair),
+            ],
+            zero_points: tile_of(self.0.zero_points, first_pair),
+        }
     }
     #[inline(always)]
-    fn zero_points<I: Isa>(self, _: I, _: &(), pair: usize) -> [I::I32; 2] {
-        let row = &self.0.zero_points[pair * 2 * I::LANES..][..2 * I::LANES];
-        bytemuck::pod_read_unaligned(bytemuck::cast_slice(row))
+    fn floats<I: Isa>(
+        self,
+        _: I,
+        loaded: &TileTerms<'a, I>,
+        kind: usize,
+        pair: usize,
+    ) -> [I::F32; 2] {
+        loaded.floats[kind][pair % (2 * TILE)]
     }
     #[inline(always)]
-    fn narrow_zero_points<I: Isa>(self, isa: I, _: &(), pair: usize) -> I::I16 {
-        let [a, b] = self.zero_points(isa, &(), pair);
+    fn zero_points<I: Isa>(self, _: I, loaded: &TileTerms<'a, I>, pair: usize) -> [I::I32; 2] {
+        loaded.zero_points[pair % (2 * TILE)]
+    }
+    #[inline(always)]
+    fn narrow_zero_points<I: Isa>(
+        self,
+        isa: I,
+        loaded: &TileTerms<'a, I>,
+        pair: usize,
+    ) -> I::I16 {
+        let [a, b] = self.zero_points(isa, loaded, pair);
         isa.narrow_i16(a, b)
+    }
+    #[inline(always)]
+    fn nibble_terms<I: Isa>(
+        self,
+        isa: I,
+        _: &TileTerms<'a, I>,
+        _: bool,
+        _: usize,
+    ) -> I::NibbleTerms {
+        isa.nibble_terms(false, 0.0, 0)
     }
 }

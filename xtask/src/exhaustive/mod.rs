@@ -1,5 +1,7 @@
 //! Every input there is: the kernels, and the arithmetic they rest on, against the reference.
 
+mod floats;
+mod halves;
 mod proof;
 
 use std::fmt;
@@ -65,6 +67,11 @@ impl fmt::Display for Row {
     }
 }
 
+/// Differences, and the first of them.
+fn sum(a: (u64, Option<String>), b: (u64, Option<String>)) -> (u64, Option<String>) {
+    (a.0 + b.0, a.1.or(b.1))
+}
+
 /// Runs everything, prints the table, and says whether all of it is as it must be.
 pub fn run(reduced: bool) -> bool {
     println!(
@@ -72,9 +79,14 @@ pub fn run(reduced: bool) -> bool {
         "what", "scales", "inputs", "differences", "seconds"
     );
     let mut good = true;
-    for row in proof::rows(reduced) {
-        println!("{row}");
-        good &= row.is_good();
+    for rows in [proof::rows, halves::rows, floats::rows] {
+        for row in rows(reduced) {
+            println!("{row}");
+            good &= row.is_good();
+        }
+    }
+    if !good {
+        eprintln!("xtask: not as it must be");
     }
     good
 }

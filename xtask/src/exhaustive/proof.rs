@@ -15,6 +15,13 @@
 //! 4. `rint(q)` steps where `q` passes a half-integer `h`, which is at `x = h * s` within one ulp of
 //!    the quotient, two of `x`. The floats within [`AROUND`] of `h * s` hold the step: where both
 //!    agree on all of them, both step there, at the same float.
+//!
+//! **f16.** Where the quotient is rounded to f16 before it is rounded to an integer, one term is
+//! enough for scales that are f16 themselves: all values over all scales are tried. For scales of
+//! more digits the two terms give the same 11 bits for every pair of mantissas; quotients too small
+//! for that to be what f16 holds round to 0, those too large are clipped.
+//!
+//! **bf16.** One term is not enough, so the f32 formula serves.
 
 use std::time::Instant;
 
@@ -22,7 +29,7 @@ use half::{bf16, f16};
 use quant_core::FloatType;
 use rayon::prelude::*;
 
-use super::{Expect, Row};
+use super::{Expect, Row, sum};
 
 /// Floats looked at on each side of `h * s`.
 const AROUND: i32 = 4;
@@ -61,6 +68,9 @@ pub fn rows(reduced: bool) -> Vec<Row> {
         quotients.named("  the quotients themselves", Expect::Anything),
         control.named("  x (1/s), rounded: must differ", Expect::Different),
         f16_scales(reduced),
+        f16_values(reduced, Product::TwoTerms)
+            .named("proof f16 over f32 scales: two terms", Expect::Equal),
+        f16_values(reduced, Product::OneTerm).named("  one term", Expect::Anything),
         bf16_scales(reduced),
     ]
 }
@@ -91,7 +101,6 @@ fn f32_scales(reduced: bool, product: Product) -> [Row; 2] {
             )
         })
     };
-    let sum = |a: (u64, Option<String>), b: (u64, Option<String>)| (a.0 + b.0, a.1.or(b.1));
     let nothing = || [(0, None), (0, None)];
     let [codes, quotients] = (0..scales / LANES as u32)
         .into_par_iter()
@@ -186,6 +195,67 @@ fn f16_scales(reduced: bool) -> Row {
     row
 }
 
+/// Every mantissa of f16 over every mantissa of f32, the quotient rounded to 11 bits as f16 has
+/// them; `reduced`: one mantissa of the scale of 64. By which power of two either is multiplied
+/// does not matter.
+fn f16_values(reduced: bool, product: Product) -> Row {
+    let start = Instant::now();
+    let stride = if reduced { 64 } else { 1 };
+    let scales = MANTISSAS / stride;
+    let batch = |batch: u32| {
+        let scale = |lane| 1.0_f32.to_bits() + (batch * LANES as u32 + lane as u32) * stride;
+        let scales: [f32; LANES] = std::array::from_fn(|lane| f32::from_bits(scale(lane)));
+        let counts = pulp::Arch::new().dispatch(NarrowQuotients { scales, product });
+        let first = counts.iter().position(|&count| count > 0);
+        let first = first.map(|lane| format!("s {:#010x}", scales[lane].to_bits()));
+        (counts.iter().map(|&count| u64::from(count)).sum(), first)
+    };
+    let batches = (0..scales / LANES as u32).into_par_iter().map(batch);
+    let (differences, first) = batches.reduce(|| (0, None), sum);
+    Row {
+        scales: scales.into(),
+        inputs: u64::from(scales) << 10,
+        differences,
+        first,
+        seconds: start.elapsed().as_secs_f64(),
+        ..Row::default()
+    }
+}
+
+/// For each scale, at how many of the 1024 f16 mantissas the quotients, of 11 bits, differ.
+struct NarrowQuotients {
+    scales: [f32; LANES],
+    product: Product,
+}
+
+impl pulp::NullaryFnOnce for NarrowQuotients {
+    type Output = [u32; LANES];
+
+    #[inline(always)]
+    fn call(self) -> Self::Output {
+        let (scales, mut zh, mut zl) = (self.scales, [0.0; LANES], [0.0; LANES]);
+        for i in 0..LANES {
+            (zh[i], zl[i]) = reciprocal(scales[i]);
+        }
+        let mut differ = [0; LANES];
+        for mantissa in 0..1024 {
+            let x = f32::from_bits(1.0_f32.to_bits() | mantissa << 13);
+            for i in 0..LANES {
+                let (want, got) = (x / scales[i], self.product.of(x, zh[i], zl[i]));
+                differ[i] += u32::from(eleven_bits(want) != eleven_bits(got));
+            }
+        }
+        differ
+    }
+}
+
+/// The bits of the nearest number of 11 significant bits, ties to even.
+#[inline(always)]
+fn eleven_bits(value: f32) -> u32 {
+    let bits = value.to_bits();
+    (bits + 0xfff + (bits >> 13 & 1)) & !0x1fff
+}
+
 /// bf16 values over bf16 scales that have a reciprocal: one multiplication in place of the
 /// division. All of both; `reduced`: one scale of 64.
 fn bf16_scales(reduced: bool) -> Row {
@@ -220,7 +290,6 @@ fn one_term(
             first => (values.iter().filter(differs).count() as u64, first),
         }
     };
-    let sum = |a: (u64, Option<String>), b: (u64, Option<String>)| (a.0 + b.0, a.1.or(b.1));
     let (differences, first) = scales.par_iter().map(compare).reduce(|| (0, None), sum);
     Row {
         scales: scales.len() as u64,

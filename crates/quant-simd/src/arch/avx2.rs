@@ -139,6 +139,10 @@ impl Isa for Avx2 {
         cast(self.avx2._mm256_sub_epi32(cast(a), cast(b)))
     }
     #[inline(always)]
+    fn larger_magnitude_bits(self, a: f32x8, b: f32x8) -> i32x8 {
+        self.max_i32(self.magnitude_bits(a), self.magnitude_bits(b))
+    }
+    #[inline(always)]
     fn lane_maxima(self, v: &[i32x8; 16]) -> i32x8 {
         let i = self.avx2;
         let mut pairs = [v[0]; 4];
@@ -206,8 +210,11 @@ impl Isa for Avx2 {
         cast(self.avx2._mm256_adds_epi16(cast(a), cast(b)))
     }
     #[inline(always)]
-    fn narrow_i8(self, a: i16x16, b: i16x16) -> i8x32 {
-        let order = i32x8(0, 4, 1, 5, 2, 6, 3, 7);
+    fn narrow_i8<const ZIPPED: bool>(self, a: i16x16, b: i16x16) -> i8x32 {
+        let order = match ZIPPED {
+            true => i32x8(0, 1, 4, 5, 2, 3, 6, 7),
+            false => i32x8(0, 4, 1, 5, 2, 6, 3, 7),
+        };
         let narrow = self.avx2._mm256_packs_epi16(cast(a), cast(b));
         cast(self.avx2._mm256_permutevar8x32_epi32(narrow, cast(order)))
     }
@@ -284,6 +291,13 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn round_quotient(self, a: f32x8) -> f32x8 {
+        let half = cast(self.splat_i32(0x1000));
+        let mask = cast(self.splat_i32(!0x1fff));
+        let sum = self.avx2._mm256_add_epi32(cast(a), half);
+        cast(self.avx2._mm256_and_si256(sum, mask))
+    }
+    #[inline(always)]
     fn widen_f16(self, a: u16x8) -> f32x8 {
         // SAFETY: the token proves that F16C is there.
         cast(unsafe { _mm256_cvtph_ps(cast(a)) })
@@ -297,6 +311,15 @@ impl Isa for Avx2 {
     fn widen_bf16(self, a: u16x8) -> f32x8 {
         let i = self.avx2;
         cast(i._mm256_slli_epi32::<16>(i._mm256_cvtepu16_epi32(cast(a))))
+    }
+    #[inline(always)]
+    fn widen_bf16_zipped(self, a: u16x8, b: u16x8) -> [f32x8; 2] {
+        let i = self.avx2;
+        let (zero, both) = (cast(self.splat_i32(0)), cast([a, b]));
+        [
+            cast(i._mm256_unpacklo_epi16(zero, both)),
+            cast(i._mm256_unpackhi_epi16(zero, both)),
+        ]
     }
     #[inline(always)]
     fn narrow_bf16(self, a: f32x8) -> u16x8 {

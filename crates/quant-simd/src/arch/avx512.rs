@@ -139,6 +139,11 @@ impl Isa for Avx512 {
         cast(self.0.avx512f._mm512_sub_epi32(cast(a), cast(b)))
     }
     #[inline(always)]
+    fn larger_magnitude_bits(self, a: f32x16, b: f32x16) -> i32x16 {
+        // The maximum of the magnitudes, and the sign bit cleared.
+        cast(self.0.avx512dq._mm512_range_ps::<0b1011>(cast(a), cast(b)))
+    }
+    #[inline(always)]
     fn lane_maxima(self, v: &[i32x16; 16]) -> i32x16 {
         let f = self.0.avx512f;
         let mut pairs = [v[0]; 8];
@@ -215,8 +220,11 @@ impl Isa for Avx512 {
         cast(self.0.avx512bw._mm512_adds_epi16(cast(a), cast(b)))
     }
     #[inline(always)]
-    fn narrow_i8(self, a: i16x32, b: i16x32) -> i8x64 {
-        let order = i32x16(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    fn narrow_i8<const ZIPPED: bool>(self, a: i16x32, b: i16x32) -> i8x64 {
+        let order = match ZIPPED {
+            true => i32x16(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15),
+            false => i32x16(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
+        };
         let narrow = self.0.avx512bw._mm512_packs_epi16(cast(a), cast(b));
         cast(self.0.avx512f._mm512_permutexvar_epi32(cast(order), narrow))
     }
@@ -278,21 +286,29 @@ impl Isa for Avx512 {
         nibbles: &u8x32,
         terms: [f32x16; 2],
     ) -> [f32x16; 4] {
-        // A permutation looks at the low four bits of an index only.
+        // A permutation looks at the low four bits of an index only. Words are broadcast from
+        // memory, since the ports that permute and shift are the ones that are short.
         let f = self.0.avx512f;
-        let words = f._mm512_castsi256_si512(cast(*nibbles));
+        let words: &[[u8; 4]; 8] = bytemuck::cast_ref(nibbles);
         let shifts = i32x16(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
         let mut values = [terms[0]; 4];
         for i in 0..4 {
-            let (a, b) = (2 * i as i32, 2 * i as i32 + 1);
-            let word = i32x16(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b);
-            let word = f._mm512_permutexvar_epi32(cast(word), words);
-            let codes = f._mm512_srlv_epi32(word, cast(shifts));
+            let low = f._mm512_set1_epi32(i32::from_le_bytes(words[2 * i]));
+            let high = i32::from_le_bytes(words[2 * i + 1]);
+            let both = f._mm512_mask_set1_epi32(low, 0xff00, high);
+            let codes = f._mm512_srlv_epi32(both, cast(shifts));
             values[i] = cast(f._mm512_permutexvar_ps(codes, cast(terms[i / 2])));
         }
         values
     }
 
+    #[inline(always)]
+    fn round_quotient(self, a: f32x16) -> f32x16 {
+        let f = self.0.avx512f;
+        let half = cast(self.splat_i32(0x1000));
+        let mask = cast(self.splat_i32(!0x1fff));
+        cast(f._mm512_and_si512(f._mm512_add_epi32(cast(a), half), mask))
+    }
     #[inline(always)]
     fn widen_f16(self, a: u16x16) -> f32x16 {
         cast(self.0.avx512f._mm512_cvtph_ps(cast(a)))
@@ -305,6 +321,15 @@ impl Isa for Avx512 {
     fn widen_bf16(self, a: u16x16) -> f32x16 {
         let f = self.0.avx512f;
         cast(f._mm512_slli_epi32::<16>(f._mm512_cvtepu16_epi32(cast(a))))
+    }
+    #[inline(always)]
+    fn widen_bf16_zipped(self, a: u16x16, b: u16x16) -> [f32x16; 2] {
+        let b512 = self.0.avx512bw;
+        let (zero, both) = (cast(self.splat_i32(0)), cast([a, b]));
+        [
+            cast(b512._mm512_unpacklo_epi16(zero, both)),
+            cast(b512._mm512_unpackhi_epi16(zero, both)),
+        ]
     }
     #[inline(always)]
     fn narrow_bf16(self, a: f32x16) -> u16x16 {

@@ -119,6 +119,10 @@ impl Isa for Scalar {
         lanes!(4, |i| a[i].wrapping_sub(b[i]))
     }
     #[inline(always)]
+    fn larger_magnitude_bits(self, a: [f32; 4], b: [f32; 4]) -> [i32; 4] {
+        self.max_i32(self.magnitude_bits(a), self.magnitude_bits(b))
+    }
+    #[inline(always)]
     fn lane_maxima(self, vectors: &[[i32; 4]; 16]) -> [i32; 4] {
         lanes!(4, |i| {
             let [a, b, c, d] = vectors[i];
@@ -175,7 +179,7 @@ impl Isa for Scalar {
         lanes!(8, |i| a[i].saturating_add(b[i]))
     }
     #[inline(always)]
-    fn narrow_i8(self, a: [i16; 8], b: [i16; 8]) -> [i8; 16] {
+    fn narrow_i8<const ZIPPED: bool>(self, a: [i16; 8], b: [i16; 8]) -> [i8; 16] {
         let narrow = |wide: i16| wide.clamp(i8::MIN.into(), i8::MAX.into()) as i8;
         lanes!(16, |i| narrow(if i < 8 { a[i] } else { b[i - 8] }))
     }
@@ -227,6 +231,10 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
+    fn round_quotient(self, a: [f32; 4]) -> [f32; 4] {
+        lanes!(4, |i| f32::from_bits(a[i].to_bits().wrapping_add(0x1000) & !0x1fff))
+    }
+    #[inline(always)]
     fn widen_f16(self, a: [u16; 4]) -> [f32; 4] {
         lanes!(4, |i| f16::from_bits(a[i]).to_f32())
     }
@@ -237,6 +245,10 @@ impl Isa for Scalar {
     #[inline(always)]
     fn widen_bf16(self, a: [u16; 4]) -> [f32; 4] {
         lanes!(4, |i| bf16::from_bits(a[i]).to_f32())
+    }
+    #[inline(always)]
+    fn widen_bf16_zipped(self, a: [u16; 4], b: [u16; 4]) -> [[f32; 4]; 2] {
+        [self.widen_bf16(a), self.widen_bf16(b)]
     }
     #[inline(always)]
     fn narrow_bf16(self, a: [f32; 4]) -> [u16; 4] {

@@ -65,9 +65,13 @@ fn bound<I: Isa, F: Element>(
     max: &mut I::F32,
 ) {
     let (mut low, mut high) = (*min, *max);
+    let zero = isa.splat(0.0);
     for r in 0..ROWS {
         let value = F::widen(isa, rows[r]);
-        sums[r] = isa.add(sums[r], value);
+        sums[r] = match I::RECIPROCAL {
+            true => isa.fma(value, zero, sums[r]),
+            false => isa.add(value, sums[r]),
+        };
         let (mut a, mut b) = (value, value);
         if !I::MIN_SKIPS_NAN {
             a = isa.if_number(value, value, low);

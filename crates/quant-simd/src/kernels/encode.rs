@@ -55,7 +55,6 @@ impl<F: Element, B: Element, S: Source, Q: Quotient, const CODES: bool> Kernel
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Encoded {
         let (source, scale_type) = (self.source, self.scale_type);
-        let loaded = source.load(isa);
         let clip = Clip::new(isa, self.range);
         let low = isa.splat_i32(self.range.low.into());
         let high = isa.splat_i32(self.range.high.into());
@@ -78,12 +77,13 @@ impl<F: Element, B: Element, S: Source, Q: Quotient, const CODES: bool> Kernel
                 (true, false) => &mut codes[tile.groups()],
             };
             let first_pair = self.first_pair + 2 * tile.start;
+            let loaded = source.load(isa, first_pair);
             let mut unclipped = isa.splat_i32(0);
             let mut doubt = zero;
             for i in 0..values.len() {
                 let mut pairs = [isa.splat_i16(0); 2];
                 for p in 0..2 {
-                    let pair = first_pair + 2 * i + p;
+                    let pair = 2 * i + p;
                     let first = match Q::DIVIDES {
                         true => source.floats(isa, &loaded, DIVISOR, pair),
                         false => source.floats(isa, &loaded, RECIPROCAL, pair),
@@ -120,7 +120,7 @@ impl<F: Element, B: Element, S: Source, Q: Quotient, const CODES: bool> Kernel
                     }
                 }
                 if CODES {
-                    codes[i] = clip.codes(isa, pairs);
+                    codes[i] = clip.codes::<false, true, true>(isa, pairs);
                 }
             }
             let mut sure = isa.splat_i32(0);

@@ -19,7 +19,7 @@ use crate::Element;
 use crate::isa::Isa;
 
 /// Groups after which a kernel looks whether the fast way was good enough.
-pub const TILE: usize = 16;
+pub const TILE: usize = 32;
 
 /// The elements whose codes fill one register.
 pub type Group<F, I> = [<F as Element>::Vector<I>; 4];

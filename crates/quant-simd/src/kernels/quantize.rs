@@ -20,6 +20,8 @@ pub struct Quantize<'a, F, S, Q, C> {
     pub codes: &'a mut [u8],
     /// The terms of the values.
     pub source: S,
+    /// Elements after which the terms begin again; an even number or all of them.
+    pub row: usize,
     /// The codes there are.
     pub range: CodeRange,
     /// The type that quotients are rounded to.
@@ -49,48 +51,95 @@ impl<I: Isa> Clip<I> {
         }
     }
 
-    /// Codes from steps that the zero point is already added to.
+    /// Codes from steps that the zero point is already added to. Without `CLAMP` they are within
+    /// their range; without `FLIP` the range is not shifted.
     #[inline(always)]
-    pub fn codes(self, isa: I, pairs: [I::I16; 2]) -> I::I8 {
-        let narrow = isa.narrow_i8(pairs[0], pairs[1]);
-        isa.xor_i8(isa.clamp_i8(narrow, self.low, self.high), self.flip)
+    pub fn codes<const ZIPPED: bool, const CLAMP: bool, const FLIP: bool>(
+        self,
+        isa: I,
+        pairs: [I::I16; 2],
+    ) -> I::I8 {
+        let mut codes = isa.narrow_i8::<ZIPPED>(pairs[0], pairs[1]);
+        if CLAMP {
+            codes = isa.clamp_i8(codes, self.low, self.high);
+        }
+        if FLIP {
+            codes = isa.xor_i8(codes, self.flip);
+        }
+        codes
     }
 }
 
-/// The fast way, for the pairs from `first_pair`; whether doubt was raised.
-#[inline(always)]
-pub fn quantize_groups<I: Isa, F: Element, S: Source, Q: Quotient, C: Form>(
-    isa: I,
-    values: &[Group<F, I>],
-    codes: &mut [C::Memory<I>],
-    source: S,
-    first_pair: usize,
-    clip: Clip<I>,
-    stream: bool,
-) -> bool {
-    let loaded = source.load(isa);
-    let mut doubt = isa.no_doubt();
-    for (i, (group, codes)) in values.iter().zip(codes).enumerate() {
-        let mut pairs = [isa.splat_i16(0); 2];
-        for p in 0..2 {
-            let pair = first_pair + 2 * i + p;
-            let reciprocals = source.floats(isa, &loaded, RECIPROCAL, pair);
-            let residuals = source.floats(isa, &loaded, RESIDUAL, pair);
-            let a = F::widen(isa, group[2 * p]);
-            let b = F::widen(isa, group[2 * p + 1]);
-            let a = Q::quotient(isa, a, reciprocals[0], residuals[0]);
-            let b = Q::quotient(isa, b, reciprocals[1], residuals[1]);
-            let steps = isa.round_i16(a, b, &mut doubt);
-            pairs[p] = isa.add_i16(steps, source.narrow_zero_points(isa, &loaded, pair));
-        }
-        let formed = C::form(isa, clip.codes(isa, pairs));
-        if stream {
-            isa.stream(codes, formed);
-        } else {
-            *codes = formed;
+/// A tile that is quantized the fast way.
+pub struct FastTile<'a, F: Element, S, C: Form, I: Isa> {
+    /// The values.
+    pub values: &'a [Group<F, I>],
+    /// Room for their codes.
+    pub codes: &'a mut [C::Memory<I>],
+    /// The terms of the values.
+    pub source: S,
+    /// The pair that the tile starts with.
+    pub first_pair: usize,
+    /// The codes there are.
+    pub clip: Clip<I>,
+}
+
+impl<F: Element, S: Source, C: Form, I: Isa> FastTile<'_, F, S, C, I> {
+    /// Does it, and stores around the cache if `stream`; whether doubt was raised. Without
+    /// `CLAMP`, no quotient may be beyond the codes.
+    #[inline(always)]
+    pub fn quantize<Q: Quotient, const CLAMP: bool>(self, isa: I, stream: bool) -> bool {
+        match (stream, S::SHARED) {
+            (true, true) => self.run::<Q, CLAMP, true, true>(isa),
+            (true, false) => self.run::<Q, CLAMP, true, false>(isa),
+            (false, true) => self.run::<Q, CLAMP, false, true>(isa),
+            (false, false) => self.run::<Q, CLAMP, false, false>(isa),
         }
     }
-    isa.is_doubtful(doubt)
+
+    #[inline(always)]
+    fn run<Q: Quotient, const CLAMP: bool, const STREAM: bool, const ZIP: bool>(
+        self,
+        isa: I,
+    ) -> bool {
+        let source = self.source;
+        let loaded = source.load(isa, self.first_pair);
+        let mut doubt = isa.no_doubt();
+        for (i, (group, codes)) in self.values.iter().zip(self.codes).enumerate() {
+            let mut pairs = [isa.splat_i16(0); 2];
+            for p in 0..2 {
+                let pair = 2 * i + p;
+                let reciprocals = source.floats(isa, &loaded, RECIPROCAL, pair);
+                let residuals = source.floats(isa, &loaded, RESIDUAL, pair);
+                let [a, b] = match ZIP {
+                    true => F::widen_pair(isa, group[2 * p], group[2 * p + 1]),
+                    false => [
+                        F::widen(isa, group[2 * p]),
+                        F::widen(isa, group[2 * p + 1]),
+                    ],
+                };
+                let a = Q::quotient(isa, a, reciprocals[0], residuals[0]);
+                let b = Q::quotient(isa, b, reciprocals[1], residuals[1]);
+                pairs[p] = isa.round_i16(a, b, &mut doubt);
+                if S::ZERO_POINTS {
+                    let zero_points = source.narrow_zero_points(isa, &loaded, pair);
+                    pairs[p] = isa.add_i16(pairs[p], zero_points);
+                }
+            }
+            let clipped = match (ZIP && F::ZIPPED, S::ZERO_POINTS) {
+                (true, true) => self.clip.codes::<true, CLAMP, true>(isa, pairs),
+                (true, false) => self.clip.codes::<true, CLAMP, false>(isa, pairs),
+                (false, true) => self.clip.codes::<false, CLAMP, true>(isa, pairs),
+                (false, false) => self.clip.codes::<false, CLAMP, false>(isa, pairs),
+            };
+            let formed = C::form(isa, clipped);
+            match STREAM {
+                true => isa.stream(codes, formed),
+                false => *codes = formed,
+            }
+        }
+        isa.is_doubtful(doubt)
+    }
 }
 
 impl<F: Element, S: Source, Q: Quotient, C: Form> Kernel for Quantize<'_, F, S, Q, C> {
@@ -98,35 +147,48 @@ impl<F: Element, S: Source, Q: Quotient, C: Form> Kernel for Quantize<'_, F, S, 
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> u64 {
-        let source = self.source;
         let clip = Clip::new(isa, self.range);
-        let (values, rest) = groups::<Group<F, I>, F>(self.values);
-        let (codes, rest_codes) = first_groups_mut::<C::Memory<I>>(self.codes, values.len());
-        let padding = [padded::<Group<F, I>, F>(rest)];
-        let mut padding_codes: [C::Memory<I>; 1] = [bytemuck::Zeroable::zeroed()];
+        let rows = self.values.chunks(self.row);
+        let per_row = match C::PACKED {
+            true => self.row.div_ceil(2),
+            false => self.row,
+        };
         let mut non_finite = 0;
-        for tile in Tiles::new(values.len(), rest.len()) {
-            let (values, codes) = match tile.padded {
-                true => (&padding[..], &mut padding_codes[..]),
-                false => (&values[tile.groups()], &mut codes[tile.groups()]),
-            };
-            let (pair, stream) = (2 * tile.start, self.stream && !tile.padded);
-            if quantize_groups::<I, F, S, Q, C>(isa, values, codes, source, pair, clip, stream) {
-                non_finite += isa.run(QuantizeSurely::<F, S, C> {
-                    values: bytemuck::cast_slice(values),
-                    codes: bytemuck::cast_slice_mut(codes),
-                    source,
-                    first_pair: pair,
-                    range: self.range,
-                    arithmetic: self.arithmetic,
-                    form: PhantomData,
-                });
+        for (values, codes) in rows.zip(self.codes.chunks_mut(per_row)) {
+            let (values, rest) = groups::<Group<F, I>, F>(values);
+            let (codes, rest_codes) = first_groups_mut::<C::Memory<I>>(codes, values.len());
+            let padding = [padded::<Group<F, I>, F>(rest)];
+            let mut padding_codes: [C::Memory<I>; 1] = [bytemuck::Zeroable::zeroed()];
+            for tile in Tiles::new(values.len(), rest.len()) {
+                let (values, codes) = match tile.padded {
+                    true => (&padding[..], &mut padding_codes[..]),
+                    false => (&values[tile.groups()], &mut codes[tile.groups()]),
+                };
+                let fast = FastTile::<F, S, C, I> {
+                    values,
+                    codes: &mut *codes,
+                    source: self.source,
+                    first_pair: 2 * tile.start,
+                    clip,
+                };
+                if fast.quantize::<Q, true>(isa, self.stream && !tile.padded) {
+                    non_finite += isa.run(QuantizeSurely::<F, S, C> {
+                        values: bytemuck::cast_slice(values),
+                        codes: bytemuck::cast_slice_mut(codes),
+                        source: self.source,
+                        first_pair: 2 * tile.start,
+                        row: values.len() * 4 * I::LANES,
+                        range: self.range,
+                        arithmetic: self.arithmetic,
+                        form: PhantomData,
+                    });
+                }
             }
+            unpadded_codes::<I, C>(padding_codes[0], rest.len(), rest_codes);
         }
         if self.stream {
             isa.fence();
         }
-        unpadded_codes::<I, C>(padding_codes[0], rest.len(), rest_codes);
         non_finite
     }
 }
@@ -140,8 +202,10 @@ pub struct QuantizeSurely<'a, F, S, C> {
     pub codes: &'a mut [u8],
     /// The terms of the values.
     pub source: S,
-    /// The pair that the values start with.
+    /// The pair that every row starts with.
     pub first_pair: usize,
+    /// Elements after which the terms begin again; an even number or all of them.
+    pub row: usize,
     /// The codes there are.
     pub range: CodeRange,
     /// The type that quotients are rounded to.
@@ -159,42 +223,49 @@ impl<F: Element, S: Source, C: Form> Kernel for QuantizeSurely<'_, F, S, C> {
         let clip = Clip::new(isa, self.range);
         let low = isa.splat_i32(self.range.low.into());
         let high = isa.splat_i32(self.range.high.into());
-        let loaded = source.load(isa);
-        let (values, rest) = groups::<Group<F, I>, F>(self.values);
-        let (codes, rest_codes) = first_groups_mut::<C::Memory<I>>(self.codes, values.len());
-        let padding = padded::<Group<F, I>, F>(rest);
-        let mut padding_codes: C::Memory<I> = bytemuck::Zeroable::zeroed();
-        let count = values.len() + usize::from(!rest.is_empty());
-        let mut finite = 0;
-        for i in 0..count {
-            let (group, codes) = match i < values.len() {
-                true => (&values[i], &mut codes[i]),
-                false => (&padding, &mut padding_codes),
-            };
-            let mut pairs = [isa.splat_i16(0); 2];
-            let mut finite_lanes = isa.splat_i32(0);
-            for p in 0..2 {
-                let pair = self.first_pair + 2 * i + p;
-                let divisors = source.floats(isa, &loaded, DIVISOR, pair);
-                let zero_points = source.zero_points(isa, &loaded, pair);
-                let mut steps = [isa.splat_i32(0); 2];
-                for v in 0..2 {
-                    let value = F::widen(isa, group[2 * p + v]);
-                    isa.count_finite(value, &mut finite_lanes);
-                    let quotient = round(isa, isa.div(value, divisors[v]), self.arithmetic);
-                    let low = isa.to_f32(isa.sub_i32(low, zero_points[v]));
-                    let high = isa.to_f32(isa.sub_i32(high, zero_points[v]));
-                    steps[v] = isa.clamp_round(quotient, low, high);
+        let per_row = match C::PACKED {
+            true => self.row.div_ceil(2),
+            false => self.row,
+        };
+        let (mut finite, mut lanes) = (0, 0);
+        let rows = self.values.chunks(self.row);
+        for (values, codes) in rows.zip(self.codes.chunks_mut(per_row)) {
+            let (values, rest) = groups::<Group<F, I>, F>(values);
+            let (codes, rest_codes) = first_groups_mut::<C::Memory<I>>(codes, values.len());
+            let padding = padded::<Group<F, I>, F>(rest);
+            let mut padding_codes: C::Memory<I> = bytemuck::Zeroable::zeroed();
+            let count = values.len() + usize::from(!rest.is_empty());
+            for i in 0..count {
+                let (group, codes) = match i < values.len() {
+                    true => (&values[i], &mut codes[i]),
+                    false => (&padding, &mut padding_codes),
+                };
+                let loaded = source.load(isa, self.first_pair + 2 * i);
+                let mut pairs = [isa.splat_i16(0); 2];
+                let mut finite_lanes = isa.splat_i32(0);
+                for pair in 0..2 {
+                    let divisors = source.floats(isa, &loaded, DIVISOR, pair);
+                    let zero_points = source.zero_points(isa, &loaded, pair);
+                    let mut steps = [isa.splat_i32(0); 2];
+                    for v in 0..2 {
+                        let value = F::widen(isa, group[2 * pair + v]);
+                        isa.count_finite(value, &mut finite_lanes);
+                        let quotient = round(isa, isa.div(value, divisors[v]), self.arithmetic);
+                        let low = isa.to_f32(isa.sub_i32(low, zero_points[v]));
+                        let high = isa.to_f32(isa.sub_i32(high, zero_points[v]));
+                        steps[v] = isa.clamp_round(quotient, low, high);
+                    }
+                    let steps = isa.narrow_i16(steps[0], steps[1]);
+                    let zero_points = source.narrow_zero_points(isa, &loaded, pair);
+                    pairs[pair] = isa.add_i16(steps, zero_points);
                 }
-                let steps = isa.narrow_i16(steps[0], steps[1]);
-                let zero_points = source.narrow_zero_points(isa, &loaded, pair);
-                pairs[p] = isa.add_i16(steps, zero_points);
+                *codes = C::form(isa, clip.codes::<false, true, true>(isa, pairs));
+                finite += lane_sum(finite_lanes);
             }
-            *codes = C::form(isa, clip.codes(isa, pairs));
-            finite += lane_sum(finite_lanes);
+            unpadded_codes::<I, C>(padding_codes, rest.len(), rest_codes);
+            lanes += (count * 4 * I::LANES) as u64;
         }
-        unpadded_codes::<I, C>(padding_codes, rest.len(), rest_codes);
-        (count * 4 * I::LANES) as u64 - finite
+        lanes - finite
     }
 }
 

@@ -8,8 +8,8 @@ use crate::isa::{Isa, Kernel};
 
 /// The range of values, and how many are NaN or infinite.
 ///
-/// The fast way also adds all values up: where one is NaN or infinite, so is the sum. Such a tile
-/// is done again.
+/// The fast way also adds up `0 * value`: the sum is NaN where a value is NaN or infinite. Such a
+/// tile is done again.
 pub struct FindRange<'a, F>(pub &'a [F]);
 
 /// Bounds, per vector of a group.
@@ -43,11 +43,15 @@ fn bound_surely<I: Isa, F: Element>(
 /// The fast way; whether all values are finite.
 #[inline(always)]
 fn bound<I: Isa, F: Element>(isa: I, groups: &[Group<F, I>], bounds: &mut Bounds<I>) -> bool {
-    let mut sums = [isa.splat(0.0); 4];
+    let zero = isa.splat(0.0);
+    let mut sums = [zero; 4];
     for group in groups {
         for v in 0..4 {
             let value = F::widen(isa, group[v]);
-            sums[v] = isa.add(sums[v], value);
+            sums[v] = match I::RECIPROCAL {
+                true => isa.fma(value, zero, sums[v]),
+                false => isa.add(value, sums[v]),
+            };
             bounds.min[v] = isa.min(value, bounds.min[v]);
             bounds.max[v] = isa.max(value, bounds.max[v]);
         }
@@ -69,7 +73,7 @@ impl<F: Element> Kernel for FindRange<'_, F> {
         };
         let (values, rest) = groups::<Group<F, I>, F>(self.0);
         let mut non_finite = 0;
-        for tile in values.chunks(4 * TILE) {
+        for tile in values.chunks(16 * TILE) {
             let before = bounds;
             if !bound::<I, F>(isa, tile, &mut bounds) {
                 bounds = before;

@@ -1,13 +1,18 @@
 //! The table of `cargo xtask bench`: kernels, limits and peers, interleaved in one process.
 
+mod record;
+
+use std::error::Error;
 use std::process::ExitCode;
 
 use benches::timing::{Times, interleaved};
 use benches::{Contender, KERNELS, Kernel, SIZES, size_name};
 use clap::Parser;
 use quant_simd::Backend;
+use record::{Record, Row};
 
-/// Measures kernels beside the limit of memory traffic.
+/// Measures kernels beside the limit of memory traffic; with `--models` alone, `quant quantize`
+/// beside `cp`.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench")]
 struct Arguments {
@@ -23,6 +28,15 @@ struct Arguments {
     /// Turns that each contender takes.
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(3..))]
     rounds: u32,
+    /// Measure peers too; builds them, which takes minutes.
+    #[arg(long)]
+    peers: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Keep the figures under benches/record.
+    #[arg(long)]
+    record: bool,
 }
 
 fn size(name: &str) -> Result<usize, String> {
@@ -69,27 +83,56 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    println!(
-        "{:<9} {:<26} {:>5}  {:<28} {:>8} {:>8} {:>7} {:>7}",
-        "kernel", "", "size", "", "Gel/s", "GB/s", "limit", "peer"
-    );
+    match report(&kernels, &arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(kernels: &[&Kernel], arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    if arguments.peers && !cfg!(feature = "peers") {
+        return Err("built without the feature `peers`".into());
+    }
+    if !arguments.json {
+        println!(
+            "{:<9} {:<26} {:>5}  {:<28} {:>8} {:>8} {:>7} {:>7}",
+            "kernel", "", "size", "", "Gel/s", "GB/s", "limit", "peer"
+        );
+    }
+    let mut rows = Vec::new();
     for kernel in kernels {
         for size in SIZES {
             if arguments.sizes.is_empty() || arguments.sizes.contains(&size) {
-                measure(kernel, size, &arguments);
+                let measured = measure(kernel, size, arguments);
+                if !arguments.json {
+                    measured.iter().for_each(print);
+                }
+                rows.extend(measured);
             }
         }
     }
-    ExitCode::SUCCESS
+    let record = Record::new(rows)?;
+    if arguments.json {
+        print!("{}", record.json()?);
+    }
+    if arguments.record {
+        eprintln!("kept in {}", record.keep()?.display());
+    }
+    Ok(())
 }
 
-fn measure(kernel: &Kernel, size: usize, arguments: &Arguments) {
+/// The fastest limit, then everyone else.
+fn measure(kernel: &Kernel, size: usize, arguments: &Arguments) -> Vec<Row> {
     let mut case = (kernel.case)(size);
     let mut contenders = case.contenders();
     contenders.retain(|contender| match contender {
         Contender::Backend(backend) => {
             arguments.backend.is_empty() || arguments.backend.contains(backend)
         }
+        Contender::Peer(_) => arguments.peers,
         _ => true,
     });
     let times = interleaved(&mut *case, &contenders, arguments.rounds as usize);
@@ -97,27 +140,34 @@ fn measure(kernel: &Kernel, size: usize, arguments: &Arguments) {
         let candidates = times.iter().filter(|times| of(times.contender));
         candidates.min_by(|a, b| a.seconds().total_cmp(&b.seconds()))
     };
-    let limit = fastest(|it| matches!(it, Contender::Limit(_)));
+    let limit = fastest(|it| matches!(it, Contender::Limit(_))).expect("a limit");
     let peer = fastest(|it| matches!(it, Contender::Peer(_)));
-    for times in &times {
-        let is_limit = matches!(times.contender, Contender::Limit(_));
-        if is_limit && Some(times.contender) != limit.map(|limit| limit.contender) {
-            continue;
-        }
-        let share = |of: Option<&Times>| match of {
-            Some(of) => format!("{:.2}", times.speed_against(of)),
-            None => String::new(),
-        };
-        println!(
-            "{:<9} {:<26} {:>5}  {:<28} {:>8.2} {:>8.1} {:>7} {:>7}",
-            kernel.id,
-            kernel.name,
-            size_name(size),
-            times.contender.name(),
-            size as f64 / times.seconds() / 1e9,
-            case.bytes() as f64 / times.seconds() / 1e9,
-            share(limit),
-            share(peer),
-        );
-    }
+    let shown = times.iter().filter(|times| {
+        !matches!(times.contender, Contender::Limit(_)) || times.contender == limit.contender
+    });
+    let row = |times: &Times| Row {
+        kernel: kernel.id,
+        name: kernel.name,
+        elements: size,
+        by: times.contender.name(),
+        gels: size as f64 / times.seconds() / 1e9,
+        gbs: case.bytes(times.contender) as f64 / times.seconds() / 1e9,
+        of_limit: times.speed_against(limit),
+        of_peer: peer.map(|peer| times.speed_against(peer)),
+    };
+    shown.map(row).collect()
+}
+
+fn print(row: &Row) {
+    println!(
+        "{:<9} {:<26} {:>5}  {:<28} {:>8.2} {:>8.1} {:>7.2} {:>7}",
+        row.kernel,
+        row.name,
+        size_name(row.elements),
+        row.by,
+        row.gels,
+        row.gbs,
+        row.of_limit,
+        row.of_peer.map(|of| format!("{of:.2}")).unwrap_or_default(),
+    );
 }

@@ -1,0 +1,354 @@
+//! NEON, as every 64-bit Arm processor has it.
+
+use core::arch::aarch64::*;
+
+use bytemuck::Pod;
+use pulp::aarch64::Neon as Token;
+use pulp::{cast, f32x4, f64x2, i8x16, i16x8, i32x4, u8x16};
+
+use crate::isa::{Isa, Kernel};
+
+/// The token.
+#[derive(Clone, Copy)]
+pub struct Neon(Token);
+
+impl Neon {
+    /// The token, if the processor has it.
+    pub fn try_new() -> Option<Self> {
+        Token::try_new().map(Self)
+    }
+}
+
+struct Call<K>(Neon, K);
+
+impl<K: Kernel> pulp::NullaryFnOnce for Call<K> {
+    type Output = K::Output;
+    #[inline(always)]
+    fn call(self) -> K::Output {
+        self.1.run(self.0)
+    }
+}
+
+/// Where each vector of a group finds its bytes, for the top of its lanes. What is not there is 0.
+const TOPS: [u8x16; 4] = [tops(0), tops(4), tops(8), tops(12)];
+
+const fn tops(first: u8) -> u8x16 {
+    let [a, b, c, d] = [first, first + 1, first + 2, first + 3];
+    const NONE: u8 = 255;
+    u8x16(
+        NONE, NONE, NONE, a, NONE, NONE, NONE, b, NONE, NONE, NONE, c, NONE, NONE, NONE, d,
+    )
+}
+
+impl Isa for Neon {
+    const LANES: usize = 4;
+    const RECIPROCAL: bool = true;
+    const MIN_SKIPS_NAN: bool = false;
+    type F32 = f32x4;
+    type F64 = f64x2;
+    type I32 = i32x4;
+    type I16 = i16x8;
+    type I8 = i8x16;
+    type U16 = [u16; 4];
+    type Nibbles = [u8; 8];
+    /// Sums of products, that take turns: each waits for the one before it.
+    type Doubt = [f32x4; 2];
+    /// `code - zero_point` of every code, and the scale.
+    type NibbleTerms = (i8x16, f32x4);
+
+    #[inline(always)]
+    fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        self.0.vectorize(Call(self, kernel))
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> f32x4 {
+        cast(self.0.neon.vdupq_n_f32(value))
+    }
+    #[inline(always)]
+    fn splat_i32(self, value: i32) -> i32x4 {
+        cast(self.0.neon.vdupq_n_s32(value))
+    }
+    #[inline(always)]
+    fn splat_i16(self, value: i16) -> i16x8 {
+        cast(self.0.neon.vdupq_n_s16(value))
+    }
+    #[inline(always)]
+    fn splat_i8(self, value: i8) -> i8x16 {
+        cast(self.0.neon.vdupq_n_s8(value))
+    }
+
+    #[inline(always)]
+    fn add(self, a: f32x4, b: f32x4) -> f32x4 {
+        cast(self.0.neon.vaddq_f32(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn sub(self, a: f32x4, b: f32x4) -> f32x4 {
+        cast(self.0.neon.vsubq_f32(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn mul(self, a: f32x4, b: f32x4) -> f32x4 {
+        cast(self.0.neon.vmulq_f32(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn div(self, a: f32x4, b: f32x4) -> f32x4 {
+        cast(self.0.neon.vdivq_f32(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn fma(self, a: f32x4, b: f32x4, c: f32x4) -> f32x4 {
+        cast(self.0.neon.vfmaq_f32(cast(c), cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn min(self, a: f32x4, b: f32x4) -> f32x4 {
+        cast(self.0.neon.vminnmq_f32(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn max(self, a: f32x4, b: f32x4) -> f32x4 {
+        cast(self.0.neon.vmaxnmq_f32(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn count_finite(self, a: f32x4, count: &mut i32x4) {
+        // A lane of all ones is -1.
+        let finite = self.0.neon.vcaltq_f32(cast(a), cast(self.splat(f32::INFINITY)));
+        *count = self.sub_i32(*count, cast(finite));
+    }
+    #[inline(always)]
+    fn if_number(self, test: f32x4, then: f32x4, otherwise: f32x4) -> f32x4 {
+        let number = self.0.neon.vceqq_f32(cast(test), cast(test));
+        cast(self.0.neon.vbslq_f32(number, cast(then), cast(otherwise)))
+    }
+
+    #[inline(always)]
+    fn magnitude_bits(self, a: f32x4) -> i32x4 {
+        cast(self.0.neon.vabsq_f32(cast(a)))
+    }
+    #[inline(always)]
+    fn ordered_bits(self, a: i32x4) -> i32x4 {
+        let sign = self.0.neon.vshrq_n_s32::<31>(cast(a));
+        let flip = self.0.neon.vandq_s32(sign, cast(self.splat_i32(0x7fff_ffff)));
+        cast(self.0.neon.veorq_s32(cast(a), flip))
+    }
+    #[inline(always)]
+    fn max_i32(self, a: i32x4, b: i32x4) -> i32x4 {
+        cast(self.0.neon.vmaxq_s32(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn min_i32(self, a: i32x4, b: i32x4) -> i32x4 {
+        cast(self.0.neon.vminq_s32(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn sub_i32(self, a: i32x4, b: i32x4) -> i32x4 {
+        cast(self.0.neon.vsubq_s32(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn larger_magnitude_bits(self, a: f32x4, b: f32x4) -> i32x4 {
+        self.max_i32(self.magnitude_bits(a), self.magnitude_bits(b))
+    }
+    #[inline(always)]
+    fn lane_maxima(self, v: &[i32x4; 16]) -> i32x4 {
+        let low = self.0.neon.vpmaxq_s32(cast(v[0]), cast(v[1]));
+        let high = self.0.neon.vpmaxq_s32(cast(v[2]), cast(v[3]));
+        cast(self.0.neon.vpmaxq_s32(low, high))
+    }
+    #[inline(always)]
+    fn count_equal(self, a: i32x4, b: i32x4, count: &mut i32x4) {
+        let equal = self.0.neon.vceqq_s32(cast(a), cast(b));
+        *count = self.sub_i32(*count, cast(equal));
+    }
+
+    #[inline(always)]
+    fn round_i32(self, a: f32x4) -> i32x4 {
+        cast(self.0.neon.vcvtnq_s32_f32(cast(a)))
+    }
+    #[inline(always)]
+    fn clamp_round(self, a: f32x4, low: f32x4, high: f32x4) -> i32x4 {
+        // These keep NaN, which is converted to 0.
+        let a = self.0.neon.vmaxq_f32(cast(a), cast(low));
+        self.round_i32(cast(self.0.neon.vminq_f32(a, cast(high))))
+    }
+    #[inline(always)]
+    fn to_f32(self, a: i32x4) -> f32x4 {
+        cast(self.0.neon.vcvtq_f32_s32(cast(a)))
+    }
+
+    #[inline(always)]
+    fn no_doubt(self) -> [f32x4; 2] {
+        [self.splat(0.0); 2]
+    }
+    // A conversion does not tell where it fails. The product is not finite where a factor is not,
+    // and neither is any sum from then on; two huge factors raise doubt needlessly.
+    #[inline(always)]
+    fn round_i16(self, a: f32x4, b: f32x4, doubt: &mut [f32x4; 2]) -> i16x8 {
+        *doubt = [doubt[1], self.fma(a, b, doubt[0])];
+        self.narrow_i16(self.round_i32(a), self.round_i32(b))
+    }
+    #[inline(always)]
+    fn is_doubtful(self, doubt: [f32x4; 2]) -> bool {
+        let larger = self.max_i32(self.magnitude_bits(doubt[0]), self.magnitude_bits(doubt[1]));
+        self.0.neon.vmaxvq_s32(cast(larger)) >= 0x7f80_0000
+    }
+    #[inline(always)]
+    fn narrow_i16(self, a: i32x4, b: i32x4) -> i16x8 {
+        let low = self.0.neon.vqmovn_s32(cast(a));
+        cast(self.0.neon.vqmovn_high_s32(low, cast(b)))
+    }
+    #[inline(always)]
+    fn add_i16(self, a: i16x8, b: i16x8) -> i16x8 {
+        cast(self.0.neon.vqaddq_s16(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn narrow_i8<const ZIPPED: bool>(self, a: i16x8, b: i16x8) -> i8x16 {
+        let low = self.0.neon.vqmovn_s16(cast(a));
+        cast(self.0.neon.vqmovn_high_s16(low, cast(b)))
+    }
+    #[inline(always)]
+    fn clamp_i8(self, a: i8x16, low: i8x16, high: i8x16) -> i8x16 {
+        let a = self.0.neon.vmaxq_s8(cast(a), cast(low));
+        cast(self.0.neon.vminq_s8(a, cast(high)))
+    }
+    #[inline(always)]
+    fn xor_i8(self, a: i8x16, b: i8x16) -> i8x16 {
+        cast(self.0.neon.veorq_s8(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn pack(self, codes: i8x16) -> [u8; 8] {
+        // The insertion keeps the low four bits.
+        let second = self.0.neon.vshrq_n_u16::<8>(cast(codes));
+        let both = self.0.neon.vsliq_n_u16::<4>(cast(codes), second);
+        cast(self.0.neon.vmovn_u16(both))
+    }
+    #[inline(always)]
+    fn unpack(self, nibbles: [u8; 8]) -> i8x16 {
+        let first = self.0.neon.vand_u8(cast(nibbles), self.0.neon.vdup_n_u8(15));
+        let second = self.0.neon.vshr_n_u8::<4>(cast(nibbles));
+        let low: [u8; 8] = cast(self.0.neon.vzip1_u8(first, second));
+        let high: [u8; 8] = cast(self.0.neon.vzip2_u8(first, second));
+        cast([low, high])
+    }
+    #[inline(always)]
+    fn extend_nibble(self, codes: i8x16) -> i8x16 {
+        let top = self.0.neon.vshlq_n_s8::<4>(cast(codes));
+        cast(self.0.neon.vshrq_n_s8::<4>(top))
+    }
+    #[inline(always)]
+    fn widen_codes<const SIGNED: bool>(self, codes: &i8x16) -> [i32x4; 4] {
+        let n = self.0.neon;
+        if SIGNED {
+            let codes = cast(*codes);
+            let (low, high) = (n.vmovl_s8(n.vget_low_s8(codes)), n.vmovl_high_s8(codes));
+            [
+                cast(n.vmovl_s16(n.vget_low_s16(low))),
+                cast(n.vmovl_high_s16(low)),
+                cast(n.vmovl_s16(n.vget_low_s16(high))),
+                cast(n.vmovl_high_s16(high)),
+            ]
+        } else {
+            let codes = cast(*codes);
+            let (low, high) = (n.vmovl_u8(n.vget_low_u8(codes)), n.vmovl_high_u8(codes));
+            [
+                cast(n.vmovl_u16(n.vget_low_u16(low))),
+                cast(n.vmovl_high_u16(low)),
+                cast(n.vmovl_u16(n.vget_low_u16(high))),
+                cast(n.vmovl_high_u16(high)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn nibble_terms(self, signed: bool, scale: f32, zero_point: i32) -> (i8x16, f32x4) {
+        let codes = match signed {
+            true => i8x16(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1),
+            false => i8x16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+        };
+        let zero_points = self.splat_i8(zero_point as i8);
+        let steps = self.0.neon.vsubq_s8(cast(codes), cast(zero_points));
+        (cast(steps), self.splat(scale))
+    }
+    #[inline(always)]
+    fn dequantize_nibbles<const SIGNED: bool>(
+        self,
+        nibbles: &[u8; 8],
+        terms: [(i8x16, f32x4); 2],
+    ) -> [f32x4; 4] {
+        let n = self.0.neon;
+        let codes = cast(self.unpack(*nibbles));
+        let mut values = [terms[0].1; 4];
+        for i in 0..4 {
+            // Blocks are larger than a group: the compiler sees that both look-ups are one.
+            let (steps, scale) = terms[i / 2];
+            let steps = n.vqtbl1q_s8(cast(steps), codes);
+            // A step at the top of its lane is 2^24 times as large.
+            let top: i8x16 = cast(n.vqtbl1q_s8(steps, cast(TOPS[i])));
+            values[i] = self.mul(scale, cast(n.vcvtq_n_f32_s32::<24>(cast(top))));
+        }
+        values
+    }
+
+    #[inline(always)]
+    fn round_quotient(self, a: f32x4) -> f32x4 {
+        let half = cast(self.splat_i32(0x1000));
+        let mask = cast(self.splat_i32(!0x1fff));
+        cast(self.0.neon.vandq_s32(self.0.neon.vaddq_s32(cast(a), half), mask))
+    }
+    #[inline(always)]
+    fn widen_f16(self, a: [u16; 4]) -> f32x4 {
+        // SAFETY: the token proves that the processor has NEON.
+        cast(unsafe { vcvt_f32_f16(vreinterpret_f16_u16(cast(a))) })
+    }
+    #[inline(always)]
+    fn narrow_f16(self, a: f32x4) -> [u16; 4] {
+        // SAFETY: the token proves that the processor has NEON.
+        cast(unsafe { vreinterpret_u16_f16(vcvt_f16_f32(cast(a))) })
+    }
+    #[inline(always)]
+    fn widen_bf16(self, a: [u16; 4]) -> f32x4 {
+        let n = self.0.neon;
+        cast(n.vshlq_n_u32::<16>(n.vmovl_u16(cast(a))))
+    }
+    #[inline(always)]
+    fn widen_bf16_zipped(self, a: [u16; 4], b: [u16; 4]) -> [f32x4; 2] {
+        [self.widen_bf16(a), self.widen_bf16(b)]
+    }
+    #[inline(always)]
+    fn narrow_bf16(self, a: f32x4) -> [u16; 4] {
+        // A lane of all ones is -1: the half is 0x8000 where the upper half is odd.
+        let n = self.0.neon;
+        let odd = n.vtstq_u32(cast(a), cast(self.splat_i32(0x1_0000)));
+        let rounded = n.vaddq_u32(cast(a), cast(self.splat_i32(0x7fff)));
+        cast(n.vsubhn_u32(rounded, odd))
+    }
+
+    #[inline(always)]
+    fn widen_f64(self, a: f32x4) -> [f64x2; 2] {
+        let n = self.0.neon;
+        let low = n.vcvt_f64_f32(n.vget_low_f32(cast(a)));
+        [cast(low), cast(n.vcvt_high_f64_f32(cast(a)))]
+    }
+    #[inline(always)]
+    fn add_f64(self, a: f64x2, b: f64x2) -> f64x2 {
+        cast(self.0.neon.vaddq_f64(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn sub_f64(self, a: f64x2, b: f64x2) -> f64x2 {
+        cast(self.0.neon.vsubq_f64(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn mul_f64(self, a: f64x2, b: f64x2) -> f64x2 {
+        cast(self.0.neon.vmulq_f64(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn abs_f64(self, a: f64x2) -> f64x2 {
+        cast(self.0.neon.vabsq_f64(cast(a)))
+    }
+    #[inline(always)]
+    fn max_f64(self, a: f64x2, b: f64x2) -> f64x2 {
+        cast(self.0.neon.vmaxnmq_f64(cast(a), cast(b)))
+    }
+
+    #[inline(always)]
+    fn stream<T: Pod>(self, to: &mut T, value: T) {
+        *to = value;
+    }
+    #[inline(always)]
+    fn fence(self) {}
+}

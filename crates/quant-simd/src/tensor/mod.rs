@@ -1,0 +1,116 @@
+//! Whole tensors: block geometry, threads and kernels.
+//!
+//! Work is cut at multiples of [`STATS_CHUNK`](quant_core::STATS_CHUNK) elements. Everything within
+//! a chunk stays in the cache; a tensor whose scales belong to groups of elements that fit there is
+//! read from memory once.
+
+mod dequantize;
+mod quantize;
+mod values;
+
+use quant_core::{Blocks, FloatType, ParamsError, STATS_CHUNK, Scheme};
+
+use crate::Backend;
+
+/// Takes the parts of a tensor as they are made, from any thread, in any order. Offsets are in
+/// bytes from the start of the whole.
+pub trait Sink: Sync {
+    /// What can go wrong in taking them.
+    type Error: Send;
+    /// Takes codes (or, in dequantizing, values).
+    ///
+    /// # Errors
+    /// Whatever the sink says; it ends the work.
+    fn codes(&self, offset: usize, bytes: &[u8]) -> Result<(), Self::Error>;
+    /// Takes scales.
+    ///
+    /// # Errors
+    /// Whatever the sink says; it ends the work.
+    fn scales(&self, offset: usize, bytes: &[u8]) -> Result<(), Self::Error>;
+    /// Takes zero points. Called only where the scheme stores them.
+    ///
+    /// # Errors
+    /// Whatever the sink says; it ends the work.
+    fn zero_points(&self, offset: usize, bytes: &[u8]) -> Result<(), Self::Error>;
+}
+
+/// Why a tensor was not quantized or dequantized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure<E> {
+    /// The values hold NaN or infinities.
+    #[error("{count} values are NaN or Inf, the first at position {first}")]
+    NonFinite {
+        /// Row-major position of the first.
+        first: usize,
+        /// How many in the whole tensor.
+        count: u64,
+    },
+    /// A block has no usable parameters.
+    #[error("block {block}: {source}")]
+    Params {
+        /// Row-major position of its scale.
+        block: usize,
+        /// What is wrong.
+        source: ParamsError,
+    },
+    /// The sink's own error.
+    #[error("{0}")]
+    Sink(E),
+}
+
+/// A scheme and a geometry, ready to be applied to tensors of one type and shape.
+#[derive(Clone, Debug)]
+pub struct TensorQuantizer {
+    /// The kernels to use.
+    pub backend: Backend,
+    /// Integer type, mode, dialect.
+    pub scheme: Scheme,
+    /// The float type of the values.
+    pub source: FloatType,
+    /// Shape and blocks.
+    pub blocks: Blocks,
+}
+
+impl TensorQuantizer {
+    /// Bytes of codes.
+    pub fn codes_len(&self) -> usize {
+        self.scheme.dtype.storage_len(self.blocks.element_count())
+    }
+
+    /// The type that scales are stored in.
+    pub fn scale_type(&self) -> FloatType {
+        self.scheme.dialect.scale_type(self.source)
+    }
+
+    /// Bytes of scales.
+    pub fn scales_len(&self) -> usize {
+        self.blocks.scale_count() * self.scale_type().size()
+    }
+
+    /// Bytes of zero points: none where the scheme stores none.
+    pub fn zero_points_len(&self) -> usize {
+        match self.scheme.stores_zero_point() {
+            true => self.blocks.scale_count(),
+            false => 0,
+        }
+    }
+}
+
+/// Cuts at multiples of [`STATS_CHUNK`].
+fn chunks(elements: std::ops::Range<usize>) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let mut start = elements.start;
+    std::iter::from_fn(move || {
+        let end = (start / STATS_CHUNK + 1) * STATS_CHUNK;
+        let chunk = start..end.min(elements.end);
+        start = chunk.end;
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+pub(crate) fn widen(bytes: &[u8], source: FloatType) -> Vec<f32> {
+    match source {
+        FloatType::F32 => values::widen::<f32>(bytes),
+        FloatType::F16 => values::widen::<half::f16>(bytes),
+        FloatType::Bf16 => values::widen::<half::bf16>(bytes),
+    }
+}
