@@ -6,15 +6,11 @@ use std::thread;
 use std::time::Instant;
 
 use crate::Outcome;
-use crate::artifacts::{self, Artifact};
+use crate::artifacts::Artifact;
+use crate::suite;
 use crate::toolchain::{self, AARCH64_LINUX, HOST, Toolchain, program};
 
 const PACKAGES: [&str; 2] = ["quant-core", "quant-simd"];
-/// The example of quant-simd that prints what detection finds.
-const DETECTION: &str = "backends";
-/// Emulated floating-point arithmetic takes a hundred times as long as the processor's.
-const PROPTEST_CASES: &str = "200";
-
 /// An emulated processor, and the backends that it must be seen to have, the fastest first.
 struct Processor {
     architecture: &'static str,
@@ -62,9 +58,10 @@ pub fn cross() -> Outcome {
     );
     for processors in PROCESSORS.chunk_by(|a, b| a.architecture == b.architecture) {
         let executables = executables(processors[0].architecture)?;
-        let run = &|processor| {
+        let run = &|processor: &'static Processor| {
             let start = Instant::now();
-            let passed = tests(processor, &executables).map_err(|error| error.to_string());
+            let passed = suite::run(&executables, |it| processor.run(it), processor.backends)
+                .map_err(|error| error.to_string());
             (processor, passed, start.elapsed().as_secs_f64())
         };
         let outcomes: Vec<_> = thread::scope(|scope| {
@@ -101,62 +98,12 @@ fn executables(architecture: &str) -> Result<Vec<Artifact>, Box<dyn std::error::
     if program(&emulator).is_none() {
         return Err(format!("no {emulator}; `cargo xtask setup` installs it").into());
     }
-    let mut command = match architecture {
+    let command = match architecture {
         _ if HOST.starts_with(architecture) && HOST.ends_with("linux-gnu") => {
             toolchain::cargo("test")
         }
         "aarch64" => Toolchain::find(&AARCH64_LINUX)?.cargo("test"),
         _ => return Err(format!("no way to build for {architecture} on this machine").into()),
     };
-    command.arg("--no-run");
-    for package in PACKAGES {
-        command.args(["--package", package]);
-    }
-    let mut artifacts = artifacts::build(command)?;
-    artifacts.retain(|artifact| artifact.is_program);
-    Ok(artifacts)
-}
-
-/// Runs everything on one processor and returns how many tests passed.
-fn tests(
-    processor: &Processor,
-    executables: &[Artifact],
-) -> Result<usize, Box<dyn std::error::Error>> {
-    let mut detected = false;
-    let mut passed = 0;
-    for Artifact { name, path, .. } in executables {
-        let mut command = processor.run(path);
-        if std::env::var_os("PROPTEST_CASES").is_none() {
-            command.env("PROPTEST_CASES", PROPTEST_CASES);
-        }
-        let output = command.output()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        if !output.status.success() {
-            let errors = String::from_utf8_lossy(&output.stderr);
-            let (on, status) = (processor.name, output.status);
-            return Err(format!("{text}{errors}{name} on {on}: {status}").into());
-        }
-        if name == DETECTION {
-            let found: Vec<&str> = text.lines().collect();
-            if found.join(" ") != processor.backends {
-                let (on, expected) = (processor.name, processor.backends);
-                return Err(format!("found {found:?} on {on}, not {expected}").into());
-            }
-            detected = true;
-        } else {
-            passed += count(&text).ok_or_else(|| format!("{name} does not say what it tested"))?;
-        }
-    }
-    match passed {
-        0 => Err("not a single test".into()),
-        _ if !detected => Err(format!("the example {DETECTION} was not built").into()),
-        passed => Ok(passed),
-    }
-}
-
-/// The count in `test result: ok. 10 passed; ...`.
-fn count(text: &str) -> Option<usize> {
-    let (_, rest) = text.rsplit_once("test result: ok. ")?;
-    let (count, _) = rest.split_once(" passed")?;
-    count.parse().ok()
+    suite::build(command, &PACKAGES)
 }

@@ -8,7 +8,9 @@ mod cross;
 mod exhaustive;
 mod mca;
 mod memory;
+mod sanitize;
 mod setup;
+mod suite;
 mod toolchain;
 
 use std::error::Error;
@@ -32,6 +34,8 @@ enum Task {
         #[arg(long)]
         reduced: bool,
     },
+    /// Run tests under AddressSanitizer and valgrind
+    Sanitize,
     /// Check that no intrinsic is left as a call in the release build
     Asm,
     /// Print what the NEON kernels cost on Apple's processors, by llvm-mca
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::setup(),
         Task::Cross => cross::cross(),
         Task::Exhaustive { reduced } => exhaustive(reduced),
+        Task::Sanitize => sanitize::sanitize(),
         Task::Asm => asm::asm(),
         Task::Mca { all } => mca::mca(all),
         Task::Bench { options } => {

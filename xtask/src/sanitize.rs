@@ -1,0 +1,50 @@
+//! `cargo xtask sanitize`: the tests under AddressSanitizer, and under valgrind.
+
+use std::process::Command;
+
+use crate::Outcome;
+use crate::setup::has_nightly;
+use crate::suite;
+use crate::toolchain::{self, HOST, program, root, target_dir};
+
+/// What valgrind's processor has: it knows no AVX-512, so detection falls back by itself.
+const VALGRIND_BACKENDS: &str = "avx2 scalar";
+
+/// Runs both; on x86-64 Linux only.
+pub fn sanitize() -> Outcome {
+    if HOST != "x86_64-unknown-linux-gnu" {
+        return Err("only on x86-64 Linux".into());
+    }
+    if !has_nightly() || program("valgrind").is_none() {
+        return Err(
+            "nightly Rust and valgrind are needed; `cargo xtask setup` installs them".into(),
+        );
+    }
+    address_sanitizer()?;
+    println!("AddressSanitizer: nothing found");
+    let programs = suite::build(toolchain::cargo("test"), &["quant-simd"])?;
+    let valgrind = |path: &std::path::Path| {
+        let mut command = Command::new("valgrind");
+        command.args(["--quiet", "--error-exitcode=9", "--leak-check=no"]);
+        command.arg(path);
+        command
+    };
+    let passed = suite::run(&programs, valgrind, VALGRIND_BACKENDS)?;
+    println!("valgrind, {VALGRIND_BACKENDS}: {passed} tests, nothing found");
+    Ok(())
+}
+
+fn address_sanitizer() -> Outcome {
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly", "cargo", "test", "--lib", "--tests"]);
+    // With a target named, build scripts and macros are not instrumented.
+    command.args(["--target", HOST, "--target-dir"]);
+    command.arg(target_dir().join("sanitize"));
+    command.args(["--package", "quant-simd", "--package", "quant-models"]);
+    command.env("RUSTFLAGS", "-Zsanitizer=address");
+    suite::few_cases(&mut command);
+    match command.current_dir(root()).status()? {
+        status if status.success() => Ok(()),
+        status => Err(format!("under AddressSanitizer: {status}").into()),
+    }
+}
