@@ -311,8 +311,14 @@ fn outputs_are_replaced_only_by_force() {
 }
 
 #[test]
-fn any_number_of_threads_writes_the_same_file() {
+fn any_backend_and_number_of_threads_writes_the_same_file() {
     let folder = Folder::new();
+    let backends = folder.succeeds(&["backends"]);
+    let backends: Vec<&str> = backends.lines().collect();
+    assert!(backends.contains(&"scalar"), "{backends:?}");
+    // Each number of threads, and each backend.
+    let mut runs: Vec<(&str, &str)> = ["1", "3"].map(|threads| (threads, backends[0])).to_vec();
+    runs.extend(backends.iter().map(|&backend| ("2", backend)));
     let n = 300 * 1001;
     let (w, ids) = (f32_bytes(n, wave), [7; 16]);
     let path = folder.path("m.safetensors");
@@ -327,7 +333,7 @@ fn any_number_of_threads_writes_the_same_file() {
         for granularity in ["per-tensor", "per-channel", "per-block"] {
             for mode in ["linear_symmetric", "affine"] {
                 let mut files = Vec::new();
-                for threads in ["1", "2", "3"] {
+                for (threads, backend) in &runs {
                     folder.succeeds(&[
                         "quantize",
                         "m.safetensors",
@@ -343,6 +349,8 @@ fn any_number_of_threads_writes_the_same_file() {
                         mode,
                         "--threads",
                         threads,
+                        "--backend",
+                        backend,
                     ]);
                     files.push(fs::read(folder.path("q")).unwrap());
                 }

@@ -109,10 +109,7 @@ impl Isa for Neon {
     #[inline(always)]
     fn count_finite(self, a: f32x4, count: &mut i32x4) {
         // A lane of all ones is -1.
-        let finite = self
-            .0
-            .neon
-            .vcaltq_f32(cast(a), cast(self.splat(f32::INFINITY)));
+        let finite = self.0.neon.vcaltq_f32(cast(a), cast(self.splat(f32::INFINITY)));
         *count = self.sub_i32(*count, cast(finite));
     }
     #[inline(always)]
@@ -128,10 +125,7 @@ impl Isa for Neon {
     #[inline(always)]
     fn ordered_bits(self, a: i32x4) -> i32x4 {
         let sign = self.0.neon.vshrq_n_s32::<31>(cast(a));
-        let flip = self
-            .0
-            .neon
-            .vandq_s32(sign, cast(self.splat_i32(0x7fff_ffff)));
+        let flip = self.0.neon.vandq_s32(sign, cast(self.splat_i32(0x7fff_ffff)));
         cast(self.0.neon.veorq_s32(cast(a), flip))
     }
     #[inline(always)]
@@ -225,10 +219,7 @@ impl Isa for Neon {
     }
     #[inline(always)]
     fn unpack(self, nibbles: [u8; 8]) -> i8x16 {
-        let first = self
-            .0
-            .neon
-            .vand_u8(cast(nibbles), self.0.neon.vdup_n_u8(15));
+        let first = self.0.neon.vand_u8(cast(nibbles), self.0.neon.vdup_n_u8(15));
         let second = self.0.neon.vshr_n_u8::<4>(cast(nibbles));
         let low: [u8; 8] = cast(self.0.neon.vzip1_u8(first, second));
         let high: [u8; 8] = cast(self.0.neon.vzip2_u8(first, second));
@@ -297,11 +288,7 @@ impl Isa for Neon {
     fn round_quotient(self, a: f32x4) -> f32x4 {
         let half = cast(self.splat_i32(0x1000));
         let mask = cast(self.splat_i32(!0x1fff));
-        cast(
-            self.0
-                .neon
-                .vandq_s32(self.0.neon.vaddq_s32(cast(a), half), mask),
-        )
+        cast(self.0.neon.vandq_s32(self.0.neon.vaddq_s32(cast(a), half), mask))
     }
     #[inline(always)]
     fn widen_f16(self, a: [u16; 4]) -> f32x4 {
