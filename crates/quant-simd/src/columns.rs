@@ -41,9 +41,20 @@ impl Backend {
     ) -> u64 {
         assert_storage(columns.scheme.dtype, values.len(), codes);
         columns.assert_rows(values.len());
-        assert_eq!(F::TYPE, columns.source, "the type that the columns were made for");
+        assert_eq!(
+            F::TYPE,
+            columns.source,
+            "the type that the columns were made for"
+        );
         let stream = stream::is_worthwhile(size_of_val(values), codes.len());
-        F::quantize(self, values, columns.coding(), columns.place(0), codes, stream)
+        F::quantize(
+            self,
+            values,
+            columns.coding(),
+            columns.place(0),
+            codes,
+            stream,
+        )
     }
 
     /// The values of what [`Backend::quantize_columns`] wrote.
@@ -51,12 +62,7 @@ impl Backend {
     /// # Panics
     /// If `values` is not a whole number of rows, or `codes` does not have
     /// [`IntType::storage_len`] bytes.
-    pub fn dequantize_columns<F: Element>(
-        self,
-        codes: &[u8],
-        columns: &Columns,
-        values: &mut [F],
-    ) {
+    pub fn dequantize_columns<F: Element>(self, codes: &[u8], columns: &Columns, values: &mut [F]) {
         let dtype = columns.scheme.dtype;
         assert_storage(dtype, values.len(), codes);
         columns.assert_rows(values.len());
@@ -64,7 +70,9 @@ impl Backend {
         let stream = stream::is_worthwhile(codes.len(), size_of_val(values));
         let place = Place::PerElement(columns.element_terms(&columns.stored));
         let scale_type = columns.scale_type;
-        let rows = values.chunks_mut(step).zip(codes.chunks(dtype.storage_len(step)));
+        let rows = values
+            .chunks_mut(step)
+            .zip(codes.chunks(dtype.storage_len(step)));
         for (values, codes) in rows {
             self.dequantize_through(codes, dtype, place, scale_type, values, stream);
         }
@@ -238,4 +246,3 @@ impl ColumnBounds {
         }
     }
 }
-

@@ -62,6 +62,11 @@ macro_rules! element {
 element!(f32, F32, Exact, |_isa, v| v, v);
 element!(f16, U16, Half, |isa, v| isa.widen_f16(v), isa.narrow_f16(v));
 element!(
-    bf16, U16, Exact, |isa, v| isa.widen_bf16(v), isa.narrow_bf16(v),
-    zipped |a, b| isa.widen_bf16_zipped(a, b)
+    bf16,
+    U16,
+    Exact,
+    |isa, v| isa.widen_bf16(v),
+    isa.narrow_bf16(v),
+    zipped | a,
+    b | isa.widen_bf16_zipped(a, b)
 );

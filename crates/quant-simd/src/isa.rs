@@ -27,6 +27,8 @@ pub trait Isa: Copy {
     /// Whether [`min`](Self::min) and [`max`](Self::max) give `b` for every NaN `a`; else not for
     /// a signaling one.
     const MIN_SKIPS_NAN: bool;
+    /// Whether there are [`min_or_nan`](Self::min_or_nan) and [`max_or_nan`](Self::max_or_nan).
+    const KEEPS_NAN: bool = false;
     /// Whether a number broadcast from memory costs nothing as an operand, but a shuffle as a
     /// register that several operations share.
     const TWINS: bool = false;
@@ -76,6 +78,16 @@ pub trait Isa: Copy {
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// The larger, as [`min`](Self::min).
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The smaller; NaN where one of them is, if [`KEEPS_NAN`](Self::KEEPS_NAN).
+    #[inline(always)]
+    fn min_or_nan(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        self.min(a, b)
+    }
+    /// The larger, as [`min_or_nan`](Self::min_or_nan).
+    #[inline(always)]
+    fn max_or_nan(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        self.max(a, b)
+    }
     /// Adds 1 to `count` where `a` is neither NaN nor infinite.
     fn count_finite(self, a: Self::F32, count: &mut Self::I32);
     /// `then` where `test` is a number, else `otherwise`.
@@ -119,6 +131,12 @@ pub trait Isa: Copy {
     /// Rounds ties to even, saturating. Raises `doubt` where a lane is NaN or Inf (and, on some
     /// machines, for finite values below -2^15 or from 2^31); then the result is void.
     fn round_i16(self, a: Self::F32, b: Self::F32, doubt: &mut Self::Doubt) -> Self::I16;
+    /// [`round_i16`](Self::round_i16) that need not saturate: what does not fit is void. Nor need it
+    /// raise doubt where [`larger_magnitude_bits`](Self::larger_magnitude_bits) leaves no NaN out.
+    #[inline(always)]
+    fn round_small_i16(self, a: Self::F32, b: Self::F32, doubt: &mut Self::Doubt) -> Self::I16 {
+        self.round_i16(a, b, doubt)
+    }
     /// Whether doubt was raised.
     fn is_doubtful(self, doubt: Self::Doubt) -> bool;
     /// To 16 bits, saturating.
@@ -128,6 +146,11 @@ pub trait Isa: Copy {
     /// To 8 bits, saturating. If `ZIPPED`, each argument was narrowed from vectors as
     /// [`widen_bf16_zipped`](Self::widen_bf16_zipped) gives them.
     fn narrow_i8<const ZIPPED: bool>(self, a: Self::I16, b: Self::I16) -> Self::I8;
+    /// [`narrow_i8`](Self::narrow_i8) that need not saturate: what does not fit is void.
+    #[inline(always)]
+    fn narrow_small_i8<const ZIPPED: bool>(self, a: Self::I16, b: Self::I16) -> Self::I8 {
+        self.narrow_i8::<ZIPPED>(a, b)
+    }
     /// Clamps to `[low, high]`.
     fn clamp_i8(self, a: Self::I8, low: Self::I8, high: Self::I8) -> Self::I8;
     /// `a ^ b`.

@@ -15,8 +15,8 @@ mod tensor;
 mod terms;
 
 pub use backend::Backend;
-pub use element::Element;
 pub use columns::Columns;
+pub use element::Element;
 pub use tensor::{Failure, Sink, TensorQuantizer};
 
 /// Widens little-endian elements to f32, exactly.

@@ -386,7 +386,7 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn stream<T: Pod>(self, to: &mut T, value: T) {
         let place: *mut T = to;
-        if size_of::<T>() == 32 && place.addr() % 32 == 0 {
+        if size_of::<T>() == 32 && place.addr().is_multiple_of(32) {
             let value = bytemuck::cast(value);
             // SAFETY: `place` comes from a unique reference to 32 bytes of plain data, and was
             // just found to be aligned.

@@ -384,7 +384,7 @@ impl Isa for Avx512 {
     #[inline(always)]
     fn stream<T: Pod>(self, to: &mut T, value: T) {
         let place: *mut T = to;
-        let aligned = place.addr() % size_of::<T>() == 0;
+        let aligned = place.addr().is_multiple_of(size_of::<T>());
         match size_of::<T>() {
             // SAFETY: `place` comes from a unique reference to 64 bytes of plain data, and is
             // aligned.

@@ -4,7 +4,7 @@ use core::arch::aarch64::*;
 
 use bytemuck::Pod;
 use pulp::aarch64::Neon as Token;
-use pulp::{cast, f32x4, f64x2, i8x16, i16x8, i32x4, u8x16};
+use pulp::{cast, f32x4, f64x2, i8x16, i16x8, i32x4};
 
 use crate::isa::{Isa, Kernel};
 
@@ -29,21 +29,29 @@ impl<K: Kernel> pulp::NullaryFnOnce for Call<K> {
     }
 }
 
-/// Where each vector of a group finds its bytes, for the top of its lanes. What is not there is 0.
-const TOPS: [u8x16; 4] = [tops(0), tops(4), tops(8), tops(12)];
+/// Where each vector of a group finds its bytes, for the top of its lanes. Beyond a register, a
+/// look-up finds 0.
+const TOPS: [[[u8; 4]; 4]; 4] = orders(1, 3);
+/// The same, for the bottom of the lanes.
+const BOTTOMS: [[[u8; 4]; 4]; 4] = orders(1, 0);
+/// [`TOPS`] where the first of every two are in one half, the second in the other.
+const PAIR_TOPS: [[[u8; 4]; 4]; 4] = orders(2, 3);
 
-const fn tops(first: u8) -> u8x16 {
-    let [a, b, c, d] = [first, first + 1, first + 2, first + 3];
-    const NONE: u8 = 255;
-    u8x16(
-        NONE, NONE, NONE, a, NONE, NONE, NONE, b, NONE, NONE, NONE, c, NONE, NONE, NONE, d,
-    )
+const fn orders(halves: usize, byte: usize) -> [[[u8; 4]; 4]; 4] {
+    let mut orders = [[[255; 4]; 4]; 4];
+    let mut code = 0;
+    while code < 16 {
+        orders[code / 4][code % 4][byte] = (code / halves + code % halves * 8) as u8;
+        code += 1;
+    }
+    orders
 }
 
 impl Isa for Neon {
     const LANES: usize = 4;
     const RECIPROCAL: bool = true;
     const MIN_SKIPS_NAN: bool = false;
+    const KEEPS_NAN: bool = true;
     type F32 = f32x4;
     type F64 = f64x2;
     type I32 = i32x4;
@@ -107,9 +115,18 @@ impl Isa for Neon {
         cast(self.0.neon.vmaxnmq_f32(cast(a), cast(b)))
     }
     #[inline(always)]
+    fn min_or_nan(self, a: f32x4, b: f32x4) -> f32x4 {
+        cast(self.0.neon.vminq_f32(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn max_or_nan(self, a: f32x4, b: f32x4) -> f32x4 {
+        cast(self.0.neon.vmaxq_f32(cast(a), cast(b)))
+    }
+    #[inline(always)]
     fn count_finite(self, a: f32x4, count: &mut i32x4) {
         // A lane of all ones is -1.
-        let finite = self.0.neon.vcaltq_f32(cast(a), cast(self.splat(f32::INFINITY)));
+        let infinity = cast(self.splat(f32::INFINITY));
+        let finite = self.0.neon.vcaltq_f32(cast(a), infinity);
         *count = self.sub_i32(*count, cast(finite));
     }
     #[inline(always)]
@@ -124,9 +141,10 @@ impl Isa for Neon {
     }
     #[inline(always)]
     fn ordered_bits(self, a: i32x4) -> i32x4 {
-        let sign = self.0.neon.vshrq_n_s32::<31>(cast(a));
-        let flip = self.0.neon.vandq_s32(sign, cast(self.splat_i32(0x7fff_ffff)));
-        cast(self.0.neon.veorq_s32(cast(a), flip))
+        let n = self.0.neon;
+        let sign = n.vshrq_n_s32::<31>(cast(a));
+        let flip = n.vandq_s32(sign, cast(self.splat_i32(0x7fff_ffff)));
+        cast(n.veorq_s32(cast(a), flip))
     }
     #[inline(always)]
     fn max_i32(self, a: i32x4, b: i32x4) -> i32x4 {
@@ -162,9 +180,8 @@ impl Isa for Neon {
     }
     #[inline(always)]
     fn clamp_round(self, a: f32x4, low: f32x4, high: f32x4) -> i32x4 {
-        // These keep NaN, which is converted to 0.
-        let a = self.0.neon.vmaxq_f32(cast(a), cast(low));
-        self.round_i32(cast(self.0.neon.vminq_f32(a, cast(high))))
+        // NaN is converted to 0.
+        self.round_i32(self.min_or_nan(self.max_or_nan(a, low), high))
     }
     #[inline(always)]
     fn to_f32(self, a: i32x4) -> f32x4 {
@@ -181,6 +198,11 @@ impl Isa for Neon {
     fn round_i16(self, a: f32x4, b: f32x4, doubt: &mut [f32x4; 2]) -> i16x8 {
         *doubt = [doubt[1], self.fma(a, b, doubt[0])];
         self.narrow_i16(self.round_i32(a), self.round_i32(b))
+    }
+    #[inline(always)]
+    fn round_small_i16(self, a: f32x4, b: f32x4, _: &mut [f32x4; 2]) -> i16x8 {
+        let (a, b) = (self.round_i32(a), self.round_i32(b));
+        cast(self.0.neon.vuzp1q_s16(cast(a), cast(b)))
     }
     #[inline(always)]
     fn is_doubtful(self, doubt: [f32x4; 2]) -> bool {
@@ -202,6 +224,10 @@ impl Isa for Neon {
         cast(self.0.neon.vqmovn_high_s16(low, cast(b)))
     }
     #[inline(always)]
+    fn narrow_small_i8<const ZIPPED: bool>(self, a: i16x8, b: i16x8) -> i8x16 {
+        cast(self.0.neon.vuzp1q_s8(cast(a), cast(b)))
+    }
+    #[inline(always)]
     fn clamp_i8(self, a: i8x16, low: i8x16, high: i8x16) -> i8x16 {
         let a = self.0.neon.vmaxq_s8(cast(a), cast(low));
         cast(self.0.neon.vminq_s8(a, cast(high)))
@@ -219,11 +245,10 @@ impl Isa for Neon {
     }
     #[inline(always)]
     fn unpack(self, nibbles: [u8; 8]) -> i8x16 {
-        let first = self.0.neon.vand_u8(cast(nibbles), self.0.neon.vdup_n_u8(15));
-        let second = self.0.neon.vshr_n_u8::<4>(cast(nibbles));
-        let low: [u8; 8] = cast(self.0.neon.vzip1_u8(first, second));
-        let high: [u8; 8] = cast(self.0.neon.vzip2_u8(first, second));
-        cast([low, high])
+        let n = self.0.neon;
+        let twice = cast(n.vdupq_n_u64(cast(nibbles)));
+        let first = n.vandq_u8(twice, n.vdupq_n_u8(15));
+        cast(n.vzip1q_u8(first, n.vshrq_n_u8::<4>(twice)))
     }
     #[inline(always)]
     fn extend_nibble(self, codes: i8x16) -> i8x16 {
@@ -233,25 +258,17 @@ impl Isa for Neon {
     #[inline(always)]
     fn widen_codes<const SIGNED: bool>(self, codes: &i8x16) -> [i32x4; 4] {
         let n = self.0.neon;
-        if SIGNED {
-            let codes = cast(*codes);
-            let (low, high) = (n.vmovl_s8(n.vget_low_s8(codes)), n.vmovl_high_s8(codes));
-            [
-                cast(n.vmovl_s16(n.vget_low_s16(low))),
-                cast(n.vmovl_high_s16(low)),
-                cast(n.vmovl_s16(n.vget_low_s16(high))),
-                cast(n.vmovl_high_s16(high)),
-            ]
-        } else {
-            let codes = cast(*codes);
-            let (low, high) = (n.vmovl_u8(n.vget_low_u8(codes)), n.vmovl_high_u8(codes));
-            [
-                cast(n.vmovl_u16(n.vget_low_u16(low))),
-                cast(n.vmovl_high_u16(low)),
-                cast(n.vmovl_u16(n.vget_low_u16(high))),
-                cast(n.vmovl_high_u16(high)),
-            ]
+        let mut wide = [self.splat_i32(0); 4];
+        for i in 0..4 {
+            let order = if SIGNED { TOPS[i] } else { BOTTOMS[i] };
+            let lanes = cast(n.vqtbl1q_s8(cast(*codes), cast(order)));
+            // A conversion to float takes the shift in.
+            wide[i] = match SIGNED {
+                true => cast(n.vshrq_n_s32::<24>(lanes)),
+                false => cast(lanes),
+            };
         }
+        wide
     }
 
     #[inline(always)]
@@ -271,14 +288,17 @@ impl Isa for Neon {
         terms: [(i8x16, f32x4); 2],
     ) -> [f32x4; 4] {
         let n = self.0.neon;
-        let codes = cast(self.unpack(*nibbles));
+        // The first code of every pair, then the second.
+        let shifts = i8x16(0, 0, 0, 0, 0, 0, 0, 0, -4, -4, -4, -4, -4, -4, -4, -4);
+        let twice = cast(n.vdupq_n_u64(cast(*nibbles)));
+        let codes = n.vandq_u8(n.vshlq_u8(twice, cast(shifts)), n.vdupq_n_u8(15));
         let mut values = [terms[0].1; 4];
         for i in 0..4 {
             // Blocks are larger than a group: the compiler sees that both look-ups are one.
             let (steps, scale) = terms[i / 2];
             let steps = n.vqtbl1q_s8(cast(steps), codes);
             // A step at the top of its lane is 2^24 times as large.
-            let top: i8x16 = cast(n.vqtbl1q_s8(steps, cast(TOPS[i])));
+            let top: i8x16 = cast(n.vqtbl1q_s8(steps, cast(PAIR_TOPS[i])));
             values[i] = self.mul(scale, cast(n.vcvtq_n_f32_s32::<24>(cast(top))));
         }
         values
@@ -286,9 +306,10 @@ impl Isa for Neon {
 
     #[inline(always)]
     fn round_quotient(self, a: f32x4) -> f32x4 {
+        let n = self.0.neon;
         let half = cast(self.splat_i32(0x1000));
         let mask = cast(self.splat_i32(!0x1fff));
-        cast(self.0.neon.vandq_s32(self.0.neon.vaddq_s32(cast(a), half), mask))
+        cast(n.vandq_s32(n.vaddq_s32(cast(a), half), mask))
     }
     #[inline(always)]
     fn widen_f16(self, a: [u16; 4]) -> f32x4 {

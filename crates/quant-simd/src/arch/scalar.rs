@@ -95,7 +95,11 @@ impl Isa for Scalar {
     }
     #[inline(always)]
     fn if_number(self, test: [f32; 4], then: [f32; 4], otherwise: [f32; 4]) -> [f32; 4] {
-        lanes!(4, |i| if test[i].is_nan() { otherwise[i] } else { then[i] })
+        lanes!(4, |i| if test[i].is_nan() {
+            otherwise[i]
+        } else {
+            then[i]
+        })
     }
 
     #[inline(always)]
@@ -193,7 +197,8 @@ impl Isa for Scalar {
     }
     #[inline(always)]
     fn pack(self, codes: [i8; 16]) -> [u8; 8] {
-        lanes!(8, |i| codes[2 * i] as u8 & 15 | (codes[2 * i + 1] as u8) << 4)
+        lanes!(8, |i| codes[2 * i] as u8 & 15
+            | (codes[2 * i + 1] as u8) << 4)
     }
     #[inline(always)]
     fn unpack(self, nibbles: [u8; 8]) -> [i8; 16] {
@@ -232,7 +237,9 @@ impl Isa for Scalar {
 
     #[inline(always)]
     fn round_quotient(self, a: [f32; 4]) -> [f32; 4] {
-        lanes!(4, |i| f32::from_bits(a[i].to_bits().wrapping_add(0x1000) & !0x1fff))
+        lanes!(4, |i| f32::from_bits(
+            a[i].to_bits().wrapping_add(0x1000) & !0x1fff
+        ))
     }
     #[inline(always)]
     fn widen_f16(self, a: [u16; 4]) -> [f32; 4] {

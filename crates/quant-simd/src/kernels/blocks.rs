@@ -20,7 +20,8 @@ pub const BATCH: usize = 32;
 /// Quantizes whole batches of blocks, and stops before the first batch that has
 /// a block out of the ordinary; gives the number of batches done.
 ///
-/// Out of the ordinary are values that are not finite and scales beyond [`EXACT_SCALES`].
+/// Out of the ordinary are values that are not finite and scales beyond [`EXACT_SCALES`] or
+/// subnormal.
 pub struct QuantizeBlocks<'a, F, Q, C, B> {
     /// The values.
     pub values: &'a [F],
@@ -141,6 +142,11 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
     let (one, zero) = (isa.splat(1.0), isa.splat(0.0));
     let symmetric = scheme.mode == Mode::Symmetric;
     let shift = CodeRange::of(scheme).shift;
+    // The quotients of a block are beyond the codes where its scale is a subnormal number.
+    let least = match scale_type {
+        FloatType::F16 => f32::from_bits((127 - 14) << 23),
+        _ => EXACT_SCALES.0,
+    };
     let mut smallest = isa.splat_i32(i32::MAX);
     let mut largest = isa.splat_i32(0);
     let mut extreme = isa.splat_i32(0);
@@ -179,20 +185,17 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
         let zero_points = isa.sub_i32(zero_points, isa.splat_i32(shift));
         vectors(&mut terms.zero_points)[chunk] = zero_points;
     }
-    let (low, high) = (
-        EXACT_SCALES.0.to_bits() as i32,
-        EXACT_SCALES.1.to_bits() as i32,
-    );
+    let high = EXACT_SCALES.1.to_bits() as i32;
     if !isa.all_in_i32(largest, 0, high) || !isa.all_in_i32(extreme, 0, 0x7f7f_ffff) {
         return false;
     }
-    if isa.all_in_i32(smallest, low, high) {
+    if isa.all_in_i32(smallest, least.to_bits() as i32, high) {
         return true;
     }
     // Blocks of zeros are ordinary where their codes are: 0, and the zero point is 0.
     let mut ordinary = symmetric && scheme.symmetric_zero_point() == 0;
     for block in 0..BATCH {
-        if terms.floats[SCALE][block] < EXACT_SCALES.0 {
+        if terms.floats[SCALE][block] < least {
             ordinary &= ranges.max[block] == 0.0;
             terms.floats[RECIPROCAL][block] = 0.0;
             terms.floats[RESIDUAL][block] = 0.0;

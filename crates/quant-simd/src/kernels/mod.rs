@@ -3,6 +3,9 @@
 //! A kernel works through whole groups in tiles of [`TILE`] groups. What is left over is copied
 //! into one padded group, which goes the same way.
 
+// An index that also counts pairs and lanes reads better than an iterator beside it.
+#![allow(clippy::needless_range_loop)]
+
 pub mod blocks;
 pub mod columns;
 pub mod dequantize;

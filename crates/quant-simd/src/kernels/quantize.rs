@@ -59,10 +59,12 @@ impl<I: Isa> Clip<I> {
         isa: I,
         pairs: [I::I16; 2],
     ) -> I::I8 {
-        let mut codes = isa.narrow_i8::<ZIPPED>(pairs[0], pairs[1]);
-        if CLAMP {
-            codes = isa.clamp_i8(codes, self.low, self.high);
-        }
+        let mut codes = if CLAMP {
+            let codes = isa.narrow_i8::<ZIPPED>(pairs[0], pairs[1]);
+            isa.clamp_i8(codes, self.low, self.high)
+        } else {
+            isa.narrow_small_i8::<ZIPPED>(pairs[0], pairs[1])
+        };
         if FLIP {
             codes = isa.xor_i8(codes, self.flip);
         }
@@ -122,7 +124,10 @@ impl<F: Element, S: Source, C: Form, I: Isa> FastTile<'_, F, S, C, I> {
                 };
                 let a = Q::quotient(isa, a, reciprocals[0], residuals[0]);
                 let b = Q::quotient(isa, b, reciprocals[1], residuals[1]);
-                pairs[p] = isa.round_i16(a, b, doubt);
+                pairs[p] = match CLAMP {
+                    true => isa.round_i16(a, b, doubt),
+                    false => isa.round_small_i16(a, b, doubt),
+                };
                 if S::ZERO_POINTS {
                     let zero_points = source.narrow_zero_points(isa, &loaded, pair);
                     pairs[p] = isa.add_i16(pairs[p], zero_points);

@@ -44,12 +44,22 @@ fn bound<I: Isa, F: Element>(isa: I, groups: &[Group<F, I>], bounds: &mut Bounds
     for group in groups {
         for v in 0..4 {
             let value = F::widen(isa, group[v]);
+            if I::KEEPS_NAN {
+                bounds.min[v] = isa.min_or_nan(value, bounds.min[v]);
+                bounds.max[v] = isa.max_or_nan(value, bounds.max[v]);
+                continue;
+            }
             sums[v] = match I::RECIPROCAL {
                 true => isa.fma(value, zero, sums[v]),
                 false => isa.add(value, sums[v]),
             };
             bounds.min[v] = isa.min(value, bounds.min[v]);
             bounds.max[v] = isa.max(value, bounds.max[v]);
+        }
+    }
+    if I::KEEPS_NAN {
+        for v in 0..4 {
+            sums[v] = isa.mul(isa.sub(bounds.max[v], bounds.min[v]), zero);
         }
     }
     let sum = isa.add(isa.add(sums[0], sums[1]), isa.add(sums[2], sums[3]));

@@ -55,7 +55,10 @@ impl TensorQuantizer {
         sink: &S,
     ) -> Result<(), Failure<S::Error>> {
         let n = self.blocks.element_count();
-        let slabs: Vec<_> = (0..n).step_by(SLAB).map(|start| start..(start + SLAB).min(n)).collect();
+        let slabs: Vec<_> = (0..n)
+            .step_by(SLAB)
+            .map(|start| start..(start + SLAB).min(n))
+            .collect();
         slabs.into_par_iter().try_for_each(|slab| {
             let mut values = Vec::new();
             let mut rows = None;
@@ -90,12 +93,7 @@ impl TensorQuantizer {
         self.dequantize_chunk(&stored, elements, values, &mut None)
     }
 
-    fn stored<'a>(
-        &self,
-        codes: &'a [u8],
-        scales: &'a [u8],
-        zero_points: &'a [u8],
-    ) -> Stored<'a> {
+    fn stored<'a>(&self, codes: &'a [u8], scales: &'a [u8], zero_points: &'a [u8]) -> Stored<'a> {
         assert_eq!(codes.len(), self.codes_len(), "the geometry's shape");
         assert_eq!(scales.len(), self.scales_len(), "the geometry's scales");
         assert_eq!(zero_points.len(), self.zero_points_len(), "the zero points");

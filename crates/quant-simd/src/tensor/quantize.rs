@@ -92,7 +92,9 @@ impl TensorQuantizer {
             let start = chunk.start;
             values.with(chunk, |values| {
                 let count = self.backend.range(values).non_finite;
-                let first = values.iter().position(|value| !value.to_f32().is_finite())?;
+                let first = values
+                    .iter()
+                    .position(|value| !value.to_f32().is_finite())?;
                 Some((start + first, count))
             })
         });
@@ -132,7 +134,10 @@ impl TensorQuantizer {
         // Every thread should have some.
         let fair = n.div_ceil(4 * rayon::current_num_threads());
         let unit = unit.min(fair.next_multiple_of(STATS_CHUNK));
-        let units: Vec<_> = (0..n).step_by(unit).map(|start| start..(start + unit).min(n)).collect();
+        let units: Vec<_> = (0..n)
+            .step_by(unit)
+            .map(|start| start..(start + unit).min(n))
+            .collect();
         let stats = units.into_par_iter().map(|unit| {
             let mut groups = Groups::new(self, values, unit.start);
             let mut encoder = Encoder::default();
@@ -217,7 +222,8 @@ impl TensorQuantizer {
             for chunk in chunks(start..(start + piece).min(n)) {
                 values.with(chunk.clone(), |values| {
                     for run in self.blocks.runs(chunk.clone()) {
-                        let local = run.elements.start - chunk.start..run.elements.end - chunk.start;
+                        let local =
+                            run.elements.start - chunk.start..run.elements.end - chunk.start;
                         let range = &mut ranges[run.scale];
                         *range = range.merge(self.backend.range(&values[local]));
                     }
@@ -263,7 +269,10 @@ impl TensorQuantizer {
         let mut params = Vec::new();
         for run in self.blocks.runs(start..start + row) {
             let columns = &columns[run.elements.start - start..run.elements.end - start];
-            let range = columns.iter().copied().fold(quant_core::Range::EMPTY, |a, b| a.merge(b));
+            let range = columns
+                .iter()
+                .copied()
+                .fold(quant_core::Range::EMPTY, |a, b| a.merge(b));
             let found = self.scheme.params(&range, F::TYPE);
             params.push(found.map_err(|source| (run.scale, source))?);
         }
@@ -334,29 +343,30 @@ impl Encoder {
         self.became.resize(PIECE, 0.0);
         let mut sums = ErrorSums::default();
         let mut clipped = 0;
-        values.with(chunk.clone(), |values| {
-            for (piece, values) in values.chunks(PIECE).enumerate() {
-                let piece = piece * PIECE;
-                let mut at = 0;
-                while at < values.len() {
-                    let position = chunk.start + piece + at;
-                    let (count, coding, place) = segments.at(position, values.len() - at)?;
-                    let codes = &mut self.codes[piece + at..][..count];
-                    let became = &mut self.became[at..][..count];
-                    let values = &values[at..][..count];
-                    let encoded = F::encode(backend, values, coding, place, codes, became);
-                    if encoded.non_finite > 0 {
-                        let block = quantizer.blocks.scale_of(position);
-                        return Err((block, ParamsError::NonFinite));
+        values
+            .with(chunk.clone(), |values| {
+                for (piece, values) in values.chunks(PIECE).enumerate() {
+                    let piece = piece * PIECE;
+                    let mut at = 0;
+                    while at < values.len() {
+                        let position = chunk.start + piece + at;
+                        let (count, coding, place) = segments.at(position, values.len() - at)?;
+                        let codes = &mut self.codes[piece + at..][..count];
+                        let became = &mut self.became[at..][..count];
+                        let values = &values[at..][..count];
+                        let encoded = F::encode(backend, values, coding, place, codes, became);
+                        if encoded.non_finite > 0 {
+                            let block = quantizer.blocks.scale_of(position);
+                            return Err((block, ParamsError::NonFinite));
+                        }
+                        clipped += encoded.clipped;
+                        at += count;
                     }
-                    clipped += encoded.clipped;
-                    at += count;
+                    F::add_errors(backend, values, &self.became[..values.len()], &mut sums);
                 }
-                F::add_errors(backend, values, &self.became[..values.len()], &mut sums);
-            }
-            Ok(())
-        })
-        .map_err(|trouble: (usize, ParamsError)| Trouble::from(trouble))?;
+                Ok(())
+            })
+            .map_err(|trouble: (usize, ParamsError)| Trouble::from(trouble))?;
         // Chunks start at even elements, so that two of them never share a packed byte.
         let (offset, stored) = match dtype.bits() {
             4 => {
@@ -422,7 +432,8 @@ impl<'a, F: Element> Groups<'a, F> {
 
     /// Gives the parameters found since the last time to the sink.
     fn put<S: Sink>(&mut self, sink: &S) -> Result<(), S::Error> {
-        self.quantizer.put_params(self.first_scale, &self.params, sink)?;
+        self.quantizer
+            .put_params(self.first_scale, &self.params, sink)?;
         self.params.clear();
         Ok(())
     }
@@ -442,7 +453,8 @@ impl<'a, F: Element> Groups<'a, F> {
         let group = blocks.group_of(position);
         if let Arrangement::Rows { len } = blocks.arrangement() {
             let mut bounds = ColumnBounds::new(len);
-            self.values.with(group.clone(), |values| bounds.widen(backend, values, 0));
+            self.values
+                .with(group.clone(), |values| bounds.widen(backend, values, 0));
             let params = quantizer.row_params::<F>(group.start, len, &bounds)?;
             self.found(&group, &params);
             self.now = Now::Rows(RowTerms::new::<F>(quantizer, group, len, &params));
@@ -460,9 +472,13 @@ impl<'a, F: Element> Groups<'a, F> {
             self.now = Now::Batch(batch, quantizer.coding(division));
             return Ok(());
         }
-        let range = self.values.with(group.clone(), |values| backend.range(values));
+        let range = self
+            .values
+            .with(group.clone(), |values| backend.range(values));
         let scale = blocks.scale_of(group.start);
-        let params = scheme.params(&range, F::TYPE).map_err(|source| (scale, source))?;
+        let params = scheme
+            .params(&range, F::TYPE)
+            .map_err(|source| (scale, source))?;
         self.found(&group, &[params]);
         let (coding, terms) = Coding::of::<F>(scheme, params);
         self.now = Now::Run(group, coding, terms);
@@ -507,7 +523,11 @@ impl<F: Element> Segments for Groups<'_, F> {
                 let size = elements.len() / BATCH;
                 let inside = position - elements.start;
                 if inside == 0 && count.is_multiple_of(size) {
-                    return Ok((count, *coding, Place::PerBlock(self.blocks.rows(), size, true)));
+                    return Ok((
+                        count,
+                        *coding,
+                        Place::PerBlock(self.blocks.rows(), size, true),
+                    ));
                 }
                 // At the border of a piece.
                 let terms = self.blocks.of(inside / size);

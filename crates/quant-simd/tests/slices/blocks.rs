@@ -1,6 +1,7 @@
 //! Blocks of consecutive elements with parameters of their own.
 
-use quant_core::{Dialect, IntType, Mode, Params, ParamsError, Scheme};
+use half::f16;
+use quant_core::{Dialect, FloatType, IntType, Mode, Params, ParamsError, Scheme, reference};
 use quant_simd::Backend;
 use quant_testkit::hurtful::{self, Bits, Random};
 
@@ -226,6 +227,36 @@ fn a_scale_of_minus_zero_is_zero() {
         for (code, value) in codes.iter().zip(values) {
             let want = if (*code as i8) < 0 { -0.0_f32 } else { 0.0 };
             assert_eq!(value.bits(), want.bits(), "{} {code}", backend.name());
+        }
+    }
+}
+
+/// A subnormal scale is rounded so much that the largest values are beyond the codes.
+#[test]
+fn subnormal_scales_clip() {
+    for dtype in [IntType::Int8, IntType::Int4] {
+        let scheme = Scheme::new(dtype, Mode::Symmetric);
+        for bits in 1..2048 {
+            let value = f16::from_bits(bits);
+            let values: Vec<f16> = [value, -value, -value].repeat(32 * 32 / 2);
+            let Ok(params) = scheme.params(&reference::range(&values), FloatType::F16) else {
+                continue;
+            };
+            let mut codes = vec![0; values.len()];
+            reference::quantize(&values, scheme, params, &mut codes);
+            let mut want = vec![0; dtype.storage_len(codes.len())];
+            match dtype.bits() {
+                4 => reference::pack(&codes, &mut want),
+                _ => want.copy_from_slice(&codes),
+            }
+            for &backend in Backend::available() {
+                let mut got = vec![0; want.len()];
+                let mut scales = vec![f16::ZERO; values.len() / 32];
+                backend
+                    .quantize_blocks(&values, 32, scheme, &mut got, &mut scales, &mut [])
+                    .expect("an ordinary block");
+                assert_eq!(got, want, "{} {bits:#x}", backend.name());
+            }
         }
     }
 }
