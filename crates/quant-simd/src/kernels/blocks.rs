@@ -15,7 +15,7 @@ use crate::terms::{
 
 /// Blocks that are quantized together. Their ranges are reduced as in a transposition, and one
 /// division serves as many scales as there are lanes.
-pub const BATCH: usize = 16;
+pub const BATCH: usize = 32;
 
 /// Quantizes whole batches of blocks, and stops before the first batch that has
 /// a block out of the ordinary; gives the number of batches done.
@@ -42,6 +42,7 @@ pub struct QuantizeBlocks<'a, F, Q, C, B> {
 }
 
 /// The ranges of a batch.
+#[repr(align(64))]
 struct Ranges {
     min: [f32; BATCH],
     max: [f32; BATCH],
@@ -54,8 +55,25 @@ fn vectors<V: bytemuck::Pod, T: bytemuck::Pod, const N: usize>(row: &mut [T; N])
 }
 
 /// What is known of the ranges of a batch: per block, bits of magnitudes of which the largest one
-/// counts. Negative values and positive ones if `AFFINE`, else both together, as the latter.
-type Bounds<I> = [[<I as Isa>::I32; BATCH]; 2];
+/// counts. Negative values and positive ones if `AFFINE`, else both together, as the latter. No
+/// vector lies across cache lines.
+#[repr(align(64))]
+struct Bounds<I: Isa>([[I::I32; BATCH]; 2]);
+
+impl<I: Isa> Bounds<I> {
+    #[inline(always)]
+    fn new(isa: I) -> Self {
+        Self([[isa.splat_i32(0); BATCH]; 2])
+    }
+
+    #[inline(always)]
+    fn set<const AFFINE: bool>(&mut self, block: usize, bound: [I::I32; 2]) {
+        self.0[1][block % BATCH] = bound[1];
+        if AFFINE {
+            self.0[0][block % BATCH] = bound[0];
+        }
+    }
+}
 
 /// Those of one block; of 0 too, if `AFFINE`. Infinities count. NaN does not, or as more than
 /// that: quantizing will find it.
@@ -91,7 +109,7 @@ fn ranges<I: Isa, const AFFINE: bool>(isa: I, bounds: &Bounds<I>, ranges: &mut R
         for side in 0..2 {
             let mut lanes = [isa.splat_i32(0); 16];
             for lane in 0..I::LANES {
-                lanes[lane] = bounds[side][chunk * I::LANES + lane];
+                lanes[lane] = bounds.0[side][chunk * I::LANES + lane];
             }
             largest[side] = match side == 1 || AFFINE {
                 true => isa.lane_maxima(&lanes),
@@ -141,7 +159,10 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
         let reciprocal = isa.div(one, scale);
         let lack = isa.fma(isa.sub(zero, scale), reciprocal, one);
         vectors(&mut terms.floats[SCALE])[chunk] = scale;
-        let residual = isa.div(lack, scale);
+        // `lack / scale` to the last bit, for all significands, without a third division.
+        let about = isa.mul(lack, reciprocal);
+        let rest = isa.fma(isa.sub(zero, about), scale, lack);
+        let residual = isa.fma(rest, reciprocal, about);
         vectors(&mut terms.floats[RECIPROCAL])[chunk] = reciprocal;
         vectors(&mut terms.floats[RESIDUAL])[chunk] = residual;
         if I::TWINS {
@@ -207,7 +228,7 @@ impl<F: Element, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C,
         };
         // While a batch is quantized, terms of the next one are found, whose divisions take their
         // time, and bounds of the one after that, which wait for memory.
-        let mut bounds: Bounds<I> = [[isa.splat_i32(0); BATCH]; 2];
+        let mut bounds = Bounds::<I>::new(isa);
         let mut terms = [BlockTerms::default(); 2];
         let mut ordinary = [true; 2];
         let batches = values.len() / per_batch;
@@ -245,11 +266,7 @@ impl<F: Element, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C,
                     for b in 0..blocks_per_unit {
                         let block = &later[b * per_block..][..per_block];
                         let bound = bound::<I, F, AFFINE>(isa, block);
-                        let index = (unit * blocks_per_unit + b) % BATCH;
-                        bounds[1][index] = bound[1];
-                        if AFFINE {
-                            bounds[0][index] = bound[0];
-                        }
+                        bounds.set::<AFFINE>(unit * blocks_per_unit + b, bound);
                     }
                 }
                 if is_quantizing {
@@ -334,12 +351,10 @@ impl<F: Element, Q: Quotient, const N: usize> Kernel for FindBlockTerms<'_, F, Q
 impl<F: Element, Q: Quotient, const N: usize> FindBlockTerms<'_, F, Q, N> {
     #[inline(always)]
     fn terms_of<I: Isa, const AFFINE: bool>(self, isa: I, values: &[F::Vector<I>]) -> bool {
-        let mut bounds: Bounds<I> = [[isa.splat_i32(0); BATCH]; 2];
+        let mut bounds = Bounds::<I>::new(isa);
         let blocks = values.chunks_exact(self.block_size / I::LANES);
         for (index, block) in blocks.enumerate() {
-            let [low, high] = bound::<I, F, AFFINE>(isa, block);
-            bounds[0][index % BATCH] = low;
-            bounds[1][index % BATCH] = high;
+            bounds.set::<AFFINE>(index, bound::<I, F, AFFINE>(isa, block));
         }
         let mut found = Ranges {
             min: [0.0; BATCH],
