@@ -242,19 +242,18 @@ impl Backend {
             let codes = &codes[scheme.dtype.storage_len(start)..];
             let codes = &codes[..scheme.dtype.storage_len(len)];
             let values = &mut values[start..start + len];
-            self.dequantize_some_blocks(
+            let stored = StoredBlocks {
                 codes,
                 block_size,
                 scheme,
                 scales,
                 zero_points,
-                values,
-                stream,
-            )
-            .map_err(|error| TensorError {
-                block: blocks + error.block,
-                ..error
-            })?;
+            };
+            self.dequantize_some_blocks(stored, values, stream)
+                .map_err(|error| TensorError {
+                    block: blocks + error.block,
+                    ..error
+                })?;
             start += len;
         }
         Ok(())
@@ -329,6 +328,15 @@ impl Backend {
     }
 }
 
+/// Some blocks as they are stored.
+struct StoredBlocks<'a, S> {
+    codes: &'a [u8],
+    block_size: usize,
+    scheme: Scheme,
+    scales: &'a [S],
+    zero_points: &'a [u8],
+}
+
 /// What the public functions, and the tensor driver, are made of.
 impl Backend {
     fn quantize_some_blocks<F: Element>(self, blocks: Batches<'_, F>) -> Result<(), TensorError> {
@@ -365,14 +373,14 @@ impl Backend {
             }
             // A batch with a block out of the ordinary, or what is left over.
             let end = (done + BATCH).min(scales.len());
-            for block in done..end {
+            for (block, scale) in scales.iter_mut().enumerate().take(end).skip(done) {
                 let elements = block * block_size..values.len().min((block + 1) * block_size);
                 let (range, offset) = (self.range(&values[elements.clone()]), elements.start);
                 let params = scheme
                     .params(&range, F::TYPE)
                     .map_err(|source| TensorError { block, source })?;
                 self.quantize_at(&values[elements], scheme, params, codes, offset);
-                scales[block] = params.scale();
+                *scale = params.scale();
                 if let Some(zero_point) = zero_points.get_mut(block) {
                     *zero_point = params.zero_point() as u8;
                 }
@@ -412,14 +420,17 @@ impl Backend {
 
     fn dequantize_some_blocks<S: Element, F: Element>(
         self,
-        codes: &[u8],
-        block_size: usize,
-        scheme: Scheme,
-        scales: &[S],
-        zero_points: &[u8],
+        blocks: StoredBlocks<'_, S>,
         values: &mut [F],
         stream: bool,
     ) -> Result<(), TensorError> {
+        let StoredBlocks {
+            codes,
+            block_size,
+            scheme,
+            scales,
+            zero_points,
+        } = blocks;
         // Scales that are there already, and no zero points, are the usual case.
         let mut own_scales;
         let mut own_zero_points;
