@@ -72,7 +72,38 @@ pub fn rows(reduced: bool) -> Vec<Row> {
             .named("proof f16 over f32 scales: two terms", Expect::Equal),
         f16_values(reduced, Product::OneTerm).named("  one term", Expect::Anything),
         bf16_scales(reduced),
+        residuals(),
     ]
+}
+
+/// The kernels of blocks find `zl` by a multiplication and two FMAs: the same bits for every
+/// mantissa, and so for every scale that is not extreme.
+fn residuals() -> Row {
+    let start = Instant::now();
+    let compare = |mantissa: u32| {
+        let scale = f32::from_bits(0x3f80_0000 | mantissa);
+        let (zh, want) = reciprocal(scale);
+        let lack = (-scale).mul_add(zh, 1.0);
+        let about = lack * zh;
+        let got = (-about).mul_add(scale, lack).mul_add(zh, about);
+        match want.to_bits() == got.to_bits() {
+            true => (0, None),
+            false => (1, Some(format!("s {scale:e}: want {want:e}, got {got:e}"))),
+        }
+    };
+    let (differences, first) = (0..MANTISSAS)
+        .into_par_iter()
+        .map(compare)
+        .reduce(|| (0, None), sum);
+    Row {
+        what: "proof f32: zl without a division".into(),
+        scales: MANTISSAS.into(),
+        inputs: MANTISSAS.into(),
+        differences,
+        first,
+        seconds: start.elapsed().as_secs_f64(),
+        expect: Expect::Equal,
+    }
 }
 
 /// Every mantissa of the scale and every half-integer; `reduced`: one mantissa of 64. First the
