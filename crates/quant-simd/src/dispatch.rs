@@ -21,7 +21,7 @@ use crate::terms::{
     Block32, BlockRows, BlockSize, BlockTerms, CodeRange, Divide, Division, Exact, LARGEST_PAIR,
     PerBlock, PerElement, PowerOfTwo, Quotient, Source, TermRows, Terms, Uniform,
 };
-use crate::{Backend, Element};
+use crate::{Backend, Element, stream};
 
 /// Blocks that [`Place::PerBlock`] holds the terms of.
 pub const BLOCKS: usize = 512;
@@ -411,7 +411,10 @@ macro_rules! dispatch {
     ($float:ty) => {
         impl Dispatch for $float {
             fn find_range(backend: Backend, values: &[Self]) -> Range {
-                backend.run(FindRange(values))
+                backend.run(FindRange {
+                    values,
+                    far: stream::is_beyond_cache(size_of_val(values)),
+                })
             }
             fn quantize(
                 backend: Backend,

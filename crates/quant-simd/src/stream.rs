@@ -6,7 +6,12 @@ use std::sync::OnceLock;
 /// these exceed the last-level cache, a line that is stored whole need not be read first. Within
 /// the cache it would cost several times what it saves. `benches/METHODOLOGY.md` has the figures.
 pub fn is_worthwhile(read: usize, written: usize) -> bool {
-    read + written > last_level_cache()
+    is_beyond_cache(read + written)
+}
+
+/// Whether so many bytes exceed the last-level cache.
+pub fn is_beyond_cache(bytes: usize) -> bool {
+    bytes > last_level_cache()
 }
 
 /// Bytes; as the processor says, or a common size where it says nothing.

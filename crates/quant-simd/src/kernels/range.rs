@@ -10,7 +10,16 @@ use crate::isa::{Isa, Kernel};
 ///
 /// The fast way also adds up `0 * value`: the sum is NaN where a value is NaN or infinite. Such a
 /// tile is done again.
-pub struct FindRange<'a, F>(pub &'a [F]);
+pub struct FindRange<'a, F> {
+    /// The values.
+    pub values: &'a [F],
+    /// Whether they are in no cache: then they are read at [`STREAMS`] places in turn, so that as
+    /// many pages are on their way at once.
+    pub far: bool,
+}
+
+/// Places to read at.
+const STREAMS: usize = 4;
 
 /// Bounds, per vector of a group.
 #[derive(Clone, Copy)]
@@ -36,12 +45,17 @@ fn bound_surely<I: Isa, F: Element>(isa: I, groups: &[Group<F, I>], bounds: &mut
     lane_sum(finite)
 }
 
-/// The fast way; whether all values are finite.
+/// The fast way, for slices of one length in turn; whether all values are finite.
 #[inline(always)]
-fn bound<I: Isa, F: Element>(isa: I, groups: &[Group<F, I>], bounds: &mut Bounds<I>) -> bool {
+fn bound<I: Isa, F: Element, const N: usize>(
+    isa: I,
+    streams: [&[Group<F, I>]; N],
+    bounds: &mut Bounds<I>,
+) -> bool {
     let zero = isa.splat(0.0);
     let mut sums = [zero; 4];
-    for group in groups {
+    for i in 0..N * streams[0].len() {
+        let group = &streams[i % N][i / N];
         for v in 0..4 {
             let value = F::widen(isa, group[v]);
             if I::KEEPS_NAN {
@@ -77,11 +91,31 @@ impl<F: Element> Kernel for FindRange<'_, F> {
             min: [isa.splat(f32::INFINITY); 4],
             max: [isa.splat(f32::NEG_INFINITY); 4],
         };
-        let (values, rest) = groups::<Group<F, I>, F>(self.0);
+        let (values, rest) = groups::<Group<F, I>, F>(self.values);
         let mut non_finite = 0;
-        for tile in values.chunks(16 * TILE) {
+        let quarter = match self.far {
+            true => values.len() / STREAMS,
+            false => 0,
+        };
+        let (far, near) = values.split_at(STREAMS * quarter);
+        for start in (0..quarter).step_by(4 * TILE) {
+            let tile = start..Ord::min(start + 4 * TILE, quarter);
+            let mut streams = [&far[..0]; STREAMS];
+            for s in 0..STREAMS {
+                streams[s] = &far[s * quarter..][tile.clone()];
+            }
             let before = bounds;
-            if !bound::<I, F>(isa, tile, &mut bounds) {
+            if !bound::<I, F, STREAMS>(isa, streams, &mut bounds) {
+                bounds = before;
+                for tile in streams {
+                    let lanes = (tile.len() * 4 * I::LANES) as u64;
+                    non_finite += lanes - bound_surely::<I, F>(isa, tile, &mut bounds);
+                }
+            }
+        }
+        for tile in near.chunks(16 * TILE) {
+            let before = bounds;
+            if !bound::<I, F, 1>(isa, [tile], &mut bounds) {
                 bounds = before;
                 let lanes = (tile.len() * 4 * I::LANES) as u64;
                 non_finite += lanes - bound_surely::<I, F>(isa, tile, &mut bounds);

@@ -269,3 +269,17 @@ fn range_of_one_sign<F: Value>() {
         }
     }
 }
+
+/// More than any cache holds, read at several places in turn.
+#[test]
+fn range_of_a_large_slice() {
+    let mut values = vec![0.25_f32; (40 << 20) + 77];
+    let n = values.len();
+    for (position, value) in [(1, -3.5), (n / 2 + 5, 8.0), (n - 1, 9.0), (n / 3, f32::NAN)] {
+        values[position] = value;
+        let want = quant_core::reference::range(&values);
+        for &backend in quant_simd::Backend::available() {
+            assert_eq!(backend.range(&values), want, "{}", backend.name());
+        }
+    }
+}
