@@ -50,7 +50,11 @@ pub fn build(mut cargo: Command) -> Result<Vec<Artifact>, Box<dyn Error>> {
         let is_program = message.executable.is_some();
         let library =
             |path: &&PathBuf| path.extension().is_some_and(|it| it == "rlib" || it == "a");
-        let library = message.filenames.iter().find(library).cloned();
+        // Of a crate that is both, the static library.
+        let libraries = message.filenames.iter().filter(library);
+        let library = libraries
+            .max_by_key(|path| path.extension() == Some("a".as_ref()))
+            .cloned();
         if let Some(path) = message.executable.or(library) {
             artifacts.push(Artifact {
                 name,
@@ -69,7 +73,7 @@ pub fn build(mut cargo: Command) -> Result<Vec<Artifact>, Box<dyn Error>> {
 pub fn symbols(path: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let data = std::fs::read(path)?;
     let mut names = Vec::new();
-    for member in members(&data)? {
+    for (_, member) in named_members(&data)? {
         let file = object::File::parse(member)?;
         for symbol in file.symbols() {
             names.push(format!("{:#}", rustc_demangle::demangle(symbol.name()?)));
@@ -79,21 +83,22 @@ pub fn symbols(path: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     Ok(names)
 }
 
-/// The object files of an archive, or the one that is not an archive.
+/// The object files of an archive with their names, or the one that is not an archive.
 ///
 /// # Errors
 /// If the archive is damaged.
-pub fn members(data: &[u8]) -> Result<Vec<&[u8]>, Box<dyn Error>> {
+pub fn named_members(data: &[u8]) -> object::Result<Vec<(String, &[u8])>> {
     if !data.starts_with(b"!<arch>\n") {
-        return Ok(vec![data]);
+        return Ok(vec![(String::new(), data)]);
     }
     let mut objects = Vec::new();
     for member in ArchiveFile::parse(data)?.members() {
         let member = member?;
+        let name = String::from_utf8_lossy(member.name()).into_owned();
         let data = member.data(data)?;
         // The metadata of a Rust library is no object file on every platform.
         if object::File::parse(data).is_ok() {
-            objects.push(data);
+            objects.push((name, data));
         }
     }
     Ok(objects)

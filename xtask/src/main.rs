@@ -6,6 +6,7 @@ mod asm;
 mod bench;
 mod cross;
 mod exhaustive;
+mod ios;
 mod mca;
 mod memory;
 mod sanitize;
@@ -34,6 +35,8 @@ enum Task {
         #[arg(long)]
         reduced: bool,
     },
+    /// Build static libraries for Apple's systems, and check what is in them
+    Ios,
     /// Run tests under AddressSanitizer and valgrind
     Sanitize,
     /// Check that no intrinsic is left as a call in the release build
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::setup(),
         Task::Cross => cross::cross(),
         Task::Exhaustive { reduced } => exhaustive(reduced),
+        Task::Ios => ios::ios(),
         Task::Sanitize => sanitize::sanitize(),
         Task::Asm => asm::asm(),
         Task::Mca { all } => mca::mca(all),
@@ -82,7 +86,8 @@ fn main() -> ExitCode {
 }
 
 fn test() -> Outcome {
-    cargo(&["test", "--workspace"])
+    cargo(&["test", "--workspace"])?;
+    asm::asm()
 }
 
 /// Runs here if this is an optimized build; makes and runs one otherwise.

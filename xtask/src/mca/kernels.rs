@@ -26,35 +26,45 @@ pub struct Target {
     cycles: f64,
 }
 
+/// The phases of symmetric blocks.
+const BLOCKS: &[&str] = &[
+    "magnitudes",
+    "params",
+    "FastTile::run",
+    "FastTile::quantize",
+    "QuantizeBlocks::batches",
+    "run",
+];
+
 pub const TARGETS: [Target; 6] = [
     Target {
         name: "A. f32 -> int8, scale given",
-        kernel: r"^Quantize<f32, Uniform, Exact, Bytes>$",
-        phases: &["quantize_groups"],
+        kernel: r"^Quantize<f32, Uniform.*, Exact, Bytes>$",
+        phases: &["FastTile::run"],
         cycles: 6.6,
     },
     Target {
         name: "B. int8 -> f32",
-        kernel: r"^Dequantize<f32, Uniform, Bytes>$",
-        phases: &["values"],
+        kernel: r"^Dequantize<f32, Uniform.*, Bytes>$",
+        phases: &["dequantize"],
         cycles: 4.7,
     },
     Target {
         name: "C. f32 -> int8, blocks of 32",
         kernel: r"^QuantizeBlocks<f32, Exact, Bytes, Block32>$",
-        phases: &["magnitudes", "params", "quantize_groups", "run"],
+        phases: BLOCKS,
         cycles: 8.5,
     },
     Target {
         name: "D. f32 -> int4, blocks of 32",
         kernel: r"^QuantizeBlocks<f32, Exact, Packed, Block32>$",
-        phases: &["magnitudes", "params", "quantize_groups", "run"],
+        phases: BLOCKS,
         cycles: 9.3,
     },
     Target {
         name: "E. int4 -> f32, blocks of 32",
-        kernel: r"^Dequantize<f32, PerBlock<.*>, Packed>$",
-        phases: &["values"],
+        kernel: r"^Dequantize<f32, PerBlock<Block32.*>, Packed>$",
+        phases: &["dequantize"],
         cycles: 5.5,
     },
     Target {
@@ -73,7 +83,6 @@ pub struct Origin {
 }
 
 static KERNEL: LazyLock<Regex> = LazyLock::new(|| regex("^<(.*) as .*::Kernel>::run::<.*::Neon>$"));
-static PHASE: LazyLock<Regex> = LazyLock::new(|| regex(r"::kernels::.*?(\w+)(?:::<.*>)?$"));
 static PATH: LazyLock<Regex> = LazyLock::new(|| regex(r"(?:\w+::)+"));
 
 fn regex(pattern: &str) -> Regex {
@@ -84,13 +93,16 @@ impl Origin {
     /// From the names of inlined functions, the innermost first; `None` outside of NEON kernels.
     pub fn of(frames: &[String]) -> Option<Self> {
         let kernel = frames.iter().find_map(|frame| KERNEL.captures(frame))?;
-        let phase = frames.iter().find_map(|frame| {
-            let ours = frame.contains("kernels::") && !frame.contains("kernels::Form>");
-            PHASE.captures(frame).filter(|_| ours)
-        })?;
+        let ours = |frame: &&String| {
+            frame.contains("quant_simd::kernels::") && !frame.contains("::kernels::Form>")
+        };
+        let phase = frames
+            .iter()
+            .filter(ours)
+            .find_map(|frame| function(frame))?;
         Some(Self {
             kernel: PATH.replace_all(&kernel[1], "").into_owned(),
-            phase: phase[1].to_owned(),
+            phase,
         })
     }
 
@@ -100,6 +112,38 @@ impl Origin {
             false => 2,
         }
     }
+}
+
+/// The short name of a function of the kernels: `bound`, or `FastTile::run` for a type's own; a
+/// trait's without the type.
+fn function(frame: &str) -> Option<String> {
+    let path = without_arguments(frame.trim_start_matches('<'));
+    let path = path.trim_end_matches("::");
+    let (owner, name) = path.rsplit_once("::")?;
+    let owner = owner.trim_end_matches('>');
+    if !owner.contains("quant_simd::kernels::") && !frame.contains(" as ") {
+        return None;
+    }
+    let owner = owner.rsplit("::").next()?;
+    match owner.starts_with(char::is_uppercase) && !frame.contains(" as quant_simd::") {
+        true => Some(format!("{owner}::{name}")),
+        false => Some(name.to_owned()),
+    }
+}
+
+/// A path without what is between `<` and `>`; a `>` too many is left.
+fn without_arguments(path: &str) -> String {
+    let mut depth = 0;
+    let mut rest = String::new();
+    for c in path.chars() {
+        match c {
+            '<' => depth += 1,
+            '>' if depth > 0 => depth -= 1,
+            c if depth == 0 => rest.push(c),
+            _ => {}
+        }
+    }
+    rest
 }
 
 /// What the loops within a loop belong to.
@@ -156,7 +200,7 @@ impl Row {
             None => "-".to_owned(),
         };
         println!(
-            "{:<width$} {:<24} {:>8} {:>7} {:>7}",
+            "{:<width$} {:<36} {:>8} {:>7} {:>7}",
             self.kernel,
             format!("{}{around}", self.phase),
             shown(self.elements, 0),
@@ -246,5 +290,30 @@ impl Target {
             texts.join(" + ")
         );
         !parts.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_tell_kernel_and_function() {
+        let kernel = "<quant_simd::kernels::quantize::Quantize<f32, quant_simd::terms::Uniform<false>> \
+                      as quant_simd::isa::Kernel>::run::<quant_simd::arch::neon::Neon>";
+        let tile = "<quant_simd::kernels::quantize::FastTile<f32, quant_simd::arch::neon::Neon>>\
+                    ::run::<quant_simd::terms::Exact, false>";
+        let bound = "quant_simd::kernels::range::bound::<quant_simd::arch::neon::Neon, f32>";
+        let add = "<quant_simd::arch::neon::Neon as quant_simd::isa::Isa>::add";
+        for (inner, phase) in [(tile, "FastTile::run"), (bound, "bound"), (kernel, "run")] {
+            let frames = [add, inner, kernel, "main"].map(str::to_owned);
+            let expected = Origin {
+                kernel: "Quantize<f32, Uniform<false>>".to_owned(),
+                phase: phase.to_owned(),
+            };
+            assert_eq!(Origin::of(&frames), Some(expected), "{inner}");
+        }
+        let scalar = kernel.replace("neon::Neon", "scalar::Scalar");
+        assert_eq!(Origin::of(&[scalar]), None);
     }
 }

@@ -44,7 +44,7 @@ pub fn mca(all: bool) -> Outcome {
     println!("instructions, spread over the elements of the loops within it.\n");
     let kernel_width = rows.iter().map(|row| row.kernel.len()).max().unwrap_or(0);
     println!(
-        "{:<kernel_width$} {:<24} {:>8} {:>7} {:>7}",
+        "{:<kernel_width$} {:<36} {:>8} {:>7} {:>7}",
         "kernel", "loop", "elements", "instrs", "cycles"
     );
     for row in &rows {
