@@ -25,7 +25,8 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// The fastest backend that this machine can run. It is looked for once.
+    /// The backend with the widest vectors that this machine can run, in general the fastest. It
+    /// is looked for once.
     ///
     /// ```
     /// use quant_simd::Backend;
@@ -35,7 +36,7 @@ impl Backend {
         Self::available()[0]
     }
 
-    /// Every backend that this machine can run, the fastest first.
+    /// Every backend that this machine can run, the one with the widest vectors first.
     pub fn available() -> &'static [Self] {
         static AVAILABLE: OnceLock<Vec<Backend>> = OnceLock::new();
         AVAILABLE.get_or_init(|| {

@@ -15,13 +15,13 @@ impl Backend {
     /// If `values` is not a whole number of rows.
     pub fn column_ranges<F: Element>(self, values: &[F], ranges: &mut [Range]) {
         let count = ranges.len();
-        assert!(
-            values.is_empty() || values.len().is_multiple_of(count.max(1)),
-            "whole rows"
-        );
         if values.is_empty() {
             return;
         }
+        assert!(
+            count > 0 && values.len().is_multiple_of(count),
+            "whole rows"
+        );
         let mut bounds = ColumnBounds::new(count);
         bounds.widen(self, values, 0);
         bounds.merge_into(ranges);

@@ -138,8 +138,8 @@ impl Backend {
 
     /// Scale, zero point and codes of blocks of `block_size` consecutive values; the last may be
     /// shorter. `S` is the type that the scheme stores scales in. `zero_points` is empty where
-    /// the scheme stores none. 4-bit codes are packed without gaps. Blocks of 32, 64 and 128 are
-    /// the fast ones.
+    /// the scheme stores none. 4-bit codes are packed without gaps. Blocks of 32, 64,
+    /// 128 and 256 are quantized many at a time, others one by one.
     ///
     /// # Errors
     /// The first block that has no usable parameters; what was written by then is of no use.
@@ -181,7 +181,7 @@ impl Backend {
         let mut wide = [0.0; SCALES];
         let mut done = 0;
         for scales in scales.chunks_mut(SCALES) {
-            let len = blocks.values.len().min(SCALES * block_size);
+            let len = blocks.values.len().min(block_size.saturating_mul(SCALES));
             let (values, rest) = blocks.values.split_at(len);
             let (codes, rest_codes) = blocks.codes.split_at_mut(scheme.dtype.storage_len(len));
             let stored = scales.len().min(blocks.zero_points.len());
@@ -271,6 +271,9 @@ impl Backend {
     /// assert_eq!(packed, [0x71, 0x18]);
     /// ```
     pub fn pack(self, codes: &[u8], packed: &mut [u8], offset: usize) {
+        if codes.is_empty() {
+            return;
+        }
         let end = offset.checked_add(codes.len()).expect("a count of nibbles");
         let mut packed = &mut packed[offset / 2..end.div_ceil(2)];
         let mut codes = codes;
@@ -293,6 +296,9 @@ impl Backend {
     /// If `packed` is too short, or `dtype` has 8 bits.
     pub fn unpack(self, packed: &[u8], offset: usize, dtype: IntType, codes: &mut [u8]) {
         assert_eq!(dtype.bits(), 4, "only 4-bit codes are packed");
+        if codes.is_empty() {
+            return;
+        }
         let end = offset.checked_add(codes.len()).expect("a count of nibbles");
         let mut packed = &packed[offset / 2..end.div_ceil(2)];
         let mut codes = codes;

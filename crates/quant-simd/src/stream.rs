@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 
 /// Whether a kernel that reads and writes so many bytes should store around the cache: where
-/// these exceed the last-level cache, a line that is stored whole need not be read first. Within
-/// the cache it would cost several times what it saves. `benches/METHODOLOGY.md` has the figures.
+/// these exceed the last-level cache, a line that is stored whole need not be read first. What
+/// fits the cache is better left there for whoever reads it next.
 pub fn is_worthwhile(read: usize, written: usize) -> bool {
     is_beyond_cache(read + written)
 }

@@ -1,6 +1,6 @@
 //! Functions with one scale and zero point: lengths, lanes, ties, bits.
 
-use quant_core::{FloatType, IntType, Mode, Params, Scheme};
+use quant_core::{FloatType, IntType, Mode, Params, Scheme, reference};
 use quant_testkit::hurtful::{self, Random};
 
 use crate::arena::{Arenas, Placement};
@@ -277,9 +277,89 @@ fn range_of_a_large_slice() {
     let n = values.len();
     for (position, value) in [(1, -3.5), (n / 2 + 5, 8.0), (n - 1, 9.0), (n / 3, f32::NAN)] {
         values[position] = value;
-        let want = quant_core::reference::range(&values);
+        let want = reference::range(&values);
         for &backend in quant_simd::Backend::available() {
             assert_eq!(backend.range(&values), want, "{}", backend.name());
+        }
+    }
+}
+
+/// Enough that results are stored around the cache, unless it is larger than any we know of; to an
+/// odd address, and with a tile that is done again.
+#[test]
+fn results_beyond_the_cache() {
+    let mut values: Vec<f32> = (0..(9 << 20) + 77)
+        .map(|i: i32| (i.wrapping_mul(7919) % 2003) as f32 / 1000.0 - 1.0)
+        .collect();
+    let n = values.len();
+    for dtype in [IntType::Int8, IntType::Uint8, IntType::Int4] {
+        let scheme = Scheme::new(dtype, Mode::Symmetric);
+        let zero_point = scheme.symmetric_zero_point();
+        let params = Params::new(scheme, 0.0079, zero_point, FloatType::F32).unwrap();
+        let len = dtype.storage_len(n);
+        for value in [0.5, f32::NAN] {
+            values[n / 2] = value;
+            let mut bytes = vec![0; n];
+            let bad = reference::quantize(&values, scheme, params, &mut bytes);
+            let mut want = vec![0; len];
+            match dtype.bits() {
+                4 => reference::pack(&bytes, &mut want),
+                _ => want.copy_from_slice(&bytes),
+            }
+            let mut floats = vec![0.0_f32; n];
+            reference::dequantize(&bytes, scheme, params, &mut floats);
+            for &backend in quant_simd::Backend::available() {
+                let mut got = vec![0xcd; len + 2];
+                let count = backend.quantize(&values, scheme, params, &mut got[1..=len]);
+                assert_eq!(count, bad, "{} {dtype:?}", backend.name());
+                assert!(got[1..=len] == want, "{} {dtype:?}", backend.name());
+                assert_eq!((got[0], got[len + 1]), (0xcd, 0xcd));
+                let mut became = vec![1.0_f32; n + 1];
+                backend.dequantize(&want, scheme, params, &mut became[1..]);
+                assert!(became[1..] == floats, "{} {dtype:?}", backend.name());
+            }
+        }
+        values[n / 2] = 0.5;
+        let blocks = n.div_ceil(32);
+        let stored = if scheme.stores_zero_point() {
+            blocks
+        } else {
+            0
+        };
+        let run = |backend: quant_simd::Backend| {
+            let (mut codes, mut scales) = (vec![0; len], vec![0.0_f32; blocks]);
+            let mut zero_points = vec![0; stored];
+            let (c, s, z) = (&mut codes, &mut scales, &mut zero_points);
+            backend
+                .quantize_blocks(&values, 32, scheme, c, s, z)
+                .unwrap();
+            (codes, scales, zero_points)
+        };
+        // Small blocks of the scalar backend go one by one, and never around the cache.
+        let want = run(quant_simd::Backend::Scalar);
+        for &backend in quant_simd::Backend::available() {
+            assert!(run(backend) == want, "{} {dtype:?}", backend.name());
+        }
+    }
+}
+
+/// The block size is larger than any product of it.
+#[test]
+fn one_block_of_an_enormous_size() {
+    let values = [1.0, -2.0, 0.5, 0.25, 2.0].map(half::f16::from_f32);
+    let scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
+    for &backend in quant_simd::Backend::available() {
+        for block_size in [5, 1 << 52, 1 << 53, usize::MAX] {
+            let (mut codes, mut scales) = ([99; 5], [half::f16::ZERO]);
+            let none = &mut [];
+            let done =
+                backend.quantize_blocks(&values, block_size, scheme, &mut codes, &mut scales, none);
+            assert_eq!(done, Ok(()), "{block_size}");
+            assert_eq!(
+                codes.map(|code| code as i8),
+                [64, -127, 32, 16, 127],
+                "{block_size}"
+            );
         }
     }
 }
