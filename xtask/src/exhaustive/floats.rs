@@ -207,9 +207,9 @@ impl Staircase {
     }
 }
 
-/// One table row per backend; `reduced`: one chunk of 256, another for each scale, and what lies around
+/// Shows a table row per backend; `reduced`: one chunk of 256, another for each scale, and what lies around
 /// the thresholds.
-pub fn rows(reduced: bool) -> Vec<Row> {
+pub fn rows(reduced: bool, show: &mut impl FnMut(Row)) {
     let mut schemes = hurtful::schemes();
     schemes.retain(|it| it.dialect == quant_core::Dialect::Coremltools);
     let mut settings = Vec::new();
@@ -253,5 +253,7 @@ pub fn rows(reduced: bool) -> Vec<Row> {
         };
         row.named(&format!("f32 inputs, {}", backend.name()), Expect::Equal)
     };
-    Backend::available().iter().map(row).collect()
+    for backend in Backend::available() {
+        show(row(backend));
+    }
 }
