@@ -6,6 +6,7 @@
 
 mod dequantize;
 mod quantize;
+mod segments;
 mod values;
 
 use quant_core::{Blocks, FloatType, ParamsError, STATS_CHUNK, Scheme};

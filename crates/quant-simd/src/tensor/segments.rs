@@ -1,0 +1,278 @@
+//! Terms for the elements of a chunk, segment by segment.
+
+use std::ops::Range;
+
+use quant_core::{Arrangement, IntType, Params, ParamsError};
+
+use super::quantize::PIECE;
+use super::values::Values;
+use super::{Sink, TensorQuantizer};
+use crate::Element;
+use crate::columns::{ColumnBounds, repeats};
+use crate::dispatch::{BLOCKS, Coding, ElementTerms, Place, is_block_size};
+use crate::kernels::blocks::BATCH;
+use crate::terms::{BlockTerms, Division, PADDING, TermTable, Terms};
+
+/// Where the encoder finds terms.
+pub(super) trait Segments {
+    /// Terms of elements from `position` on, at most so many; and how many they serve, which is
+    /// an even number or up to the end of a chunk where they are per block.
+    ///
+    /// # Errors
+    /// A block without usable parameters.
+    fn at(
+        &mut self,
+        position: usize,
+        most: usize,
+    ) -> Result<(usize, Coding, Place<'_>), (usize, ParamsError)>;
+}
+
+/// Terms of groups that follow one another, found as they are needed.
+pub(super) struct Groups<'a, F> {
+    quantizer: &'a TensorQuantizer,
+    values: Values<'a, F>,
+    /// Groups that start before this were put into the sink by someone else.
+    start: usize,
+    first_scale: usize,
+    params: Vec<Params>,
+    blocks: Box<BlockTerms<BLOCKS>>,
+    now: Now,
+}
+
+/// The terms at hand.
+enum Now {
+    Nothing,
+    Run(Range<usize>, Coding, Terms),
+    /// The first [`BATCH`] of [`Groups::blocks`].
+    Batch(Range<usize>, Coding),
+    Rows(RowTerms),
+}
+
+impl Now {
+    fn elements(&self) -> Range<usize> {
+        match self {
+            Self::Nothing => 0..0,
+            Self::Run(elements, ..) | Self::Batch(elements, _) => elements.clone(),
+            Self::Rows(terms) => terms.group.clone(),
+        }
+    }
+}
+
+impl<'a, F: Element> Groups<'a, F> {
+    pub(super) fn new(quantizer: &'a TensorQuantizer, values: Values<'a, F>, start: usize) -> Self {
+        Self {
+            quantizer,
+            values,
+            start,
+            first_scale: 0,
+            params: Vec::new(),
+            blocks: Box::default(),
+            now: Now::Nothing,
+        }
+    }
+
+    /// Gives the parameters found since the last time to the sink.
+    pub(super) fn put<S: Sink>(&mut self, sink: &S) -> Result<(), S::Error> {
+        self.quantizer
+            .put_params(self.first_scale, &self.params, sink)?;
+        self.params.clear();
+        Ok(())
+    }
+
+    fn found(&mut self, group: &Range<usize>, params: &[Params]) {
+        if group.start >= self.start {
+            if self.params.is_empty() {
+                self.first_scale = self.quantizer.blocks.scale_of(group.start);
+            }
+            self.params.extend(params);
+        }
+    }
+
+    fn find(&mut self, position: usize) -> Result<(), (usize, ParamsError)> {
+        let quantizer = self.quantizer;
+        let (backend, scheme, blocks) = (quantizer.backend, quantizer.scheme, &quantizer.blocks);
+        let group = blocks.group_of(position);
+        if let Arrangement::Rows { len } = blocks.arrangement() {
+            let mut bounds = ColumnBounds::new(len);
+            self.values
+                .with(group.clone(), |values| bounds.widen(backend, values, 0));
+            let params = quantizer.row_params::<F>(group.start, len, &bounds)?;
+            self.found(&group, &params);
+            self.now = Now::Rows(RowTerms::new::<F>(quantizer, group, len, &params));
+            return Ok(());
+        }
+        if let Some((batch, division)) = self.batch(&group) {
+            let first = blocks.scale_of(batch.start);
+            for block in 0..BATCH {
+                let (scale, zero_point) = self.blocks.params_of(block, scheme);
+                let params = Params::new(scheme, scale, zero_point, quantizer.scale_type());
+                let params = params.map_err(|source| (first + block, source))?;
+                let start = batch.start + block * group.len();
+                self.found(&(start..start + group.len()), &[params]);
+            }
+            self.now = Now::Batch(batch, quantizer.coding(division));
+            return Ok(());
+        }
+        let range = self
+            .values
+            .with(group.clone(), |values| backend.range(values));
+        let scale = blocks.scale_of(group.start);
+        let params = scheme
+            .params(&range, F::TYPE)
+            .map_err(|source| (scale, source))?;
+        self.found(&group, &[params]);
+        let (coding, terms) = Coding::of::<F>(scheme, params);
+        self.now = Now::Run(group, coding, terms);
+        Ok(())
+    }
+
+    /// A batch of blocks that starts with this one, if it is a usual size and all are ordinary.
+    fn batch(&mut self, group: &Range<usize>) -> Option<(Range<usize>, Division)> {
+        let (quantizer, size) = (self.quantizer, group.len());
+        let batch = group.start..group.start + BATCH * size;
+        // Ragged rows have shorter blocks in between.
+        let whole = is_block_size(size)
+            && BATCH * size <= PIECE
+            && batch.end <= quantizer.blocks.element_count()
+            && !quantizer.blocks.is_ragged();
+        if !whole {
+            return None;
+        }
+        let terms = &mut self.blocks;
+        let division = self.values.with(batch.clone(), |values| {
+            F::block_terms(quantizer.backend, values, size, quantizer.scheme, terms)
+        })?;
+        Some((batch, division))
+    }
+}
+
+impl<F: Element> Segments for Groups<'_, F> {
+    fn at(
+        &mut self,
+        position: usize,
+        most: usize,
+    ) -> Result<(usize, Coding, Place<'_>), (usize, ParamsError)> {
+        if !self.now.elements().contains(&position) {
+            self.find(position)?;
+        }
+        let count = (self.now.elements().end - position).min(most);
+        Ok(match &self.now {
+            Now::Nothing => unreachable!("just found"),
+            Now::Run(_, coding, terms) => (count, *coding, Place::Uniform(*terms)),
+            Now::Rows(terms) => terms.at(position, count),
+            Now::Batch(elements, coding) => {
+                let size = elements.len() / BATCH;
+                let inside = position - elements.start;
+                if inside == 0 && count.is_multiple_of(size) {
+                    return Ok((
+                        count,
+                        *coding,
+                        Place::PerBlock(self.blocks.rows(), size, true),
+                    ));
+                }
+                // At the border of a piece.
+                let terms = self.blocks.of(inside / size);
+                let count = count.min(size - inside % size);
+                (count, *coding, Place::Uniform(terms))
+            }
+        })
+    }
+}
+
+/// The terms of a group of rows.
+pub(super) struct RowTerms {
+    group: Range<usize>,
+    row: usize,
+    /// Elements after which the table ends: whole rows.
+    width: usize,
+    coding: Coding,
+    table: TermTable,
+    has_zero_points: bool,
+}
+
+impl RowTerms {
+    pub(super) fn new<F: Element>(
+        quantizer: &TensorQuantizer,
+        group: Range<usize>,
+        row: usize,
+        params: &[Params],
+    ) -> Self {
+        let mut table = TermTable::default();
+        let repeats = repeats(row);
+        for _ in 0..repeats {
+            let runs = quantizer.blocks.runs(group.start..group.start + row);
+            for (run, &params) in runs.zip(params) {
+                let (coding, terms) = Coding::of::<F>(quantizer.scheme, params);
+                table.push(terms, coding.division, run.elements.len());
+            }
+        }
+        let division = table.division();
+        table.push(Terms::default(), division, PADDING);
+        let shifted = quantizer.scheme.dtype == IntType::Uint8;
+        Self {
+            group,
+            row,
+            width: row * repeats,
+            coding: quantizer.coding(division),
+            has_zero_points: shifted || table.has_zero_points(),
+            table,
+        }
+    }
+
+    fn at(&self, position: usize, most: usize) -> (usize, Coding, Place<'_>) {
+        let column = (position - self.group.start) % self.row;
+        let terms = ElementTerms {
+            rows: self.table.rows(),
+            len: self.width,
+            has_zero_points: self.has_zero_points,
+        };
+        let count = most.min(self.width - column);
+        (count, self.coding, Place::PerElement(terms).skip(column))
+    }
+}
+
+pub(super) struct TwoGroups<'a>(pub(super) (&'a Option<RowTerms>, &'a RowTerms));
+
+impl Segments for TwoGroups<'_> {
+    fn at(
+        &mut self,
+        position: usize,
+        most: usize,
+    ) -> Result<(usize, Coding, Place<'_>), (usize, ParamsError)> {
+        let (before, now) = self.0;
+        Ok(match before {
+            Some(before) if before.group.contains(&position) => {
+                before.at(position, most.min(before.group.end - position))
+            }
+            _ => now.at(position, most),
+        })
+    }
+}
+
+pub(super) struct KnownParams<'a>(pub(super) &'a TensorQuantizer, pub(super) &'a [Params]);
+
+impl Segments for KnownParams<'_> {
+    fn at(
+        &mut self,
+        position: usize,
+        most: usize,
+    ) -> Result<(usize, Coding, Place<'_>), (usize, ParamsError)> {
+        let Self(quantizer, params) = *self;
+        let mut runs = quantizer.blocks.runs(position..position + most);
+        let run = runs.next().expect("elements that are there");
+        let params = params[run.scale];
+        let (terms, division) = Terms::of(quantizer.scheme, quantizer.source, params);
+        let coding = quantizer.coding(division);
+        Ok((run.elements.len(), coding, Place::Uniform(terms)))
+    }
+}
+
+impl TensorQuantizer {
+    fn coding(&self, division: Division) -> Coding {
+        Coding {
+            scheme: self.scheme,
+            division,
+            scale_type: self.scale_type(),
+        }
+    }
+}
