@@ -12,6 +12,7 @@ mod model;
 mod output;
 mod quantize;
 mod scheme_record;
+mod sized_file;
 
 pub use dequantize::dequantize;
 pub use diff::{Difference, TensorDifference, diff};

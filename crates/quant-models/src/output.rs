@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
 use crate::model::INDEX;
+use crate::sized_file::SizedFile;
 use crate::{Error, Model};
 
 /// How a command is watched and stopped.
@@ -123,16 +124,16 @@ impl Target {
             .permissions(readable)
             .tempfile_in(folder)
             .map_err(Error::io(&self.path, "create a file beside it"))?;
+        let data_start = 8 + header.len() as u64;
+        let file = temp.as_file().try_clone();
+        let file = file.and_then(|file| SizedFile::new(file, data_start + end as u64));
         let output = Output {
             path: self.path.clone(),
             temp,
-            data_start: 8 + header.len() as u64,
+            file: file.map_err(Error::io(&self.path, "write it"))?,
+            data_start,
             places,
         };
-        let full = "write it";
-        let file = output.temp.as_file();
-        file.set_len(output.data_start + end as u64)
-            .map_err(Error::io(&self.path, full))?;
         let length = (header.len() as u64).to_le_bytes();
         output.write(0, &length)?;
         output.write(8, &header)?;
@@ -145,9 +146,12 @@ impl Target {
         let (mut written, mut tensor_bytes) = (0, 0);
         let mut weight_map = serde_json::Map::new();
         for (input, output) in model.files.iter().zip(outputs) {
-            let file = output.temp.as_file();
-            file.sync_all().map_err(Error::io(&self.path, "sync it"))?;
-            let meta = file.metadata().map_err(Error::io(&self.path, place))?;
+            output
+                .file
+                .sync()
+                .map_err(Error::io(&self.path, "sync it"))?;
+            let meta = output.temp.as_file().metadata();
+            let meta = meta.map_err(Error::io(&self.path, place))?;
             written += meta.len();
             tensor_bytes += output.places.values().map(|(_, len)| len).sum::<usize>();
             job.check()?;
@@ -223,14 +227,15 @@ fn width(part: &Part) -> usize {
 pub(crate) struct Output {
     path: PathBuf,
     temp: NamedTempFile,
+    file: SizedFile,
     data_start: u64,
     places: BTreeMap<String, (usize, usize)>,
 }
 
 impl Output {
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        let file = self.temp.as_file();
-        file.write_all_at(bytes, offset)
+        self.file
+            .write_at(bytes, offset)
             .map_err(Error::io(&self.path, "write it"))
     }
 

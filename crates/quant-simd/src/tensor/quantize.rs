@@ -127,32 +127,13 @@ impl TensorQuantizer {
     ) -> Result<ErrorStats, Trouble<S::Error>> {
         let n = self.blocks.element_count();
         let group = self.blocks.group_of(0).len();
-        let chunks_per_unit = UNIT.max((4 * group).div_ceil(STATS_CHUNK));
-        let unit = chunks_per_unit * STATS_CHUNK;
-        // Every thread should have some.
-        let fair = n.div_ceil(4 * rayon::current_num_threads());
-        let unit = unit.min(fair.next_multiple_of(STATS_CHUNK));
-        let units: Vec<_> = (0..n)
-            .step_by(unit)
-            .map(|start| start..(start + unit).min(n))
-            .collect();
-        let stats = units.into_par_iter().map(|unit| {
+        let stats = units(0..n, 4 * group).into_par_iter().map(|unit| {
             let mut groups = Groups::new(self, values, unit.start);
-            let mut encoder = Encoder::default();
-            let mut of_unit = Vec::new();
-            for chunk in chunks(unit) {
-                of_unit.push(encoder.encode(self, values, chunk, &mut groups, sink)?);
-                groups.put(sink).map_err(Trouble::Sink)?;
-            }
-            Ok(of_unit)
+            let stats = self.encode(values, unit, &mut groups, sink)?;
+            groups.params.put(self, sink).map_err(Trouble::Sink)?;
+            Ok(stats)
         });
-        // In the order of the tensor, and the first trouble of all.
-        let stats: Vec<Result<Vec<_>, Trouble<S::Error>>> = stats.collect();
-        let mut total = ErrorStats::default();
-        for of_unit in stats {
-            total = of_unit?.into_iter().fold(total, ErrorStats::then);
-        }
-        Ok(total)
+        total(ErrorStats::default(), stats.collect())
     }
 
     /// Groups of rows that do not fit the cache: their ranges first, then their codes.
@@ -163,7 +144,7 @@ impl TensorQuantizer {
         sink: &S,
     ) -> Result<ErrorStats, Trouble<S::Error>> {
         let n = self.blocks.element_count();
-        let mut total = ErrorStats::default();
+        let mut stats_so_far = ErrorStats::default();
         let (mut start, mut done) = (0, 0);
         let mut before: Option<RowTerms> = None;
         while start < n {
@@ -189,19 +170,14 @@ impl TensorQuantizer {
                 false => group.end - group.end % STATS_CHUNK,
             };
             let known = (&before, &terms);
-            let chunks: Vec<_> = chunks(done..end).collect();
-            let stats = chunks.into_par_iter().map(|chunk| {
-                let mut encoder = Encoder::default();
-                encoder.encode(self, values, chunk, &mut TwoGroups(known), sink)
-            });
-            let stats: Vec<Result<_, Trouble<S::Error>>> = stats.collect();
-            for of_chunk in stats {
-                total = total.then(of_chunk?);
-            }
+            let stats = units(done..end, 1)
+                .into_par_iter()
+                .map(|unit| self.encode(values, unit, &mut TwoGroups(known), sink));
+            stats_so_far = total(stats_so_far, stats.collect())?;
             (start, done) = (group.end, end);
             before = Some(terms);
         }
-        Ok(total)
+        Ok(stats_so_far)
     }
 
     /// All ranges first, then all codes, run by run.
@@ -242,17 +218,32 @@ impl TensorQuantizer {
             params.push(found.map_err(|source| (scale, source))?);
         }
         self.put_params(0, &params, sink).map_err(Trouble::Sink)?;
-        let chunks: Vec<_> = chunks(0..n).collect();
-        let stats = chunks.into_par_iter().map(|chunk| {
-            let mut encoder = Encoder::default();
-            encoder.encode(self, values, chunk, &mut KnownParams(self, &params), sink)
-        });
-        let stats: Vec<Result<_, Trouble<S::Error>>> = stats.collect();
-        let mut total = ErrorStats::default();
-        for of_chunk in stats {
-            total = total.then(of_chunk?);
+        let stats = units(0..n, 1)
+            .into_par_iter()
+            .map(|unit| self.encode(values, unit, &mut KnownParams(self, &params), sink));
+        total(ErrorStats::default(), stats.collect())
+    }
+
+    /// Encodes some chunks, in order.
+    fn encode<F: Element, S: Sink>(
+        &self,
+        values: Values<'_, F>,
+        elements: Range<usize>,
+        segments: &mut impl Segments,
+        sink: &S,
+    ) -> Result<Vec<ErrorStats>, Trouble<S::Error>> {
+        let mut encoder = Encoder::default();
+        let mut stats = Vec::new();
+        let mut start = elements.start;
+        for chunk in chunks(elements.clone()) {
+            let end = chunk.end;
+            stats.push(encoder.encode(self, values, chunk, segments)?);
+            if end - start >= UNIT * STATS_CHUNK || end == elements.end {
+                encoder.put(self, start, sink).map_err(Trouble::Sink)?;
+                start = end;
+            }
         }
-        Ok(total)
+        Ok(stats)
     }
 
     /// Parameters of the scales of a row, whose columns have these bounds.
@@ -277,95 +268,164 @@ impl TensorQuantizer {
         Ok(params)
     }
 
-    pub(super) fn put_params<S: Sink>(
+    fn put_params<S: Sink>(
         &self,
         first: usize,
         params: &[Params],
         sink: &S,
     ) -> Result<(), S::Error> {
-        if params.is_empty() {
-            return Ok(());
+        let mut stored = StoredParams::default();
+        stored.extend(self, first, params);
+        stored.put(self, sink)
+    }
+}
+
+/// Parameters of scales that follow one another, as they are stored.
+#[derive(Default)]
+pub(super) struct StoredParams {
+    first: usize,
+    scales: Vec<u8>,
+    zero_points: Vec<u8>,
+}
+
+impl StoredParams {
+    /// Adds those from scale `first` on, which follows the ones that are there.
+    pub(super) fn extend(&mut self, quantizer: &TensorQuantizer, first: usize, params: &[Params]) {
+        if self.scales.is_empty() {
+            self.first = first;
         }
-        let mut bytes = Vec::with_capacity(params.len() * self.scale_type().size());
         for params in params {
             let scale = params.scale();
-            match self.scale_type() {
-                FloatType::F32 => bytes.extend(scale.to_le_bytes()),
-                FloatType::F16 => bytes.extend(f16::from_f32(scale).to_le_bytes()),
-                FloatType::Bf16 => bytes.extend(bf16::from_f32(scale).to_le_bytes()),
+            match quantizer.scale_type() {
+                FloatType::F32 => self.scales.extend(scale.to_le_bytes()),
+                FloatType::F16 => self.scales.extend(f16::from_f32(scale).to_le_bytes()),
+                FloatType::Bf16 => self.scales.extend(bf16::from_f32(scale).to_le_bytes()),
+            }
+            if quantizer.scheme.stores_zero_point() {
+                self.zero_points.push(params.zero_point() as u8);
             }
         }
-        sink.scales(first * self.scale_type().size(), &bytes)?;
-        if self.scheme.stores_zero_point() {
-            let codes: Vec<u8> = params.iter().map(|p| p.zero_point() as u8).collect();
-            sink.zero_points(first, &codes)?;
+    }
+
+    /// Gives them to the sink.
+    pub(super) fn put<S: Sink>(
+        &self,
+        quantizer: &TensorQuantizer,
+        sink: &S,
+    ) -> Result<(), S::Error> {
+        if !self.scales.is_empty() {
+            sink.scales(self.first * quantizer.scale_type().size(), &self.scales)?;
+        }
+        if !self.zero_points.is_empty() {
+            sink.zero_points(self.first, &self.zero_points)?;
         }
         Ok(())
     }
 }
 
-/// What a thread needs for a chunk.
+/// Some chunks each, for one thread at a time, at least so many elements; all threads should have
+/// some.
+fn units(elements: Range<usize>, least: usize) -> Vec<Range<usize>> {
+    let unit = least.max(UNIT * STATS_CHUNK);
+    let fair = elements.len().div_ceil(4 * rayon::current_num_threads());
+    let unit = unit
+        .min(fair)
+        .next_multiple_of(STATS_CHUNK)
+        .max(STATS_CHUNK);
+    let end = elements.end;
+    let starts = elements.step_by(unit);
+    starts.map(|start| start..(start + unit).min(end)).collect()
+}
+
+/// All statistics in the order of the tensor, or the first trouble of all.
+fn total<E>(
+    before: ErrorStats,
+    of_units: Vec<Result<Vec<ErrorStats>, Trouble<E>>>,
+) -> Result<ErrorStats, Trouble<E>> {
+    let mut total = before;
+    for of_unit in of_units {
+        total = of_unit?.into_iter().fold(total, ErrorStats::then);
+    }
+    Ok(total)
+}
+
+/// What a thread needs to encode chunks.
 #[derive(Default)]
 struct Encoder {
+    /// Codes of a chunk.
     codes: Vec<u8>,
-    packed: Vec<u8>,
+    /// Codes of all chunks so far, as they are stored.
+    stored: Vec<u8>,
     became: Vec<f32>,
 }
 
 impl Encoder {
     /// Encodes a chunk, packs it, and adds up its errors.
-    fn encode<F: Element, S: Sink>(
+    fn encode<F: Element>(
         &mut self,
         quantizer: &TensorQuantizer,
         values: Values<'_, F>,
         chunk: Range<usize>,
         segments: &mut impl Segments,
-        sink: &S,
-    ) -> Result<ErrorStats, Trouble<S::Error>> {
+    ) -> Result<ErrorStats, (usize, ParamsError)> {
         let (backend, dtype) = (quantizer.backend, quantizer.scheme.dtype);
-        self.codes.resize(chunk.len(), 0);
+        let packs = dtype.bits() == 4;
+        let start = self.stored.len();
+        // Chunks start at even elements, so that two of them never share a packed byte.
+        self.stored
+            .resize(start + dtype.storage_len(chunk.len()), 0);
+        let stored = &mut self.stored[start..];
+        self.codes.resize(if packs { chunk.len() } else { 0 }, 0);
+        let codes = match packs {
+            true => &mut self.codes[..],
+            false => &mut *stored,
+        };
         self.became.resize(PIECE, 0.0);
         let mut sums = ErrorSums::default();
         let mut clipped = 0;
-        values
-            .with(chunk.clone(), |values| {
-                for (piece, values) in values.chunks(PIECE).enumerate() {
-                    let piece = piece * PIECE;
-                    let mut at = 0;
-                    while at < values.len() {
-                        let position = chunk.start + piece + at;
-                        let (count, coding, place) = segments.at(position, values.len() - at)?;
-                        let codes = &mut self.codes[piece + at..][..count];
-                        let became = &mut self.became[at..][..count];
-                        let values = &values[at..][..count];
-                        let encoded = F::encode(backend, values, coding, place, codes, became);
-                        if encoded.non_finite > 0 {
-                            let block = quantizer.blocks.scale_of(position);
-                            return Err((block, ParamsError::NonFinite));
-                        }
-                        clipped += encoded.clipped;
-                        at += count;
+        values.with(chunk.clone(), |values| {
+            for (piece, values) in values.chunks(PIECE).enumerate() {
+                let piece = piece * PIECE;
+                let mut at = 0;
+                while at < values.len() {
+                    let position = chunk.start + piece + at;
+                    let (count, coding, place) = segments.at(position, values.len() - at)?;
+                    let codes = &mut codes[piece + at..][..count];
+                    let became = &mut self.became[at..][..count];
+                    let values = &values[at..][..count];
+                    let encoded = F::encode(backend, values, coding, place, codes, became);
+                    if encoded.non_finite > 0 {
+                        let block = quantizer.blocks.scale_of(position);
+                        return Err((block, ParamsError::NonFinite));
                     }
-                    F::add_errors(backend, values, &self.became[..values.len()], &mut sums);
+                    clipped += encoded.clipped;
+                    at += count;
                 }
-                Ok(())
-            })
-            .map_err(|trouble: (usize, ParamsError)| Trouble::from(trouble))?;
-        // Chunks start at even elements, so that two of them never share a packed byte.
-        let (offset, stored) = match dtype.bits() {
-            4 => {
-                self.packed.resize(chunk.len().div_ceil(2), 0);
-                backend.run(Pack {
-                    codes: &self.codes,
-                    packed: &mut self.packed,
-                });
-                (chunk.start / 2, &self.packed)
+                F::add_errors(backend, values, &self.became[..values.len()], &mut sums);
             }
-            _ => (chunk.start, &self.codes),
-        };
-        sink.codes(offset, stored).map_err(Trouble::Sink)?;
+            Ok(())
+        })?;
+        if packs {
+            backend.run(Pack {
+                codes: &self.codes,
+                packed: stored,
+            });
+        }
         let mut stats = sums.stats();
         stats.saturated = clipped;
         Ok(stats)
+    }
+
+    /// Gives what is stored, which starts with this element, to the sink.
+    fn put<S: Sink>(
+        &mut self,
+        quantizer: &TensorQuantizer,
+        start: usize,
+        sink: &S,
+    ) -> Result<(), S::Error> {
+        let offset = quantizer.scheme.dtype.storage_len(start);
+        sink.codes(offset, &self.stored)?;
+        self.stored.clear();
+        Ok(())
     }
 }

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use quant_core::{Arrangement, IntType, Params, ParamsError};
 
-use super::quantize::PIECE;
+use super::TensorQuantizer;
+use super::quantize::{PIECE, StoredParams};
 use super::values::Values;
-use super::{Sink, TensorQuantizer};
 use crate::Element;
 use crate::columns::{ColumnBounds, repeats};
 use crate::dispatch::{BLOCKS, Coding, ElementTerms, Place, is_block_size};
@@ -33,8 +33,8 @@ pub(super) struct Groups<'a, F> {
     values: Values<'a, F>,
     /// Groups that start before this were put into the sink by someone else.
     start: usize,
-    first_scale: usize,
-    params: Vec<Params>,
+    /// The parameters found so far.
+    pub(super) params: StoredParams,
     blocks: Box<BlockTerms<BLOCKS>>,
     now: Now,
 }
@@ -64,27 +64,16 @@ impl<'a, F: Element> Groups<'a, F> {
             quantizer,
             values,
             start,
-            first_scale: 0,
-            params: Vec::new(),
+            params: StoredParams::default(),
             blocks: Box::default(),
             now: Now::Nothing,
         }
     }
 
-    /// Gives the parameters found since the last time to the sink.
-    pub(super) fn put<S: Sink>(&mut self, sink: &S) -> Result<(), S::Error> {
-        self.quantizer
-            .put_params(self.first_scale, &self.params, sink)?;
-        self.params.clear();
-        Ok(())
-    }
-
     fn found(&mut self, group: &Range<usize>, params: &[Params]) {
         if group.start >= self.start {
-            if self.params.is_empty() {
-                self.first_scale = self.quantizer.blocks.scale_of(group.start);
-            }
-            self.params.extend(params);
+            let first = self.quantizer.blocks.scale_of(group.start);
+            self.params.extend(self.quantizer, first, params);
         }
     }
 
