@@ -149,7 +149,7 @@ pub struct Quantize {
     /// Replace an existing output
     #[arg(long)]
     pub force: bool,
-    /// Print nothing but errors
+    /// Print nothing but errors, and do not measure what was lost: it is faster
     #[arg(long)]
     pub quiet: bool,
     /// Print the report as JSON

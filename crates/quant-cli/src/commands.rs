@@ -128,6 +128,8 @@ fn options(arguments: &Quantize) -> Result<QuantizeOptions, Error> {
         strict: arguments.strict,
         dry_run: arguments.dry_run,
         backend,
+        // Nobody would see them.
+        stats: !arguments.quiet || arguments.json || arguments.report.is_some(),
     })
 }
 

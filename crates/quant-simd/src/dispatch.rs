@@ -206,10 +206,16 @@ fn encode<F: Element, B: Element, S: Source, const CODES: bool>(
             }
         };
     }
-    let is_vector = backend.has_reciprocal();
+    let fast = backend.has_reciprocal();
+    let f16_scale = coding.scale_type == FloatType::F16;
+    let wide_scale = coding.scale_type == FloatType::F32 || F::TYPE == FloatType::Bf16;
     match coding.division {
-        Division::Exact if is_vector => backend.run_vectors(kernel!(Exact)).unwrap_or_default(),
-        Division::Half if is_vector => backend.run_vectors(kernel!(F::Own)).unwrap_or_default(),
+        Division::Exact if fast && wide_scale => {
+            backend.run_vectors(kernel!(Exact)).unwrap_or_default()
+        }
+        Division::Half if fast && f16_scale => {
+            backend.run_vectors(kernel!(F::Own)).unwrap_or_default()
+        }
         _ => backend.run(kernel!(Divide)),
     }
 }
@@ -356,6 +362,14 @@ pub trait Dispatch: Sized {
         codes: &mut [u8],
         stream: bool,
     ) -> u64;
+    /// See [`Quantize`]; one code per byte, 4-bit ones too.
+    fn quantize_bytes(
+        backend: Backend,
+        values: &[Self],
+        coding: Coding,
+        place: Place<'_>,
+        codes: &mut [u8],
+    ) -> u64;
     /// See [`Encode`].
     fn encode(
         backend: Backend,
@@ -428,6 +442,15 @@ macro_rules! dispatch {
                     4 => quantize::<Self, Packed>(backend, values, coding, place, codes, stream),
                     _ => quantize::<Self, Bytes>(backend, values, coding, place, codes, stream),
                 }
+            }
+            fn quantize_bytes(
+                backend: Backend,
+                values: &[Self],
+                coding: Coding,
+                place: Place<'_>,
+                codes: &mut [u8],
+            ) -> u64 {
+                quantize::<Self, Bytes>(backend, values, coding, place, codes, false)
             }
             fn encode(
                 backend: Backend,

@@ -93,6 +93,11 @@ pub trait Isa: Copy {
     /// `then` where `test` is a number, else `otherwise`.
     fn if_number(self, test: Self::F32, then: Self::F32, otherwise: Self::F32) -> Self::F32;
 
+    /// `|a|`.
+    #[inline(always)]
+    fn abs(self, a: Self::F32) -> Self::F32 {
+        bytemuck::cast(self.magnitude_bits(a))
+    }
     /// The bits of `|a|`: as integers they compare like the magnitudes, NaN above Inf.
     fn magnitude_bits(self, a: Self::F32) -> Self::I32;
     /// Bits that compare as integers like the floats do; its own inverse.
@@ -192,14 +197,8 @@ pub trait Isa: Copy {
     fn widen_f64(self, a: Self::F32) -> [Self::F64; 2];
     /// `a + b`.
     fn add_f64(self, a: Self::F64, b: Self::F64) -> Self::F64;
-    /// `a - b`.
-    fn sub_f64(self, a: Self::F64, b: Self::F64) -> Self::F64;
-    /// `a * b`.
-    fn mul_f64(self, a: Self::F64, b: Self::F64) -> Self::F64;
-    /// `|a|`.
-    fn abs_f64(self, a: Self::F64) -> Self::F64;
-    /// The larger of two numbers; `b` where `a` is NaN.
-    fn max_f64(self, a: Self::F64, b: Self::F64) -> Self::F64;
+    /// `a * a + b`, for `a` whose square is exact.
+    fn add_square_f64(self, a: Self::F64, b: Self::F64) -> Self::F64;
 
     /// Stores around the cache where the instruction set can and `to` is aligned to its size;
     /// else stores. Ends with [`fence`](Self::fence).

@@ -366,21 +366,8 @@ impl Isa for Avx2 {
         cast(self.avx._mm256_add_pd(cast(a), cast(b)))
     }
     #[inline(always)]
-    fn sub_f64(self, a: f64x4, b: f64x4) -> f64x4 {
-        cast(self.avx._mm256_sub_pd(cast(a), cast(b)))
-    }
-    #[inline(always)]
-    fn mul_f64(self, a: f64x4, b: f64x4) -> f64x4 {
-        cast(self.avx._mm256_mul_pd(cast(a), cast(b)))
-    }
-    #[inline(always)]
-    fn abs_f64(self, a: f64x4) -> f64x4 {
-        let sign = self.avx._mm256_set1_pd(-0.0);
-        cast(self.avx._mm256_andnot_pd(sign, cast(a)))
-    }
-    #[inline(always)]
-    fn max_f64(self, a: f64x4, b: f64x4) -> f64x4 {
-        cast(self.avx._mm256_max_pd(cast(a), cast(b)))
+    fn add_square_f64(self, a: f64x4, b: f64x4) -> f64x4 {
+        cast(self.fma._mm256_fmadd_pd(cast(a), cast(a), cast(b)))
     }
 
     #[inline(always)]

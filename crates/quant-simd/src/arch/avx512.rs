@@ -365,20 +365,8 @@ impl Isa for Avx512 {
         cast(self.0.avx512f._mm512_add_pd(cast(a), cast(b)))
     }
     #[inline(always)]
-    fn sub_f64(self, a: f64x8, b: f64x8) -> f64x8 {
-        cast(self.0.avx512f._mm512_sub_pd(cast(a), cast(b)))
-    }
-    #[inline(always)]
-    fn mul_f64(self, a: f64x8, b: f64x8) -> f64x8 {
-        cast(self.0.avx512f._mm512_mul_pd(cast(a), cast(b)))
-    }
-    #[inline(always)]
-    fn abs_f64(self, a: f64x8) -> f64x8 {
-        cast(self.0.avx512f._mm512_abs_pd(cast(a)))
-    }
-    #[inline(always)]
-    fn max_f64(self, a: f64x8, b: f64x8) -> f64x8 {
-        cast(self.0.avx512f._mm512_max_pd(cast(a), cast(b)))
+    fn add_square_f64(self, a: f64x8, b: f64x8) -> f64x8 {
+        cast(self.0.avx512f._mm512_fmadd_pd(cast(a), cast(a), cast(b)))
     }
 
     #[inline(always)]

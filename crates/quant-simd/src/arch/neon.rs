@@ -350,20 +350,8 @@ impl Isa for Neon {
         cast(self.0.neon.vaddq_f64(cast(a), cast(b)))
     }
     #[inline(always)]
-    fn sub_f64(self, a: f64x2, b: f64x2) -> f64x2 {
-        cast(self.0.neon.vsubq_f64(cast(a), cast(b)))
-    }
-    #[inline(always)]
-    fn mul_f64(self, a: f64x2, b: f64x2) -> f64x2 {
-        cast(self.0.neon.vmulq_f64(cast(a), cast(b)))
-    }
-    #[inline(always)]
-    fn abs_f64(self, a: f64x2) -> f64x2 {
-        cast(self.0.neon.vabsq_f64(cast(a)))
-    }
-    #[inline(always)]
-    fn max_f64(self, a: f64x2, b: f64x2) -> f64x2 {
-        cast(self.0.neon.vmaxnmq_f64(cast(a), cast(b)))
+    fn add_square_f64(self, a: f64x2, b: f64x2) -> f64x2 {
+        cast(self.0.neon.vfmaq_f64(cast(b), cast(a), cast(a)))
     }
 
     #[inline(always)]

@@ -271,20 +271,8 @@ impl Isa for Scalar {
         lanes!(2, |i| a[i] + b[i])
     }
     #[inline(always)]
-    fn sub_f64(self, a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
-        lanes!(2, |i| a[i] - b[i])
-    }
-    #[inline(always)]
-    fn mul_f64(self, a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
-        lanes!(2, |i| a[i] * b[i])
-    }
-    #[inline(always)]
-    fn abs_f64(self, a: [f64; 2]) -> [f64; 2] {
-        lanes!(2, |i| a[i].abs())
-    }
-    #[inline(always)]
-    fn max_f64(self, a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
-        lanes!(2, |i| if a[i] > b[i] { a[i] } else { b[i] })
+    fn add_square_f64(self, a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
+        lanes!(2, |i| a[i] * a[i] + b[i])
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ use super::{Group, Tiles, groups, groups_mut, lane_sum, padded, unpadded};
 use crate::Element;
 use crate::isa::{Isa, Kernel};
 use crate::terms::{
-    CodeRange, DIVISOR, Divide, Quotient, RECIPROCAL, RESIDUAL, SCALE, Source, round,
+    CodeRange, DIVISOR, Divide, Quotient, RECIPROCAL, RESIDUAL, SCALE, Source, round, round_f16,
 };
 
 /// What [`Encode`] counts.
@@ -24,7 +24,10 @@ pub struct Encoded {
 /// Quantizes and dequantizes: codes, one per byte, where `CODES`; and the values that they stand
 /// for, rounded to the scale's type, and from there to `B`.
 ///
-/// A tile whose quotients are not all finite is done again, by a division. Given
+/// The fast ways are for scales of the usual type: f16 where quotients are rounded to f16, else f32,
+/// and for values of bf16 also bf16.
+///
+/// A tile whose quotients are not all finite and below 2^31 is done again, by a division. Given
 /// [`Divide`], there is nothing to be done again.
 pub struct Encode<'a, F, B, S, Q, const CODES: bool> {
     /// The values.
@@ -59,6 +62,8 @@ impl<F: Element, B: Element, S: Source, Q: Quotient, const CODES: bool> Kernel
         let low = isa.splat_i32(self.range.low.into());
         let high = isa.splat_i32(self.range.high.into());
         let (one, zero) = (isa.splat(1.0), isa.splat(0.0));
+        // 2^97: what is from 2^31 on, and has no integer, becomes infinite.
+        let too_far = isa.splat(f32::from_bits((127 + 97) << 23));
         let (values, rest) = groups::<Group<F, I>, F>(self.values);
         let (codes, rest_codes) = groups_mut::<I::I8, u8>(self.codes);
         let (became, rest_became) = groups_mut::<Group<B, I>, B>(self.became);
@@ -99,19 +104,28 @@ impl<F: Element, B: Element, S: Source, Q: Quotient, const CODES: bool> Kernel
                             round(isa, isa.div(value, first[v]), self.arithmetic)
                         } else {
                             let quotient = Q::quotient(isa, value, first[v], second[v]);
-                            doubt = isa.fma(quotient, zero, doubt);
+                            doubt = isa.fma(quotient, too_far, doubt);
                             quotient
                         };
                         let low = isa.sub_i32(low, zero_points[v]);
                         let high = isa.sub_i32(high, zero_points[v]);
-                        // One step beyond the bounds, so that what is clipped can still be told.
-                        let below = isa.sub(isa.to_f32(low), one);
-                        let above = isa.add(isa.to_f32(high), one);
-                        let free = isa.clamp_round(quotient, below, above);
+                        let free = if Q::DIVIDES {
+                            // One step beyond the bounds, so that what is clipped can be told.
+                            let below = isa.sub(isa.to_f32(low), one);
+                            let above = isa.add(isa.to_f32(high), one);
+                            isa.clamp_round(quotient, below, above)
+                        } else {
+                            isa.round_i32(quotient)
+                        };
                         steps[v] = isa.min_i32(isa.max_i32(free, low), high);
                         isa.count_equal(free, steps[v], &mut unclipped);
                         let value = isa.mul(scales[v], isa.to_f32(steps[v]));
-                        became[i][2 * p + v] = B::narrow(isa, round(isa, value, scale_type));
+                        let rounded = match (Q::DIVIDES, Q::ROUND, F::TYPE) {
+                            (false, FloatType::F16, _) => round_f16(isa, value),
+                            (false, _, FloatType::F32 | FloatType::F16) => value,
+                            _ => round(isa, value, scale_type),
+                        };
+                        became[i][2 * p + v] = B::narrow(isa, rounded);
                     }
                     if CODES {
                         let narrow = isa.narrow_i16(steps[0], steps[1]);
@@ -120,7 +134,7 @@ impl<F: Element, B: Element, S: Source, Q: Quotient, const CODES: bool> Kernel
                     }
                 }
                 if CODES {
-                    codes[i] = clip.codes::<false, true, true>(isa, pairs);
+                    codes[i] = clip.codes::<false, false, true>(isa, pairs);
                 }
             }
             let mut sure = isa.splat_i32(0);

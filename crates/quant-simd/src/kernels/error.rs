@@ -9,10 +9,10 @@ use crate::isa::{Isa, Kernel};
 /// The sums of [`ErrorStats`] within one chunk, lane by lane.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ErrorSums {
-    signal: [f64; 8],
-    noise: [f64; 8],
-    absolute: [f64; 8],
-    max: [f64; 8],
+    signal: [f64; 16],
+    noise: [f64; 16],
+    absolute: [f64; 16],
+    max: f32,
     count: u64,
     non_finite: u64,
 }
@@ -20,7 +20,6 @@ pub struct ErrorSums {
 impl ErrorSums {
     /// The statistics; `saturated` is 0.
     pub fn stats(&self) -> ErrorStats {
-        let sum = |[a, b, c, d, e, f, g, h]: [f64; 8]| ((a + e) + (c + g)) + ((b + f) + (d + h));
         ErrorStats {
             count: self.count,
             non_finite: self.non_finite,
@@ -28,13 +27,24 @@ impl ErrorSums {
             signal: sum(self.signal),
             noise: sum(self.noise),
             absolute: sum(self.absolute),
-            max_absolute: self.max.into_iter().fold(0.0, f64::max),
+            max_absolute: self.max.into(),
         }
     }
 }
 
+/// As [`ErrorStats`] adds up lanes.
+fn sum(lanes: [f64; 16]) -> f64 {
+    let mut lanes = lanes;
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+    }
+    lanes[0]
+}
+
 /// Adds what some values of a chunk became to its sums. All but the last call for a chunk take a
-/// multiple of 8 values.
+/// multiple of 16 values.
 ///
 /// The fast way takes all values to be finite; the sums tell when they were not.
 pub struct AddErrors<'a, F> {
@@ -49,22 +59,22 @@ pub struct AddErrors<'a, F> {
 /// The sums in registers; those of an instruction set that needs fewer are the first.
 #[derive(Clone, Copy)]
 struct Sums<I: Isa> {
-    signal: [I::F64; 4],
-    noise: [I::F64; 4],
-    absolute: [I::F64; 4],
-    max: [I::F64; 4],
+    signal: [I::F64; 8],
+    noise: [I::F64; 8],
+    absolute: [I::F64; 8],
+    max: I::F32,
 }
 
 #[inline(always)]
-fn load<V: bytemuck::Pod>(sums: &[f64; 8]) -> [V; 4] {
-    let mut registers = [V::zeroed(); 4];
+fn load<V: bytemuck::Pod>(sums: &[f64; 16]) -> [V; 8] {
+    let mut registers = [V::zeroed(); 8];
     let from: &[V] = bytemuck::cast_slice(sums);
     registers[..from.len()].copy_from_slice(from);
     registers
 }
 
 #[inline(always)]
-fn store<V: bytemuck::Pod>(registers: [V; 4], sums: &mut [f64; 8]) {
+fn store<V: bytemuck::Pod>(registers: [V; 8], sums: &mut [f64; 16]) {
     let to: &mut [V] = bytemuck::cast_slice_mut(sums);
     let count = to.len();
     to.copy_from_slice(&registers[..count]);
@@ -84,25 +94,28 @@ impl<I: Isa> Sums<I> {
         let mut finite = isa.splat_i32(0);
         for (group, became) in values.iter().zip(became) {
             for v in 0..4 {
-                let (mut value, mut became) = (F::widen(isa, group[v]), became[v]);
+                let mut value = F::widen(isa, group[v]);
+                let mut error = isa.sub(value, became[v]);
                 if CHECKED {
-                    // NaN where one of them is not finite; then both count as 0.
-                    let marker = isa.add(isa.mul(value, zero), isa.mul(became, zero));
+                    // NaN where the error is not finite; then both count as 0.
+                    let marker = isa.mul(error, zero);
                     isa.count_finite(marker, &mut finite);
                     value = isa.if_number(marker, value, zero);
-                    became = isa.if_number(marker, became, zero);
+                    error = isa.if_number(marker, error, zero);
                 }
-                let (wide, wide_became) = (isa.widen_f64(value), isa.widen_f64(became));
+                let absolute = isa.abs(error);
+                sums.max = isa.max(absolute, sums.max);
+                let (wide, wide_absolute) = (isa.widen_f64(value), isa.widen_f64(absolute));
                 for h in 0..2 {
-                    let lane = (2 * v + h) % (16 / I::LANES);
-                    let error = isa.sub_f64(wide[h], wide_became[h]);
-                    let absolute = isa.abs_f64(error);
-                    let signal = isa.mul_f64(wide[h], wide[h]);
-                    let noise = isa.mul_f64(error, error);
-                    sums.signal[lane] = isa.add_f64(sums.signal[lane], signal);
-                    sums.noise[lane] = isa.add_f64(sums.noise[lane], noise);
-                    sums.absolute[lane] = isa.add_f64(sums.absolute[lane], absolute);
-                    sums.max[lane] = isa.max_f64(absolute, sums.max[lane]);
+                    let lane = (2 * v + h) % (32 / I::LANES);
+                    let [signal, noise, absolute] = [
+                        &mut sums.signal[lane],
+                        &mut sums.noise[lane],
+                        &mut sums.absolute[lane],
+                    ];
+                    *signal = isa.add_square_f64(wide[h], *signal);
+                    *noise = isa.add_square_f64(wide_absolute[h], *noise);
+                    *absolute = isa.add_f64(wide_absolute[h], *absolute);
                 }
             }
         }
@@ -132,7 +145,7 @@ impl<F: Element> Kernel for AddErrors<'_, F> {
             signal: load(&self.sums.signal),
             noise: load(&self.sums.noise),
             absolute: load(&self.sums.absolute),
-            max: load(&self.sums.max),
+            max: isa.splat(self.sums.max),
         };
         for (values, became) in values.chunks(4 * TILE).zip(became.chunks(4 * TILE)) {
             let before = sums;
@@ -154,6 +167,9 @@ impl<F: Element> Kernel for AddErrors<'_, F> {
         store(sums.signal, &mut self.sums.signal);
         store(sums.noise, &mut self.sums.noise);
         store(sums.absolute, &mut self.sums.absolute);
-        store(sums.max, &mut self.sums.max);
+        let max = [sums.max];
+        for &lane in bytemuck::cast_slice::<I::F32, f32>(&max) {
+            self.sums.max = self.sums.max.max(lane);
+        }
     }
 }

@@ -11,6 +11,8 @@ use super::values::Values;
 use super::{Failure, Sink, TensorQuantizer, chunks};
 use crate::Element;
 use crate::columns::ColumnBounds;
+use crate::dispatch::Place;
+use crate::kernels::encode::Encoded;
 use crate::kernels::error::ErrorSums;
 use crate::kernels::pack::Pack;
 
@@ -37,7 +39,7 @@ impl<E> From<(usize, ParamsError)> for Trouble<E> {
 }
 
 impl TensorQuantizer {
-    /// Quantizes little-endian values into `sink`.
+    /// Quantizes little-endian values into `sink`, and tells what that lost.
     ///
     /// # Errors
     /// Non-finite values, a block without usable parameters, or the sink's error; what the sink
@@ -50,15 +52,38 @@ impl TensorQuantizer {
         values: &[u8],
         sink: &S,
     ) -> Result<ErrorStats, Failure<S::Error>> {
+        self.quantize_bytes::<true, S>(values, sink)
+    }
+
+    /// [`quantize`](Self::quantize) for whom it does not matter what that lost: it is faster.
+    ///
+    /// # Errors
+    /// As `quantize`.
+    ///
+    /// # Panics
+    /// As `quantize`.
+    pub fn quantize_unmeasured<S: Sink>(
+        &self,
+        values: &[u8],
+        sink: &S,
+    ) -> Result<(), Failure<S::Error>> {
+        self.quantize_bytes::<false, S>(values, sink).map(|_| ())
+    }
+
+    fn quantize_bytes<const STATS: bool, S: Sink>(
+        &self,
+        values: &[u8],
+        sink: &S,
+    ) -> Result<ErrorStats, Failure<S::Error>> {
         let n = self.blocks.element_count();
         assert_eq!(values.len(), n * self.source.size(), "the geometry's shape");
         if n == 0 {
             return Ok(ErrorStats::default());
         }
         let stats = match self.source {
-            FloatType::F32 => self.quantize_values::<f32, S>(Values::new(values), sink),
-            FloatType::F16 => self.quantize_values::<f16, S>(Values::new(values), sink),
-            FloatType::Bf16 => self.quantize_values::<bf16, S>(Values::new(values), sink),
+            FloatType::F32 => self.quantize_values::<STATS, f32, S>(Values::new(values), sink),
+            FloatType::F16 => self.quantize_values::<STATS, f16, S>(Values::new(values), sink),
+            FloatType::Bf16 => self.quantize_values::<STATS, bf16, S>(Values::new(values), sink),
         };
         stats.map_err(|trouble| match trouble {
             Trouble::Sink(error) => Failure::Sink(error),
@@ -99,7 +124,7 @@ impl TensorQuantizer {
         found.reduce_with(|(a, m), (b, n)| (a.min(b), m + n))
     }
 
-    fn quantize_values<F: Element, S: Sink>(
+    fn quantize_values<const STATS: bool, F: Element, S: Sink>(
         &self,
         values: Values<'_, F>,
         sink: &S,
@@ -108,28 +133,29 @@ impl TensorQuantizer {
             Arrangement::Rows { len } if len <= ROW => {
                 // All groups but the last along an axis are as large as the first.
                 match self.blocks.group_of(0).len() <= GROUP {
-                    true => self.by_units(values, sink),
-                    false => self.by_large_groups(values, len, sink),
+                    true => self.by_units::<STATS, F, S>(values, sink),
+                    false => self.by_large_groups::<STATS, F, S>(values, len, sink),
                 }
             }
             Arrangement::Runs if self.blocks.group_of(0).len() <= GROUP => {
-                self.by_units(values, sink)
+                self.by_units::<STATS, F, S>(values, sink)
             }
-            _ => self.by_known_params(values, sink),
+            _ => self.by_known_params::<STATS, F, S>(values, sink),
         }
     }
 
     /// Groups fit the cache: each is read from memory once.
-    fn by_units<F: Element, S: Sink>(
+    fn by_units<const STATS: bool, F: Element, S: Sink>(
         &self,
         values: Values<'_, F>,
         sink: &S,
     ) -> Result<ErrorStats, Trouble<S::Error>> {
         let n = self.blocks.element_count();
         let group = self.blocks.group_of(0).len();
-        let stats = units(0..n, 4 * group).into_par_iter().map(|unit| {
+        let units = units(0..n, 4 * group).into_par_iter();
+        let stats = units.map_init(Encoder::default, |encoder, unit| {
             let mut groups = Groups::new(self, values, unit.start);
-            let stats = self.encode(values, unit, &mut groups, sink)?;
+            let stats = self.encode::<STATS, F, S>(values, unit, &mut groups, encoder, sink)?;
             groups.params.put(self, sink).map_err(Trouble::Sink)?;
             Ok(stats)
         });
@@ -137,7 +163,7 @@ impl TensorQuantizer {
     }
 
     /// Groups of rows that do not fit the cache: their ranges first, then their codes.
-    fn by_large_groups<F: Element, S: Sink>(
+    fn by_large_groups<const STATS: bool, F: Element, S: Sink>(
         &self,
         values: Values<'_, F>,
         row: usize,
@@ -170,9 +196,11 @@ impl TensorQuantizer {
                 false => group.end - group.end % STATS_CHUNK,
             };
             let known = (&before, &terms);
-            let stats = units(done..end, 1)
-                .into_par_iter()
-                .map(|unit| self.encode(values, unit, &mut TwoGroups(known), sink));
+            let units = units(done..end, 1).into_par_iter();
+            let stats = units.map_init(Encoder::default, |encoder, unit| {
+                let segments = &mut TwoGroups(known);
+                self.encode::<STATS, F, S>(values, unit, segments, encoder, sink)
+            });
             stats_so_far = total(stats_so_far, stats.collect())?;
             (start, done) = (group.end, end);
             before = Some(terms);
@@ -181,7 +209,7 @@ impl TensorQuantizer {
     }
 
     /// All ranges first, then all codes, run by run.
-    fn by_known_params<F: Element, S: Sink>(
+    fn by_known_params<const STATS: bool, F: Element, S: Sink>(
         &self,
         values: Values<'_, F>,
         sink: &S,
@@ -218,26 +246,28 @@ impl TensorQuantizer {
             params.push(found.map_err(|source| (scale, source))?);
         }
         self.put_params(0, &params, sink).map_err(Trouble::Sink)?;
-        let stats = units(0..n, 1)
-            .into_par_iter()
-            .map(|unit| self.encode(values, unit, &mut KnownParams(self, &params), sink));
+        let units = units(0..n, 1).into_par_iter();
+        let stats = units.map_init(Encoder::default, |encoder, unit| {
+            let segments = &mut KnownParams(self, &params);
+            self.encode::<STATS, F, S>(values, unit, segments, encoder, sink)
+        });
         total(ErrorStats::default(), stats.collect())
     }
 
     /// Encodes some chunks, in order.
-    fn encode<F: Element, S: Sink>(
+    fn encode<const STATS: bool, F: Element, S: Sink>(
         &self,
         values: Values<'_, F>,
         elements: Range<usize>,
         segments: &mut impl Segments,
+        encoder: &mut Encoder,
         sink: &S,
     ) -> Result<Vec<ErrorStats>, Trouble<S::Error>> {
-        let mut encoder = Encoder::default();
         let mut stats = Vec::new();
         let mut start = elements.start;
         for chunk in chunks(elements.clone()) {
             let end = chunk.end;
-            stats.push(encoder.encode(self, values, chunk, segments)?);
+            stats.push(encoder.encode::<STATS, F>(self, values, chunk, segments)?);
             if end - start >= UNIT * STATS_CHUNK || end == elements.end {
                 encoder.put(self, start, sink).map_err(Trouble::Sink)?;
                 start = end;
@@ -356,12 +386,22 @@ struct Encoder {
     codes: Vec<u8>,
     /// Codes of all chunks so far, as they are stored.
     stored: Vec<u8>,
+    /// Bytes of them.
+    filled: usize,
     became: Vec<f32>,
+}
+
+/// The first `len` elements of a vector that never shrinks.
+fn first<T: Clone + Default>(vector: &mut Vec<T>, len: usize) -> &mut [T] {
+    if vector.len() < len {
+        vector.resize(len, T::default());
+    }
+    &mut vector[..len]
 }
 
 impl Encoder {
     /// Encodes a chunk, packs it, and adds up its errors.
-    fn encode<F: Element>(
+    fn encode<const STATS: bool, F: Element>(
         &mut self,
         quantizer: &TensorQuantizer,
         values: Values<'_, F>,
@@ -370,17 +410,15 @@ impl Encoder {
     ) -> Result<ErrorStats, (usize, ParamsError)> {
         let (backend, dtype) = (quantizer.backend, quantizer.scheme.dtype);
         let packs = dtype.bits() == 4;
-        let start = self.stored.len();
         // Chunks start at even elements, so that two of them never share a packed byte.
-        self.stored
-            .resize(start + dtype.storage_len(chunk.len()), 0);
-        let stored = &mut self.stored[start..];
-        self.codes.resize(if packs { chunk.len() } else { 0 }, 0);
+        let end = self.filled + dtype.storage_len(chunk.len());
+        let stored = &mut first(&mut self.stored, end)[self.filled..];
+        let unpacked = first(&mut self.codes, if packs { chunk.len() } else { 0 });
         let codes = match packs {
-            true => &mut self.codes[..],
+            true => &mut *unpacked,
             false => &mut *stored,
         };
-        self.became.resize(PIECE, 0.0);
+        let became = first(&mut self.became, PIECE);
         let mut sums = ErrorSums::default();
         let mut clipped = 0;
         values.with(chunk.clone(), |values| {
@@ -391,9 +429,15 @@ impl Encoder {
                     let position = chunk.start + piece + at;
                     let (count, coding, place) = segments.at(position, values.len() - at)?;
                     let codes = &mut codes[piece + at..][..count];
-                    let became = &mut self.became[at..][..count];
+                    let became = &mut became[at..][..count];
                     let values = &values[at..][..count];
-                    let encoded = F::encode(backend, values, coding, place, codes, became);
+                    let encoded = match place {
+                        Place::Uniform(_) | Place::PerElement(_) if !STATS => Encoded {
+                            non_finite: F::quantize_bytes(backend, values, coding, place, codes),
+                            clipped: 0,
+                        },
+                        _ => F::encode(backend, values, coding, place, codes, became),
+                    };
                     if encoded.non_finite > 0 {
                         let block = quantizer.blocks.scale_of(position);
                         return Err((block, ParamsError::NonFinite));
@@ -401,15 +445,21 @@ impl Encoder {
                     clipped += encoded.clipped;
                     at += count;
                 }
-                F::add_errors(backend, values, &self.became[..values.len()], &mut sums);
+                if STATS {
+                    F::add_errors(backend, values, &became[..values.len()], &mut sums);
+                }
             }
             Ok(())
         })?;
         if packs {
             backend.run(Pack {
-                codes: &self.codes,
+                codes: unpacked,
                 packed: stored,
             });
+        }
+        self.filled = end;
+        if !STATS {
+            return Ok(ErrorStats::default());
         }
         let mut stats = sums.stats();
         stats.saturated = clipped;
@@ -424,8 +474,8 @@ impl Encoder {
         sink: &S,
     ) -> Result<(), S::Error> {
         let offset = quantizer.scheme.dtype.storage_len(start);
-        sink.codes(offset, &self.stored)?;
-        self.stored.clear();
+        sink.codes(offset, &self.stored[..self.filled])?;
+        self.filled = 0;
         Ok(())
     }
 }
