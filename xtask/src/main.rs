@@ -5,10 +5,12 @@ mod artifacts;
 mod asm;
 mod bench;
 mod cross;
+mod equivalence;
 mod exhaustive;
 mod ios;
 mod mca;
 mod memory;
+mod processors;
 mod sanitize;
 mod setup;
 mod suite;
@@ -29,6 +31,8 @@ enum Task {
     Setup,
     /// Run the tests on emulated processors: aarch64, x86-64 without AVX-512 and without AVX
     Cross,
+    /// Demand the same bytes from every backend on every processor, emulated ones included
+    Equivalence(Equivalence),
     /// Compare kernels and reference on every input, and prove the kernels' arithmetic
     Exhaustive {
         /// Some of each kind of input only
@@ -58,6 +62,17 @@ enum Task {
     Memory,
 }
 
+/// What must be there, and what is to be written down.
+#[derive(clap::Args)]
+struct Equivalence {
+    /// Fail if these targets cannot be run, or `all`
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    require: Vec<String>,
+    /// Write the digests to xtask/equivalence.lock instead of comparing them
+    #[arg(long)]
+    update: bool,
+}
+
 /// What a task comes back with; an error has been explained by its text.
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -66,6 +81,9 @@ fn main() -> ExitCode {
         Task::Test => test(),
         Task::Setup => setup::setup(),
         Task::Cross => cross::cross(),
+        Task::Equivalence(Equivalence { require, update }) => {
+            equivalence::equivalence(&require, update)
+        }
         Task::Exhaustive { reduced } => exhaustive(reduced),
         Task::Ios => ios::ios(),
         Task::Sanitize => sanitize::sanitize(),
