@@ -94,10 +94,11 @@ fn difference(name: &str, good: &str, bad: &str) -> String {
 fn source(good: &str, bad: &str, (name, bytes): (&str, &str)) -> Option<String> {
     let byte = first_byte(good, bad);
     let (len, of) = (good.len() / 2, bytes.len() / 2);
-    if len < 8 || of < len || !of.is_multiple_of(len) {
+    // Single numbers have no places, and much larger inputs have others.
+    let size = of / len.max(1);
+    if len <= 8 || !(1..=8).contains(&size) || !of.is_multiple_of(len) {
         return None;
     }
-    let size = of / len;
     let place = bytes.get(2 * byte * size..2 * (byte + 1) * size)?;
     Some(format!("where {name} = {place} (in the order of memory)"))
 }
