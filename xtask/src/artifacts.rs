@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use object::read::archive::ArchiveFile;
-use object::{Object, ObjectSymbol};
+use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionKind};
 use serde::Deserialize;
 
 /// A library or a program.
@@ -81,6 +81,41 @@ pub fn symbols(path: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     }
     names.retain(|name| !name.is_empty());
     Ok(names)
+}
+
+/// What the functions of a library refer to: pairs of demangled names, callers first.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn references(path: &Path) -> Result<Vec<(String, String)>, Box<dyn Error>> {
+    let data = std::fs::read(path)?;
+    let demangled = |name: &str| format!("{:#}", rustc_demangle::demangle(name));
+    let mut pairs = Vec::new();
+    for (_, member) in named_members(&data)? {
+        let file = object::File::parse(member)?;
+        for section in file.sections().filter(|it| it.kind() == SectionKind::Text) {
+            let own = file
+                .symbols()
+                .filter(|it| it.is_definition() && it.section_index() == Some(section.index()));
+            let mut functions = own
+                .map(|it| Ok((it.address(), demangled(it.name()?))))
+                .collect::<object::Result<Vec<_>>>()?;
+            functions.sort();
+            for (offset, relocation) in section.relocations() {
+                let RelocationTarget::Symbol(index) = relocation.target() else {
+                    continue;
+                };
+                let address = section.address() + offset;
+                let after = functions.partition_point(|(start, _)| *start <= address);
+                let Some((_, caller)) = functions[..after].last() else {
+                    continue;
+                };
+                let callee = demangled(file.symbol_by_index(index)?.name()?);
+                pairs.push((caller.clone(), callee));
+            }
+        }
+    }
+    Ok(pairs)
 }
 
 /// The object files of an archive with their names, or the one that is not an archive.

@@ -1,53 +1,13 @@
 //! `cargo xtask cross`: the test suites on processors that this machine does not have.
 
-use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::Instant;
 
 use crate::Outcome;
-use crate::artifacts::Artifact;
+use crate::processors::{self, PROCESSORS, Processor};
 use crate::suite;
-use crate::toolchain::{self, AARCH64_LINUX, HOST, Toolchain, program};
 
 const PACKAGES: [&str; 2] = ["quant-core", "quant-simd"];
-/// An emulated processor, and the backends that it must be seen to have, the fastest first.
-struct Processor {
-    architecture: &'static str,
-    name: &'static str,
-    backends: &'static str,
-}
-
-const PROCESSORS: [Processor; 4] = [
-    Processor::new("aarch64", "max", "neon scalar"),
-    // ARMv8.0, without the optional half-precision arithmetic, dot products, LSE.
-    Processor::new("aarch64", "cortex-a53", "neon scalar"),
-    // SSE4.2, no AVX.
-    Processor::new("x86_64", "Nehalem", "scalar"),
-    // AVX2, FMA and F16C, no AVX-512.
-    Processor::new("x86_64", "Haswell-v4", "avx2 scalar"),
-];
-
-impl Processor {
-    const fn new(architecture: &'static str, name: &'static str, backends: &'static str) -> Self {
-        Self {
-            architecture,
-            name,
-            backends,
-        }
-    }
-
-    /// Runs a program of the processor's architecture.
-    fn run(&self, program: &Path) -> Command {
-        let mut command = Command::new(format!("qemu-{}-static", self.architecture));
-        command.args(["-cpu", self.name]);
-        if self.architecture == "aarch64" {
-            command.args(["-L", "/usr/aarch64-linux-gnu"]);
-        }
-        command.arg(program);
-        command
-    }
-}
 
 /// Builds the tests for every architecture and runs them on every processor, two at a time.
 pub fn cross() -> Outcome {
@@ -57,7 +17,9 @@ pub fn cross() -> Outcome {
         "", "processor", "backends", "tests", "seconds"
     );
     for processors in PROCESSORS.chunk_by(|a, b| a.architecture == b.architecture) {
-        let executables = executables(processors[0].architecture)?;
+        processors[0].find()?;
+        let cargo = processors::cargo(processors[0].architecture, "test")?;
+        let executables = suite::build(cargo, &PACKAGES)?;
         let run = &|processor: &'static Processor| {
             let start = Instant::now();
             let passed = suite::run(&executables, |it| processor.run(it), processor.backends)
@@ -91,19 +53,4 @@ pub fn cross() -> Outcome {
         [] => Ok(()),
         failed => Err(format!("failed on {}", failed.join(", ")).into()),
     }
-}
-
-fn executables(architecture: &str) -> Result<Vec<Artifact>, Box<dyn std::error::Error>> {
-    let emulator = format!("qemu-{architecture}-static");
-    if program(&emulator).is_none() {
-        return Err(format!("no {emulator}; `cargo xtask setup` installs it").into());
-    }
-    let command = match architecture {
-        _ if HOST.starts_with(architecture) && HOST.ends_with("linux-gnu") => {
-            toolchain::cargo("test")
-        }
-        "aarch64" => Toolchain::find(&AARCH64_LINUX)?.cargo("test"),
-        _ => return Err(format!("no way to build for {architecture} on this machine").into()),
-    };
-    suite::build(command, &PACKAGES)
 }

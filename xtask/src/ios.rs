@@ -65,8 +65,32 @@ fn target_library(target: &'static Target) -> Outcome {
     );
     if is_arm(target) {
         check_kernels(&path)?;
+        check_calls(&path)?;
     }
     Ok(())
+}
+
+/// No NEON kernel calls a function of the scalar backend.
+fn check_calls(path: &Path) -> Outcome {
+    let references = artifacts::references(path)?;
+    let mut of_kernels = references
+        .iter()
+        .filter(|(caller, _)| caller.contains(VECTORIZED));
+    let calls = of_kernels.clone().count();
+    if calls == 0 {
+        return Err("no NEON kernel refers to anything, not even to a panic".into());
+    }
+    let scalar = |(_, callee): &&(String, String)| callee.contains("scalar::Scalar");
+    match of_kernels.find(scalar) {
+        Some((caller, callee)) => Err(format!("{caller} calls {callee}").into()),
+        None => {
+            println!(
+                "  {:<36} none of {calls} references",
+                "calls of the scalar backend"
+            );
+            Ok(())
+        }
+    }
 }
 
 fn is_arm(target: &Target) -> bool {
@@ -131,6 +155,9 @@ fn check_format(target: &Target, path: &Path) -> Result<usize, Box<dyn Error>> {
     }
 }
 
+/// Pulp's function with the instruction set, into which a kernel is inlined.
+const VECTORIZED: &str = "neon::Call<";
+
 /// A function of the disassembly.
 #[derive(Default)]
 struct Listing {
@@ -141,7 +168,7 @@ struct Listing {
 /// The kernel with all its types, if a function is a part of one of that name: the backend's choice,
 /// or pulp's function with the instruction set. How much of it is inlined into which, varies.
 fn instance<'a>(function: &'a str, kernel: &str) -> Option<&'a str> {
-    let is_part = function.contains("Backend>::run") || function.contains("neon::Call<");
+    let is_part = function.contains("Backend>::run") || function.contains(VECTORIZED);
     let start = function.find(kernel).filter(|_| is_part)?;
     Some(function[start + 2..].trim_end_matches('>'))
 }

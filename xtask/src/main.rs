@@ -5,10 +5,12 @@ mod artifacts;
 mod asm;
 mod bench;
 mod cross;
+mod equivalence;
 mod exhaustive;
 mod ios;
 mod mca;
 mod memory;
+mod processors;
 mod sanitize;
 mod setup;
 mod suite;
@@ -23,12 +25,22 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
-    /// Run every test there is
-    Test,
+    /// Run every test there is: on this machine, on what it can emulate, on some of every input
+    Test {
+        /// Fail if `equivalence` cannot run these targets, or `all`
+        #[arg(long, value_name = "LIST", value_delimiter = ',')]
+        require: Vec<String>,
+    },
     /// Install what the other tasks need: targets, emulators, LLVM's programs
-    Setup,
+    Setup {
+        /// Only what `test` needs
+        #[arg(long)]
+        test: bool,
+    },
     /// Run the tests on emulated processors: aarch64, x86-64 without AVX-512 and without AVX
     Cross,
+    /// Demand the same bytes from every backend on every processor, emulated ones included
+    Equivalence(Equivalence),
     /// Compare kernels and reference on every input, and prove the kernels' arithmetic
     Exhaustive {
         /// Some of each kind of input only
@@ -58,14 +70,28 @@ enum Task {
     Memory,
 }
 
+/// What must be there, and what is to be written down.
+#[derive(clap::Args)]
+struct Equivalence {
+    /// Fail if these targets cannot be run, or `all`
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    require: Vec<String>,
+    /// Write the digests to xtask/equivalence.lock instead of comparing them
+    #[arg(long)]
+    update: bool,
+}
+
 /// What a task comes back with; an error has been explained by its text.
 type Outcome = Result<(), Box<dyn Error>>;
 
 fn main() -> ExitCode {
     let outcome = match Task::parse() {
-        Task::Test => test(),
-        Task::Setup => setup::setup(),
+        Task::Test { require } => test(&require),
+        Task::Setup { test } => setup::setup(test),
         Task::Cross => cross::cross(),
+        Task::Equivalence(Equivalence { require, update }) => {
+            equivalence::equivalence(&require, update)
+        }
         Task::Exhaustive { reduced } => exhaustive(reduced),
         Task::Ios => ios::ios(),
         Task::Sanitize => sanitize::sanitize(),
@@ -85,9 +111,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn test() -> Outcome {
+fn test(require: &[String]) -> Outcome {
     cargo(&["test", "--workspace"])?;
-    asm::asm()
+    asm::asm()?;
+    equivalence::equivalence(require, false)?;
+    exhaustive(true)
 }
 
 /// Runs here if this is an optimized build; makes and runs one otherwise.

@@ -4,25 +4,31 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::Outcome;
-use crate::toolchain::{DEBIAN_RUSTC_PACKAGES, LLVM_VERSION, Target, Toolchain, program, stdout};
+use crate::toolchain::{
+    AARCH64_LINUX, DEBIAN_RUSTC_PACKAGES, LLVM_VERSION, Target, Toolchain, program, stdout,
+};
 
-/// Installs what is missing: targets and nightly by rustup, the rest (and targets, where rustup
-/// cannot fetch them) by Debian's packages.
-pub fn setup() -> Outcome {
-    let mut packages = missing_packages();
-    let targets = Target::all().filter(|target| !Toolchain::has_library(target));
+/// Installs what is missing, or of that only what `cargo xtask test` needs: targets and nightly by
+/// rustup, the rest (and targets, where rustup cannot fetch them) by Debian's packages.
+pub fn setup(test: bool) -> Outcome {
+    let wanted = || Target::all().filter(|it| !test || it.triple == AARCH64_LINUX.triple);
+    let mut packages = missing_packages(test);
+    let targets = wanted().filter(|target| !Toolchain::has_library(target));
     let targets: Vec<&str> = targets.map(|target| target.triple).collect();
     if !targets.is_empty() && !rustup(&[&["target", "add"], targets.as_slice()].concat()) {
         packages.extend(DEBIAN_RUSTC_PACKAGES.map(str::to_owned));
     }
     let mut failed = Vec::new();
-    if !has_nightly() && !rustup(&["toolchain", "install", "nightly", "--profile", "minimal"]) {
+    if !test
+        && !has_nightly()
+        && !rustup(&["toolchain", "install", "nightly", "--profile", "minimal"])
+    {
         failed.push("nightly Rust".to_owned());
     }
     if !packages.is_empty() && !apt_get(&packages) {
         failed.push(packages.join(" "));
     }
-    for target in Target::all() {
+    for target in wanted() {
         match Toolchain::find(target) {
             Ok(toolchain) => println!("{:<28} {}", target.triple, toolchain.describe()),
             Err(missing) => failed.push(missing.what().to_owned()),
@@ -35,15 +41,16 @@ pub fn setup() -> Outcome {
 }
 
 /// Packages of which a program, or a file, is not there.
-fn missing_packages() -> Vec<String> {
+fn missing_packages(test: bool) -> Vec<String> {
     let llvm = format!("llvm-{LLVM_VERSION}");
     let mca = format!("llvm-mca-{LLVM_VERSION}");
-    let programs = [
+    let mut programs = vec![
         ("qemu-aarch64-static", "qemu-user-static"),
-        ("valgrind", "valgrind"),
         ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
-        (&mca, &llvm),
     ];
+    if !test {
+        programs.extend([("valgrind", "valgrind"), (&mca, &llvm)]);
+    }
     let programs = programs.into_iter().filter(|(it, _)| program(it).is_none());
     let mut packages: Vec<String> = programs.map(|(_, package)| package.to_owned()).collect();
     // The compiler only recommends the C library's headers and start files.

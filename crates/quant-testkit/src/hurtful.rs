@@ -144,7 +144,11 @@ pub fn schemes() -> Vec<Scheme> {
 /// normal numbers, and 0.
 pub fn scales(scale_type: FloatType) -> Vec<f32> {
     let mut scales = vec![0.02, 0.043_7, 1.0 / 3.0, 7.3, 1.0, 0.007_812_5, 1024.0];
-    let two_to = |exponent: i32| 2.0_f64.powi(exponent) as f32;
+    // By bits: `powi` may differ between machines.
+    let two_to = |exponent: i32| match exponent {
+        -126.. => f32::from_bits(((exponent + 127) as u32) << 23),
+        _ => f32::from_bits(1 << (exponent + 149)),
+    };
     for exponent in [
         -149, -133, -127, -126, -125, -103, -102, -101, -25, -24, -23, -15, -14, -10, 15, 24, 77,
         78, 79, 100, 101, 103, 126, 127,

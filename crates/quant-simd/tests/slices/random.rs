@@ -80,7 +80,7 @@ fn check<F: Value>(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(quant_testkit::cases(1500)))]
     #[test]
     fn every_scale_and_geometry(
         scheme in scheme(),

@@ -1,0 +1,204 @@
+//! `cargo xtask equivalence`: the same bytes on every processor and backend, emulated ones included,
+//! from every function of quant-simd and from the `quant` command.
+
+mod difference;
+mod files;
+mod lock;
+mod targets;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Instant;
+
+use crate::Outcome;
+use lock::Lock;
+use targets::{Programs, Target};
+
+/// What a function, or the command, gave: how many cases, and the digest of all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Digest {
+    cases: usize,
+    digest: String,
+}
+
+/// By the function's name.
+type Digests = BTreeMap<String, Digest>;
+
+/// The corpus on one backend of a target, or the command's files.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    target: &'a Target,
+    programs: &'a Programs,
+    /// `None` for the command.
+    backend: Option<&'static str>,
+}
+
+struct Done<'a> {
+    task: Task<'a>,
+    digests: Digests,
+    seconds: f64,
+}
+
+impl Task<'_> {
+    fn name(&self) -> String {
+        let what = self.backend.unwrap_or("quant command");
+        format!("{:<19} {what:<13}", self.target.name)
+    }
+
+    fn run(&self) -> Result<Digests, String> {
+        match self.backend {
+            Some(backend) => self.target.corpus(self.programs, backend),
+            None => Ok(files::digests(&files::run(self.target, self.programs)?)),
+        }
+    }
+}
+
+/// Runs all there is. `require` names targets whose absence is a failure, or `all` of them;
+/// `update` writes down what came out instead of comparing it with what was written down.
+pub fn equivalence(require: &[String], update: bool) -> Outcome {
+    let targets = targets::all();
+    check_names(&targets, require)?;
+    let programs = targets::build(&targets);
+    let mut missing = BTreeSet::new();
+    let mut tasks = Vec::new();
+    println!(
+        "{:<19} {:<13} {:>9} {:>7} {:>14} {:>8}",
+        "target", "backend", "functions", "cases", "digests equal", "seconds"
+    );
+    for target in &targets {
+        let mut not_run = |backends: &str, why: &str| {
+            println!("{:<19} {backends:<13} not run: {why}", target.name);
+            missing.insert(target.name.as_str());
+        };
+        let every = target.backends.join(" ");
+        match &programs[target.architecture] {
+            Err(why) => not_run(&every, why),
+            Ok(programs) => match target.find_backends(programs)? {
+                Err(why) => not_run(&every, &why),
+                Ok(found) => {
+                    for &backend in &target.backends {
+                        match found.iter().any(|it| it == backend) {
+                            false => not_run(backend, "this processor does not have it"),
+                            true => tasks.push(Task {
+                                target,
+                                programs,
+                                backend: Some(backend),
+                            }),
+                        }
+                    }
+                    if target.runs_command {
+                        tasks.push(Task {
+                            target,
+                            programs,
+                            backend: None,
+                        });
+                    }
+                }
+            },
+        }
+    }
+    let done = run(&tasks)?;
+    let lock = match update {
+        true => Lock::of(&done)?,
+        false => Lock::read()?,
+    };
+    let differences = compare(&done, &lock)?;
+    if update && differences == 0 {
+        lock.write()?;
+    }
+    let is_required = |name: &&&str| require.iter().any(|it| it == "all" || it == **name);
+    let missing: Vec<&str> = missing.iter().filter(is_required).copied().collect();
+    match (differences, missing.as_slice()) {
+        (0, []) => Ok(()),
+        (0, missing) => Err(format!("required, but not run: {}", missing.join(", ")).into()),
+        (differences, _) => Err(format!("{differences} digests differ, see above").into()),
+    }
+}
+
+fn check_names(targets: &[Target], require: &[String]) -> Outcome {
+    for name in require {
+        if name != "all" && !targets.iter().any(|target| target.name == *name) {
+            let names: Vec<&str> = targets.iter().map(|it| it.name.as_str()).collect();
+            return Err(format!("no target {name}; there are: all {}", names.join(" ")).into());
+        }
+    }
+    Ok(())
+}
+
+/// As many at a time as there are cores.
+fn run<'a>(tasks: &[Task<'a>]) -> Result<Vec<Done<'a>>, String> {
+    // Emulated ones take longest.
+    let mut queue: Vec<(usize, Task)> = tasks.iter().copied().enumerate().collect();
+    queue.sort_by_key(|(_, task)| task.target.processor.is_some());
+    let (queue, done) = (Mutex::new(queue), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some((index, task)) = pop(&queue) {
+            let start = Instant::now();
+            let digests = task.run().map(|digests| Done {
+                task,
+                digests,
+                seconds: start.elapsed().as_secs_f64(),
+            });
+            done.lock().expect("no panic").push((index, digests));
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let mut done = done.into_inner().expect("no panic");
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, done)| done).collect()
+}
+
+fn pop<T>(queue: &Mutex<Vec<T>>) -> Option<T> {
+    queue.lock().expect("no panic").pop()
+}
+
+/// Prints the table and explains what differs; how many digests that is.
+fn compare(all: &[Done<'_>], lock: &Lock) -> Result<usize, String> {
+    let mut differences = 0;
+    for done in all {
+        let same = |(name, digest): &(&String, &Digest)| lock.get(name) == Some(digest);
+        let equal = done.digests.iter().filter(same).count();
+        let cases: usize = done.digests.values().map(|digest| digest.cases).sum();
+        let (name, functions) = (done.task.name(), done.digests.len());
+        let seconds = done.seconds;
+        println!("{name} {functions:>9} {cases:>7} {equal:>14} {seconds:>8.1}");
+        differences += functions - equal;
+    }
+    for function in lock.names(all) {
+        let has = |it: &&Done| it.digests.contains_key(function);
+        let (good, bad): (Vec<_>, Vec<_>) = all
+            .iter()
+            .filter(has)
+            .partition(|done| lock.get(function) == done.digests.get(function));
+        match (good.first(), bad.as_slice()) {
+            (_, []) => {}
+            (Some(good), bad) => {
+                for bad in bad {
+                    difference::explain(function, &good.task, &bad.task)?;
+                }
+            }
+            (None, [first, others @ ..]) => {
+                let agree = |it: &&&Done| it.digests.get(function) == first.digests.get(function);
+                let not: Vec<_> = others.iter().filter(|it| !agree(it)).collect();
+                println!(
+                    "{function}: not what {} says, on {} of {} runs; `--update` writes it anew if \
+                     that is meant",
+                    lock::FILE,
+                    bad.len(),
+                    bad.len()
+                );
+                for other in not {
+                    difference::explain(function, &first.task, &other.task)?;
+                }
+            }
+        }
+    }
+    Ok(differences)
+}

@@ -1,0 +1,74 @@
+//! Emulated processors, by QEMU, and how programs for them are built.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::Command;
+
+use crate::toolchain::{self, AARCH64_LINUX, HOST, Toolchain, program};
+
+/// An emulated processor, and the backends that it must be seen to have, the fastest first.
+pub struct Processor {
+    pub architecture: &'static str,
+    pub name: &'static str,
+    pub backends: &'static str,
+}
+
+/// Those of one architecture follow one another.
+pub const PROCESSORS: [Processor; 4] = [
+    Processor::new("aarch64", "max", "neon scalar"),
+    // ARMv8.0, without the optional half-precision arithmetic, dot products, LSE.
+    Processor::new("aarch64", "cortex-a53", "neon scalar"),
+    // SSE4.2, no AVX.
+    Processor::new("x86_64", "Nehalem", "scalar"),
+    // AVX2, FMA and F16C, no AVX-512.
+    Processor::new("x86_64", "Haswell-v4", "avx2 scalar"),
+];
+
+impl Processor {
+    const fn new(architecture: &'static str, name: &'static str, backends: &'static str) -> Self {
+        Self {
+            architecture,
+            name,
+            backends,
+        }
+    }
+
+    /// Runs a program of the processor's architecture.
+    pub fn run(&self, program: &Path) -> Command {
+        let mut command = Command::new(emulator(self.architecture));
+        command.args(["-cpu", self.name]);
+        if self.architecture == "aarch64" {
+            command.args(["-L", "/usr/aarch64-linux-gnu"]);
+        }
+        command.arg(program);
+        command
+    }
+
+    /// # Errors
+    /// If the emulator is missing.
+    pub fn find(&self) -> Result<(), Box<dyn Error>> {
+        let emulator = emulator(self.architecture);
+        match program(&emulator) {
+            Some(_) => Ok(()),
+            None => Err(format!("no {emulator}; `cargo xtask setup` installs it").into()),
+        }
+    }
+}
+
+fn emulator(architecture: &str) -> String {
+    format!("qemu-{architecture}-static")
+}
+
+/// `cargo subcommand` for Linux on an architecture: the host's own, or another.
+///
+/// # Errors
+/// If this machine cannot build for it.
+pub fn cargo(architecture: &str, subcommand: &str) -> Result<Command, Box<dyn Error>> {
+    match architecture {
+        _ if HOST.starts_with(architecture) && HOST.ends_with("linux-gnu") => {
+            Ok(toolchain::cargo(subcommand))
+        }
+        "aarch64" => Ok(Toolchain::find(&AARCH64_LINUX)?.cargo(subcommand)),
+        _ => Err(format!("no way to build for {architecture} on this machine").into()),
+    }
+}
