@@ -35,7 +35,7 @@ pub struct Function {
 }
 
 /// Every function. Most have three float types and sixteen schemes for each length.
-pub const FUNCTIONS: [Function; 20] = [
+pub const FUNCTIONS: [Function; 21] = [
     Function::new("range", 300 * 48, elements::range),
     Function::new("quantize", 360 * 48, elements::quantize),
     Function::new(
@@ -54,6 +54,11 @@ pub const FUNCTIONS: [Function; 20] = [
     Function::new("quantize_columns", 180 * 48, columns::quantize_columns),
     Function::new("dequantize_columns", 180 * 48, columns::dequantize_columns),
     Function::new("tensor_quantize", 120 * 48, tensors::quantize),
+    Function::new(
+        "tensor_quantize_unmeasured",
+        80 * 48,
+        tensors::quantize_unmeasured,
+    ),
     Function::new("tensor_dequantize", 80 * 48, tensors::dequantize),
     Function::new(
         "tensor_dequantize_range",

@@ -146,20 +146,39 @@ fn record_failure(case: &mut Case<'_>, failure: Failure<Infallible>) {
 
 pub fn quantize(case: &mut Case<'_>) {
     fn of<F: Value>(case: &mut Case<'_>) {
-        let quantizer = quantizer(case);
-        let bytes = tensor::<F>(case, quantizer.blocks.element_count());
-        let (values, pool) = (case.input("values", &bytes), pool(case));
-        let (codes, scales) = (quantizer.codes_len(), quantizer.scales_len());
-        let memory = Memory::new(codes, scales, quantizer.zero_points_len());
-        match pool.install(|| quantizer.quantize(values.get(), &memory)) {
-            Ok(stats) => {
-                memory.record(case);
-                case.record.stats(&stats);
-            }
-            Err(failure) => record_failure(case, failure),
+        if let Some(stats) = record_quantized::<F, _>(case, TensorQuantizer::quantize) {
+            case.record.stats(&stats);
         }
     }
     by_float!(of(case));
+}
+
+pub fn quantize_unmeasured(case: &mut Case<'_>) {
+    fn of<F: Value>(case: &mut Case<'_>) {
+        record_quantized::<F, _>(case, TensorQuantizer::quantize_unmeasured);
+    }
+    by_float!(of(case));
+}
+
+fn record_quantized<F: Value, T: Send>(
+    case: &mut Case<'_>,
+    quantize: fn(&TensorQuantizer, &[u8], &Memory) -> Result<T, Failure<Infallible>>,
+) -> Option<T> {
+    let quantizer = quantizer(case);
+    let bytes = tensor::<F>(case, quantizer.blocks.element_count());
+    let (values, pool) = (case.input("values", &bytes), pool(case));
+    let (codes, scales) = (quantizer.codes_len(), quantizer.scales_len());
+    let memory = Memory::new(codes, scales, quantizer.zero_points_len());
+    match pool.install(|| quantize(&quantizer, values.get(), &memory)) {
+        Ok(done) => {
+            memory.record(case);
+            Some(done)
+        }
+        Err(failure) => {
+            record_failure(case, failure);
+            None
+        }
+    }
 }
 
 /// Codes, scales and zero points as in a file.

@@ -60,7 +60,7 @@ impl Task<'_> {
 pub fn equivalence(require: &[String], update: bool) -> Outcome {
     let targets = targets::all();
     check_names(&targets, require)?;
-    let programs = targets::build(&targets);
+    let programs = targets::build(&targets)?;
     let mut missing = BTreeSet::new();
     let mut tasks = Vec::new();
     println!(

@@ -55,21 +55,33 @@ pub fn all() -> Vec<Target> {
     all
 }
 
+/// What each architecture runs, or why nothing can be built for it.
+pub type AllPrograms = BTreeMap<&'static str, Result<Programs, String>>;
+
 /// Builds for every architecture, once.
-pub fn build(targets: &[Target]) -> BTreeMap<&'static str, Result<Programs, String>> {
+///
+/// # Errors
+/// If a build fails: that is no reason to leave its target out.
+pub fn build(targets: &[Target]) -> Result<AllPrograms, Box<dyn Error>> {
     let mut built = BTreeMap::new();
     for target in targets {
-        let programs = || build_for(target).map_err(|error| error.to_string());
-        built.entry(target.architecture).or_insert_with(programs);
+        if built.contains_key(target.architecture) {
+            continue;
+        }
+        let cargo = match target.processor {
+            None => Ok(crate::toolchain::cargo("build")),
+            Some(_) => processors::cargo(target.architecture, "build"),
+        };
+        let programs = match cargo {
+            Ok(cargo) => Ok(build_with(cargo)?),
+            Err(missing) => Err(missing.to_string()),
+        };
+        built.insert(target.architecture, programs);
     }
-    built
+    Ok(built)
 }
 
-fn build_for(target: &Target) -> Result<Programs, Box<dyn Error>> {
-    let mut cargo = match target.processor {
-        None => crate::toolchain::cargo("build"),
-        Some(_) => processors::cargo(target.architecture, "build")?,
-    };
+fn build_with(mut cargo: Command) -> Result<Programs, Box<dyn Error>> {
     cargo.args(["--release", "--package", "quant-equivalence"]);
     cargo.args(["--package", "quant-cli", "--bins"]);
     let artifacts = artifacts::build(cargo)?;
