@@ -58,6 +58,9 @@ enum Task {
         /// Print every loop, not only the cheapest of each phase
         #[arg(long)]
         all: bool,
+        /// Write the table to benches/record/apple-m1-mca.md, too
+        #[arg(long, conflicts_with = "all")]
+        record: bool,
     },
     /// Measure kernels and models: a report beside the limit of memory traffic
     #[command(disable_help_flag = true)]
@@ -96,7 +99,7 @@ fn main() -> ExitCode {
         Task::Ios => ios::ios(),
         Task::Sanitize => sanitize::sanitize(),
         Task::Asm => asm::asm(),
-        Task::Mca { all } => mca::mca(all),
+        Task::Mca { all, record } => mca::mca(all, record),
         Task::Bench { options } => {
             bench::run(&options.iter().map(String::as_str).collect::<Vec<_>>())
         }

@@ -189,7 +189,8 @@ impl Row {
         self.elements.map(|elements| 16.0 * self.cycles / elements)
     }
 
-    pub fn print(&self, width: usize) {
+    /// A line of the table.
+    pub fn line(&self, width: usize) -> String {
         let around = match self.around {
             Around::Nothing => "",
             Around::OnePhase => ", around",
@@ -199,14 +200,14 @@ impl Row {
             Some(value) => format!("{value:.digits$}"),
             None => "-".to_owned(),
         };
-        println!(
+        format!(
             "{:<width$} {:<36} {:>8} {:>7} {:>7}",
             self.kernel,
             format!("{}{around}", self.phase),
             shown(self.elements, 0),
             self.instructions,
             shown(self.per_16(), 2),
-        );
+        )
     }
 }
 
@@ -263,8 +264,8 @@ fn elements(origin: &Origin, instructions: &[&Instruction], around: Around) -> O
 }
 
 impl Target {
-    /// Prints the sum of the phases, each by its cheapest loop. Whether there is anything to sum.
-    pub fn print(&self, rows: &[Row]) -> bool {
+    /// The sum of the phases, each by its cheapest loop, in words; `None` if there is nothing to sum.
+    pub fn line(&self, rows: &[Row]) -> Option<String> {
         let pattern = regex(self.kernel);
         let mut parts = Vec::new();
         for phase in self.phases {
@@ -283,13 +284,13 @@ impl Target {
             (_, true) => "reached",
             (_, false) => "missed",
         };
-        println!(
+        let line = format!(
             "{:<30} {sum:>6.2}  target {:>4.1}, {reached}  ({})",
             self.name,
             self.cycles,
             texts.join(" + ")
         );
-        !parts.is_empty()
+        (!parts.is_empty()).then_some(line)
     }
 }
 

@@ -16,16 +16,22 @@ use serde::Deserialize;
 
 use crate::Outcome;
 use crate::artifacts;
-use crate::toolchain::{AARCH64_LINUX, Toolchain, llvm};
+use crate::toolchain::{AARCH64_LINUX, Toolchain, llvm, root};
 use kernels::{Origin, Row, TARGETS};
 use loops::{Function, Instruction};
 
 const PROCESSOR: [&str; 2] = ["-mtriple=arm64-apple-macos", "-mcpu=apple-m1"];
 const ITERATIONS: u32 = 100;
 
+/// Where the table is written down.
+const RECORD: &str = "benches/record/apple-m1-mca.md";
+const WHAT: &str = "\
+As llvm-mca models it (`cargo xtask mca`): cycles per 16 elements; of a loop that surrounds others,
+its own instructions, spread over the elements of the loops within it.";
+
 /// Prints the loops of every NEON kernel, the cheapest of each phase or `all`, and the sums that
-/// have a target.
-pub fn mca(all: bool) -> Outcome {
+/// have a target; writes that down, if asked to.
+pub fn mca(all: bool, record: bool) -> Outcome {
     let library = library()?;
     let listing = capture(
         Command::new(llvm("llvm-objdump")?)
@@ -40,22 +46,25 @@ pub fn mca(all: bool) -> Outcome {
     if !all {
         rows = kernels::cheapest(rows);
     }
-    println!("llvm-mca, apple-m1: cycles per 16 elements; a loop that surrounds others: its own");
-    println!("instructions, spread over the elements of the loops within it.\n");
     let kernel_width = rows.iter().map(|row| row.kernel.len()).max().unwrap_or(0);
-    println!(
+    let mut table = vec![format!(
         "{:<kernel_width$} {:<36} {:>8} {:>7} {:>7}",
         "kernel", "loop", "elements", "instrs", "cycles"
-    );
-    for row in &rows {
-        row.print(kernel_width);
-    }
-    println!();
+    )];
+    table.extend(rows.iter().map(|row| row.line(kernel_width)));
+    table.push(String::new());
     let mut missing = Vec::new();
     for target in &TARGETS {
-        if !target.print(&rows) {
-            missing.push(target.name);
+        match target.line(&rows) {
+            Some(line) => table.push(line),
+            None => missing.push(target.name),
         }
+    }
+    let table = table.join("\n");
+    println!("{WHAT}\n\n{table}");
+    if record {
+        let text = format!("# NEON kernels on Apple M1\n\n{WHAT}\n\n```\n{table}\n```\n");
+        std::fs::write(root().join(RECORD), text)?;
     }
     match missing.as_slice() {
         [] => Ok(()),

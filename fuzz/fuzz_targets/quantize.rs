@@ -1,0 +1,52 @@
+//! The whole command on any file: it refuses, or writes a model that it can read, with the same
+//! tensors, and that becomes floats again.
+#![no_main]
+
+use std::fs;
+use std::sync::atomic::AtomicBool;
+
+use arbitrary::Unstructured;
+use libfuzzer_sys::fuzz_target;
+use quant_models::{Job, Model, NonFinite, QuantizeOptions, dequantize, diff, quantize};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((options, file)) = bytes.split_at_checked(24) else {
+        return;
+    };
+    let mut u = Unstructured::new(options);
+    let options = QuantizeOptions {
+        scheme: quant_fuzz::scheme(&mut u).unwrap(),
+        granularity: quant_fuzz::granularity(&mut u).unwrap(),
+        min_elements: 0,
+        non_finite: *u.choose(&[NonFinite::Skip, NonFinite::Error]).unwrap(),
+        strict: u.ratio(1, 8).unwrap(),
+        ..QuantizeOptions::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let [input, codes, floats] = ["in", "codes", "floats"].map(path);
+    fs::write(&input, file).unwrap();
+    let job = Job {
+        force: false,
+        progress: &|_| (),
+        cancelled: &AtomicBool::new(false),
+    };
+    if quantize(&input, &codes, &options, &job).is_err() {
+        assert!(!codes.exists());
+        return;
+    }
+    let (before, after) = (Model::open(&input).unwrap(), Model::open(&codes).unwrap());
+    let names = |model: &Model| -> Vec<(String, Vec<usize>)> {
+        let tensors = model.tensors().unwrap();
+        let pairs = tensors
+            .iter()
+            .map(|it| (it.name.to_owned(), it.shape().to_vec()));
+        let mut pairs: Vec<_> = pairs.collect();
+        pairs.sort();
+        pairs
+    };
+    assert_eq!(names(&before), names(&after));
+    dequantize(&codes, &floats, &job).unwrap();
+    assert_eq!(names(&before), names(&Model::open(&floats).unwrap()));
+    assert!(diff(&codes, &codes).unwrap().equal);
+});
