@@ -20,8 +20,11 @@ pub enum Command {
     Dequantize(Dequantize),
     /// List a model's tensors
     Inspect {
-        /// A .safetensors file, a folder with an index, or an index
+        /// A .safetensors file, a folder with an index, an index, or an .mlpackage
         file: PathBuf,
+        /// Look at the values too: share of zeros, number of different values
+        #[arg(long)]
+        values: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -90,11 +93,19 @@ pub enum NonFinite {
     Skip,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Target {
+    /// The Apple Neural Engine
+    Ane,
+    Gpu,
+    Cpu,
+}
+
 #[derive(Args)]
 pub struct Quantize {
-    /// A .safetensors file, a folder with an index, or an index
+    /// A .safetensors file, a folder with an index, an index, or an .mlpackage
     pub model: PathBuf,
-    /// The result [default: beside the model, as NAME.DTYPE.safetensors]
+    /// The result [default: beside the model, as NAME.DTYPE.safetensors or .mlpackage]
     #[arg(short)]
     pub output: Option<PathBuf>,
     /// Type of the codes
@@ -106,19 +117,23 @@ pub struct Quantize {
     /// Which elements share a scale
     #[arg(long, value_enum, default_value = "per-channel")]
     pub granularity: Granularity,
-    /// Output-channel axis; negative axes count from the end
-    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
-    pub axis: isize,
+    /// Output-channel axis; negative axes count from the end [default: 0; Core ML: by the operation]
+    #[arg(long, allow_negative_numbers = true)]
+    pub axis: Option<isize>,
     /// Elements per block, for per-block
     #[arg(long, default_value_t = 32)]
     pub block_size: usize,
-    /// The axis that is cut into blocks, for per-block
-    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
-    pub block_axis: isize,
+    /// The axis that is cut into blocks, for per-block [default: 1; Core ML: by the operation]
+    #[arg(long, allow_negative_numbers = true)]
+    pub block_axis: Option<isize>,
     /// A block size per axis; 0 or missing means the whole axis
     #[arg(long, value_delimiter = ',', value_name = "A,B,...",
         conflicts_with_all = ["granularity", "axis", "block_size", "block_axis"])]
     pub block: Vec<usize>,
+    /// A coremltools configuration, YAML or JSON, in place of the options above
+    #[arg(long, value_name = "FILE.yaml", conflicts_with_all = ["dtype", "mode", "granularity",
+        "axis", "block_size", "block_axis", "block", "min_elements"])]
+    pub config: Option<PathBuf>,
     /// Arithmetic as coremltools does it, or in f32 with f32 scales
     #[arg(long, value_enum, default_value = "coremltools")]
     pub dialect: Dialect,
@@ -131,6 +146,12 @@ pub struct Quantize {
     /// No tensors whose name matches; repeatable
     #[arg(long, value_name = "REGEX")]
     pub exclude: Vec<String>,
+    /// Core ML: leave alone whatever coremltools leaves alone
+    #[arg(long)]
+    pub exact_selection: bool,
+    /// Core ML: warn of what is known to run badly there
+    #[arg(long, value_enum)]
+    pub target: Option<Target>,
     /// What to do with a tensor that holds NaN or Inf
     #[arg(long, value_enum, default_value = "error")]
     pub non_finite: NonFinite,
@@ -162,9 +183,9 @@ pub struct Quantize {
 
 #[derive(Args)]
 pub struct Dequantize {
-    /// A model quantized by quant
+    /// A model quantized by quant, or an .mlpackage quantized by anyone
     pub file: PathBuf,
-    /// The result [default: beside the model, as NAME.float.safetensors]
+    /// The result [default: beside the model, as NAME.float.safetensors or .mlpackage]
     #[arg(short)]
     pub output: Option<PathBuf>,
     /// Number of threads; 0 means one per core

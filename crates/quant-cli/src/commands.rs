@@ -10,20 +10,20 @@ use std::time::Instant;
 use clap::CommandFactory;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use quant_core::Scheme;
-use quant_models::{Error, Job, Model, QuantizeOptions, Report};
+use quant_models::{ComputeUnit, Config, Error, Job, QuantizeOptions, Report};
 use quant_simd::Backend;
 use regex::Regex;
 use serde_json::{Value, json};
 
 use crate::arguments::{
-    Arguments, Command, Dequantize, Dialect, Dtype, Granularity, Mode, NonFinite, Quantize,
+    Arguments, Command, Dequantize, Dialect, Dtype, Granularity, Mode, NonFinite, Quantize, Target,
 };
 
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
         Command::Quantize(arguments) => quantize(&arguments)?,
         Command::Dequantize(arguments) => dequantize(&arguments)?,
-        Command::Inspect { file, json } => inspect(&file, json)?,
+        Command::Inspect { file, values, json } => inspect(&file, values, json)?,
         Command::Diff { a, b, json } => return diff(&a, &b, json),
         Command::Backends { json } => backends(json)?,
         Command::Completions { shell } => {
@@ -97,11 +97,11 @@ fn options(arguments: &Quantize) -> Result<QuantizeOptions, Error> {
     let axis = arguments.axis;
     let granularity = match arguments.granularity {
         _ if !arguments.block.is_empty() => {
-            quant_core::Granularity::Blocks(arguments.block.clone())
+            quant_models::Granularity::Blocks(arguments.block.clone())
         }
-        Granularity::PerTensor => quant_core::Granularity::PerTensor,
-        Granularity::PerChannel => quant_core::Granularity::PerChannel { axis },
-        Granularity::PerBlock => quant_core::Granularity::PerBlock {
+        Granularity::PerTensor => quant_models::Granularity::PerTensor,
+        Granularity::PerChannel => quant_models::Granularity::PerChannel { axis },
+        Granularity::PerBlock => quant_models::Granularity::PerBlock {
             axis,
             block_axis: arguments.block_axis,
             block_size: arguments.block_size,
@@ -115,16 +115,25 @@ fn options(arguments: &Quantize) -> Result<QuantizeOptions, Error> {
             ))
         })?,
     };
+    let config = arguments.config.as_ref();
+    let config = config.map(|path| Config::open(path, scheme.dialect));
     Ok(QuantizeOptions {
         scheme,
         granularity,
         min_elements: arguments.min_elements,
+        config: config.transpose()?,
         include: regexes(&arguments.include, "--include")?,
         exclude: regexes(&arguments.exclude, "--exclude")?,
         non_finite: match arguments.non_finite {
             NonFinite::Error => quant_models::NonFinite::Error,
             NonFinite::Skip => quant_models::NonFinite::Skip,
         },
+        exact_selection: arguments.exact_selection,
+        target: arguments.target.map(|target| match target {
+            Target::Ane => ComputeUnit::NeuralEngine,
+            Target::Gpu => ComputeUnit::Gpu,
+            Target::Cpu => ComputeUnit::Cpu,
+        }),
         strict: arguments.strict,
         dry_run: arguments.dry_run,
         backend,
@@ -133,7 +142,8 @@ fn options(arguments: &Quantize) -> Result<QuantizeOptions, Error> {
     })
 }
 
-/// `model.safetensors` becomes `model.WHAT.safetensors`, a folder `model` becomes `model.WHAT`.
+/// `model.safetensors` becomes `model.WHAT.safetensors`, `Model.mlpackage` `Model.WHAT.mlpackage`, a
+/// folder `model` becomes `model.WHAT`.
 fn beside(model: &Path, what: &str) -> PathBuf {
     let model = match model.extension() {
         Some(extension) if extension == "json" => model.parent().unwrap_or(model),
@@ -143,6 +153,9 @@ fn beside(model: &Path, what: &str) -> PathBuf {
     let name =
         |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
     match whole.is_dir() {
+        true if quant_models::is_package(&whole) => {
+            whole.with_file_name(format!("{}.{what}.mlpackage", name(whole.file_stem())))
+        }
         true => whole.with_file_name(format!("{}.{what}", name(whole.file_name()))),
         false => model.with_file_name(format!("{}.{what}.safetensors", name(model.file_stem()))),
     }
@@ -183,14 +196,28 @@ fn watched<T: Send>(
     result
 }
 
+/// Bytes of a file, or of all files in a folder: what a progress bar goes through.
 fn size_of(model: &Path) -> u64 {
-    std::fs::metadata(model).map_or(0, |file| file.len())
+    let Ok(entries) = std::fs::read_dir(model) else {
+        return std::fs::metadata(model).map_or(0, |file| file.len());
+    };
+    let entries = entries.flatten().map(|entry| entry.path());
+    entries
+        .map(|path| if path.is_symlink() { 0 } else { size_of(&path) })
+        .sum()
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        eprintln!("quant: warning: {warning}");
+    }
 }
 
 fn quantize(arguments: &Quantize) -> Result<(), Error> {
     let options = options(arguments)?;
     let output = match &arguments.output {
         Some(output) => output.clone(),
+        None if options.config.is_some() => beside(&arguments.model, "quantized"),
         None => beside(&arguments.model, options.scheme.dtype.name()),
     };
     let start = Instant::now();
@@ -207,8 +234,12 @@ fn quantize(arguments: &Quantize) -> Result<(), Error> {
         "seconds": seconds,
         "bytes_before": report.bytes_before,
         "bytes_after": report.bytes_after,
+        "warnings": report.warnings,
         "tensors": report.tensors,
     });
+    if !arguments.quiet && !arguments.json {
+        warn(&report.warnings);
+    }
     if let Some(path) = &arguments.report {
         std::fs::write(path, format!("{value:#}\n")).map_err(|source| Error::Io {
             file: path.clone(),
@@ -279,63 +310,64 @@ fn dequantize(arguments: &Dequantize) -> Result<(), Error> {
     };
     let bytes = size_of(&arguments.file);
     let quiet = arguments.quiet;
-    let written = watched(arguments.threads, quiet, arguments.force, bytes, |job| {
+    let restored = watched(arguments.threads, quiet, arguments.force, bytes, |job| {
         quant_models::dequantize(&arguments.file, &output, job)
     })?;
     match quiet {
         true => Ok(()),
-        false => print(&format!("{}  {}\n", output.display(), HumanBytes(written))),
+        false => {
+            warn(&restored.warnings);
+            print(&format!(
+                "{}  {}\n",
+                output.display(),
+                HumanBytes(restored.bytes)
+            ))
+        }
     }
 }
 
-fn inspect(path: &Path, json: bool) -> Result<(), Error> {
-    let model = Model::open(path)?;
-    let (mut rows, mut text) = (Vec::new(), String::new());
-    let (mut total_bytes, mut total_elements) = (0, 0);
-    for tensor in model.tensors()? {
-        let (bytes, elements) = (tensor.stored_bytes(), tensor.element_count());
-        let bits = 8.0 * bytes as f64 / elements.max(1) as f64;
-        total_bytes += bytes;
-        total_elements += elements;
-        let quantized = tensor.quantized.as_ref();
-        let scales = quantized.and_then(|quantized| quantized.scale_range());
-        let dtype = quantized.map_or(&tensor.entry.dtype, |quantized| &quantized.record.dtype);
-        text += &format!("{}  {dtype} {:?}", tensor.name, tensor.shape());
-        if let Some(quantized) = quantized {
-            text += &format!(
-                " {} blocks {:?}",
-                quantized.record.mode, quantized.record.blocks
-            );
-        }
-        if let Some((low, high)) = scales {
-            text += &format!(" scales {low:e} to {high:e}");
-        }
-        text += &format!("  {}  {bits:.2} bits per weight\n", HumanBytes(bytes));
-        rows.push(json!({
-            "name": tensor.name,
-            "dtype": dtype,
-            "shape": tensor.shape(),
-            "bytes": bytes,
-            "bits_per_weight": bits,
-            "scheme": quantized.map(|quantized| quantized.record),
-            "scale_min": scales.map(|scales| scales.0),
-            "scale_max": scales.map(|scales| scales.1),
-        }));
-    }
-    let bits = 8.0 * total_bytes as f64 / total_elements.max(1) as f64;
+fn inspect(path: &Path, values: bool, json: bool) -> Result<(), Error> {
+    let found = quant_models::inspect(path, values)?;
     if json {
         return print_json(&json!({
             "version": 1,
-            "tensors": rows,
-            "bytes": total_bytes,
-            "elements": total_elements,
-            "bits_per_weight": bits,
+            "tensors": found.tensors,
+            "bytes": found.bytes,
+            "elements": found.elements,
+            "bits_per_weight": found.bits_per_weight,
         }));
     }
-    let count = rows.len();
+    let mut text = String::new();
+    for tensor in &found.tensors {
+        text += &format!("{}  {} {:?}", tensor.name, tensor.dtype, tensor.shape);
+        if let Some(scheme) = &tensor.scheme {
+            text += &format!(" {} blocks {:?}", scheme.mode, scheme.blocks);
+        }
+        if let Some(kind) = &tensor.kind {
+            text += &format!(" {kind}");
+        }
+        if let (Some(low), Some(high)) = (tensor.scale_min, tensor.scale_max) {
+            text += &format!(" scales {low:e} to {high:e}");
+        }
+        let (bytes, bits) = (HumanBytes(tensor.bytes), tensor.bits_per_weight);
+        text += &format!("  {bytes}  {bits:.2} bits per weight");
+        if let (Some(zeros), Some(unique)) = (tensor.sparsity, tensor.unique_values) {
+            text += &format!("  {:.1} % zeros, {unique} different values", 100.0 * zeros);
+        }
+        for consumer in &tensor.consumers {
+            text += &format!(
+                "  -> {} `{}` {}",
+                consumer.operation, consumer.name, consumer.input
+            );
+        }
+        text += "\n";
+    }
     text += &format!(
-        "{count} tensors, {total_elements} elements, {}, {bits:.2} bits per weight\n",
-        HumanBytes(total_bytes)
+        "{} tensors, {} elements, {}, {:.2} bits per weight\n",
+        found.tensors.len(),
+        found.elements,
+        HumanBytes(found.bytes),
+        found.bits_per_weight
     );
     print(&text)
 }

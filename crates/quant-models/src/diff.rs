@@ -7,7 +7,8 @@ use quant_core::{ErrorStats, STATS_CHUNK};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::{Error, Model, Tensor};
+use crate::stored::Stored;
+use crate::{Error, Model, coreml};
 
 /// How two models differ.
 #[derive(Clone, Debug, Serialize)]
@@ -37,24 +38,49 @@ pub struct TensorDifference {
     pub max_abs_error: Option<f64>,
 }
 
-/// Compares two models, quantized or not.
+/// Compares two models of one format, quantized or not.
 ///
 /// # Errors
-/// A model that cannot be read.
+/// A model that cannot be read, or two of different formats.
 pub fn diff(a: &Path, b: &Path) -> Result<Difference, Error> {
-    let (a, b) = (Model::open(a)?, Model::open(b)?);
-    let (a, b) = (a.tensors()?, b.tensors()?);
-    let mut pairs: BTreeMap<&str, (Option<&Tensor<'_>>, Option<&Tensor<'_>>)> = BTreeMap::new();
-    for tensor in &a {
-        pairs.entry(tensor.name).or_default().0 = Some(tensor);
+    match (coreml::is_package(a), coreml::is_package(b)) {
+        (true, true) => coreml::diff::diff(a, b),
+        (false, false) => {
+            let (a, b) = (Model::open(a)?, Model::open(b)?);
+            let (a, b) = (a.stored()?, b.stored()?);
+            of(named(a), named(b))
+        }
+        (is_package, _) => {
+            let problem = match is_package {
+                true => "a Core ML package, and the other one is not; they cannot be compared",
+                false => "not a Core ML package, and the other one is; they cannot be compared",
+            };
+            Err(Error::file(a, problem))
+        }
     }
-    for tensor in &b {
-        pairs.entry(tensor.name).or_default().1 = Some(tensor);
+}
+
+fn named(all: Vec<Stored<'_>>) -> impl Iterator<Item = (String, Stored<'_>)> {
+    all.into_iter().map(|tensor| (tensor.name.clone(), tensor))
+}
+
+/// Compares tensors of the same key.
+pub(crate) fn of<'a>(
+    a: impl Iterator<Item = (String, Stored<'a>)>,
+    b: impl Iterator<Item = (String, Stored<'a>)>,
+) -> Result<Difference, Error> {
+    let mut pairs: BTreeMap<String, (Option<Stored<'_>>, Option<Stored<'_>>)> = BTreeMap::new();
+    for (key, tensor) in a {
+        pairs.entry(key).or_default().0 = Some(tensor);
     }
-    let tensors = pairs.into_iter().map(|(name, pair)| match pair {
-        (Some(a), Some(b)) => compare(a, b),
-        (Some(_), None) => Ok(apart(name, "only in the first")),
-        _ => Ok(apart(name, "only in the second")),
+    for (key, tensor) in b {
+        pairs.entry(key).or_default().1 = Some(tensor);
+    }
+    let tensors = pairs.into_values().map(|pair| match pair {
+        (Some(a), Some(b)) => compare(&a, &b),
+        (Some(a), None) => Ok(apart(&a.name, "only in the first")),
+        (None, Some(b)) => Ok(apart(&b.name, "only in the second")),
+        (None, None) => unreachable!("a pair holds what it was made for"),
     });
     let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
     Ok(Difference {
@@ -63,7 +89,7 @@ pub fn diff(a: &Path, b: &Path) -> Result<Difference, Error> {
     })
 }
 
-fn apart(name: &str, reason: &str) -> TensorDifference {
+pub(crate) fn apart(name: &str, reason: &str) -> TensorDifference {
     TensorDifference {
         name: name.into(),
         equal: false,
@@ -75,32 +101,32 @@ fn apart(name: &str, reason: &str) -> TensorDifference {
     }
 }
 
-fn compare(a: &Tensor<'_>, b: &Tensor<'_>) -> Result<TensorDifference, Error> {
-    if a.shape() != b.shape() {
-        let reason = format!("shapes {:?} and {:?}", a.shape(), b.shape());
-        return Ok(apart(a.name, &reason));
+fn compare(a: &Stored<'_>, b: &Stored<'_>) -> Result<TensorDifference, Error> {
+    if a.shape != b.shape {
+        let reason = format!("shapes {:?} and {:?}", a.shape, b.shape);
+        return Ok(apart(&a.name, &reason));
     }
-    let mut found = apart(a.name, "");
+    let mut found = apart(&a.name, "");
     found.reason = None;
-    let same_bytes = a.file.data(a.entry) == b.file.data(b.entry);
+    let same_bytes = a.bytes == b.bytes && a.others == b.others;
     match (&a.quantized, &b.quantized) {
-        (Some(p), Some(q)) if p.record == q.record => {
+        (Some(p), Some(q)) if p.record() == q.record() => {
             let scales = p.scales == q.scales && p.zero_points == q.zero_points;
             found.codes_equal = Some(same_bytes);
             found.scales_equal = Some(scales);
             found.equal = same_bytes && scales;
         }
-        (None, None) => found.equal = same_bytes && a.entry.dtype == b.entry.dtype,
+        (None, None) => found.equal = same_bytes && a.dtype == b.dtype && a.kind == b.kind,
         _ => {}
     }
     if found.equal {
         return Ok(found);
     }
-    if a.float_type().is_none() || b.float_type().is_none() {
-        let same = a.entry.dtype == b.entry.dtype;
-        found.reason = Some(match same {
-            true => "different bytes".into(),
-            false => format!("types {} and {}", a.entry.dtype, b.entry.dtype),
+    if a.float.is_none() || b.float.is_none() {
+        found.reason = Some(match (a.dtype == b.dtype, a.kind == b.kind) {
+            (true, true) => "different bytes".into(),
+            (false, true) => format!("types {} and {}", a.dtype, b.dtype),
+            _ => "stored in different ways".into(),
         });
         return Ok(found);
     }

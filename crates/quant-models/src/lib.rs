@@ -1,24 +1,80 @@
-//! Model files: safetensors in, quantized safetensors out, in bounded memory.
+//! Model files: safetensors and Core ML packages in, quantized ones out, in bounded memory.
 //!
 //! Inputs are memory-mapped. Outputs are written under a temporary name in the target folder,
 //! synced and renamed: they appear whole or not at all.
 #![deny(unsafe_code)]
 
-mod dequantize;
+mod config;
+mod coreml;
 mod diff;
 mod error;
-mod format;
-mod model;
+mod inspect;
+mod map;
+mod options;
 mod output;
-mod quantize;
+mod report;
+mod safetensors;
 mod scheme_record;
 mod sized_file;
+mod stored;
+mod values;
 
-pub use dequantize::dequantize;
+use std::path::Path;
+
+pub use config::Config;
 pub use diff::{Difference, TensorDifference, diff};
 pub use error::Error;
-pub use format::{Entry, SafetensorsFile};
-pub use model::{Model, Quantized, Tensor};
+pub use inspect::{Inspection, TensorInfo, inspect};
+pub use options::{ComputeUnit, Consumer, Granularity, NonFinite, QuantizeOptions};
 pub use output::Job;
-pub use quantize::{NonFinite, QuantizeOptions, Report, TensorReport, quantize};
+pub use report::{Report, TensorReport};
+pub use safetensors::{Entry, Model, Quantized, SafetensorsFile, Tensor};
 pub use scheme_record::SchemeRecord;
+
+/// What [`dequantize`] has done.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// Bytes of the output.
+    pub bytes: u64,
+    /// What the user should know, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// Quantizes the model at `input` into `output`: a file; or a folder, for a sharded model or a Core
+/// ML package.
+///
+/// # Errors
+/// See [`Error`]; then nothing has been written, and what stood at `output` is untouched.
+pub fn quantize(
+    input: &Path,
+    output: &Path,
+    options: &QuantizeOptions,
+    job: &Job<'_>,
+) -> Result<Report, Error> {
+    match coreml::is_package(input) {
+        true => coreml::quantize::quantize(input, output, options, job),
+        false => safetensors::quantize::quantize(input, output, options, job),
+    }
+}
+
+/// Restores float tensors of the source type.
+///
+/// # Errors
+/// See [`Error`]; then nothing has been written, and what stood at `output` is untouched.
+pub fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<Restored, Error> {
+    match coreml::is_package(input) {
+        true => coreml::dequantize::dequantize(input, output, job),
+        false => {
+            let bytes = safetensors::dequantize::dequantize(input, output, job)?;
+            Ok(Restored {
+                bytes,
+                warnings: Vec::new(),
+            })
+        }
+    }
+}
+
+/// Whether a path is that of a Core ML package, by its form or its name.
+pub fn is_package(path: &Path) -> bool {
+    coreml::is_package(path)
+}

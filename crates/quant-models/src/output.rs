@@ -10,7 +10,7 @@ use quant_simd::Sink;
 use serde_json::{Value, json};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-use crate::model::INDEX;
+use crate::safetensors::model::INDEX;
 use crate::sized_file::SizedFile;
 use crate::{Error, Model};
 
@@ -195,7 +195,7 @@ impl Target {
     }
 }
 
-fn put_folder(folder: TempDir, path: &Path) -> std::io::Result<()> {
+pub(crate) fn put_folder(folder: TempDir, path: &Path) -> std::io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     if fs::symlink_metadata(path).is_ok() {
         // One step: at any moment the whole old folder or the whole new one is there.
@@ -207,11 +207,11 @@ fn put_folder(folder: TempDir, path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn sync(path: &Path) -> std::io::Result<()> {
+pub(crate) fn sync(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-fn parent(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -115,7 +115,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let path = folder.path().join(format!("{name}.safetensors"));
         let options = QuantizeOptions {
             scheme: Scheme::new(dtype, Mode::Symmetric),
-            granularity: granularity.clone(),
+            granularity: granularity.clone().into(),
             // The second convolution has 16 input channels: blocks of 32 do not fit it.
             ..QuantizeOptions::default()
         };

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -11,6 +10,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
 use crate::Error;
+use crate::map::map;
 
 const HEADER_LIMIT: u64 = 100_000_000;
 
@@ -53,23 +53,14 @@ impl SafetensorsFile {
     /// # Errors
     /// A file that cannot be read, or is not a whole safetensors file.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(Error::io(path, "open it"))?;
-        let kind = file.metadata().map_err(Error::io(path, "read it"))?;
-        if !kind.is_file() {
-            return Err(Error::file(path, "not a file; give a .safetensors file"));
-        }
-        if kind.len() < 8 {
+        let map = map(path, "give a .safetensors file")?;
+        if map.len() < 8 {
             let problem = format!(
                 "{} bytes are too few for a safetensors file; it is empty or truncated, fetch it again",
-                kind.len()
+                map.len()
             );
             return Err(Error::file(path, problem));
         }
-        #[expect(unsafe_code)]
-        // SAFETY: the mapping is read-only and private to this struct. Another process that
-        // shortens the file meanwhile would end this one with a signal, as with every mapped
-        // reader; nothing here relies on the bytes staying the same.
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "map it"))?;
         let header = u64::from_le_bytes(std::array::from_fn(|i| map[i]));
         if header > HEADER_LIMIT {
             let problem = format!(

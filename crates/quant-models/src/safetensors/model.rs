@@ -199,26 +199,17 @@ impl Model {
     /// No such tensor, one that is not of floats, or a damaged one.
     pub fn read_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), Error> {
         let tensors = self.tensors()?;
-        let Some(tensor) = tensors.iter().find(|tensor| tensor.name == name) else {
+        let Some(tensor) = tensors.into_iter().find(|tensor| tensor.name == name) else {
             return Err(Error::tensor(
                 self.files[0].path(),
                 name,
                 "there is no such tensor",
             ));
         };
+        let tensor = tensor.into_stored();
         let mut values = vec![0.0; tensor.element_count()];
-        let all = 0..values.len();
-        tensor.values(all, &mut values)?;
-        Ok((tensor.shape().to_vec(), values))
-    }
-}
-
-impl Quantized<'_> {
-    /// The smallest and the largest scale.
-    pub fn scale_range(&self) -> Option<(f32, f32)> {
-        let scales = quant_simd::widen(self.scales, self.quantizer.scale_type());
-        let low = scales.iter().copied().reduce(f32::min)?;
-        Some((low, scales.into_iter().fold(low, f32::max)))
+        tensor.values(0..values.len(), &mut values)?;
+        Ok((tensor.shape, values))
     }
 }
 
@@ -242,38 +233,6 @@ impl Tensor<'_> {
             Some(quantized) => Some(quantized.quantizer.source),
             None => self.entry.float_type(),
         }
-    }
-
-    /// Bytes in the file, scales and zero points included.
-    pub fn stored_bytes(&self) -> u64 {
-        let (start, end) = self.entry.data_offsets;
-        let parts = self.quantized.as_ref();
-        let parts = parts.map_or(0, |parts| parts.scales.len() + parts.zero_points.len());
-        (end - start + parts) as u64
-    }
-
-    /// The values of some elements, from an even position on.
-    pub(crate) fn values(
-        &self,
-        elements: std::ops::Range<usize>,
-        values: &mut [f32],
-    ) -> Result<(), Error> {
-        let bad = |problem: String| Error::tensor(self.file.path(), self.name, problem);
-        if let Some(q) = &self.quantized {
-            return q
-                .quantizer
-                .dequantize_range(q.codes, q.scales, q.zero_points, elements, values)
-                .map_err(|(block, error)| {
-                    bad(format!("block {block}: {error}; the file is damaged"))
-                });
-        }
-        let Some(float) = self.float_type() else {
-            return Err(bad(format!("{} is not a float type", self.entry.dtype)));
-        };
-        let bytes = self.file.data(self.entry);
-        let bytes = &bytes[elements.start * float.size()..elements.end * float.size()];
-        values.copy_from_slice(&quant_simd::widen(bytes, float));
-        Ok(())
     }
 }
 

@@ -2,127 +2,22 @@
 
 use std::path::Path;
 
-use quant_core::{Blocks, ErrorStats, FloatType, Granularity, ParamsError, Scheme};
-use quant_simd::{Backend, Failure, TensorQuantizer};
-use regex::Regex;
-use serde::Serialize;
+use quant_core::{Blocks, ErrorStats, FloatType};
+use quant_simd::{Failure, TensorQuantizer};
 
+use crate::config::Patterns;
+use crate::options::Settings;
 use crate::output::{Output, Part, PartSink, Target};
+use crate::report::{self, Decision};
 use crate::scheme_record::{KEY, Records};
-use crate::{Entry, Error, Job, Model, SafetensorsFile, SchemeRecord};
-
-/// What to do with a tensor that holds NaN or infinities.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum NonFinite {
-    /// End with an error.
-    #[default]
-    Error,
-    /// Leave the tensor in float.
-    Skip,
-}
-
-/// How to quantize a model.
-#[derive(Clone, Debug)]
-pub struct QuantizeOptions {
-    /// Integer type, mode and dialect.
-    pub scheme: Scheme,
-    /// Which elements share a scale.
-    pub granularity: Granularity,
-    /// Only tensors with more elements than this, and of rank 2 or more.
-    pub min_elements: usize,
-    /// Where not empty: only tensors whose name one of these matches.
-    pub include: Vec<Regex>,
-    /// No tensor whose name one of these matches.
-    pub exclude: Vec<Regex>,
-    /// What to do about NaN and infinities.
-    pub non_finite: NonFinite,
-    /// End with an error where a selected tensor cannot be quantized.
-    pub strict: bool,
-    /// Plan only, and write nothing.
-    pub dry_run: bool,
-    /// The kernels to use.
-    pub backend: Backend,
-    /// Whether the report tells each tensor's error, which takes a third of the time.
-    pub stats: bool,
-}
-
-impl Default for QuantizeOptions {
-    fn default() -> Self {
-        Self {
-            scheme: Scheme::new(quant_core::IntType::Int8, quant_core::Mode::Symmetric),
-            granularity: Granularity::PerChannel { axis: 0 },
-            min_elements: 2048,
-            include: Vec::new(),
-            exclude: Vec::new(),
-            non_finite: NonFinite::Error,
-            strict: false,
-            dry_run: false,
-            backend: Backend::detect(),
-            stats: true,
-        }
-    }
-}
-
-/// What was done.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// Per tensor, in the order of the files.
-    pub tensors: Vec<TensorReport>,
-    /// Bytes of the input files.
-    pub bytes_before: u64,
-    /// Bytes of the output files; `None` after a dry run.
-    pub bytes_after: Option<u64>,
-}
-
-/// What was done with one tensor.
-#[derive(Clone, Debug, Serialize)]
-pub struct TensorReport {
-    /// Its name.
-    pub name: String,
-    /// Its type in the input.
-    pub dtype: String,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Bytes before.
-    pub bytes_before: u64,
-    /// Bytes after, scales and zero points included.
-    pub bytes_after: u64,
-    /// How it was quantized; `None` where it was left alone.
-    pub scheme: Option<SchemeRecord>,
-    /// Why it was left alone.
-    pub reason: Option<String>,
-    /// Whether it was left alone although it was selected.
-    pub skipped: bool,
-    /// Signal to noise in dB; `None` without any error, or where nothing was quantized.
-    pub sqnr_db: Option<f64>,
-    /// Mean absolute error.
-    pub mean_abs_error: Option<f64>,
-    /// Largest absolute error.
-    pub max_abs_error: Option<f64>,
-    /// Values that were clipped.
-    pub saturated: Option<u64>,
-}
-
-impl TensorReport {
-    fn set_stats(&mut self, stats: &ErrorStats) {
-        self.sqnr_db = Some(stats.sqnr_db()).filter(|db| db.is_finite());
-        self.mean_abs_error = Some(stats.mean_absolute());
-        self.max_abs_error = Some(stats.max_absolute);
-        self.saturated = Some(stats.saturated);
-    }
-}
-
-enum Decision {
-    Quantize(TensorQuantizer),
-    LeaveAlone(String),
-    Skip(String),
-}
+use crate::values::{advice, position};
+use crate::{
+    Entry, Error, Job, Model, NonFinite, QuantizeOptions, Report, SafetensorsFile, SchemeRecord,
+    TensorReport,
+};
 
 /// Quantizes the model at `input` into `output`: a file, or a folder for a sharded model.
-///
-/// # Errors
-/// See [`Error`]; then nothing has been written, and what stood at `output` is untouched.
-pub fn quantize(
+pub(crate) fn quantize(
     input: &Path,
     output: &Path,
     options: &QuantizeOptions,
@@ -140,19 +35,13 @@ pub fn quantize(
             tensors.push(report(name, entry, decision));
         }
     }
-    let mut skipped = tensors.iter().filter(|tensor| tensor.skipped);
-    if let (true, Some(first)) = (options.strict, skipped.next()) {
-        return Err(Error::Strict {
-            count: 1 + skipped.count(),
-            tensor: first.name.clone(),
-            reason: first.reason.clone().unwrap_or_default(),
-        });
-    }
     let mut report = Report {
         tensors,
+        warnings: Vec::new(),
         bytes_before: model.files.iter().map(SafetensorsFile::len).sum(),
         bytes_after: None,
     };
+    report.check_strict(options)?;
     if options.dry_run {
         return Ok(report);
     }
@@ -168,8 +57,8 @@ pub fn quantize(
                 continue;
             };
             let stats = quantize_tensor(file, name, entry, quantizer, &output, options.stats, job)?;
-            if let (Some(report), Some(stats)) = (report, stats) {
-                report.set_stats(&stats);
+            if let Some(report) = report {
+                report.set_stats(stats.as_ref());
             }
         }
         outputs.push(output);
@@ -199,10 +88,7 @@ fn quantize_tensor(
         ),
     };
     let values = file.data(entry);
-    let done = match stats {
-        true => quantizer.quantize(values, &sink).map(Some),
-        false => quantizer.quantize_unmeasured(values, &sink).map(|()| None),
-    };
+    let done = report::quantize_tensor(quantizer, stats, values, &sink);
     done.map_err(|failure| {
         let problem = match failure {
             Failure::Sink(error) => return error,
@@ -213,50 +99,22 @@ fn quantize_tensor(
             ),
             Failure::Params { block, source } => {
                 let at = position(block, &quantizer.blocks.scale_shape());
-                format!("block {at:?}: {source} ({}); {}", entry.dtype, advice(source, quantizer, name))
+                format!("block {at:?}: {source} ({}); {}", entry.dtype, advice(quantizer, name, true))
             }
         };
         Error::tensor(file.path(), name, problem)
     })
 }
 
-fn advice(error: ParamsError, quantizer: &TensorQuantizer, name: &str) -> String {
-    let wide = Scheme {
-        dialect: quant_core::Dialect::Wide,
-        ..quantizer.scheme
-    };
-    let helps = quantizer.source != FloatType::F32 && wide != quantizer.scheme;
-    match (helps, error) {
-        (true, _) => "use --dialect wide".into(),
-        (false, _) => format!(
-            "--dialect wide does not help here, leave the tensor in float with --exclude '^{}$'",
-            regex::escape(name)
-        ),
-    }
-}
-
-fn position(mut flat: usize, shape: &[usize]) -> Vec<usize> {
-    let mut position: Vec<usize> = shape
-        .iter()
-        .rev()
-        .map(|&dim| {
-            let index = flat % dim.max(1);
-            flat /= dim.max(1);
-            index
-        })
-        .collect();
-    position.reverse();
-    position
-}
-
 fn decide(model: &Model, options: &QuantizeOptions) -> Result<Vec<Vec<Decision>>, Error> {
-    let mut fits = 0;
-    let mut misfit = None;
+    let patterns = options.config.as_ref().map(|config| config.patterns());
+    let patterns = patterns.transpose()?;
+    let (mut fits, mut misfit) = (0, None);
     let mut decisions = Vec::new();
     for file in &model.files {
         let mut of_file = Vec::new();
         for (name, entry) in file.entries() {
-            let mut decision = decide_one(file, name, entry, options);
+            let mut decision = decide_one(file, name, entry, options, patterns.as_ref());
             match &decision {
                 Decision::Quantize(quantizer) => {
                     fits += 1;
@@ -318,16 +176,21 @@ fn decide_one(
     name: &str,
     entry: &Entry,
     options: &QuantizeOptions,
+    patterns: Option<&Patterns<'_>>,
 ) -> Decision {
     let Some(source) = entry.float_type() else {
         return Decision::LeaveAlone(format!("type {}", entry.dtype));
     };
-    if options.exclude.iter().any(|regex| regex.is_match(name)) {
-        return Decision::LeaveAlone("excluded by name".into());
+    if let Some(reason) = options.left_out(name) {
+        return Decision::LeaveAlone(reason.into());
     }
-    if !options.include.is_empty() && !options.include.iter().any(|regex| regex.is_match(name)) {
-        return Decision::LeaveAlone("not included by name".into());
-    }
+    let settings = match patterns {
+        None => options.settings(),
+        Some(patterns) => match patterns.of(name) {
+            Some(settings) => settings.clone(),
+            None => return Decision::LeaveAlone("left out by the configuration".into()),
+        },
+    };
     if entry.shape.len() < 2 {
         return Decision::LeaveAlone(format!("rank {}", entry.shape.len()));
     }
@@ -335,17 +198,19 @@ fn decide_one(
     if elements == 0 {
         return Decision::LeaveAlone("no elements".into());
     }
-    if elements <= options.min_elements {
-        return Decision::LeaveAlone(format!(
-            "{elements} elements, not more than {}",
-            options.min_elements
-        ));
+    let Settings {
+        scheme,
+        granularity,
+        min_elements,
+    } = settings;
+    if elements <= min_elements {
+        return Decision::LeaveAlone(format!("{elements} elements, not more than {min_elements}"));
     }
-    match Blocks::new(&entry.shape, &options.granularity) {
+    match Blocks::new(&entry.shape, &granularity.with_axes(0, 1)) {
         Err(error) => Decision::Skip(error.to_string()),
         Ok(blocks) => Decision::Quantize(TensorQuantizer {
             backend: options.backend,
-            scheme: options.scheme,
+            scheme,
             source,
             blocks,
         }),
@@ -353,31 +218,8 @@ fn decide_one(
 }
 
 fn report(name: &str, entry: &Entry, decision: &Decision) -> TensorReport {
-    let bytes_before = (entry.data_offsets.1 - entry.data_offsets.0) as u64;
-    let (bytes_after, scheme, reason) = match decision {
-        Decision::Quantize(quantizer) => (
-            (quantizer.codes_len() + quantizer.scales_len() + quantizer.zero_points_len()) as u64,
-            Some(SchemeRecord::of(quantizer)),
-            None,
-        ),
-        Decision::LeaveAlone(reason) | Decision::Skip(reason) => {
-            (bytes_before, None, Some(reason.clone()))
-        }
-    };
-    TensorReport {
-        name: name.into(),
-        dtype: entry.dtype.clone(),
-        shape: entry.shape.clone(),
-        bytes_before,
-        bytes_after,
-        scheme,
-        reason,
-        skipped: matches!(decision, Decision::Skip(_)),
-        sqnr_db: None,
-        mean_abs_error: None,
-        max_abs_error: None,
-        saturated: None,
-    }
+    let bytes = (entry.data_offsets.1 - entry.data_offsets.0) as u64;
+    TensorReport::new(name, &entry.dtype, &entry.shape, bytes, decision)
 }
 
 pub(crate) fn type_name(float: FloatType) -> &'static str {

@@ -4,16 +4,13 @@ use std::path::Path;
 
 use quant_simd::Failure;
 
+use super::quantize::type_name;
 use crate::output::{Part, PartSink, Target};
-use crate::quantize::type_name;
 use crate::scheme_record::KEY;
 use crate::{Error, Job, Model};
 
 /// Restores float tensors of the source type, and returns the bytes written.
-///
-/// # Errors
-/// See [`Error`]; then nothing has been written, and what stood at `output` is untouched.
-pub fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<u64, Error> {
+pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<u64, Error> {
     let model = Model::open(input)?;
     if !model.is_quantized() {
         let problem = "holds no tensor that quant quantized; there is nothing to do";

@@ -1,0 +1,169 @@
+//! From a quantized package back to a float one.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use quant_core::FloatType;
+use quant_simd::Failure;
+
+use super::blob::ALIGN;
+use super::emit::{Emitter, Part, Source, rewritten};
+use super::encode::{Become, Edit, NewValue};
+use super::graph::Graph;
+use super::output::Target;
+use super::package::Package;
+use super::parts::{self, PartsSink, Place};
+use super::program::Held;
+use super::rewrite::Changes;
+use super::schema::DataType;
+use super::select::shown_name;
+use crate::stored::Parts;
+use crate::{Error, Job, Restored};
+
+/// Turns linearly quantized weights into float constants.
+pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<Restored, Error> {
+    let package = Package::open(input)?;
+    let program = package.program()?;
+    let graph = Graph::of(&program);
+    let mut quantized = std::collections::HashMap::new();
+    let mut warnings = Vec::new();
+    for constant in graph
+        .constants
+        .iter()
+        .filter(|one| one.operation.is_constexpr())
+    {
+        match parts::read(&package, constant.operation)? {
+            Some(found) => {
+                quantized.insert(constant.operation.id, (constant, found));
+            }
+            None => warnings.push(format!(
+                "`{}` is left alone: quant does not undo {}",
+                shown_name(&program, constant),
+                constant.operation.kind
+            )),
+        }
+    }
+    if quantized.is_empty() {
+        let problem = "holds no linearly quantized weight; there is nothing to do";
+        return Err(Error::file(input, problem));
+    }
+    let target = Target::new(&package, output, job)?;
+    let mut emitter = Emitter::create(&package, &target, job)?;
+    let mut changes = Changes::default();
+    let mut made: Vec<(usize, &str, Vec<NewValue>)> = Vec::new();
+    program.each(&mut |_, operation| {
+        let Some((constant, (codes, parts))) = quantized.get(&operation.id) else {
+            return emitter.copy_all(operation);
+        };
+        let blob = operation.values().find_map(|value| match &value.held {
+            Held::Blob(blob) => Some(blob.file),
+            _ => None,
+        });
+        // A weight whose every part stands in the model itself goes to the first file there is.
+        let first = || package.weights.keys().next().map(String::as_str);
+        let file = blob.or_else(first).unwrap_or_default();
+        let name = shown_name(&program, constant);
+        let value = restore(&package, &emitter, job, file, &name, (codes, parts))?;
+        let values = emitter.settle(file, constant.block, vec![value])?;
+        let output = operation.outputs.first().map_or("", |output| output.name);
+        let same = made
+            .iter()
+            .find(|(block, _, other)| *block == constant.block && *other == values);
+        if let Some((_, name, _)) = same.filter(|_| !constant.leaves_block) {
+            changes.edits.insert(operation.id, Edit::Remove);
+            changes.renamed.insert(operation.id, (*name).into());
+            return Ok(());
+        }
+        made.push((constant.block, output, values.clone()));
+        let edit = Become {
+            kind: "const",
+            name: output.into(),
+            parameters: ["val"].into_iter().zip(values).collect(),
+            as_inputs: false,
+            file: file.into(),
+            old: &[
+                "data",
+                "scale",
+                "offset",
+                "quantized_data",
+                "zero_point",
+                "axis",
+            ],
+        };
+        changes.edits.insert(operation.id, Edit::Become(edit));
+        Ok(())
+    })?;
+    program
+        .elsewhere
+        .iter()
+        .try_for_each(|blob| emitter.copy(blob))?;
+    changes.moved.clone_from(&emitter.moved);
+    let (files, weights) = emitter.finish()?;
+    let model = changes.apply(&package.bytes);
+    let model = model.map_err(|problem| Error::file(&package.model_path(), problem))?;
+    target.put(&package.model, &model)?;
+    let rest = target.copy_rest(&package, &rewritten(&package), job)?;
+    target.finish(files, job)?;
+    Ok(Restored {
+        bytes: weights + model.len() as u64 + rest,
+        warnings,
+    })
+}
+
+/// Writes the values of a weight.
+fn restore(
+    package: &Package,
+    emitter: &Emitter<'_>,
+    job: &Job<'_>,
+    file: &str,
+    name: &str,
+    (codes, parts): (&[u8], &Parts<'_>),
+) -> Result<Part, Error> {
+    let quantizer = &parts.quantizer;
+    let shape = quantizer.blocks.shape().to_vec();
+    let source = quantizer.source;
+    let at = |large: bool| match large {
+        true => Ok(Some(emitter.writer(file)?.next() + ALIGN)),
+        false => Ok::<_, Error>(None),
+    };
+    let at = at(Part::is_large(&shape))?;
+    let len = quantizer.blocks.element_count() * source.size();
+    let sink = PartsSink {
+        writer: emitter.writer(file)?,
+        job,
+        codes: at.map_or_else(|| Place::memory(len), Place::File),
+        scales: Place::Memory(Mutex::default()),
+        zero_points: Place::Memory(Mutex::default()),
+        per_code_byte: (
+            quantizer.scheme.dtype.bits().into(),
+            source.size() as u64 * 8,
+        ),
+    };
+    quantizer
+        .dequantize(codes, &parts.scales, &parts.zero_points, source, &sink)
+        .map_err(|failure| match failure {
+            Failure::Sink(error) => error,
+            Failure::Params { block, source } => {
+                let problem = format!("block {block}: {source}; the model is damaged");
+                Error::tensor(&package.path, name, problem)
+            }
+            Failure::NonFinite { .. } => {
+                Error::tensor(&package.path, name, "NaN or Inf; the model is damaged")
+            }
+        })?;
+    Ok(Part {
+        dtype: match source {
+            FloatType::F32 => DataType::FLOAT32,
+            _ => DataType::FLOAT16,
+        },
+        shape,
+        source: match sink.codes {
+            Place::File(at) => Source::File(at),
+            Place::Memory(buffer) => Source::Memory(
+                buffer
+                    .into_inner()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner()),
+            ),
+        },
+    })
+}

@@ -1,0 +1,107 @@
+//! Two packages: their weights, and whether their programs are the same otherwise.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use super::inspect::stored;
+use super::package::Package;
+use super::program::{Binding, Held, Operation, Program, Value};
+use crate::diff::{apart, of};
+use crate::stored::Stored;
+use crate::{Difference, Error};
+
+const SUFFIX: &str = "_quantized";
+
+/// Compares two packages.
+pub(crate) fn diff(a: &Path, b: &Path) -> Result<Difference, Error> {
+    let (a, b) = (Package::open(a)?, Package::open(b)?);
+    let mut found = of(keyed(stored(&a)?), keyed(stored(&b)?))?;
+    if let Some(reason) = programs(&a.program()?, &b.program()?) {
+        found.equal = false;
+        found.tensors.push(apart("(program)", &reason));
+    }
+    Ok(found)
+}
+
+/// A quantized weight is compared with the float one that it was made from.
+fn keyed(all: Vec<Stored<'_>>) -> impl Iterator<Item = (String, Stored<'_>)> {
+    let names: HashSet<String> = all.iter().map(|one| one.name.clone()).collect();
+    all.into_iter().map(move |one| {
+        let plain = one.name.strip_suffix(SUFFIX);
+        let key = plain.filter(|plain| !names.contains(*plain));
+        (key.unwrap_or(&one.name).to_owned(), one)
+    })
+}
+
+/// Where two programs differ first, but for their weights.
+fn programs(a: &Program<'_>, b: &Program<'_>) -> Option<String> {
+    let (a, b) = (operations(a), operations(b));
+    let functions: HashSet<&&str> = a.keys().chain(b.keys()).collect();
+    let mut functions: Vec<_> = functions.into_iter().collect();
+    functions.sort();
+    for function in functions {
+        let (Some(a), Some(b)) = (a.get(*function), b.get(*function)) else {
+            return Some(format!("function `{function}` is only in one of them"));
+        };
+        if let Some((a, b)) = a.iter().zip(b).find(|(a, b)| a != b) {
+            return Some(format!("{a} in the first, {b} in the second"));
+        }
+        if a.len() != b.len() {
+            return Some(format!(
+                "{} operations in the first, {} in the second",
+                a.len(),
+                b.len()
+            ));
+        }
+    }
+    None
+}
+
+fn operations<'a>(program: &Program<'a>) -> BTreeMap<&'a str, Vec<String>> {
+    let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for function in &program.functions {
+        found.entry(function.name).or_default();
+    }
+    let done = program.each::<std::convert::Infallible>(&mut |function, operation| {
+        let blob = operation
+            .attribute("val")
+            .is_some_and(|value| matches!(value.held, Held::Blob(_)));
+        if !blob && !operation.is_constexpr() {
+            found
+                .entry(function.name)
+                .or_default()
+                .push(text(operation));
+        }
+        Ok(())
+    });
+    match done {
+        Ok(()) => found,
+    }
+}
+
+fn text(operation: &Operation<'_>) -> String {
+    let plain = |name: &str| name.strip_suffix(SUFFIX).unwrap_or(name).to_owned();
+    let value = |value: &Value<'_>| match value.held {
+        Held::Tensor(bytes) => format!("{bytes:02x?}"),
+        _ => "?".into(),
+    };
+    let mut parts = Vec::new();
+    for (key, bindings) in &operation.inputs {
+        for binding in bindings {
+            parts.push(match binding {
+                Binding::Name(name) => format!("{key}={}", plain(name)),
+                Binding::Value(given) => format!("{key}={}", value(given)),
+            });
+        }
+    }
+    for (key, given) in operation
+        .attributes
+        .iter()
+        .filter(|(key, _)| *key != "name")
+    {
+        parts.push(format!("{key}={}", value(given)));
+    }
+    parts.sort();
+    let kind = operation.kind;
+    format!("{kind} `{}` ({})", operation.name(), parts.join(", "))
+}

@@ -1,0 +1,76 @@
+//! The weights of a package in the form that both formats share.
+
+use std::borrow::Cow;
+
+use super::graph::{Constant, Graph, Use};
+use super::package::Package;
+use super::parts;
+use super::program::{Held, Program};
+use super::select::{float_type, shown_name};
+use crate::Error;
+use crate::stored::Stored;
+
+/// Constants that stand in weight files, and compressed ones.
+pub(crate) fn stored(package: &Package) -> Result<Vec<Stored<'_>>, Error> {
+    let program = package.program()?;
+    let graph = Graph::of(&program);
+    let mut found = Vec::new();
+    for constant in &graph.constants {
+        found.extend(one(package, &program, constant)?);
+    }
+    Ok(found)
+}
+
+fn one<'a>(
+    package: &'a Package,
+    program: &Program<'a>,
+    constant: &Constant<'_, 'a>,
+) -> Result<Option<Stored<'a>>, Error> {
+    let operation = constant.operation;
+    let output = operation
+        .outputs
+        .first()
+        .and_then(|output| output.kind.as_ref());
+    let mut stored = Stored {
+        path: &package.path,
+        name: shown_name(program, constant),
+        dtype: output.map_or(String::new(), |kind| kind.dtype.name()),
+        shape: output.and_then(|kind| kind.shape()).unwrap_or_default(),
+        float: output.and_then(|kind| float_type(kind.dtype)),
+        bytes: Cow::Borrowed(&[]),
+        quantized: None,
+        consumers: constant.consumers.iter().map(Use::consumer).collect(),
+        kind: None,
+        others: Vec::new(),
+    };
+    if !operation.is_constexpr() {
+        let value = operation.attribute("val");
+        let Some(Held::Blob(blob)) = value.map(|value| &value.held) else {
+            return Ok(None);
+        };
+        let (file, record) = package.record(blob)?;
+        stored.bytes = Cow::Borrowed(file.data(&record));
+        let size = stored
+            .float
+            .map(|float| stored.element_count() * float.size());
+        if size.is_some_and(|size| size != stored.bytes.len()) {
+            stored.float = None;
+        }
+        return Ok(Some(stored));
+    }
+    if let Some((codes, parts)) = parts::read(package, operation)? {
+        stored.dtype = parts.quantizer.scheme.dtype.name().into();
+        stored.shape = parts.quantizer.blocks.shape().to_vec();
+        stored.float = Some(parts.quantizer.source);
+        stored.bytes = Cow::Borrowed(codes);
+        stored.quantized = Some(parts);
+        return Ok(Some(stored));
+    }
+    stored.float = None;
+    stored.kind = Some(operation.kind.into());
+    let values = operation.values().filter(|value| value.string().is_none());
+    for value in values {
+        stored.others.extend(parts::bytes(package, value)?);
+    }
+    Ok(Some(stored))
+}

@@ -1,0 +1,23 @@
+//! Core ML packages: ML programs and their weight files.
+//!
+//! A package is read by spans of its own bytes and written by splicing: only what changes is
+//! encoded anew, so that everything that is not understood survives as it is.
+
+mod blob;
+pub(crate) mod dequantize;
+pub(crate) mod diff;
+mod emit;
+mod encode;
+mod graph;
+pub(crate) mod inspect;
+mod output;
+mod package;
+mod parts;
+mod program;
+pub(crate) mod quantize;
+mod rewrite;
+mod schema;
+mod select;
+mod wire;
+
+pub(crate) use package::{Package, is_package};

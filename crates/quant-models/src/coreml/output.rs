@@ -1,0 +1,125 @@
+//! A package being written: a folder under a temporary name beside its place.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::{Builder, TempDir};
+
+use super::package::{Package, files, is_package};
+use crate::output::{parent, put_folder, sync};
+use crate::{Error, Job};
+
+/// Where the result will stand.
+#[derive(Debug)]
+pub(crate) struct Target {
+    path: PathBuf,
+    folder: TempDir,
+}
+
+impl Target {
+    /// Refuses what exists, or is the input; nothing is replaced before `finish`.
+    pub fn new(package: &Package, path: &Path, job: &Job<'_>) -> Result<Self, Error> {
+        let bad = |problem: &str| Err(Error::file(path, problem));
+        let whole = |path: &Path| path.canonicalize().ok();
+        let input = whole(&package.path).unwrap_or_else(|| package.path.clone());
+        if whole(path).is_some_and(|output| output == input) {
+            return bad("the output is the input itself; choose another with -o");
+        }
+        if whole(parent(path)).is_some_and(|parent| parent.starts_with(&input)) {
+            return bad("inside the input; choose another place with -o");
+        }
+        if let Ok(existing) = fs::symlink_metadata(path) {
+            if !job.force {
+                return bad("exists already; use --force to replace it, or -o for another name");
+            }
+            if !existing.is_dir() || !is_package(path) {
+                return bad("exists and is no Core ML package; choose another name with -o");
+            }
+            if whole(path).is_some_and(|output| input.starts_with(output)) {
+                return bad("holds the input; choose another place with -o");
+            }
+        }
+        let folder = Builder::new().prefix(".quant-").tempdir_in(parent(path));
+        let folder = folder.map_err(Error::io(path, "create a folder beside it"))?;
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
+            .map_err(Error::io(path, "create it"))?;
+        Ok(Self {
+            path: path.to_owned(),
+            folder,
+        })
+    }
+
+    /// What messages name for a file of the package.
+    pub fn shown(&self, inner: &Path) -> PathBuf {
+        self.path.join(inner)
+    }
+
+    /// Where a file of the package stands meanwhile; its folder is there then.
+    pub fn place(&self, inner: &Path) -> Result<PathBuf, Error> {
+        let place = self.folder.path().join(inner);
+        fs::create_dir_all(parent(&place)).map_err(Error::io(&self.path, "create its folders"))?;
+        Ok(place)
+    }
+
+    /// Copies all files of the package but `others`, and returns the bytes of these.
+    pub fn copy_rest(
+        &self,
+        package: &Package,
+        others: &[PathBuf],
+        job: &Job<'_>,
+    ) -> Result<u64, Error> {
+        let mut bytes = 0;
+        for inner in files(&package.path)? {
+            if others.contains(&inner) {
+                continue;
+            }
+            job.check()?;
+            let (from, to) = (package.path.join(&inner), self.place(&inner)?);
+            bytes += fs::copy(&from, &to).map_err(Error::io(&from, "copy it"))?;
+            // What may not be written may be read-only in a cache; the copy is the user's.
+            let _ = fs::set_permissions(&to, Permissions::from_mode(0o644));
+        }
+        Ok(bytes)
+    }
+
+    /// Writes the model.
+    pub fn put(&self, inner: &Path, bytes: &[u8]) -> Result<(), Error> {
+        fs::write(self.place(inner)?, bytes).map_err(Error::io(&self.shown(inner), "write it"))
+    }
+
+    /// Gives the package its name; `large` are its weight files, still open.
+    pub fn finish(self, large: Vec<File>, job: &Job<'_>) -> Result<(), Error> {
+        for file in large {
+            file.sync_all().map_err(Error::io(&self.path, "sync it"))?;
+        }
+        sync_all(self.folder.path()).map_err(Error::io(&self.path, "sync it"))?;
+        job.check()?;
+        put_folder(self.folder, &self.path).map_err(Error::io(&self.path, "put it in place"))?;
+        // The rename itself should survive a power cut; not every file system can promise it.
+        let _ = sync(parent(&self.path));
+        Ok(())
+    }
+}
+
+fn sync_all(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => sync_all(&entry.path())?,
+            false => sync(&entry.path())?,
+        }
+    }
+    sync(folder)
+}
+
+/// Bytes of all files of a package.
+pub(crate) fn size(package: &Path) -> Result<u64, Error> {
+    let mut bytes = 0;
+    for inner in files(package)? {
+        let path = package.join(inner);
+        let file = fs::metadata(&path).map_err(Error::io(&path, "read it"))?;
+        bytes += file.len();
+    }
+    Ok(bytes)
+}

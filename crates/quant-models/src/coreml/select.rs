@@ -1,0 +1,244 @@
+//! Which constants are quantized, and how.
+
+use std::collections::BTreeSet;
+
+use quant_core::{Blocks, Dialect, FloatType};
+use quant_simd::TensorQuantizer;
+
+use super::graph::{Constant, Graph, Use};
+use super::package::Package;
+use super::program::{Blob, Held, Program};
+use super::schema::DataType;
+use crate::options::Settings;
+use crate::report::Decision;
+use crate::{Error, QuantizeOptions};
+
+/// The first version whose weights may have 4 bits, or blocks: iOS18.
+pub(crate) const BLOCKWISE: u64 = 9;
+/// Fewer elements stand in the model itself, and are not worth anything else.
+pub(crate) const FILE_ELEMENTS: usize = 10;
+
+/// A constant that is reported, and what is to be done with it.
+#[derive(Debug)]
+pub(crate) struct Choice<'p, 'a> {
+    /// Position among the graph's constants.
+    pub constant: usize,
+    pub name: String,
+    pub dtype: String,
+    pub shape: Vec<usize>,
+    pub blob: Option<Blob<'a>>,
+    pub decision: Decision,
+    pub uses: &'p [Use<'p, 'a>],
+}
+
+pub(crate) fn float_type(dtype: DataType) -> Option<FloatType> {
+    match dtype {
+        DataType::FLOAT16 => Some(FloatType::F16),
+        DataType::FLOAT32 => Some(FloatType::F32),
+        _ => None,
+    }
+}
+
+/// A constant's name for people: with its function, where there are several.
+pub(crate) fn shown_name(program: &Program<'_>, constant: &Constant<'_, '_>) -> String {
+    let name = constant.operation.name();
+    match program.functions.len() {
+        1 => name.into(),
+        _ => format!("{}/{name}", program.functions[constant.function].name),
+    }
+}
+
+/// Goes through the constants that stand in weight files, and says what is noteworthy.
+pub(crate) fn select<'p, 'a>(
+    package: &Package,
+    program: &'p Program<'a>,
+    graph: &'p Graph<'p, 'a>,
+    options: &QuantizeOptions,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Choice<'p, 'a>>, Error> {
+    let mut choices = Vec::new();
+    for (index, constant) in graph.constants.iter().enumerate() {
+        let operation = constant.operation;
+        let output = operation
+            .outputs
+            .first()
+            .and_then(|output| output.kind.as_ref());
+        let name = shown_name(program, constant);
+        let mut choice = Choice {
+            constant: index,
+            dtype: output.map_or(String::new(), |kind| kind.dtype.name()),
+            shape: output.and_then(|kind| kind.shape()).unwrap_or_default(),
+            blob: None,
+            decision: Decision::LeaveAlone(String::new()),
+            uses: &constant.consumers,
+            name,
+        };
+        if operation.is_constexpr() {
+            let what = match operation.kind {
+                "constexpr_affine_dequantize" | "constexpr_blockwise_shift_scale" => "quantized",
+                "constexpr_lut_to_dense" => "palettized",
+                "constexpr_sparse_to_dense" => "pruned",
+                _ => "compressed",
+            };
+            choice.decision = Decision::LeaveAlone(format!("already {what} ({})", operation.kind));
+            choices.push(choice);
+            continue;
+        }
+        let Some(Held::Blob(blob)) = operation.attribute("val").map(|value| &value.held) else {
+            continue;
+        };
+        choice.blob = Some(*blob);
+        let decide = Decide {
+            package,
+            program,
+            options,
+            constant,
+            shape: &choice.shape,
+            name: &choice.name,
+        };
+        choice.decision = decide.decide(output.map(|kind| kind.dtype), warnings)?;
+        choices.push(choice);
+    }
+    Ok(choices)
+}
+
+struct Decide<'s, 'p, 'a> {
+    package: &'s Package,
+    program: &'s Program<'a>,
+    options: &'s QuantizeOptions,
+    constant: &'s Constant<'p, 'a>,
+    shape: &'s [usize],
+    name: &'s str,
+}
+
+impl Decide<'_, '_, '_> {
+    fn decide(
+        &self,
+        dtype: Option<DataType>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Decision, Error> {
+        let alone = |reason: String| Ok(Decision::LeaveAlone(reason));
+        let Some(source) = dtype.and_then(float_type) else {
+            return alone(
+                dtype.map_or("no tensor".into(), |dtype| format!("type {}", dtype.name())),
+            );
+        };
+        let (rank, elements) = (self.shape.len(), self.shape.iter().product::<usize>());
+        if rank < 2 {
+            return alone(format!("rank {rank}"));
+        }
+        if let Some(reason) = self.options.left_out(self.constant.operation.name()) {
+            return alone(reason.into());
+        }
+        let uses = &self.constant.consumers;
+        if self.constant.is_result {
+            return alone("a result of the function".into());
+        }
+        if uses.is_empty() {
+            return alone("feeds no operation".into());
+        }
+        if uses.iter().any(|one| one.operation.is_constexpr()) {
+            return alone("feeds a constexpr operation".into());
+        }
+        let settings = match self.settings() {
+            Ok(Some(settings)) => settings,
+            Ok(None) => return alone("left out by the configuration".into()),
+            Err(reason) => return Ok(Decision::Skip(reason)),
+        };
+        let least = settings.min_elements.max(FILE_ELEMENTS - 1);
+        if elements <= least {
+            return alone(format!("{elements} elements, not more than {least}"));
+        }
+        self.check_format(&settings, source)?;
+        let (output, input) = match self.axes() {
+            Some(axes) => axes,
+            None if !settings.granularity.needs_no_axis() => {
+                return Ok(Decision::Skip(self.torn()));
+            }
+            None if settings.granularity.is_blockwise() => (0, 1),
+            None if self.options.exact_selection => return Ok(Decision::Skip(self.torn())),
+            None => {
+                warnings.push(format!(
+                    "`{}` {}; one scale for all of it needs no axis, so it is quantized (coremltools leaves it in float, as does --exact-selection)",
+                    self.name,
+                    self.torn()
+                ));
+                (0, 1)
+            }
+        };
+        let granularity = settings.granularity.with_axes(output, input);
+        let blocks = match Blocks::new(self.shape, &granularity) {
+            Ok(blocks) => blocks,
+            Err(error) => return Ok(Decision::Skip(error.to_string())),
+        };
+        let mut axes = self.shape.iter().zip(blocks.block_sizes()).enumerate();
+        if let Some((axis, (dim, block))) = axes.find(|(_, (dim, block))| *dim % *block != 0) {
+            return Ok(Decision::Skip(format!(
+                "blocks of {block} do not divide axis {axis}, which has {dim} elements"
+            )));
+        }
+        Ok(Decision::Quantize(TensorQuantizer {
+            backend: self.options.backend,
+            scheme: settings.scheme,
+            source,
+            blocks,
+        }))
+    }
+
+    fn settings(&self) -> Result<Option<Settings>, String> {
+        let Some(config) = &self.options.config else {
+            return Ok(Some(self.options.settings()));
+        };
+        let consumers: Vec<_> = self.constant.consumers.iter().map(Use::consumer).collect();
+        let found = config.of_constant(self.constant.operation.name(), &consumers)?;
+        Ok(found.cloned())
+    }
+
+    /// What this version of the format cannot say.
+    fn check_format(&self, settings: &Settings, source: FloatType) -> Result<(), Error> {
+        let path = self.package.model_path();
+        let bad = |problem: &str| Err(Error::tensor(&path, self.name, problem));
+        if settings.scheme.dialect == Dialect::Wide && source != FloatType::F32 {
+            return bad(
+                "--dialect wide stores f32 scales, which turn f16 weights into f32; Core ML needs the dialect coremltools",
+            );
+        }
+        if self.program.specification >= BLOCKWISE {
+            return Ok(());
+        }
+        let again = "convert the model again with minimum_deployment_target=ct.target.iOS18 or later, or use int8 or uint8, per tensor or channel";
+        if settings.granularity.is_blockwise() {
+            return bad(&format!("blocks are supported since iOS18; {again}"));
+        }
+        if settings.scheme.dtype.bits() == 4 {
+            return bad(&format!("4-bit weights are supported since iOS18; {again}"));
+        }
+        Ok(())
+    }
+
+    /// The axes of output and input channels, if all consumers agree.
+    fn axes(&self) -> Option<(isize, isize)> {
+        let rank = self.shape.len() as isize;
+        let count = |axis: isize| if axis < 0 { axis + rank } else { axis };
+        let uses = self.constant.consumers.iter();
+        let all: BTreeSet<_> = uses
+            .map(|one| (count(one.axes.0), count(one.axes.1)))
+            .collect();
+        let first = all.first().copied();
+        first.filter(|_| all.len() == 1)
+    }
+
+    fn torn(&self) -> String {
+        let uses = self.constant.consumers.iter();
+        let axes: Vec<String> = uses
+            .map(|one| {
+                let (kind, name) = (one.operation.kind, one.operation.name());
+                format!("{kind} `{name}` {}", one.axes.0)
+            })
+            .collect();
+        format!(
+            "feeds operations that want different axes of output channels ({})",
+            axes.join(", ")
+        )
+    }
+}

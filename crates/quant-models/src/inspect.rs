@@ -1,0 +1,149 @@
+//! What a model holds, tensor by tensor.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use quant_core::STATS_CHUNK;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::stored::Stored;
+use crate::{Consumer, Error, SchemeRecord, coreml, safetensors};
+
+/// Smaller magnitudes count as zero, as in coremltools.
+const NEARLY_ZERO: f32 = 1e-12;
+
+/// What a model holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    /// Per tensor, in the order of the file.
+    pub tensors: Vec<TensorInfo>,
+    /// Bytes of all tensors.
+    pub bytes: u64,
+    /// Elements of all tensors.
+    pub elements: usize,
+    /// Bits per element, scales and zero points included.
+    pub bits_per_weight: f64,
+}
+
+/// What a tensor is.
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorInfo {
+    /// Its name.
+    pub name: String,
+    /// Its type in the file; that of the codes where it is quantized.
+    pub dtype: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Bytes, scales and zero points included.
+    pub bytes: u64,
+    /// Bits per element.
+    pub bits_per_weight: f64,
+    /// How it was quantized.
+    pub scheme: Option<SchemeRecord>,
+    /// How it is stored, where that is something else, such as a palette.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The smallest scale.
+    pub scale_min: Option<f32>,
+    /// The largest scale.
+    pub scale_max: Option<f32>,
+    /// What it feeds, in a format that says so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub consumers: Vec<Consumer>,
+    /// Share of values that are zero or nearly so; where asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<f64>,
+    /// Number of different values; where asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unique_values: Option<usize>,
+}
+
+/// Lists the tensors of a model; with `values`, also looks at every value.
+///
+/// # Errors
+/// A model that cannot be read.
+pub fn inspect(path: &Path, values: bool) -> Result<Inspection, Error> {
+    match coreml::is_package(path) {
+        true => {
+            let package = coreml::Package::open(path)?;
+            of(&coreml::inspect::stored(&package)?, values)
+        }
+        false => {
+            let model = safetensors::Model::open(path)?;
+            of(&model.stored()?, values)
+        }
+    }
+}
+
+fn of(all: &[Stored<'_>], values: bool) -> Result<Inspection, Error> {
+    let tensors = all.iter().map(|tensor| info(tensor, values));
+    let tensors = tensors.collect::<Result<Vec<_>, Error>>()?;
+    let bytes = tensors.iter().map(|tensor| tensor.bytes).sum();
+    let elements = all.iter().map(Stored::element_count).sum();
+    Ok(Inspection {
+        tensors,
+        bytes,
+        elements,
+        bits_per_weight: 8.0 * bytes as f64 / elements.max(1) as f64,
+    })
+}
+
+fn info(tensor: &Stored<'_>, values: bool) -> Result<TensorInfo, Error> {
+    let (bytes, elements) = (tensor.stored_bytes(), tensor.element_count());
+    let scales = tensor
+        .quantized
+        .as_ref()
+        .and_then(|parts| parts.scale_range());
+    let readable = tensor.float.is_some() && elements > 0;
+    let found = match values && readable {
+        true => Some(look_at_values(tensor)?),
+        false => None,
+    };
+    Ok(TensorInfo {
+        name: tensor.name.clone(),
+        dtype: tensor.dtype.clone(),
+        shape: tensor.shape.clone(),
+        bytes,
+        bits_per_weight: 8.0 * bytes as f64 / elements.max(1) as f64,
+        scheme: tensor.quantized.as_ref().map(|parts| parts.record()),
+        kind: tensor.kind.clone(),
+        scale_min: scales.map(|scales| scales.0),
+        scale_max: scales.map(|scales| scales.1),
+        consumers: tensor.consumers.clone(),
+        sparsity: found.map(|(zeros, _)| zeros as f64 / elements as f64),
+        unique_values: found.map(|(_, unique)| unique),
+    })
+}
+
+/// How many values are nearly zero, and how many different ones there are.
+fn look_at_values(tensor: &Stored<'_>) -> Result<(usize, usize), Error> {
+    let n = tensor.element_count();
+    let starts: Vec<usize> = (0..n).step_by(STATS_CHUNK).collect();
+    let chunk = |start: usize| {
+        let elements = start..(start + STATS_CHUNK).min(n);
+        let mut values = vec![0.0; elements.len()];
+        tensor.values(elements, &mut values)?;
+        let zeros = values
+            .iter()
+            .filter(|value| value.abs() <= NEARLY_ZERO)
+            .count();
+        // One NaN, one zero.
+        let bits = values.iter().map(|value| match value.is_nan() {
+            true => f32::NAN.to_bits(),
+            false => (value + 0.0).to_bits(),
+        });
+        Ok((zeros, bits.collect::<HashSet<u32>>()))
+    };
+    let (zeros, unique) = starts.into_par_iter().map(chunk).try_reduce(
+        || (0, HashSet::new()),
+        |(a, mut small), (b, mut large)| {
+            if small.len() > large.len() {
+                std::mem::swap(&mut small, &mut large);
+            }
+            large.extend(small);
+            Ok((a + b, large))
+        },
+    )?;
+    Ok((zeros, unique.len()))
+}

@@ -1,0 +1,202 @@
+//! How to quantize a model, whatever its format.
+
+use quant_core::{IntType, Mode, Scheme};
+use quant_simd::Backend;
+use regex::Regex;
+use serde::Serialize;
+
+use crate::Config;
+
+/// What to do with a tensor that holds NaN or infinities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum NonFinite {
+    /// End with an error.
+    #[default]
+    Error,
+    /// Leave the tensor in float.
+    Skip,
+}
+
+/// Which elements share a scale. An axis that is not given is chosen by the format: by the
+/// operation that a constant feeds in a Core ML package, 0 for output and 1 for input channels in a
+/// safetensors file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Granularity {
+    /// One scale for the whole tensor.
+    PerTensor,
+    /// One scale per output channel.
+    PerChannel {
+        /// The axis of the output channels; negative axes count from the end.
+        axis: Option<isize>,
+    },
+    /// One scale per output channel and `block_size` input channels.
+    PerBlock {
+        /// The axis of the output channels.
+        axis: Option<isize>,
+        /// The axis that is cut into blocks.
+        block_axis: Option<isize>,
+        /// Input channels per block.
+        block_size: usize,
+    },
+    /// A block size per axis; 0 means the whole axis.
+    Blocks(Vec<usize>),
+}
+
+impl From<quant_core::Granularity> for Granularity {
+    fn from(given: quant_core::Granularity) -> Self {
+        match given {
+            quant_core::Granularity::PerTensor => Self::PerTensor,
+            quant_core::Granularity::PerChannel { axis } => Self::PerChannel { axis: Some(axis) },
+            quant_core::Granularity::PerBlock {
+                axis,
+                block_axis,
+                block_size,
+            } => Self::PerBlock {
+                axis: Some(axis),
+                block_axis: Some(block_axis),
+                block_size,
+            },
+            quant_core::Granularity::Blocks(sizes) => Self::Blocks(sizes),
+        }
+    }
+}
+
+impl Granularity {
+    /// With these axes of output and input channels where none is given.
+    pub(crate) fn with_axes(&self, output: isize, input: isize) -> quant_core::Granularity {
+        match self {
+            Self::PerTensor => quant_core::Granularity::PerTensor,
+            Self::PerChannel { axis } => quant_core::Granularity::PerChannel {
+                axis: axis.unwrap_or(output),
+            },
+            Self::PerBlock {
+                axis,
+                block_axis,
+                block_size,
+            } => quant_core::Granularity::PerBlock {
+                axis: axis.unwrap_or(output),
+                block_axis: block_axis.unwrap_or(input),
+                block_size: *block_size,
+            },
+            Self::Blocks(sizes) => quant_core::Granularity::Blocks(sizes.clone()),
+        }
+    }
+
+    /// Whether all that is needed to cut a tensor is given.
+    pub(crate) fn needs_no_axis(&self) -> bool {
+        match self {
+            Self::PerTensor | Self::Blocks(_) => true,
+            Self::PerChannel { axis } => axis.is_some(),
+            Self::PerBlock {
+                axis, block_axis, ..
+            } => axis.is_some() && block_axis.is_some(),
+        }
+    }
+
+    /// Whether blocks are smaller than a channel.
+    pub(crate) fn is_blockwise(&self) -> bool {
+        matches!(self, Self::PerBlock { .. } | Self::Blocks(_))
+    }
+}
+
+/// Where a Core ML model is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ComputeUnit {
+    /// The Apple Neural Engine.
+    NeuralEngine,
+    /// The GPU.
+    Gpu,
+    /// The CPU.
+    Cpu,
+}
+
+/// How one tensor is quantized.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub scheme: Scheme,
+    pub granularity: Granularity,
+    pub min_elements: usize,
+}
+
+/// How to quantize a model.
+#[derive(Clone, Debug)]
+pub struct QuantizeOptions {
+    /// Integer type, mode and dialect.
+    pub scheme: Scheme,
+    /// Which elements share a scale.
+    pub granularity: Granularity,
+    /// Only tensors with more elements than this, and of rank 2 or more.
+    pub min_elements: usize,
+    /// Takes the place of type, mode, granularity and number of elements, tensor by tensor.
+    pub config: Option<Config>,
+    /// Where not empty: only tensors whose name one of these matches.
+    pub include: Vec<Regex>,
+    /// No tensor whose name one of these matches.
+    pub exclude: Vec<Regex>,
+    /// What to do about NaN and infinities.
+    pub non_finite: NonFinite,
+    /// Core ML: leave alone whatever coremltools leaves alone.
+    pub exact_selection: bool,
+    /// Core ML: warn of what is known to run badly there.
+    pub target: Option<ComputeUnit>,
+    /// End with an error where a selected tensor cannot be quantized.
+    pub strict: bool,
+    /// Plan only, and write nothing.
+    pub dry_run: bool,
+    /// The kernels to use.
+    pub backend: Backend,
+    /// Whether the report tells each tensor's error, which takes a third of the time.
+    pub stats: bool,
+}
+
+impl Default for QuantizeOptions {
+    fn default() -> Self {
+        Self {
+            scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
+            granularity: Granularity::PerChannel { axis: None },
+            min_elements: 2048,
+            config: None,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            non_finite: NonFinite::Error,
+            exact_selection: false,
+            target: None,
+            strict: false,
+            dry_run: false,
+            backend: Backend::detect(),
+            stats: true,
+        }
+    }
+}
+
+impl QuantizeOptions {
+    /// The settings that hold where no configuration file says anything else.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            scheme: self.scheme,
+            granularity: self.granularity.clone(),
+            min_elements: self.min_elements,
+        }
+    }
+
+    /// Why a tensor of this name is not to be touched.
+    pub(crate) fn left_out(&self, name: &str) -> Option<&'static str> {
+        if self.exclude.iter().any(|regex| regex.is_match(name)) {
+            return Some("excluded by name");
+        }
+        let included =
+            self.include.is_empty() || self.include.iter().any(|regex| regex.is_match(name));
+        (!included).then_some("not included by name")
+    }
+}
+
+/// What a constant feeds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Consumer {
+    /// The operation's type, such as `conv`.
+    pub operation: String,
+    /// The operation's name.
+    pub name: String,
+    /// The operation's input.
+    pub input: String,
+}

@@ -1,0 +1,40 @@
+//! Tensors of a safetensors model in the form that both formats share.
+
+use std::borrow::Cow;
+
+use crate::stored::{Parts, Stored};
+use crate::{Error, Model, Tensor};
+
+impl Model {
+    pub(crate) fn stored(&self) -> Result<Vec<Stored<'_>>, Error> {
+        let tensors = self.tensors()?;
+        Ok(tensors.into_iter().map(Tensor::into_stored).collect())
+    }
+}
+
+impl<'a> Tensor<'a> {
+    pub(crate) fn into_stored(self) -> Stored<'a> {
+        let (shape, float) = (self.shape().to_vec(), self.float_type());
+        let dtype = match &self.quantized {
+            Some(quantized) => quantized.record.dtype.clone(),
+            None => self.entry.dtype.clone(),
+        };
+        Stored {
+            path: self.file.path(),
+            name: self.name.into(),
+            dtype,
+            shape,
+            float,
+            bytes: Cow::Borrowed(self.file.data(self.entry)),
+            quantized: self.quantized.map(|quantized| Parts {
+                quantizer: quantized.quantizer,
+                bytes_in_file: quantized.scales.len() + quantized.zero_points.len(),
+                scales: Cow::Borrowed(quantized.scales),
+                zero_points: Cow::Borrowed(quantized.zero_points),
+            }),
+            consumers: Vec::new(),
+            kind: None,
+            others: Vec::new(),
+        }
+    }
+}
