@@ -47,7 +47,7 @@ fn models() -> Result<(), Box<dyn Error>> {
     // Else the kernel writes it back while others are timed.
     run_to_end(Command::new("sync").arg(&model.path))?;
     println!(
-        "{:<66} {:>7} {:>7} {:>8} {:>8} {:>13} {:>11} {:>9}",
+        "{:<57} {:>7} {:>7} {:>8} {:>8} {:>13} {:>11} {:>9}",
         "1 GiB, f16; medians of seconds",
         "quant",
         "cp",
@@ -58,10 +58,12 @@ fn models() -> Result<(), Box<dyn Error>> {
         "resident"
     );
     for options in [
-        "--dtype int8 --granularity per-channel --threads 2",
-        "--dtype int8 --granularity per-channel --threads 1",
-        "--dtype int4 --granularity per-block --block-size 32 --threads 2",
-        "--dtype int4 --granularity per-block --block-size 32 --threads 1",
+        "--dtype int8 --threads 2 --quiet",
+        "--dtype int8 --threads 2",
+        "--dtype int8 --threads 1 --quiet",
+        "--dtype int8 --threads 1",
+        "--dtype int4 --granularity per-block --threads 2 --quiet",
+        "--dtype int4 --granularity per-block --threads 2",
     ] {
         let mut rounds: Vec<[Usage; 3]> = Vec::new();
         // The first round only warms up.
@@ -77,7 +79,7 @@ fn models() -> Result<(), Box<dyn Error>> {
         }
         let of = |figure: fn(&[Usage; 3]) -> f64| median(rounds.iter().map(figure).collect());
         println!(
-            "{options:<66} {:>7.3} {:>7.3} {:>8.3} {:>8.2} {:>13.2} {:>7.1} MiB {:>5.0} MiB",
+            "{options:<57} {:>7.3} {:>7.3} {:>8.3} {:>8.2} {:>13.2} {:>7.1} MiB {:>5.0} MiB",
             of(|[quant, ..]| quant.seconds),
             of(|[_, cp, _]| cp.seconds),
             of(|[.., synced]| synced.seconds),

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -121,9 +121,10 @@ impl Model {
     pub fn quantize(&self, options: &str) -> Command {
         let mut command = Command::new("target/release/quant");
         command
-            .args(["quantize", "--quiet", "--force", "-o"])
+            .args(["quantize", "--force", "-o"])
             .args([&self.out, &self.path])
-            .args(options.split(' '));
+            .args(options.split(' '))
+            .stdout(Stdio::null());
         command
     }
 }
