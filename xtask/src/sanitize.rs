@@ -40,8 +40,12 @@ fn address_sanitizer() -> Outcome {
     // With a target named, build scripts and macros are not instrumented.
     command.args(["--target", HOST, "--target-dir"]);
     command.arg(target_dir().join("sanitize"));
-    command.args(["--package", "quant-simd", "--package", "quant-models"]);
+    // The command's tests are those of quant-models.
+    for package in ["quant-simd", "quant-models", "quant-cli"] {
+        command.args(["--package", package]);
+    }
     command.env("RUSTFLAGS", "-Zsanitizer=address");
+    command.env("CARGO_PROFILE_TEST_DEBUG", "line-tables-only");
     suite::few_cases(&mut command);
     match command.current_dir(root()).status()? {
         status if status.success() => Ok(()),
