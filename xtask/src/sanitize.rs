@@ -45,7 +45,6 @@ fn address_sanitizer() -> Outcome {
         command.args(["--package", package]);
     }
     command.env("RUSTFLAGS", "-Zsanitizer=address");
-    command.env("CARGO_PROFILE_TEST_DEBUG", "line-tables-only");
     suite::few_cases(&mut command);
     match command.current_dir(root()).status()? {
         status if status.success() => Ok(()),
