@@ -40,7 +40,10 @@ fn address_sanitizer() -> Outcome {
     // With a target named, build scripts and macros are not instrumented.
     command.args(["--target", HOST, "--target-dir"]);
     command.arg(target_dir().join("sanitize"));
-    command.args(["--package", "quant-simd", "--package", "quant-models"]);
+    // The command's tests are those of quant-models.
+    for package in ["quant-simd", "quant-models", "quant-cli"] {
+        command.args(["--package", package]);
+    }
     command.env("RUSTFLAGS", "-Zsanitizer=address");
     suite::few_cases(&mut command);
     match command.current_dir(root()).status()? {
