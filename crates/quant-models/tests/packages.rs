@@ -1,5 +1,6 @@
 //! Core ML packages: what coremltools 9.0 wrote for each fixture, and ours beside it.
 
+#[allow(dead_code)]
 mod coreml;
 
 use std::collections::BTreeMap;

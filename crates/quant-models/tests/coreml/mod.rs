@@ -80,11 +80,11 @@ fn first(bytes: &[u8], number: u32) -> Option<&[u8]> {
 
 fn number(bytes: &[u8], number: u32) -> u64 {
     let fields = parse(bytes).into_iter();
-    let found = fields.filter_map(|(other, item)| match item {
+    let mut found = fields.filter_map(|(other, item)| match item {
         Item::Number(value) if other == number => Some(value),
         _ => None,
     });
-    found.last().unwrap_or(0)
+    found.next_back().unwrap_or(0)
 }
 
 fn text(bytes: &[u8], number: u32) -> String {
