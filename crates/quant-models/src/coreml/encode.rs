@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::schema::{DataType, argument, map, named, operation, tensor_value, types, value};
+use super::schema::{
+    DataType, argument, map, named as named_type, operation, tensor_value, types, value,
+};
 use super::wire::{Content, Writer, entry, fields, rewrite_messages};
 
 /// A value to be written: where its elements are.
@@ -126,7 +128,7 @@ pub(crate) fn become_other(bytes: &[u8], edit: &Become) -> Result<Vec<u8>, Strin
         old,
     } = edit;
     let mut out = Writer::default();
-    let mut typed = false;
+    let (mut typed, mut named) = (false, false);
     for field in fields(bytes) {
         let field = field?;
         match field.number {
@@ -145,24 +147,53 @@ pub(crate) fn become_other(bytes: &[u8], edit: &Become) -> Result<Vec<u8>, Strin
                         value.write(out, file);
                     });
                 }
-                write_name(&mut out, name);
             }
             operation::TYPE => {}
             operation::INPUTS if old.contains(&entry(field.bytes()?)?.0) => {}
             operation::ATTRIBUTES => {
                 let key = entry(field.bytes()?)?.0;
-                if key != "name" && !old.contains(&key) {
+                if key == "name" {
+                    named = true;
+                    out.bytes(operation::ATTRIBUTES, &renamed(field.bytes()?, name)?);
+                } else if !old.contains(&key) {
                     out.whole(&field);
                 }
             }
             operation::OUTPUTS => {
-                let renamed = with_text(field.bytes()?, named::NAME, name)?;
-                out.bytes(operation::OUTPUTS, &renamed);
+                let output = with_text(field.bytes()?, named_type::NAME, name)?;
+                out.bytes(operation::OUTPUTS, &output);
             }
             _ => out.whole(&field),
         }
     }
+    if !named {
+        write_name(&mut out, name);
+    }
     Ok(out.0)
+}
+
+/// The attribute `name`, with another one.
+fn renamed(attribute: &[u8], name: &str) -> Result<Vec<u8>, String> {
+    let path = [
+        map::VALUE,
+        value::IMMEDIATE,
+        value::TENSOR,
+        tensor_value::STRINGS,
+        tensor_value::VALUES,
+    ];
+    let changed = replaced(attribute, &path, name.as_bytes())?;
+    Ok(changed.unwrap_or_else(|| attribute.to_vec()))
+}
+
+/// The message with other content in the field that `path` leads to.
+fn replaced(message: &[u8], path: &[u32], content: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    let Some((&next, rest)) = path.split_first() else {
+        return Ok(Some(content.to_vec()));
+    };
+    rewrite_messages(message, |number, inner| match number == next {
+        true => replaced(inner, rest, content),
+        false => Ok(None),
+    })
 }
 
 /// A message whose text in field `number` is another.

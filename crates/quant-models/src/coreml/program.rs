@@ -1,6 +1,6 @@
 //! A model's program: functions, blocks, operations and their values, borrowed from its bytes.
 
-use super::schema::{DataType, argument, block, function, model, named, operation, program};
+use super::schema::{DataType, argument, block, function, map, model, named, operation, program};
 use super::schema::{tensor_value, types, value};
 use super::wire::{Content, DEPTH, Field, entry, fields};
 
@@ -500,7 +500,8 @@ fn value(bytes: &[u8]) -> Result<Value<'_>, String> {
 
 /// Lists and dictionaries hold values, which would hold offsets that move. Nobody writes such.
 fn no_blob_within(list: &Field<'_>, depth: usize) -> Result<(), String> {
-    let Content::Bytes(bytes) = list.content else {
+    let (value::TUPLE..=value::DICTIONARY, Content::Bytes(bytes)) = (list.number, list.content)
+    else {
         return Ok(());
     };
     if depth > DEPTH {
@@ -508,25 +509,28 @@ fn no_blob_within(list: &Field<'_>, depth: usize) -> Result<(), String> {
     }
     for item in fields(bytes) {
         let item = item?;
+        if item.number != value::ITEMS {
+            continue;
+        }
         let mut values = vec![item.bytes()?];
         if list.number == value::DICTIONARY {
-            let pair = fields(values[0]).map(|field| field?.bytes());
-            values = pair.collect::<Result<_, String>>()?;
+            values.clear();
+            for field in fields(item.bytes()?) {
+                let field = field?;
+                if matches!(field.number, map::KEY | map::VALUE) {
+                    values.push(field.bytes()?);
+                }
+            }
         }
         for field in values.into_iter().flat_map(fields) {
             let field = field?;
             match field.number {
                 value::BLOB => {
-                    return Err(
-                        "a list that refers to a weight file, which quant cannot move".into(),
-                    );
+                    return Err("a list refers to a weight file, which quant cannot move".into());
                 }
                 value::IMMEDIATE => {
                     for inner in fields(field.bytes()?) {
-                        let inner = inner?;
-                        if inner.number != value::TENSOR {
-                            no_blob_within(&inner, depth + 1)?;
-                        }
+                        no_blob_within(&inner?, depth + 1)?;
                     }
                 }
                 _ => {}

@@ -76,7 +76,10 @@ pub(crate) mod value {
     pub const BLOB_OFFSET: u32 = 2;
     /// Of an immediate value.
     pub const TENSOR: u32 = 1;
+    pub const TUPLE: u32 = 2;
     pub const DICTIONARY: u32 = 4;
+    /// Of a tuple, list or dictionary.
+    pub const ITEMS: u32 = 1;
 }
 
 /// `TensorValue`: each wraps field 1.

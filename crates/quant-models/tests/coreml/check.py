@@ -66,7 +66,7 @@ def check(quant, source, configuration, folder):
         model = ct.models.MLModel(str(source), skip_model_load=True)
         model = cto.coreml.linear_quantize_weights(model, parsed)
     except ValueError as error:
-        if "conflict" in str(error):
+        if "conflict" in str(error) or "Only floating" in str(error):
             return None if ran.returncode == 0 else f"quant: {ran.stderr}"
         return None if ran.returncode == 1 else f"coremltools refuses: {error}"
     if ran.returncode != 0:
@@ -85,11 +85,12 @@ def check(quant, source, configuration, folder):
     for name, value in restored.items():
         if not np.array_equal(value, expected[name]):
             return f"values of {name} differ"
-    # And what quant restores itself.
-    if not any("constexpr_" in line for line in describe(ours)):
+    # And what quant restores itself: all but palettes and sparse weights.
+    if "compressed" in source.name or not any("constexpr_" in line for line in describe(ours)):
         return None
     subprocess.run([quant, "dequantize", ours, "-o", floats, "--force", "--quiet"], check=True)
-    save(cto.coreml.decompress_weights(model), theirs)
+    loaded = ct.models.MLModel(str(ours), skip_model_load=True)
+    save(cto.coreml.decompress_weights(loaded), theirs)
     if (floats / WEIGHTS).read_bytes() != (theirs / WEIGHTS).read_bytes():
         return "weight.bin differs after dequantizing"
     problem = differ(ct.models.MLModel(str(floats), skip_model_load=True), theirs, again)
@@ -105,6 +106,8 @@ def main():
     for source in sorted((HERE / "packages").glob("*.mlpackage")):
         if options.only not in source.name:
             continue
+        if source.name.startswith("functions"):
+            continue  # coremltools refuses models of several functions.
         for name, configuration in CONFIGURATIONS.items():
             with tempfile.TemporaryDirectory() as folder:
                 problem = check(options.quant.resolve(), source, configuration, Path(folder))

@@ -156,6 +156,42 @@ def odd(dtype, x):
     return mb.gather(x=mb.transpose(x=x, perm=[1, 0]), indices=ints, axis=0, name="pick")
 
 
+def integers(dtype, x):
+    table = mb.const(val=rng.integers(0, 100, (64, 64)).astype(np.int8), name="table")
+    indices = mb.cast(x=mb.reduce_argmax(x=x, axis=-1, keep_dims=False), dtype="int32")
+    rows = mb.cast(x=mb.gather(x=table, indices=indices, axis=0), dtype="fp16")
+    return mb.linear(x=rows, weight=weight(dtype, 48, 64), name="head")
+
+
+def twin(seed):
+    """Two of these share all weights but the last."""
+    def build(dtype, x):
+        global rng
+        rng = np.random.default_rng(1)
+        x = mb.linear(x=x, weight=weight(dtype, 128, 48), bias=weight(dtype, 128), name="first")
+        x = mb.linear(x=x, weight=weight(dtype, 128, 128), name="second")
+        rng = np.random.default_rng(seed)
+        return mb.linear(x=x, weight=weight(dtype, 32, 128), name="last")
+    return build
+
+
+def compressed(model):
+    """Palettized, pruned and quantized weights, and one that is still float."""
+    coreml = cto.coreml
+    def config(op_config, name):
+        return coreml.OptimizationConfig(op_name_configs={name: op_config})
+    model = coreml.palettize_weights(model, config(coreml.OpPalettizerConfig(nbits=4, mode="uniform"), "first"))
+    model = coreml.prune_weights(model, config(coreml.OpMagnitudePrunerConfig(target_sparsity=0.6), "second"))
+    return coreml.linear_quantize_weights(model, config(coreml.OpLinearQuantizerConfig(), "third"))
+
+
+def several(dtype, x):
+    x = mb.linear(x=x, weight=weight(dtype, 96, 48), name="first")
+    x = mb.linear(x=x, weight=weight(dtype, 64, 96), name="second")
+    x = mb.linear(x=x, weight=weight(dtype, 64, 64), name="third")
+    return mb.linear(x=x, weight=weight(dtype, 40, 64), name="fourth")
+
+
 FIXTURES = {
     "linear_16_f16": (IOS16, np.float16, linear, (4, 48)),
     "linear_17_f32": (IOS17, np.float32, linear, (4, 48)),
@@ -173,6 +209,10 @@ FIXTURES = {
     "stateful_18_f16": (IOS18, np.float16, stateful, (4, 64), (4, 64)),
     "odd_18_f32": (IOS18, np.float32, odd, (4, 65)),
     "odd_18_f16": (IOS18, np.float16, odd, (4, 65)),
+    "integers_18_f16": (IOS18, np.float16, integers, (4, 64)),
+    "compressed_16_f16": (IOS16, np.float16, several, (4, 48)),
+    "compressed_18_f16": (IOS18, np.float16, several, (4, 48)),
+    "functions_18_f16": (IOS18, np.float16, None, (4, 48)),
 }
 
 
@@ -322,6 +362,23 @@ def result(package):
     return {"weights": digest(package / WEIGHTS), "operations": describe(package)}
 
 
+def two_functions(source, target, dtype, shapes, kept):
+    """coremltools refuses to quantize a model of several functions; it is shown each alone."""
+    parts, described = ct.utils.MultiFunctionDescriptor(), {}
+    for name, seed in (("one", 5), ("two", 6)):
+        alone = kept / f"{name}.mlpackage"
+        save(program(target, dtype, twin(seed), *shapes), alone)
+        parts.add_function(str(alone), "main", name)
+        model = ct.models.MLModel(str(alone), skip_model_load=True)
+        config = cto.coreml.OptimizationConfig.from_dict(json.loads(json.dumps(CONFIGURATIONS["int8"])))
+        save(cto.coreml.linear_quantize_weights(model, config), kept / f"{name}.int8.mlpackage")
+        described[name] = describe(kept / f"{name}.int8.mlpackage")[3:]
+    parts.default_function_name = "one"
+    shutil.rmtree(source, ignore_errors=True)
+    ct.utils.save_multifunction(parts, str(source))
+    return {"functions": described}
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--keep", type=Path, help="keep what coremltools wrote in this folder")
@@ -335,9 +392,18 @@ def main():
         states = shapes[1:] if build is stateful else []
         shapes = shapes[:1] if build is stateful else shapes
         source = packages / f"{name}.mlpackage"
+        if build is None:
+            expected["packages"][name] = two_functions(source, target, dtype, shapes, kept)
+            continue
         model = program(target, dtype, build, *shapes, states=states)
+        if build is several:
+            model = compressed(model)
         save(model if target == IOS15 else saved_again(model), source)
-        cases = {}
+        # Some of coremltools' passes find more to do whenever it saves.
+        again = kept / f"{name}.again.mlpackage"
+        save(saved_again(ct.models.MLModel(str(source), skip_model_load=True)), again)
+        kinds = [[line.split()[0] for line in describe(path)] for path in (source, again)]
+        cases = {"stable": kinds[0] == kinds[1]}
         for key, configuration in CONFIGURATIONS.items():
             configuration = json.loads(json.dumps(configuration))
             configuration = cto.coreml.OptimizationConfig.from_dict(configuration)
@@ -351,13 +417,29 @@ def main():
             out = kept / f"{name}.{key}.mlpackage"
             save(model, out)
             cases[key] = result(out)
-            if key in ("int8", "int4_linear_blocks", "uint8_linear"):
+            if key in ("int8", "int4_linear_blocks", "uint8_linear") and build is not several:
                 floats = cto.coreml.decompress_weights(model)
                 save(floats, kept / f"{name}.{key}.float.mlpackage")
                 cases[key]["decompressed"] = result(kept / f"{name}.{key}.float.mlpackage")
         expected["packages"][name] = cases
-    text = json.dumps(expected, indent=0, sort_keys=True)
-    (HERE / "expected.json").write_text(text + "\n")
+    # Most lines stand in many places.
+    lines, places = [], {}
+
+    def number(line):
+        if line not in places:
+            places[line] = len(lines)
+            lines.append(line)
+        return places[line]
+
+    def numbered(node):
+        if isinstance(node, dict):
+            return {key: numbered(value) for key, value in node.items()}
+        return [number(line) for line in node] if isinstance(node, list) else node
+
+    expected["packages"] = numbered(expected["packages"])
+    expected["lines"] = lines
+    text = json.dumps(expected, sort_keys=True, separators=(",", ":"))
+    (HERE / "expected.json").write_text(text.replace('","', '",\n"') + "\n")
     if not options.keep:
         shutil.rmtree(kept)
 
