@@ -190,8 +190,13 @@ impl<F: Value> Case<'_, F> {
 
     /// Compares every backend with the reference, buffers at every one of `placements`.
     pub fn check_all(&self, arenas: &mut Arenas, placements: &[Placement]) {
+        let due = |_: &&Placement| quant_testkit::is_due();
+        let placements: Vec<Placement> = placements.iter().filter(due).copied().collect();
+        if placements.is_empty() {
+            return;
+        }
         let (expected, inputs, outputs) = (self.expected(arenas), self.inputs(), self.outputs());
-        for &placement in placements {
+        for placement in placements {
             for &backend in Backend::available() {
                 let call =
                     |from: &[&[u8]], to: &mut [&mut [u8]]| calls::backend(backend, self, from, to);
