@@ -4,6 +4,7 @@
 mod artifacts;
 mod asm;
 mod bench;
+mod coreml;
 mod cross;
 mod equivalence;
 mod exhaustive;
@@ -69,6 +70,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Compare Core ML packages with those of coremltools 9.0, which is installed under target/
+    Coreml {
+        /// Measure quant, coremltools and `cp -r` on a package of 300 MB instead
+        #[arg(long)]
+        time: bool,
+    },
     /// Measure the memory that quantizing a 2 GiB model takes
     Memory,
 }
@@ -103,6 +110,7 @@ fn main() -> ExitCode {
         Task::Bench { options } => {
             bench::run(&options.iter().map(String::as_str).collect::<Vec<_>>())
         }
+        Task::Coreml { time } => coreml::coreml(time),
         Task::Memory => memory::report(),
     };
     match outcome {

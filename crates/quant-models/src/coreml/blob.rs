@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 
 use crate::map::map;
+use crate::sized_file::SizedFile;
 use crate::{Error, Job};
 
 const MAGIC: u32 = 0xDEAD_BEEF;
@@ -127,25 +128,30 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// A weight file being written, record after record.
-#[derive(Debug)]
 pub(crate) struct WeightWriter {
     /// What messages name.
     path: PathBuf,
+    /// For reading back.
     file: File,
+    sized: SizedFile,
     records: u32,
     end: u64,
 }
 
 impl WeightWriter {
-    pub fn create(at: &Path, path: &Path) -> Result<Self, Error> {
+    /// Makes room for `len` bytes, which may turn out to be more than it takes.
+    pub fn create(at: &Path, path: &Path, len: u64) -> Result<Self, Error> {
         let file = File::options()
             .read(true)
             .write(true)
             .create_new(true)
             .open(at);
+        let file = file.map_err(Error::io(path, "create it"))?;
+        let sized = file.try_clone().and_then(|file| SizedFile::new(file, len));
         Ok(Self {
             path: path.to_owned(),
-            file: file.map_err(Error::io(path, "create it"))?,
+            file,
+            sized: sized.map_err(Error::io(path, "write it"))?,
             records: 0,
             end: ALIGN,
         })
@@ -158,7 +164,7 @@ impl WeightWriter {
 
     /// Writes data, at a place that `next` has led to.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        let written = self.file.write_all_at(bytes, offset);
+        let written = self.sized.write_at(bytes, offset);
         written.map_err(Error::io(&self.path, "write it"))
     }
 
@@ -241,14 +247,17 @@ impl WeightWriter {
         Ok(true)
     }
 
-    /// Writes the file's own header and ends it.
-    pub fn finish(self) -> Result<(File, u64), Error> {
+    /// Writes the file's own header, waits until all of it is on the disk, and returns its bytes.
+    pub fn finish(self) -> Result<u64, Error> {
         let mut header = [0; ALIGN as usize];
         header[..4].copy_from_slice(&self.records.to_le_bytes());
         header[4..8].copy_from_slice(&VERSION.to_le_bytes());
         self.write(0, &header)?;
         let set = self.file.set_len(self.end);
         set.map_err(Error::io(&self.path, "write it"))?;
-        Ok((self.file, self.end))
+        self.sized
+            .sync()
+            .map_err(Error::io(&self.path, "sync it"))?;
+        Ok(self.end)
     }
 }

@@ -1,5 +1,6 @@
 //! From a quantized package back to a float one.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -25,7 +26,7 @@ pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<R
     let package = Package::open(input)?;
     let program = package.program()?;
     let graph = Graph::of(&program);
-    let mut quantized = std::collections::HashMap::new();
+    let mut quantized = HashMap::new();
     let mut warnings = Vec::new();
     for constant in graph
         .constants
@@ -48,7 +49,17 @@ pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<R
         return Err(Error::file(input, problem));
     }
     let target = Target::new(&package, output, job)?;
-    let mut emitter = Emitter::create(&package, &target, job)?;
+    let room = package
+        .weights
+        .iter()
+        .map(|(name, file)| (name.as_str(), file.len()));
+    let mut room: HashMap<&str, u64> = room.collect();
+    for (_, (_, parts)) in quantized.values() {
+        let values = parts.quantizer.blocks.element_count() * parts.quantizer.source.size();
+        // Which of several files it goes to is not worth knowing: they are cut in the end.
+        room.values_mut().for_each(|room| *room += values as u64);
+    }
+    let mut emitter = Emitter::create(&package, &target, &room, job)?;
     let mut changes = Changes::default();
     let mut made: Vec<(usize, &str, Vec<NewValue>)> = Vec::new();
     program.each(&mut |_, operation| {
@@ -98,12 +109,12 @@ pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<R
         .iter()
         .try_for_each(|blob| emitter.copy(blob))?;
     changes.moved.clone_from(&emitter.moved);
-    let (files, weights) = emitter.finish()?;
+    let weights = emitter.finish()?;
     let model = changes.apply(&package.bytes);
     let model = model.map_err(|problem| Error::file(&package.model_path(), problem))?;
     target.put(&package.model, &model)?;
     let rest = target.copy_rest(&package, &rewritten(&package), job)?;
-    target.finish(files, job)?;
+    target.finish(job)?;
     Ok(Restored {
         bytes: weights + model.len() as u64 + rest,
         warnings,

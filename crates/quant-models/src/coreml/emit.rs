@@ -1,7 +1,6 @@
 //! Records as coremltools lays them out: in the order of the operations, equal ones of a block once.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::path::PathBuf;
 
 use super::blob::{ALIGN, WeightWriter};
@@ -63,13 +62,21 @@ impl Part {
 }
 
 impl<'p> Emitter<'p> {
-    pub fn create(package: &'p Package, target: &Target, job: &'p Job<'p>) -> Result<Self, Error> {
+    /// `parts` are the bytes of what is made anew, by weight file.
+    pub fn create(
+        package: &'p Package,
+        target: &Target,
+        parts: &HashMap<&str, u64>,
+        job: &'p Job<'p>,
+    ) -> Result<Self, Error> {
         let mut writers = BTreeMap::new();
-        for name in package.weights.keys() {
+        for (name, weights) in &package.weights {
+            let replaced = parts.get(name.as_str());
+            let len = replaced.copied().unwrap_or(weights.len());
             let inner = package
                 .weight_path(name)
                 .map_err(|problem| Error::file(&package.model_path(), problem))?;
-            let writer = WeightWriter::create(&target.place(&inner)?, &target.shown(&inner))?;
+            let writer = WeightWriter::create(&target.place(&inner)?, &target.shown(&inner), len)?;
             writers.insert(name.clone(), writer);
         }
         Ok(Self {
@@ -192,15 +199,10 @@ impl<'p> Emitter<'p> {
         })
     }
 
-    /// Ends the weight files, and returns them with their bytes.
-    pub fn finish(self) -> Result<(Vec<File>, u64), Error> {
-        let (mut files, mut bytes) = (Vec::new(), 0);
-        for writer in self.writers.into_values() {
-            let (file, len) = writer.finish()?;
-            files.push(file);
-            bytes += len;
-        }
-        Ok((files, bytes))
+    /// Ends the weight files, and returns their bytes.
+    pub fn finish(self) -> Result<u64, Error> {
+        let writers = self.writers.into_values();
+        writers.map(WeightWriter::finish).sum()
     }
 }
 

@@ -1,6 +1,6 @@
 //! A package being written: a folder under a temporary name beside its place.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -88,11 +88,8 @@ impl Target {
         fs::write(self.place(inner)?, bytes).map_err(Error::io(&self.shown(inner), "write it"))
     }
 
-    /// Gives the package its name; `large` are its weight files, still open.
-    pub fn finish(self, large: Vec<File>, job: &Job<'_>) -> Result<(), Error> {
-        for file in large {
-            file.sync_all().map_err(Error::io(&self.path, "sync it"))?;
-        }
+    /// Gives the package its name.
+    pub fn finish(self, job: &Job<'_>) -> Result<(), Error> {
         sync_all(self.folder.path()).map_err(Error::io(&self.path, "sync it"))?;
         job.check()?;
         put_folder(self.folder, &self.path).map_err(Error::io(&self.path, "put it in place"))?;

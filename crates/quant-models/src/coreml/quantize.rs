@@ -64,7 +64,7 @@ pub(crate) fn quantize(
         return Ok(report);
     }
     let target = Target::new(&package, output, job)?;
-    let emitter = Emitter::create(&package, &target, job)?;
+    let emitter = Emitter::create(&package, &target, &room(&package, &choices)?, job)?;
     let mut run = Run {
         package: &package,
         program: &program,
@@ -95,14 +95,32 @@ pub(crate) fn quantize(
             FIRST.0
         ));
     }
-    let (files, weights) = emitter.finish()?;
+    let weights = emitter.finish()?;
     let model = changes.apply(&package.bytes);
     let model = model.map_err(|problem| Error::file(&package.model_path(), problem))?;
     target.put(&package.model, &model)?;
     let rest = target.copy_rest(&package, &rewritten(&package), job)?;
-    target.finish(files, job)?;
+    target.finish(job)?;
     report.bytes_after = Some(weights + model.len() as u64 + rest);
     Ok(report)
+}
+
+/// Bytes of each weight file at most.
+fn room<'a>(package: &Package, choices: &[Choice<'_, 'a>]) -> Result<HashMap<&'a str, u64>, Error> {
+    let mut room = HashMap::new();
+    for choice in choices {
+        let (Some(blob), Decision::Quantize(quantizer)) = (choice.blob, &choice.decision) else {
+            continue;
+        };
+        let file = package.record(&blob)?.0;
+        let room = room.entry(blob.file).or_insert(file.len());
+        let scales = quantizer.scales_len() + quantizer.blocks.scale_count();
+        // Each record has a header, and may leave a gap.
+        let after = (quantizer.codes_len() + scales) as u64 + 4 * ALIGN;
+        let before = (quantizer.blocks.element_count() * quantizer.source.size()) as u64;
+        *room = (*room + after).saturating_sub(before);
+    }
+    Ok(room)
 }
 
 /// Tensors that hold NaN or infinities, and options that fit no tensor.

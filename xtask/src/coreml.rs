@@ -1,0 +1,42 @@
+//! `cargo xtask coreml`: the command beside coremltools 9.0 itself, in a Python environment of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{Outcome, memory};
+
+const ENVIRONMENT: &str = "target/coremltools";
+const SCRIPTS: &str = "crates/quant-models/tests/coreml";
+const PACKAGES: [&str; 2] = ["coremltools==9.0", "numpy==2.4.6"];
+
+/// Compares packages; with `time`, measures instead.
+pub fn coreml(time: bool) -> Outcome {
+    let python = environment()?;
+    memory::build_quant()?;
+    let script = if time { "time_packages.py" } else { "check.py" };
+    run(Command::new(python)
+        .arg(Path::new(SCRIPTS).join(script))
+        .arg("target/release/quant"))
+}
+
+/// The environment's Python, made on first use.
+fn environment() -> Result<PathBuf, Box<dyn std::error::Error>> {
+    let python = Path::new(ENVIRONMENT).join("bin/python");
+    let installed = Path::new(ENVIRONMENT).join("installed");
+    if !installed.exists() {
+        run(Command::new("python3").args(["-m", "venv", ENVIRONMENT]))?;
+        run(Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet"])
+            .args(PACKAGES))?;
+        std::fs::write(installed, PACKAGES.join("\n"))?;
+    }
+    Ok(python)
+}
+
+fn run(command: &mut Command) -> Outcome {
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{command:?}: {status}").into()),
+        Err(error) => Err(format!("cannot start {command:?}: {error}").into()),
+    }
+}
