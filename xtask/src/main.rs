@@ -4,6 +4,7 @@
 mod artifacts;
 mod asm;
 mod bench;
+mod codegen;
 mod cross;
 mod equivalence;
 mod exhaustive;
@@ -46,6 +47,12 @@ enum Task {
         /// Some of each kind of input only
         #[arg(long)]
         reduced: bool,
+    },
+    /// Write the C library's header
+    Codegen {
+        /// Only say whether it is as it would be written
+        #[arg(long)]
+        check: bool,
     },
     /// Build static libraries for Apple's systems, and check what is in them
     Ios,
@@ -96,6 +103,7 @@ fn main() -> ExitCode {
             equivalence::equivalence(&require, update)
         }
         Task::Exhaustive { reduced } => exhaustive(reduced),
+        Task::Codegen { check } => codegen::codegen(check),
         Task::Ios => ios::ios(),
         Task::Sanitize => sanitize::sanitize(),
         Task::Asm => asm::asm(),
