@@ -40,8 +40,19 @@ fn header() -> Result<String, Box<dyn Error>> {
     with_nullability(&String::from_utf8(header)?)
 }
 
+/// The functions of the header.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn functions() -> Result<Vec<String>, Box<dyn Error>> {
+    let header = fs::read_to_string(root().join(HEADER))?;
+    let name = Regex::new(r"(?m)^[A-Za-z][^/\n]*?\b(quant_\w+)\(")?;
+    let names = name.captures_iter(&header);
+    Ok(names.map(|found| found[1].to_owned()).collect())
+}
+
 /// That of the whole workspace.
-fn version() -> &'static str {
+pub fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
@@ -53,7 +64,8 @@ fn with_nullability(header: &str) -> Result<String, Box<dyn Error>> {
         if line.trim_start().starts_with("//") {
             return line.to_owned();
         }
-        let annotated = pointer.replace_all(line, |found: &regex::Captures<'_>| {
+        let line = line.replace("typedef enum {", "typedef enum QUANT_OPEN_ENUM {");
+        let annotated = pointer.replace_all(&line, |found: &regex::Captures<'_>| {
             let (of, name, end) = (&found["type"], &found["name"], &found["end"]);
             let is_result = of.starts_with("Quant") || of == "size_t" && name == "size";
             match is_result && !OPTIONAL.contains(&name) {

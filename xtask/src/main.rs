@@ -6,6 +6,7 @@ mod asm;
 mod bench;
 mod codegen;
 mod cross;
+mod dist;
 mod equivalence;
 mod exhaustive;
 mod ios;
@@ -15,6 +16,7 @@ mod processors;
 mod sanitize;
 mod setup;
 mod suite;
+mod swift;
 mod toolchain;
 
 use std::error::Error;
@@ -56,6 +58,14 @@ enum Task {
     },
     /// Build static libraries for Apple's systems, and check what is in them
     Ios,
+    /// Put the C library together: for this machine, and for Apple's systems
+    Dist {
+        /// Nothing for Apple's systems
+        #[arg(long)]
+        only_host: bool,
+    },
+    /// Run the Swift package's tests
+    Swift,
     /// Run tests under AddressSanitizer and valgrind
     Sanitize,
     /// Check that no intrinsic is left as a call in the release build
@@ -105,6 +115,8 @@ fn main() -> ExitCode {
         Task::Exhaustive { reduced } => exhaustive(reduced),
         Task::Codegen { check } => codegen::codegen(check),
         Task::Ios => ios::ios(),
+        Task::Dist { only_host } => dist::dist(only_host),
+        Task::Swift => swift::swift(),
         Task::Sanitize => sanitize::sanitize(),
         Task::Asm => asm::asm(),
         Task::Mca { all, record } => mca::mca(all, record),

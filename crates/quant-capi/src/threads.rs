@@ -1,7 +1,7 @@
 //! Threads for a call.
 
 use std::io;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
 
 use rayon::{ThreadBuilder, ThreadPoolBuilder};
@@ -45,20 +45,24 @@ where
 {
     let mut thread = None;
     let builder = ThreadPoolBuilder::new().num_threads(1);
-    // A panic drops the sender, and is seen by that.
+    // A panic leaves no result, and is seen by that.
     let builder = builder.panic_handler(|_| {});
     let pool = builder.spawn_handler(|it| -> io::Result<()> {
         thread = Some(it);
         Ok(())
     });
     let pool = pool.build().map_err(|_| QuantStatus::NoThreads)?;
-    let (sender, receiver) = mpsc::channel();
+    let result = Arc::new(Mutex::new(None));
+    let place = Arc::clone(&result);
     pool.spawn(move || {
-        // The receiver waits below.
-        let _ = sender.send(work());
+        let made = work();
+        if let Ok(mut place) = place.lock() {
+            *place = Some(made);
+        }
     });
     // The thread runs until the pool is gone and its work is done.
     drop(pool);
     thread.ok_or(QuantStatus::Internal)?.run();
-    receiver.recv().map_err(|_| QuantStatus::Internal)
+    let made = result.lock().map_or(None, |mut place| place.take());
+    made.ok_or(QuantStatus::Internal)
 }

@@ -63,7 +63,6 @@ impl From<GeometryError> for QuantStatus {
 }
 
 /// The type of values, and of scales.
-#[must_use]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuantFloat {
@@ -77,7 +76,6 @@ pub enum QuantFloat {
 
 /// The type of codes. 4-bit codes are packed: code `2 * i` is in the low nibble of byte `i`, code
 /// `2 * i + 1` in the high one; after an odd number of codes the last high nibble is 0.
-#[must_use]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuantCode {
@@ -92,7 +90,6 @@ pub enum QuantCode {
 }
 
 /// How the range of codes is laid over the range of values.
-#[must_use]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuantMode {
@@ -103,7 +100,6 @@ pub enum QuantMode {
 }
 
 /// The type that is computed in.
-#[must_use]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuantDialect {
@@ -114,7 +110,6 @@ pub enum QuantDialect {
 }
 
 /// A set of kernels. All of them give the same bytes.
-#[must_use]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuantBackend {
