@@ -151,6 +151,36 @@ fn every_function_is_there() {
     assert_eq!(count, 19);
 }
 
+/// What stands in the README under the name of a language.
+fn readme(language: &str) -> String {
+    let readme = std::fs::read_to_string(format!("{HERE}/../../README.md")).unwrap();
+    let (_, rest) = readme.split_once(&format!("```{language}\n")).unwrap();
+    rest.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn the_readmes_example_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("readme.c");
+    std::fs::write(&source, readme("c")).unwrap();
+    let program = compile(source.to_str().unwrap(), Link::Static, &[], folder.path());
+    assert_eq!(run(&program, &[]), "done\n");
+}
+
+/// `cargo xtask swift` runs it.
+#[test]
+fn the_readmes_swift_is_the_tests() {
+    let tests = format!("{HERE}/../../swift/Tests/QuantTests/ReadmeTests.swift");
+    let tests = std::fs::read_to_string(tests).unwrap();
+    let example = readme("swift");
+    let lines = example.lines().filter(|line| !line.is_empty());
+    let mut rest = tests.as_str();
+    for line in lines {
+        let at = rest.find(line).unwrap_or_else(|| panic!("{line}"));
+        rest = &rest[at + line.len()..];
+    }
+}
+
 #[test]
 fn wrong_arguments_are_told_under_address_sanitizer() {
     let folder = tempfile::tempdir().unwrap();

@@ -8,8 +8,7 @@ use std::process::Command;
 
 use plist::{Dictionary, Value};
 
-use super::symbols::{expect_only_ours, imports};
-use super::{copy_folder, fresh_folder, run, write};
+use super::{copy_folder, fresh_folder, run, symbols, write};
 use crate::Outcome;
 use crate::artifacts;
 use crate::codegen::HEADER;
@@ -23,6 +22,8 @@ const MODULE_MAP: &str = "module CQuant {\n    header \"quant.h\"\n    export *\
 /// The symbols of Apple's libSystem that ours may ask for, each of them used.
 const SYSTEM: &str = "crates/quant-capi/apple/libSystem.tbd";
 const EVERY_FUNCTION: &str = "crates/quant-capi/tests/c/every_function.c";
+/// How names begin that are Rust's own.
+const PRIVATE: &str = "_quant_rust_";
 /// Functions on files, clocks and disks, which PrivacyInfo.xcprivacy would have to give reasons
 /// for, and others of their kind.
 const FORBIDDEN: [&str; 32] = [
@@ -141,15 +142,21 @@ fn library(target: &'static Target, work: &Path) -> Result<PathBuf, Box<dyn Erro
     // All of it is in one object. That of compiler_builtins, of which nothing is asked, is in the
     // format of rustc's LLVM only.
     let objects = artifacts::named_members(&data)?;
-    let ours = |(name, _): &&(String, &[u8])| name.starts_with("quant_capi-");
-    let object = objects.iter().find(ours).ok_or("no object of ours")?.1;
+    let is_ours = |(name, _): &&(String, &[u8])| name.starts_with("quant_capi-");
+    let object = objects.iter().find(is_ours).ok_or("no object of ours")?.1;
     let folder = work.join(target.triple);
     fs::create_dir_all(&folder)?;
     let (path, library) = (folder.join("quant_capi.o"), folder.join("libquant.a"));
     fs::write(&path, object)?;
-    run(Command::new(llvm("llvm-objcopy")?)
-        .arg("--strip-debug")
-        .arg(&path))?;
+    let mut objcopy = Command::new(llvm("llvm-objcopy")?);
+    objcopy.arg("--strip-debug");
+    // No tool at hand makes a name of Mach-O local. With our prefix they clash with nobody's.
+    let ours = symbols::ours("_")?;
+    for name in symbols::globals(&path, &[])?.difference(&ours) {
+        let renamed = format!("{PRIVATE}{}", name.trim_start_matches('_'));
+        objcopy.arg(format!("--redefine-sym={name}={renamed}"));
+    }
+    run(objcopy.arg(&path))?;
     let mut archive = Command::new(llvm("llvm-ar")?);
     run(archive
         .args(["--format=darwin", "rcsD"])
@@ -157,8 +164,10 @@ fn library(target: &'static Target, work: &Path) -> Result<PathBuf, Box<dyn Erro
         .arg(&path))?;
 
     check_format(target, &library)?;
-    expect_only_ours(&library, &[], "_")?;
-    let asked: BTreeSet<_> = imports(&library)?;
+    let mut found = symbols::globals(&library, &[])?;
+    found.retain(|name| !name.starts_with(PRIVATE));
+    symbols::expect(&found, &ours)?;
+    let asked = symbols::imports(&library)?;
     if let Some(name) = FORBIDDEN
         .iter()
         .find(|it| asked.contains(&format!("_{it}")))
@@ -200,6 +209,7 @@ fn link(work: &Path) -> Outcome {
     let (object, program) = (work.join("every_function.o"), work.join("every_function"));
     let mut compile = Command::new(llvm("clang")?);
     compile.args(["--target=arm64-apple-ios16.0", "-ffreestanding", "-std=c11"]);
+    compile.arg("-fno-stack-protector");
     compile.args([
         "-Wall",
         "-Wextra",

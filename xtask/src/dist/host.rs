@@ -6,8 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::symbols::expect_only_ours;
-use super::{fresh_folder, run, write};
+use super::{fresh_folder, run, symbols, write};
 use crate::codegen::{HEADER, functions, version};
 use crate::toolchain::{HOST, cargo, llvm, root, target_dir};
 
@@ -39,8 +38,12 @@ pub fn install() -> Result<PathBuf, Box<dyn Error>> {
     symlink(&shared, lib.join(&soname))?;
     symlink(&shared, lib.join("libquant.so"))?;
     archive(&built.join("libquant_capi.a"), &lib.join("libquant.a"))?;
-    expect_only_ours(&lib.join("libquant.a"), &[], "")?;
-    expect_only_ours(&lib.join(&shared), &["--dynamic"], "")?;
+    let ours = symbols::ours("")?;
+    symbols::expect(&symbols::globals(&lib.join("libquant.a"), &[])?, &ours)?;
+    symbols::expect(
+        &symbols::globals(&lib.join(&shared), &["--dynamic"])?,
+        &ours,
+    )?;
 
     write(&lib.join("pkgconfig/quant.pc"), &pkg_config())?;
     let cmake = lib.join("cmake/quant");

@@ -30,23 +30,27 @@ pub fn imports(library: &Path) -> Result<BTreeSet<String>, Box<dyn Error>> {
     Ok(undefined.difference(&defined).cloned().collect())
 }
 
-/// The library defines the header's functions for others, and nothing else: another Rust library
-/// in the same program would have the same names.
-pub fn expect_only_ours(library: &Path, options: &[&str], prefix: &str) -> Outcome {
-    let found = nm(
+/// What the library defines for others.
+pub fn globals(library: &Path, options: &[&str]) -> Result<BTreeSet<String>, Box<dyn Error>> {
+    nm(
         &[&["--extern-only", "--defined-only"], options].concat(),
         library,
-    )?;
+    )
+}
+
+/// The header's functions; Apple's have an underscore in front.
+pub fn ours(prefix: &str) -> Result<BTreeSet<String>, Box<dyn Error>> {
     let ours = functions()?.into_iter();
-    let ours: BTreeSet<String> = ours.map(|name| format!("{prefix}{name}")).collect();
-    let missing: Vec<_> = ours.difference(&found).collect();
-    let more: Vec<_> = found.difference(&ours).collect();
+    Ok(ours.map(|name| format!("{prefix}{name}")).collect())
+}
+
+/// The library defines the header's functions for others, and nothing else: another Rust library
+/// in the same program would have the same names.
+pub fn expect(found: &BTreeSet<String>, ours: &BTreeSet<String>) -> Outcome {
+    let missing: Vec<_> = ours.difference(found).collect();
+    let more: Vec<_> = found.difference(ours).collect();
     match missing.is_empty() && more.is_empty() {
         true => Ok(()),
-        false => Err(format!(
-            "{}: missing {missing:?}, more than ours: {more:?}",
-            library.display()
-        )
-        .into()),
+        false => Err(format!("not defined: {missing:?}; not ours: {more:?}").into()),
     }
 }
