@@ -100,8 +100,7 @@ fn is_arm(target: &Target) -> bool {
 fn build(target: &'static Target) -> Result<PathBuf, Box<dyn Error>> {
     let mut cargo = Toolchain::find(target)?.cargo("build");
     cargo.args(["--release", "--package", "quant-capi", "--lib"]);
-    cargo.env("IPHONEOS_DEPLOYMENT_TARGET", format!("{OLDEST_IOS}.0"));
-    cargo.env("MACOSX_DEPLOYMENT_TARGET", format!("{OLDEST_MACOS}.0"));
+    deployment(&mut cargo);
     // The older mangling leaves the types out that the kernels are told by.
     cargo.env("RUSTFLAGS", "-Csymbol-mangling-version=v0");
     let artifacts = artifacts::build(cargo)?;
@@ -109,9 +108,15 @@ fn build(target: &'static Target) -> Result<PathBuf, Box<dyn Error>> {
     Ok(library.ok_or("quant-capi was not built")?.path)
 }
 
+/// Builds for the oldest systems.
+pub fn deployment(cargo: &mut Command) {
+    cargo.env("IPHONEOS_DEPLOYMENT_TARGET", format!("{OLDEST_IOS}.0"));
+    cargo.env("MACOSX_DEPLOYMENT_TARGET", format!("{OLDEST_MACOS}.0"));
+}
+
 /// Mach-O, for the processor and the oldest system; how many of the objects are quant's own. Those
 /// of std, if they come with rustup, are for older systems too.
-fn check_format(target: &Target, path: &Path) -> Result<usize, Box<dyn Error>> {
+pub fn check_format(target: &Target, path: &Path) -> Result<usize, Box<dyn Error>> {
     let data = std::fs::read(path)?;
     let processor = match is_arm(target) {
         true => CPU_TYPE_ARM64,

@@ -4,8 +4,10 @@
 mod artifacts;
 mod asm;
 mod bench;
+mod codegen;
 mod coreml;
 mod cross;
+mod dist;
 mod equivalence;
 mod exhaustive;
 mod ios;
@@ -15,6 +17,7 @@ mod processors;
 mod sanitize;
 mod setup;
 mod suite;
+mod swift;
 mod toolchain;
 
 use std::error::Error;
@@ -48,8 +51,22 @@ enum Task {
         #[arg(long)]
         reduced: bool,
     },
+    /// Write the C library's header
+    Codegen {
+        /// Only say whether it is as it would be written
+        #[arg(long)]
+        check: bool,
+    },
     /// Build static libraries for Apple's systems, and check what is in them
     Ios,
+    /// Put the C library together: for this machine, and for Apple's systems
+    Dist {
+        /// Nothing for Apple's systems
+        #[arg(long)]
+        only_host: bool,
+    },
+    /// Run the Swift package's tests
+    Swift,
     /// Run tests under AddressSanitizer and valgrind
     Sanitize,
     /// Check that no intrinsic is left as a call in the release build
@@ -103,7 +120,10 @@ fn main() -> ExitCode {
             equivalence::equivalence(&require, update)
         }
         Task::Exhaustive { reduced } => exhaustive(reduced),
+        Task::Codegen { check } => codegen::codegen(check),
         Task::Ios => ios::ios(),
+        Task::Dist { only_host } => dist::dist(only_host),
+        Task::Swift => swift::swift(),
         Task::Sanitize => sanitize::sanitize(),
         Task::Asm => asm::asm(),
         Task::Mca { all, record } => mca::mca(all, record),

@@ -108,6 +108,26 @@ impl Toolchain {
         }
     }
 
+    /// One that builds the standard library too, and so can leave out what is not asked for.
+    ///
+    /// # Errors
+    /// If there is no rustc whose sources are installed.
+    pub fn with_sources(target: &'static Target) -> Result<Self, Missing> {
+        let route = Route::build_std().ok_or_else(|| Missing {
+            what: "no rustc with the sources of its standard library".to_owned(),
+        })?;
+        Ok(Self { target, route })
+    }
+
+    /// [`cargo`](Self::cargo), for code that aborts where it would panic: without messages,
+    /// unwinding and backtraces, and what these ask of the system.
+    pub fn cargo_aborting(&self, subcommand: &str) -> Command {
+        let mut command = self.cargo(subcommand);
+        command.arg("-Zbuild-std-features=");
+        command.env("RUSTFLAGS", "-Zunstable-options -Cpanic=immediate-abort");
+        command
+    }
+
     /// Whether the target's standard library is installed, or can be built.
     pub fn has_library(target: &Target) -> bool {
         Route::find(target).is_some()
@@ -155,7 +175,11 @@ impl Route {
         if sysroot(&current).is_some_and(|root| installed(root).is_dir()) {
             return Some(Self::Installed);
         }
-        let candidates = [current, DEBIAN_RUSTC.into()];
+        Self::build_std()
+    }
+
+    fn build_std() -> Option<Self> {
+        let candidates = ["rustc", DEBIAN_RUSTC].map(OsString::from);
         let rustc = candidates.iter().find(|rustc| can_build_std(rustc))?;
         Some(Self::BuildStd(rustc.into()))
     }

@@ -1,27 +1,43 @@
 //! What crosses the boundary by value.
 
-use quant_core::{Dialect, FloatType, IntType, Mode, Params, ParamsError, Range, Scheme};
+use std::ffi::c_uint;
+use std::mem::{MaybeUninit, transmute_copy};
 
-/// What became of a call. Outputs are of no use unless it is `Ok`.
+use quant_core::{
+    Dialect, ErrorStats, FloatType, GeometryError, IntType, Mode, Params, ParamsError, Range,
+    Scheme,
+};
+use quant_simd::Backend;
+
+/// What became of a call. Unless it is `QUANT_STATUS_OK`, outputs hold nothing of use.
+#[must_use]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuantStatus {
     /// Done.
     Ok = 0,
-    /// A pointer is null although there is something behind it, or misaligned.
-    InvalidPointer = 1,
-    /// A buffer does not have the length that the others ask for.
+    /// A pointer is null although there is something behind it.
+    NullPointer = 1,
+    /// A buffer does not have the size that the other arguments ask for, or a size is more than
+    /// can be addressed.
     InvalidLength = 2,
-    /// A scheme's field has no meaning, or a block size is 0.
-    InvalidScheme = 3,
-    /// A scale or zero point cannot be.
-    InvalidParams = 4,
-    /// NaN or infinities where parameters were to be found.
-    NonFinite = 5,
-    /// The values are too large or too small for their parameters.
-    OutOfRange = 6,
+    /// An output overlaps with another buffer.
+    Overlap = 3,
+    /// A number that its enumeration does not have.
+    UnknownValue = 4,
+    /// A block size is 0 where there must be one, or larger than its axis.
+    InvalidBlocks = 5,
+    /// A scale is negative, not finite, or not of its type; or a zero point is out of range.
+    InvalidParams = 6,
+    /// There are NaN or infinities among values whose parameters were to be found.
+    NonFinite = 7,
+    /// The values are too large or too small: the scale or the zero point would overflow, or the
+    /// scale would become 0. `QUANT_DIALECT_WIDE` is for such values, where they are not f32.
+    OutOfRange = 8,
+    /// The system starts no more threads.
+    NoThreads = 9,
     /// A defect of this library.
-    Internal = 7,
+    Internal = 10,
 }
 
 impl From<ParamsError> for QuantStatus {
@@ -37,16 +53,144 @@ impl From<ParamsError> for QuantStatus {
     }
 }
 
-/// Integer type, mode and dialect. The fields are plain numbers, since C may pass any.
+impl From<GeometryError> for QuantStatus {
+    fn from(error: GeometryError) -> Self {
+        match error {
+            GeometryError::TooLarge => Self::InvalidLength,
+            _ => Self::InvalidBlocks,
+        }
+    }
+}
+
+/// The type of values, and of scales.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuantFloat {
+    /// IEEE 754 binary32: `float`. 4 bytes.
+    F32 = 0,
+    /// IEEE 754 binary16: `_Float16`. 2 bytes.
+    F16 = 1,
+    /// bfloat16, the upper half of a binary32. 2 bytes.
+    Bf16 = 2,
+}
+
+/// The type of codes. 4-bit codes are packed: code `2 * i` is in the low nibble of byte `i`, code
+/// `2 * i + 1` in the high one; after an odd number of codes the last high nibble is 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuantCode {
+    /// Signed, 8 bits, two's complement.
+    Int8 = 0,
+    /// Unsigned, 8 bits.
+    Uint8 = 1,
+    /// Signed, 4 bits, two's complement.
+    Int4 = 2,
+    /// Unsigned, 4 bits.
+    Uint4 = 3,
+}
+
+/// How the range of codes is laid over the range of values.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuantMode {
+    /// Symmetric about 0.
+    Symmetric = 0,
+    /// From the smallest value to the largest, and 0 in any case.
+    Affine = 1,
+}
+
+/// The type that is computed in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuantDialect {
+    /// As coremltools 9.0: each step is rounded to the type of the values, and scales have it.
+    Coremltools = 0,
+    /// Every step is in f32, and scales are f32.
+    Wide = 1,
+}
+
+/// A set of kernels. All of them give the same bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuantBackend {
+    /// Plain code, on every machine.
+    Scalar = 0,
+    /// AVX2, FMA and F16C, on x86-64.
+    Avx2 = 1,
+    /// AVX-512 F, BW, CD, DQ and VL, on x86-64.
+    Avx512 = 2,
+    /// NEON, on 64-bit ARM.
+    Neon = 3,
+}
+
+/// An enumeration of C.
+///
+/// # Safety
+/// It is `repr(C)`, and no variant has fields.
+pub(crate) unsafe trait Enumeration: Copy + 'static {
+    /// What it stands for.
+    type Meaning: Copy;
+    /// Every variant.
+    const ALL: &'static [(Self, Self::Meaning)];
+}
+
+macro_rules! enumeration {
+    ($name:ident, $meaning:ident: $($variant:ident)*) => {
+        // SAFETY: see above.
+        unsafe impl Enumeration for $name {
+            type Meaning = $meaning;
+            const ALL: &'static [(Self, $meaning)] =
+                &[$(($name::$variant, $meaning::$variant)),*];
+        }
+    };
+}
+
+enumeration!(QuantFloat, FloatType: F32 F16 Bf16);
+enumeration!(QuantCode, IntType: Int8 Uint8 Int4 Uint4);
+enumeration!(QuantMode, Mode: Symmetric Affine);
+enumeration!(QuantDialect, Dialect: Coremltools Wide);
+enumeration!(QuantBackend, Backend: Scalar Avx2 Avx512 Neon);
+
+/// The meaning of a number that C passed, which may be any: hence `MaybeUninit`.
+pub(crate) fn known<E: Enumeration>(value: MaybeUninit<E>) -> Result<E::Meaning, QuantStatus> {
+    let known = E::ALL.iter().find(|(it, _)| number(*it) == number(value));
+    Ok(known.ok_or(QuantStatus::UnknownValue)?.1)
+}
+
+/// The variant of that meaning.
+pub(crate) fn variant<E: Enumeration<Meaning: PartialEq>>(meaning: E::Meaning) -> E {
+    let known = E::ALL.iter().find(|(_, it)| *it == meaning);
+    known.expect("a variant for each").0
+}
+
+pub(crate) fn number<E>(value: E) -> c_uint {
+    const { assert!(size_of::<E>() == size_of::<c_uint>()) }
+    // SAFETY: of one size, as just checked; C passes every bit of an enumeration.
+    unsafe { transmute_copy(&value) }
+}
+
+/// What values are quantized to, and how.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
 pub struct QuantScheme {
-    /// 0 int8, 1 uint8, 2 int4, 3 uint4.
-    pub dtype: u32,
-    /// 0 symmetric, 1 affine.
-    pub mode: u32,
-    /// 0 coremltools, 1 wide.
-    pub dialect: u32,
+    /// The type of the codes.
+    pub dtype: MaybeUninit<QuantCode>,
+    /// Symmetric or affine. Zero points are stored beside the scales where this is affine or the
+    /// codes are unsigned.
+    pub mode: MaybeUninit<QuantMode>,
+    /// The type that is computed in. 0 is coremltools.
+    pub dialect: MaybeUninit<QuantDialect>,
+}
+
+impl QuantScheme {
+    /// Of known numbers.
+    pub const fn new(dtype: QuantCode, mode: QuantMode, dialect: QuantDialect) -> Self {
+        Self {
+            dtype: MaybeUninit::new(dtype),
+            mode: MaybeUninit::new(mode),
+            dialect: MaybeUninit::new(dialect),
+        }
+    }
 }
 
 impl TryFrom<QuantScheme> for Scheme {
@@ -54,32 +198,18 @@ impl TryFrom<QuantScheme> for Scheme {
 
     fn try_from(scheme: QuantScheme) -> Result<Self, QuantStatus> {
         Ok(Self {
-            dtype: match scheme.dtype {
-                0 => IntType::Int8,
-                1 => IntType::Uint8,
-                2 => IntType::Int4,
-                3 => IntType::Uint4,
-                _ => return Err(QuantStatus::InvalidScheme),
-            },
-            mode: match scheme.mode {
-                0 => Mode::Symmetric,
-                1 => Mode::Affine,
-                _ => return Err(QuantStatus::InvalidScheme),
-            },
-            dialect: match scheme.dialect {
-                0 => Dialect::Coremltools,
-                1 => Dialect::Wide,
-                _ => return Err(QuantStatus::InvalidScheme),
-            },
+            dtype: known(scheme.dtype)?,
+            mode: known(scheme.mode)?,
+            dialect: known(scheme.dialect)?,
         })
     }
 }
 
-/// Scale and zero point.
+/// Scale and zero point: a code stands for `scale * (code - zero_point)`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct QuantParams {
-    /// What one step of the code is worth.
+    /// What one step of the code is worth: at least 0, and exact in the type of the scales.
     pub scale: f32,
     /// The code that stands for 0.
     pub zero_point: i32,
@@ -105,15 +235,15 @@ impl QuantParams {
     }
 }
 
-/// The range of some values.
+/// The range of some values. NaN takes no part in it.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct QuantRange {
-    /// The smallest value; `+inf` where there was none.
+    /// The smallest value; +infinity where there is none.
     pub min: f32,
-    /// The largest value; `-inf` where there was none.
+    /// The largest value; -infinity where there is none.
     pub max: f32,
-    /// How many values were NaN or infinite.
+    /// How many values are NaN or infinite.
     pub non_finite: u64,
 }
 
@@ -125,4 +255,102 @@ impl From<Range> for QuantRange {
             non_finite: range.non_finite,
         }
     }
+}
+
+impl From<QuantRange> for Range {
+    fn from(range: QuantRange) -> Self {
+        Self {
+            min: range.min,
+            max: range.max,
+            non_finite: range.non_finite,
+        }
+    }
+}
+
+/// What a quantization lost. The order of summation is fixed: the figures are the same on every
+/// machine and with any number of threads.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct QuantErrorStats {
+    /// Values compared, non-finite ones included.
+    pub count: u64,
+    /// Values that are NaN or infinite, or whose error is: left out of everything else.
+    pub non_finite: u64,
+    /// Values whose code was clipped. 0 from `quant_error_stats`, which sees no codes.
+    pub saturated: u64,
+    /// Sum of the squared values.
+    pub signal: f64,
+    /// Sum of the squared errors.
+    pub noise: f64,
+    /// Sum of the absolute errors.
+    pub absolute: f64,
+    /// The largest absolute error.
+    pub max_absolute: f64,
+    /// The mean absolute error; 0 where nothing was compared.
+    pub mean_absolute: f64,
+    /// Signal to noise, `10 * log10(signal / noise)`; +infinity without any error.
+    pub sqnr_db: f64,
+}
+
+impl From<ErrorStats> for QuantErrorStats {
+    fn from(stats: ErrorStats) -> Self {
+        Self {
+            count: stats.count,
+            non_finite: stats.non_finite,
+            saturated: stats.saturated,
+            signal: stats.signal,
+            noise: stats.noise,
+            absolute: stats.absolute,
+            max_absolute: stats.max_absolute,
+            mean_absolute: stats.mean_absolute(),
+            sqnr_db: stats.sqnr_db(),
+        }
+    }
+}
+
+/// A tensor, and how it is quantized. Row-major.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct QuantTensor {
+    /// The type of the values.
+    pub dtype: MaybeUninit<QuantFloat>,
+    /// What they are quantized to.
+    pub scheme: QuantScheme,
+    /// Number of axes, at most 64; 0 for a single value.
+    pub rank: usize,
+    /// `rank` lengths.
+    pub shape: *const usize,
+    /// `rank` block sizes: how many indices of each axis share a scale; 0 means the whole axis.
+    /// The last block of an axis may be shorter. Null means one scale for the whole tensor.
+    pub block_sizes: *const usize,
+}
+
+/// The sizes of a tensor's buffers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuantTensorSizes {
+    /// Number of elements.
+    pub count: usize,
+    /// Number of scales: the product of `shape[i] / block_sizes[i]`, each rounded up.
+    pub scale_count: usize,
+    /// Bytes of values.
+    pub values: usize,
+    /// Bytes of codes.
+    pub codes: usize,
+    /// Bytes of scales.
+    pub scales: usize,
+    /// Bytes of zero points, which have the type of the codes but are not packed: one for each
+    /// scale, or 0 where the scheme stores none.
+    pub zero_points: usize,
+}
+
+/// Where a tensor could not be quantized or dequantized.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuantFailure {
+    /// With `QUANT_STATUS_NON_FINITE`: the row-major position of the first NaN or infinity. With
+    /// `QUANT_STATUS_OUT_OF_RANGE` and `QUANT_STATUS_INVALID_PARAMS`: that of a block's scale.
+    pub position: usize,
+    /// How many there are; 1 for a block.
+    pub count: u64,
 }

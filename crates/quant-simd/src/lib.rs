@@ -1,6 +1,29 @@
 //! quant-core's functions for whole tensors, on all cores, with the reference's bytes.
 //!
-//! Work runs on the current rayon pool. The result does not depend on the number of threads.
+//! Tensors run on the current rayon pool. The result does not depend on the number of threads.
+//!
+//! Values with one scale, in one line; a tensor, in three:
+//!
+//! ```
+//! use quant_core::{Blocks, FloatType, Granularity, IntType, Mode, Scheme};
+//! use quant_simd::{TensorQuantizer, quantize};
+//!
+//! let weights = [0.5_f32, -1.27, 0.02, 1.0];
+//! let scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
+//!
+//! let (codes, params) = quantize(&weights, scheme)?;
+//!
+//! let blocks = Blocks::new(&[2, 2], &Granularity::PerChannel { axis: 0 })?;
+//! let quantizer = TensorQuantizer::new(scheme, FloatType::F32, blocks);
+//! let tensor = quantizer.quantize_to_vec(&weights)?;
+//!
+//! assert_eq!((codes.len(), params.zero_point()), (4, 0));
+//! assert_eq!(tensor.scales().len(), 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Backend`] has the functions on slices, blocks and columns that write into the caller's
+//! buffers and never allocate; [`TensorQuantizer`] gives a tensor's parts to a [`Sink`].
 
 mod arch;
 mod backend;
@@ -9,6 +32,7 @@ mod dispatch;
 mod element;
 mod isa;
 mod kernels;
+mod owned;
 mod slice;
 mod stream;
 mod tensor;
@@ -17,6 +41,7 @@ mod terms;
 pub use backend::Backend;
 pub use columns::Columns;
 pub use element::Element;
+pub use owned::{QuantizedTensor, quantize};
 pub use tensor::{Failure, Sink, TensorQuantizer};
 
 /// Widens little-endian elements to f32, exactly.
@@ -26,3 +51,8 @@ pub use tensor::{Failure, Sink, TensorQuantizer};
 pub fn widen(bytes: &[u8], source: quant_core::FloatType) -> Vec<f32> {
     tensor::widen(bytes, source)
 }
+
+/// The README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

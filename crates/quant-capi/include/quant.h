@@ -1,0 +1,409 @@
+// Linear quantization of neural-network tensors.
+//
+// Made from the documentation of quant-capi by `cargo xtask codegen`: change it there.
+//
+// Every function works on the caller's buffers.
+//
+// - Pointers may have any alignment. Where values or scales are not aligned to their size they are
+//   copied through 8 KiB of stack, some at a time.
+// - An output must not overlap with any other buffer; inputs may. This is checked.
+// - What a pointer points to must be as large as the size beside it says. Where that is 0 the
+//   pointer may be null. Sizes are in bytes, counts in elements.
+// - What can be wrong with arguments is checked before anything is written, and told by the status;
+//   what makes a call fail later (NON_FINITE, OUT_OF_RANGE, INVALID_PARAMS) leaves outputs
+//   partly written.
+// - Functions may be called from any thread at any time. Nothing is kept between calls but which
+//   instruction sets the processor has. Only functions on tensors allocate or start threads.
+// - Results are the same bytes on every machine.
+
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define QUANT_VERSION "0.1.0"
+
+// Pointers to buffers may be null where their size is 0; other pointers may not.
+#if defined(__clang__)
+#define QUANT_NULLABLE _Nullable
+#define QUANT_OPEN_ENUM __attribute__((enum_extensibility(open)))
+#pragma clang assume_nonnull begin
+#else
+#define QUANT_NULLABLE
+#define QUANT_OPEN_ENUM
+#endif
+
+// What became of a call. Unless it is `QUANT_STATUS_OK`, outputs hold nothing of use.
+typedef enum {
+  // Done.
+  QUANT_STATUS_OK = 0,
+  // A pointer is null although there is something behind it.
+  QUANT_STATUS_NULL_POINTER = 1,
+  // A buffer does not have the size that the other arguments ask for, or a size is more than
+  // can be addressed.
+  QUANT_STATUS_INVALID_LENGTH = 2,
+  // An output overlaps with another buffer.
+  QUANT_STATUS_OVERLAP = 3,
+  // A number that its enumeration does not have.
+  QUANT_STATUS_UNKNOWN_VALUE = 4,
+  // A block size is 0 where there must be one, or larger than its axis.
+  QUANT_STATUS_INVALID_BLOCKS = 5,
+  // A scale is negative, not finite, or not of its type; or a zero point is out of range.
+  QUANT_STATUS_INVALID_PARAMS = 6,
+  // There are NaN or infinities among values whose parameters were to be found.
+  QUANT_STATUS_NON_FINITE = 7,
+  // The values are too large or too small: the scale or the zero point would overflow, or the
+  // scale would become 0. `QUANT_DIALECT_WIDE` is for such values, where they are not f32.
+  QUANT_STATUS_OUT_OF_RANGE = 8,
+  // The system starts no more threads.
+  QUANT_STATUS_NO_THREADS = 9,
+  // A defect of this library.
+  QUANT_STATUS_INTERNAL = 10,
+} QuantStatus;
+
+// A set of kernels. All of them give the same bytes.
+typedef enum {
+  // Plain code, on every machine.
+  QUANT_BACKEND_SCALAR = 0,
+  // AVX2, FMA and F16C, on x86-64.
+  QUANT_BACKEND_AVX2 = 1,
+  // AVX-512 F, BW, CD, DQ and VL, on x86-64.
+  QUANT_BACKEND_AVX512 = 2,
+  // NEON, on 64-bit ARM.
+  QUANT_BACKEND_NEON = 3,
+} QuantBackend;
+
+// The type of values, and of scales.
+typedef enum {
+  // IEEE 754 binary32: `float`. 4 bytes.
+  QUANT_FLOAT_F32 = 0,
+  // IEEE 754 binary16: `_Float16`. 2 bytes.
+  QUANT_FLOAT_F16 = 1,
+  // bfloat16, the upper half of a binary32. 2 bytes.
+  QUANT_FLOAT_BF16 = 2,
+} QuantFloat;
+
+// The type of codes. 4-bit codes are packed: code `2 * i` is in the low nibble of byte `i`, code
+// `2 * i + 1` in the high one; after an odd number of codes the last high nibble is 0.
+typedef enum {
+  // Signed, 8 bits, two's complement.
+  QUANT_CODE_INT8 = 0,
+  // Unsigned, 8 bits.
+  QUANT_CODE_UINT8 = 1,
+  // Signed, 4 bits, two's complement.
+  QUANT_CODE_INT4 = 2,
+  // Unsigned, 4 bits.
+  QUANT_CODE_UINT4 = 3,
+} QuantCode;
+
+// How the range of codes is laid over the range of values.
+typedef enum {
+  // Symmetric about 0.
+  QUANT_MODE_SYMMETRIC = 0,
+  // From the smallest value to the largest, and 0 in any case.
+  QUANT_MODE_AFFINE = 1,
+} QuantMode;
+
+// The type that is computed in.
+typedef enum {
+  // As coremltools 9.0: each step is rounded to the type of the values, and scales have it.
+  QUANT_DIALECT_COREMLTOOLS = 0,
+  // Every step is in f32, and scales are f32.
+  QUANT_DIALECT_WIDE = 1,
+} QuantDialect;
+
+// The range of some values. NaN takes no part in it.
+typedef struct {
+  // The smallest value; +infinity where there is none.
+  float min;
+  // The largest value; -infinity where there is none.
+  float max;
+  // How many values are NaN or infinite.
+  uint64_t non_finite;
+} QuantRange;
+
+// What values are quantized to, and how.
+typedef struct {
+  // The type of the codes.
+  QuantCode dtype;
+  // Symmetric or affine. Zero points are stored beside the scales where this is affine or the
+  // codes are unsigned.
+  QuantMode mode;
+  // The type that is computed in. 0 is coremltools.
+  QuantDialect dialect;
+} QuantScheme;
+
+// Scale and zero point: a code stands for `scale * (code - zero_point)`.
+typedef struct {
+  // What one step of the code is worth: at least 0, and exact in the type of the scales.
+  float scale;
+  // The code that stands for 0.
+  int32_t zero_point;
+} QuantParams;
+
+// What a quantization lost. The order of summation is fixed: the figures are the same on every
+// machine and with any number of threads.
+typedef struct {
+  // Values compared, non-finite ones included.
+  uint64_t count;
+  // Values that are NaN or infinite, or whose error is: left out of everything else.
+  uint64_t non_finite;
+  // Values whose code was clipped. 0 from `quant_error_stats`, which sees no codes.
+  uint64_t saturated;
+  // Sum of the squared values.
+  double signal;
+  // Sum of the squared errors.
+  double noise;
+  // Sum of the absolute errors.
+  double absolute;
+  // The largest absolute error.
+  double max_absolute;
+  // The mean absolute error; 0 where nothing was compared.
+  double mean_absolute;
+  // Signal to noise, `10 * log10(signal / noise)`; +infinity without any error.
+  double sqnr_db;
+} QuantErrorStats;
+
+// A tensor, and how it is quantized. Row-major.
+typedef struct {
+  // The type of the values.
+  QuantFloat dtype;
+  // What they are quantized to.
+  QuantScheme scheme;
+  // Number of axes, at most 64; 0 for a single value.
+  size_t rank;
+  // `rank` lengths.
+  const size_t *QUANT_NULLABLE shape;
+  // `rank` block sizes: how many indices of each axis share a scale; 0 means the whole axis.
+  // The last block of an axis may be shorter. Null means one scale for the whole tensor.
+  const size_t *QUANT_NULLABLE block_sizes;
+} QuantTensor;
+
+// The sizes of a tensor's buffers.
+typedef struct {
+  // Number of elements.
+  size_t count;
+  // Number of scales: the product of `shape[i] / block_sizes[i]`, each rounded up.
+  size_t scale_count;
+  // Bytes of values.
+  size_t values;
+  // Bytes of codes.
+  size_t codes;
+  // Bytes of scales.
+  size_t scales;
+  // Bytes of zero points, which have the type of the codes but are not packed: one for each
+  // scale, or 0 where the scheme stores none.
+  size_t zero_points;
+} QuantTensorSizes;
+
+// Where a tensor could not be quantized or dequantized.
+typedef struct {
+  // With `QUANT_STATUS_NON_FINITE`: the row-major position of the first NaN or infinity. With
+  // `QUANT_STATUS_OUT_OF_RANGE` and `QUANT_STATUS_INVALID_PARAMS`: that of a block's scale.
+  size_t position;
+  // How many there are; 1 for a block.
+  uint64_t count;
+} QuantFailure;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// The version of the library that is linked: `QUANT_VERSION` is that of this header. Static.
+const char *quant_version(void);
+
+// What a status means, in a few English words; "unknown status" for a number that is none.
+// Static, never null.
+const char *quant_status_string(QuantStatus status);
+
+// How many backends this machine can run, and which: the first `capacity` of them are written to
+// `backends`, the fastest first. `backends` may be null where `capacity` is 0.
+size_t quant_backend_list(QuantBackend *QUANT_NULLABLE backends, size_t capacity);
+
+// The backend that every function uses: the first of `quant_backend_list`.
+QuantBackend quant_backend_detect(void);
+
+// "scalar", "avx2", "avx512" or "neon"; "unknown" for a number that is none of them. Static,
+// never null.
+const char *quant_backend_name(QuantBackend backend);
+
+// The range of `count` values.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `UNKNOWN_VALUE`.
+QuantStatus quant_range(QuantFloat dtype, const void *QUANT_NULLABLE values, size_t count, QuantRange *range);
+
+// Scale and zero point for values of type `dtype` with this range. An empty range is that of
+// zeros; zeros have the scale 0.
+//
+// Status: `NULL_POINTER`, `UNKNOWN_VALUE`, `INVALID_PARAMS` (bounds in the wrong order),
+// `NON_FINITE`, `OUT_OF_RANGE`.
+QuantStatus quant_params_from_range(QuantFloat dtype,
+                                    QuantRange range,
+                                    QuantScheme scheme,
+                                    QuantParams *params);
+
+// The bytes that `count` codes take: `count`, or half as many, rounded up, of 4 bits each.
+//
+// Status: `NULL_POINTER`, `UNKNOWN_VALUE`.
+QuantStatus quant_codes_size(QuantCode dtype, size_t count, size_t *size);
+
+// Quantizes `count` values with given parameters into `codes_size` bytes (`quant_codes_size`).
+// NaN becomes the zero point; infinities saturate; with the scale 0 every code is 0. How many
+// values are NaN or infinite goes to `non_finite`, unless that is null.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_PARAMS`.
+QuantStatus quant_quantize(QuantFloat dtype,
+                           const void *QUANT_NULLABLE values,
+                           size_t count,
+                           QuantScheme scheme,
+                           QuantParams params,
+                           uint8_t *QUANT_NULLABLE codes,
+                           size_t codes_size,
+                           uint64_t *QUANT_NULLABLE non_finite);
+
+// The `count` values that codes stand for: `scale * (code - zero_point)`, rounded to the type of
+// the scale and from there to `dtype`.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_PARAMS`.
+QuantStatus quant_dequantize(QuantFloat dtype,
+                             const uint8_t *QUANT_NULLABLE codes,
+                             size_t codes_size,
+                             QuantScheme scheme,
+                             QuantParams params,
+                             void *QUANT_NULLABLE values,
+                             size_t count);
+
+// Quantizes and dequantizes `count` values in one pass: `became` is what `quant_dequantize` makes
+// of what `quant_quantize` does. `became` may be `values`, but not overlap with it otherwise. How
+// many values are NaN or infinite goes to `non_finite`, unless that is null.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_PARAMS`.
+QuantStatus quant_fake_quantize(QuantFloat dtype,
+                                const void *QUANT_NULLABLE values,
+                                size_t count,
+                                QuantScheme scheme,
+                                QuantParams params,
+                                void *QUANT_NULLABLE became,
+                                uint64_t *QUANT_NULLABLE non_finite);
+
+// What was lost when `count` values of type `dtype` became others, of type `became_dtype`. Fast
+// where `became` is f32 and both are aligned.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `UNKNOWN_VALUE`.
+QuantStatus quant_error_stats(QuantFloat dtype,
+                              const void *QUANT_NULLABLE values,
+                              QuantFloat became_dtype,
+                              const void *QUANT_NULLABLE became,
+                              size_t count,
+                              QuantErrorStats *stats);
+
+// Packs `count` 4-bit codes, one per byte, of which the high bits are ignored, into half as many
+// bytes, rounded up. The last high nibble after an odd number of codes becomes 0.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`.
+QuantStatus quant_pack4(const uint8_t *QUANT_NULLABLE codes, size_t count, uint8_t *QUANT_NULLABLE packed, size_t packed_size);
+
+// Unpacks `count` 4-bit codes to one per byte, with the sign where `dtype` is signed.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`; also for a type of 8 bits.
+QuantStatus quant_unpack4(QuantCode dtype,
+                          const uint8_t *QUANT_NULLABLE packed,
+                          size_t packed_size,
+                          uint8_t *QUANT_NULLABLE codes,
+                          size_t count);
+
+// Scales, zero points and codes of blocks of `block_size` consecutive values, of which the last
+// may be shorter. There are `count / block_size` blocks, rounded up; as many scales, of type
+// `dtype` (f32 with `QUANT_DIALECT_WIDE`); as many zero points, one per byte, in the type of the
+// codes, or none where the scheme stores none (see `QuantScheme`). Codes are packed without gaps
+// between blocks. Blocks of 32, 64, 128 and 256 are the fastest; where values
+// or scales are not aligned, blocks are done one by one.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
+// `NON_FINITE`, `OUT_OF_RANGE`.
+QuantStatus quant_quantize_blocks(QuantFloat dtype,
+                                  const void *QUANT_NULLABLE values,
+                                  size_t count,
+                                  size_t block_size,
+                                  QuantScheme scheme,
+                                  uint8_t *QUANT_NULLABLE codes,
+                                  size_t codes_size,
+                                  void *QUANT_NULLABLE scales,
+                                  size_t scale_count,
+                                  uint8_t *QUANT_NULLABLE zero_points,
+                                  size_t zero_point_count);
+
+// The values of what `quant_quantize_blocks` wrote.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
+// `INVALID_PARAMS`.
+QuantStatus quant_dequantize_blocks(QuantFloat dtype,
+                                    const uint8_t *QUANT_NULLABLE codes,
+                                    size_t codes_size,
+                                    size_t block_size,
+                                    QuantScheme scheme,
+                                    const void *QUANT_NULLABLE scales,
+                                    size_t scale_count,
+                                    const uint8_t *QUANT_NULLABLE zero_points,
+                                    size_t zero_point_count,
+                                    void *QUANT_NULLABLE values,
+                                    size_t count);
+
+// What the buffers of a tensor must measure.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`.
+QuantStatus quant_tensor_sizes(const QuantTensor *tensor, QuantTensorSizes *sizes);
+
+// Quantizes a whole tensor: `values_size` bytes of values in, bytes of codes, scales and zero
+// points out, of the sizes that `quant_tensor_sizes` gives. Scales have the tensor's type (f32
+// with `QUANT_DIALECT_WIDE`).
+//
+// It runs on so many `threads`: 1 is the caller's own, and no other is started; 0 is one for each
+// core. Others are started, and ended before this returns; no more than there is work for. The
+// bytes do not depend on the number. Every thread allocates some hundred KiB; block sizes above 1
+// on several axes, of which the blocks lie apart, take 12 bytes for each scale.
+//
+// What was lost goes to `lost`, unless that is null: then it is faster. On failure, where goes to
+// `failure`, unless that is null. A tensor without elements is done at once.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
+// `NON_FINITE`, `OUT_OF_RANGE`, `NO_THREADS`.
+QuantStatus quant_quantize_tensor(const QuantTensor *tensor,
+                                  const void *QUANT_NULLABLE values,
+                                  size_t values_size,
+                                  uint8_t *QUANT_NULLABLE codes,
+                                  size_t codes_size,
+                                  void *QUANT_NULLABLE scales,
+                                  size_t scales_size,
+                                  uint8_t *QUANT_NULLABLE zero_points,
+                                  size_t zero_points_size,
+                                  size_t threads,
+                                  QuantErrorStats *QUANT_NULLABLE lost,
+                                  QuantFailure *QUANT_NULLABLE failure);
+
+// The values of what `quant_quantize_tensor` wrote, in the type `target`, which need not be the
+// tensor's: `values_size` is the number of elements times its size. `threads` and `failure` as
+// there.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
+// `INVALID_PARAMS`, `NO_THREADS`.
+QuantStatus quant_dequantize_tensor(const QuantTensor *tensor,
+                                    const uint8_t *QUANT_NULLABLE codes,
+                                    size_t codes_size,
+                                    const void *QUANT_NULLABLE scales,
+                                    size_t scales_size,
+                                    const uint8_t *QUANT_NULLABLE zero_points,
+                                    size_t zero_points_size,
+                                    QuantFloat target,
+                                    void *QUANT_NULLABLE values,
+                                    size_t values_size,
+                                    size_t threads,
+                                    QuantFailure *QUANT_NULLABLE failure);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#if defined(__clang__)
+#pragma clang assume_nonnull end
+#endif

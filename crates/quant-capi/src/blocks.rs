@@ -1,0 +1,180 @@
+//! Functions on blocks of consecutive values.
+
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+
+use quant_core::{Params, Scheme};
+use quant_simd::{Backend, Element};
+
+use crate::buffers::{Input, Output, call, expect, expect_apart, with_float};
+use crate::slices::{clear_last_nibble, decode, encode, find_range};
+use crate::types::known;
+use crate::{QuantFloat, QuantScheme, QuantStatus};
+
+/// Scales, zero points and codes of blocks of `block_size` consecutive values, of which the last
+/// may be shorter. There are `count / block_size` blocks, rounded up; as many scales, of type
+/// `dtype` (f32 with `QUANT_DIALECT_WIDE`); as many zero points, one per byte, in the type of the
+/// codes, or none where the scheme stores none (see `QuantScheme`). Codes are packed without gaps
+/// between blocks. Blocks of 32, 64, 128 and 256 are the fastest; where values
+/// or scales are not aligned, blocks are done one by one.
+///
+/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
+/// `NON_FINITE`, `OUT_OF_RANGE`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quant_quantize_blocks(
+    dtype: MaybeUninit<QuantFloat>,
+    values: *const c_void,
+    count: usize,
+    block_size: usize,
+    scheme: QuantScheme,
+    codes: *mut u8,
+    codes_size: usize,
+    scales: *mut c_void,
+    scale_count: usize,
+    zero_points: *mut u8,
+    zero_point_count: usize,
+) -> QuantStatus {
+    call(|| {
+        let (source, scheme) = (known(dtype)?, Scheme::try_from(scheme)?);
+        let lengths = (codes_size, scale_count, zero_point_count);
+        check(scheme, count, block_size, lengths)?;
+        // SAFETY: the caller's promise.
+        let (mut codes, mut zero_points) = unsafe {
+            (
+                Output::<u8>::new(codes.cast(), codes_size)?,
+                Output::<u8>::new(zero_points.cast(), zero_point_count)?,
+            )
+        };
+        with_float!(source, F => with_float!(scheme.dialect.scale_type(source), S => {
+            // SAFETY: the caller's promise.
+            let (values, mut scales) = unsafe {
+                (Input::<F>::new(values, count)?, Output::<S>::new(scales, scale_count)?)
+            };
+            let outputs = [codes.region(), scales.region(), zero_points.region()];
+            expect_apart(&outputs, &[values.region()])?;
+            let (codes, zero_points) = (codes.bytes(), zero_points.bytes());
+            quantize(&values, block_size, scheme, codes, &mut scales, zero_points)
+        }))
+    })
+}
+
+/// The values of what `quant_quantize_blocks` wrote.
+///
+/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
+/// `INVALID_PARAMS`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quant_dequantize_blocks(
+    dtype: MaybeUninit<QuantFloat>,
+    codes: *const u8,
+    codes_size: usize,
+    block_size: usize,
+    scheme: QuantScheme,
+    scales: *const c_void,
+    scale_count: usize,
+    zero_points: *const u8,
+    zero_point_count: usize,
+    values: *mut c_void,
+    count: usize,
+) -> QuantStatus {
+    call(|| {
+        let (source, scheme) = (known(dtype)?, Scheme::try_from(scheme)?);
+        let lengths = (codes_size, scale_count, zero_point_count);
+        check(scheme, count, block_size, lengths)?;
+        // SAFETY: the caller's promise.
+        let (codes, zero_points) = unsafe {
+            (
+                Input::<u8>::new(codes.cast(), codes_size)?,
+                Input::<u8>::new(zero_points.cast(), zero_point_count)?,
+            )
+        };
+        with_float!(source, F => with_float!(scheme.dialect.scale_type(source), S => {
+            // SAFETY: the caller's promise.
+            let (scales, mut values) = unsafe {
+                (Input::<S>::new(scales, scale_count)?, Output::<F>::new(values, count)?)
+            };
+            let inputs = [codes.region(), scales.region(), zero_points.region()];
+            expect_apart(&[values.region()], &inputs)?;
+            let (codes, zero_points) = (codes.bytes(), zero_points.bytes());
+            dequantize(codes, block_size, scheme, &scales, zero_points, &mut values)
+        }))
+    })
+}
+
+/// Whether the lengths of codes, scales and zero points are those of such blocks.
+fn check(
+    scheme: Scheme,
+    count: usize,
+    block_size: usize,
+    (codes, scales, zero_points): (usize, usize, usize),
+) -> Result<(), QuantStatus> {
+    if block_size == 0 {
+        return Err(QuantStatus::InvalidBlocks);
+    }
+    let blocks = count.div_ceil(block_size);
+    let stored = match scheme.stores_zero_point() {
+        true => blocks,
+        false => 0,
+    };
+    expect(codes, scheme.dtype.storage_len(count))?;
+    expect(scales, blocks)?;
+    expect(zero_points, stored)
+}
+
+fn quantize<F: Element, S: Element>(
+    values: &Input<F>,
+    block_size: usize,
+    scheme: Scheme,
+    codes: &mut [u8],
+    scales: &mut Output<S>,
+    zero_points: &mut [u8],
+) -> Result<(), QuantStatus> {
+    let backend = Backend::detect();
+    if let (Some(values), Some(scales)) = (values.slice(), scales.slice()) {
+        return backend
+            .quantize_blocks(values, block_size, scheme, codes, scales, zero_points)
+            .map_err(|error| error.source.into());
+    }
+    for block in 0..scales.len() {
+        let start = block * block_size;
+        let values = values.part(start, block_size.min(values.len() - start));
+        let params = scheme.params(&find_range(&values), F::TYPE)?;
+        encode(&values, scheme, params, codes, start);
+        scales.write(block, &[S::from_f32(params.scale())]);
+        if let Some(zero_point) = zero_points.get_mut(block) {
+            *zero_point = params.zero_point() as u8;
+        }
+    }
+    if scheme.dtype.bits() == 4 {
+        clear_last_nibble(codes, values.len());
+    }
+    Ok(())
+}
+
+fn dequantize<F: Element, S: Element>(
+    codes: &[u8],
+    block_size: usize,
+    scheme: Scheme,
+    scales: &Input<S>,
+    zero_points: &[u8],
+    values: &mut Output<F>,
+) -> Result<(), QuantStatus> {
+    let backend = Backend::detect();
+    if let (Some(scales), Some(values)) = (scales.slice(), values.slice()) {
+        return backend
+            .dequantize_blocks(codes, block_size, scheme, scales, zero_points, values)
+            .map_err(|error| error.source.into());
+    }
+    for block in 0..scales.len() {
+        let mut scale = [S::default()];
+        scales.read(block, &mut scale);
+        let zero_point = match zero_points.get(block) {
+            Some(&code) => scheme.dtype.value(code),
+            None => 0,
+        };
+        let params = Params::new(scheme, scale[0].to_f32(), zero_point, S::TYPE)?;
+        let start = block * block_size;
+        let mut values = values.part(start, block_size.min(values.len() - start));
+        decode(codes, start, scheme, params, &mut values);
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! C and C++ programs that find the installed library by pkg-config and by CMake, and quantize the
+//! example model with it.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+
+use quant_models::{Job, QuantizeOptions};
+
+use super::{fresh_folder, run};
+use crate::Outcome;
+use crate::toolchain::{program, root};
+
+const SOURCES: &str = "crates/quant-capi/tests/c";
+const MODEL: &str = "examples/digits/digits.safetensors";
+/// int8, symmetric, one scale for each index of the first axis.
+const SCHEME: [&str; 3] = ["0", "0", "0"];
+
+/// Builds and runs all of them.
+pub fn check(prefix: &Path) -> Outcome {
+    let folder = fresh_folder("programs")?;
+    let quantized = folder.join("quantized.safetensors");
+    let options = QuantizeOptions::default();
+    let job = Job {
+        force: true,
+        progress: &|_| {},
+        cancelled: &AtomicBool::new(false),
+    };
+    quant_models::quantize(&root().join(MODEL), &quantized, &options, &job)?;
+
+    let mut programs = Vec::new();
+    match program("pkg-config") {
+        Some(_) => programs.extend(by_pkg_config(prefix, &folder)?),
+        None => println!("SKIPPED: no pkg-config; `cargo xtask setup` installs it"),
+    }
+    match program("cmake") {
+        Some(_) => programs.extend(by_cmake(prefix, &folder)?),
+        None => println!("SKIPPED: no cmake; `cargo xtask setup` installs it"),
+    }
+    for program in programs {
+        let mut command = Command::new(&program);
+        command.arg(root().join(MODEL)).arg(&quantized).args(SCHEME);
+        command.env("LD_LIBRARY_PATH", prefix.join("lib"));
+        let name = program.strip_prefix(&folder).unwrap_or(&program).display();
+        print!("{name}: {}", run(&mut command)?);
+    }
+    Ok(())
+}
+
+fn by_pkg_config(prefix: &Path, folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let mut programs = Vec::new();
+    for (compiler, source) in [("cc", "model.c"), ("c++", "model.cpp")] {
+        for link in ["static", "shared"] {
+            let mut pkg_config = Command::new("pkg-config");
+            pkg_config.env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"));
+            if link == "static" {
+                pkg_config.arg("--static");
+            }
+            let flags = run(pkg_config.args(["--cflags", "--libs", "quant"]))?;
+            let program = folder.join(format!("{source}.pkg-config.{link}"));
+            let mut compile = Command::new(compiler);
+            compile
+                .args(["-Wall", "-Wextra", "-Werror", "-o"])
+                .arg(&program);
+            compile.arg(root().join(SOURCES).join(source));
+            if link == "static" {
+                compile.arg("-static");
+            }
+            run(compile.args(flags.split_whitespace()))?;
+            programs.push(program);
+        }
+    }
+    Ok(programs)
+}
+
+fn by_cmake(prefix: &Path, folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let build = folder.join("cmake");
+    let mut configure = Command::new("cmake");
+    configure
+        .arg("-S")
+        .arg(root().join(SOURCES))
+        .arg("-B")
+        .arg(&build);
+    configure.arg(format!("-DCMAKE_PREFIX_PATH={}", prefix.display()));
+    run(&mut configure)?;
+    run(Command::new("cmake").arg("--build").arg(&build))?;
+    let names = ["c.static", "c.shared", "cpp.static", "cpp.shared"];
+    Ok(names
+        .map(|name| build.join(format!("model.{name}")))
+        .to_vec())
+}
