@@ -160,10 +160,10 @@ pub fn quantize_unmeasured(case: &mut Case<'_>) {
     by_float!(of(case));
 }
 
-fn record_quantized<F: Value, T: Send>(
-    case: &mut Case<'_>,
-    quantize: fn(&TensorQuantizer, &[u8], &Memory) -> Result<T, Failure<Infallible>>,
-) -> Option<T> {
+/// A method that quantizes.
+type Quantize<T> = fn(&TensorQuantizer, &[u8], &Memory) -> Result<T, Failure<Infallible>>;
+
+fn record_quantized<F: Value, T: Send>(case: &mut Case<'_>, quantize: Quantize<T>) -> Option<T> {
     let quantizer = quantizer(case);
     let bytes = tensor::<F>(case, quantizer.blocks.element_count());
     let (values, pool) = (case.input("values", &bytes), pool(case));
