@@ -37,7 +37,7 @@ fn header() -> Result<String, Box<dyn Error>> {
         .generate()?;
     let mut header = Vec::new();
     bindings.write(&mut header);
-    with_nullability(&String::from_utf8(header)?)
+    annotated(&String::from_utf8(header)?)
 }
 
 /// The functions of the header.
@@ -56,15 +56,21 @@ pub fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
-/// Pointers to buffers may be null; those to results may not, with exceptions. cbindgen cannot tell
-/// the two kinds apart.
-fn with_nullability(header: &str) -> Result<String, Box<dyn Error>> {
+/// With what clang and Swift want to know, and cbindgen cannot say: that enumerations may hold other
+/// numbers, what Swift calls their cases, and which pointers may be null. Those to buffers may;
+/// those to results may not, with exceptions.
+fn annotated(header: &str) -> Result<String, Box<dyn Error>> {
     let pointer = Regex::new(r"(?<type>\w+) \*(?<name>\w+)(?<end>[,;)])")?;
+    let case = Regex::new(r"^  (?<name>QUANT_[A-Z]+_(?<case>\w+)) = ")?;
     let lines = header.lines().map(|line| {
         if line.trim_start().starts_with("//") {
             return line.to_owned();
         }
         let line = line.replace("typedef enum {", "typedef enum QUANT_OPEN_ENUM {");
+        let line = case.replace(&line, |found: &regex::Captures<'_>| {
+            let (name, case) = (&found["name"], camel_case(&found["case"]));
+            format!("  {name} QUANT_SWIFT_NAME({case}) = ")
+        });
         let annotated = pointer.replace_all(&line, |found: &regex::Captures<'_>| {
             let (of, name, end) = (&found["type"], &found["name"], &found["end"]);
             let is_result = of.starts_with("Quant") || of == "size_t" && name == "size";
@@ -76,6 +82,16 @@ fn with_nullability(header: &str) -> Result<String, Box<dyn Error>> {
         annotated.into_owned()
     });
     Ok(lines.collect::<Vec<_>>().join("\n") + "\n")
+}
+
+/// `NON_FINITE` as `nonFinite`.
+fn camel_case(name: &str) -> String {
+    let mut words = name.split('_').map(str::to_lowercase);
+    let first = words.next().unwrap_or_default();
+    words.fold(first, |name, word| {
+        let (initial, rest) = word.split_at(1);
+        name + &initial.to_uppercase() + rest
+    })
 }
 
 /// Results that a caller need not want, and a list that may be empty.

@@ -44,12 +44,24 @@ pub fn setup(test: bool) -> Outcome {
 fn missing_packages(test: bool) -> Vec<String> {
     let llvm = format!("llvm-{LLVM_VERSION}");
     let mca = format!("llvm-mca-{LLVM_VERSION}");
+    let (clang, lld) = (
+        format!("clang-{LLVM_VERSION}"),
+        format!("lld-{LLVM_VERSION}"),
+    );
+    let ld64 = format!("ld64.lld-{LLVM_VERSION}");
     let mut programs = vec![
         ("qemu-aarch64-static", "qemu-user-static"),
         ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+        ("c++", "g++"),
+        ("cmake", "cmake"),
+        ("pkg-config", "pkgconf"),
+        (&mca, &llvm),
     ];
+    if program("swift").is_none() {
+        programs.push(("debootstrap", "debootstrap"));
+    }
     if !test {
-        programs.extend([("valgrind", "valgrind"), (&mca, &llvm)]);
+        programs.extend([("valgrind", "valgrind"), (&clang, &clang), (&ld64, &lld)]);
     }
     let programs = programs.into_iter().filter(|(it, _)| program(it).is_none());
     let mut packages: Vec<String> = programs.map(|(_, package)| package.to_owned()).collect();

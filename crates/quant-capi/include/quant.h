@@ -27,89 +27,91 @@
 #if defined(__clang__)
 #define QUANT_NULLABLE _Nullable
 #define QUANT_OPEN_ENUM __attribute__((enum_extensibility(open)))
+#define QUANT_SWIFT_NAME(name) __attribute__((swift_name(#name)))
 #pragma clang assume_nonnull begin
 #else
 #define QUANT_NULLABLE
 #define QUANT_OPEN_ENUM
+#define QUANT_SWIFT_NAME(name)
 #endif
 
 // What became of a call. Unless it is `QUANT_STATUS_OK`, outputs hold nothing of use.
-typedef enum {
+typedef enum QUANT_OPEN_ENUM {
   // Done.
-  QUANT_STATUS_OK = 0,
+  QUANT_STATUS_OK QUANT_SWIFT_NAME(ok) = 0,
   // A pointer is null although there is something behind it.
-  QUANT_STATUS_NULL_POINTER = 1,
+  QUANT_STATUS_NULL_POINTER QUANT_SWIFT_NAME(nullPointer) = 1,
   // A buffer does not have the size that the other arguments ask for, or a size is more than
   // can be addressed.
-  QUANT_STATUS_INVALID_LENGTH = 2,
+  QUANT_STATUS_INVALID_LENGTH QUANT_SWIFT_NAME(invalidLength) = 2,
   // An output overlaps with another buffer.
-  QUANT_STATUS_OVERLAP = 3,
+  QUANT_STATUS_OVERLAP QUANT_SWIFT_NAME(overlap) = 3,
   // A number that its enumeration does not have.
-  QUANT_STATUS_UNKNOWN_VALUE = 4,
+  QUANT_STATUS_UNKNOWN_VALUE QUANT_SWIFT_NAME(unknownValue) = 4,
   // A block size is 0 where there must be one, or larger than its axis.
-  QUANT_STATUS_INVALID_BLOCKS = 5,
+  QUANT_STATUS_INVALID_BLOCKS QUANT_SWIFT_NAME(invalidBlocks) = 5,
   // A scale is negative, not finite, or not of its type; or a zero point is out of range.
-  QUANT_STATUS_INVALID_PARAMS = 6,
+  QUANT_STATUS_INVALID_PARAMS QUANT_SWIFT_NAME(invalidParams) = 6,
   // There are NaN or infinities among values whose parameters were to be found.
-  QUANT_STATUS_NON_FINITE = 7,
+  QUANT_STATUS_NON_FINITE QUANT_SWIFT_NAME(nonFinite) = 7,
   // The values are too large or too small: the scale or the zero point would overflow, or the
   // scale would become 0. `QUANT_DIALECT_WIDE` is for such values, where they are not f32.
-  QUANT_STATUS_OUT_OF_RANGE = 8,
+  QUANT_STATUS_OUT_OF_RANGE QUANT_SWIFT_NAME(outOfRange) = 8,
   // The system starts no more threads.
-  QUANT_STATUS_NO_THREADS = 9,
+  QUANT_STATUS_NO_THREADS QUANT_SWIFT_NAME(noThreads) = 9,
   // A defect of this library.
-  QUANT_STATUS_INTERNAL = 10,
+  QUANT_STATUS_INTERNAL QUANT_SWIFT_NAME(internal) = 10,
 } QuantStatus;
 
 // A set of kernels. All of them give the same bytes.
-typedef enum {
+typedef enum QUANT_OPEN_ENUM {
   // Plain code, on every machine.
-  QUANT_BACKEND_SCALAR = 0,
+  QUANT_BACKEND_SCALAR QUANT_SWIFT_NAME(scalar) = 0,
   // AVX2, FMA and F16C, on x86-64.
-  QUANT_BACKEND_AVX2 = 1,
+  QUANT_BACKEND_AVX2 QUANT_SWIFT_NAME(avx2) = 1,
   // AVX-512 F, BW, CD, DQ and VL, on x86-64.
-  QUANT_BACKEND_AVX512 = 2,
+  QUANT_BACKEND_AVX512 QUANT_SWIFT_NAME(avx512) = 2,
   // NEON, on 64-bit ARM.
-  QUANT_BACKEND_NEON = 3,
+  QUANT_BACKEND_NEON QUANT_SWIFT_NAME(neon) = 3,
 } QuantBackend;
 
 // The type of values, and of scales.
-typedef enum {
+typedef enum QUANT_OPEN_ENUM {
   // IEEE 754 binary32: `float`. 4 bytes.
-  QUANT_FLOAT_F32 = 0,
+  QUANT_FLOAT_F32 QUANT_SWIFT_NAME(f32) = 0,
   // IEEE 754 binary16: `_Float16`. 2 bytes.
-  QUANT_FLOAT_F16 = 1,
+  QUANT_FLOAT_F16 QUANT_SWIFT_NAME(f16) = 1,
   // bfloat16, the upper half of a binary32. 2 bytes.
-  QUANT_FLOAT_BF16 = 2,
+  QUANT_FLOAT_BF16 QUANT_SWIFT_NAME(bf16) = 2,
 } QuantFloat;
 
 // The type of codes. 4-bit codes are packed: code `2 * i` is in the low nibble of byte `i`, code
 // `2 * i + 1` in the high one; after an odd number of codes the last high nibble is 0.
-typedef enum {
+typedef enum QUANT_OPEN_ENUM {
   // Signed, 8 bits, two's complement.
-  QUANT_CODE_INT8 = 0,
+  QUANT_CODE_INT8 QUANT_SWIFT_NAME(int8) = 0,
   // Unsigned, 8 bits.
-  QUANT_CODE_UINT8 = 1,
+  QUANT_CODE_UINT8 QUANT_SWIFT_NAME(uint8) = 1,
   // Signed, 4 bits, two's complement.
-  QUANT_CODE_INT4 = 2,
+  QUANT_CODE_INT4 QUANT_SWIFT_NAME(int4) = 2,
   // Unsigned, 4 bits.
-  QUANT_CODE_UINT4 = 3,
+  QUANT_CODE_UINT4 QUANT_SWIFT_NAME(uint4) = 3,
 } QuantCode;
 
 // How the range of codes is laid over the range of values.
-typedef enum {
+typedef enum QUANT_OPEN_ENUM {
   // Symmetric about 0.
-  QUANT_MODE_SYMMETRIC = 0,
+  QUANT_MODE_SYMMETRIC QUANT_SWIFT_NAME(symmetric) = 0,
   // From the smallest value to the largest, and 0 in any case.
-  QUANT_MODE_AFFINE = 1,
+  QUANT_MODE_AFFINE QUANT_SWIFT_NAME(affine) = 1,
 } QuantMode;
 
 // The type that is computed in.
-typedef enum {
+typedef enum QUANT_OPEN_ENUM {
   // As coremltools 9.0: each step is rounded to the type of the values, and scales have it.
-  QUANT_DIALECT_COREMLTOOLS = 0,
+  QUANT_DIALECT_COREMLTOOLS QUANT_SWIFT_NAME(coremltools) = 0,
   // Every step is in f32, and scales are f32.
-  QUANT_DIALECT_WIDE = 1,
+  QUANT_DIALECT_WIDE QUANT_SWIFT_NAME(wide) = 1,
 } QuantDialect;
 
 // The range of some values. NaN takes no part in it.

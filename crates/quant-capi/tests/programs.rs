@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
-use quant_core::{Granularity, IntType, Mode, Scheme};
-use quant_models::{Job, QuantizeOptions};
+use quant_core::{IntType, Mode, Scheme};
+use quant_models::{Granularity, Job, QuantizeOptions};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
@@ -93,10 +93,10 @@ fn a_model_gets_the_bytes_of_quant() {
         let options = QuantizeOptions {
             scheme: Scheme::new(dtype, mode),
             granularity: match block {
-                0 => Granularity::PerChannel { axis: 0 },
+                0 => Granularity::PerChannel { axis: None },
                 block_size => Granularity::PerBlock {
-                    axis: 0,
-                    block_axis: 1,
+                    axis: None,
+                    block_axis: None,
                     block_size,
                 },
             },

@@ -38,10 +38,8 @@ fn values() -> Vec<f32> {
 fn sizes(tensor: &QuantTensor) -> QuantTensorSizes {
     let mut sizes = QuantTensorSizes::default();
     // SAFETY: a tensor, and room for the sizes.
-    assert_eq!(
-        unsafe { quant_tensor_sizes(tensor, &mut sizes) },
-        QuantStatus::Ok
-    );
+    let status = unsafe { quant_tensor_sizes(tensor, &mut sizes) };
+    assert_eq!(status, QuantStatus::Ok);
     sizes
 }
 

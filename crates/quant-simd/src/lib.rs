@@ -23,9 +23,12 @@
 //! ```
 //!
 //! [`Backend`] has the functions on slices, blocks and columns that write into the caller's
-//! buffers and never allocate; [`TensorQuantizer`] gives a tensor's parts to a [`Sink`].
+//! buffers and never allocate; [`TensorQuantizer`] gives a tensor's parts to a [`Sink`]. The feature
+//! `ndarray` adds `QuantizedTensor::of_array`.
 
 mod arch;
+#[cfg(feature = "ndarray")]
+mod array;
 mod backend;
 mod columns;
 mod dispatch;
@@ -38,6 +41,8 @@ mod stream;
 mod tensor;
 mod terms;
 
+#[cfg(feature = "ndarray")]
+pub use array::ArrayError;
 pub use backend::Backend;
 pub use columns::Columns;
 pub use element::Element;

@@ -7,12 +7,12 @@ public protocol QuantizableFloat: BinaryFloatingPoint {
 }
 
 extension Float: QuantizableFloat {
-    public static var quantFloat: QuantFloat { QUANT_FLOAT_F32 }
+    public static var quantFloat: QuantFloat { .f32 }
 }
 
 #if !(os(macOS) && arch(x86_64))
 extension Float16: QuantizableFloat {
-    public static var quantFloat: QuantFloat { QUANT_FLOAT_F16 }
+    public static var quantFloat: QuantFloat { .f16 }
 }
 #endif
 

@@ -37,10 +37,10 @@ public struct Scheme: Hashable, Sendable {
     }
 
     var c: QuantScheme {
-        // The numbers are the header's.
+        // The numbers are the header's, whose enumerations are open.
         QuantScheme(
-            dtype: QuantCode(rawValue: code.rawValue), mode: QuantMode(rawValue: mode.rawValue),
-            dialect: QuantDialect(rawValue: dialect.rawValue))
+            dtype: QuantCode(rawValue: code.rawValue)!, mode: QuantMode(rawValue: mode.rawValue)!,
+            dialect: QuantDialect(rawValue: dialect.rawValue)!)
     }
 }
 
@@ -102,15 +102,15 @@ public enum QuantError: Error, Hashable, Sendable {
 
     static func check(_ status: QuantStatus, _ failure: QuantFailure = QuantFailure()) throws {
         switch status {
-        case QUANT_STATUS_OK:
+        case .ok:
             return
-        case QUANT_STATUS_NON_FINITE:
+        case .nonFinite:
             throw nonFinite(position: failure.position, count: Int(failure.count))
-        case QUANT_STATUS_OUT_OF_RANGE:
+        case .outOfRange:
             throw outOfRange(scale: failure.position)
-        case QUANT_STATUS_INVALID_PARAMS:
+        case .invalidParams:
             throw invalidParams(scale: failure.position)
-        case QUANT_STATUS_INVALID_BLOCKS, QUANT_STATUS_INVALID_LENGTH:
+        case .invalidBlocks, .invalidLength:
             throw invalidArgument(String(cString: quant_status_string(status)))
         default:
             throw failed(String(cString: quant_status_string(status)))

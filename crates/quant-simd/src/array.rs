@@ -1,0 +1,70 @@
+//! Tensors in ndarray's arrays.
+
+use std::convert::Infallible;
+
+use ndarray::{ArrayBase, ArrayD, Data, Dimension};
+use quant_core::{Blocks, GeometryError, Granularity, Scheme};
+
+use crate::{Element, Failure, QuantizedTensor, TensorQuantizer};
+
+/// Why an array was not quantized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ArrayError {
+    /// The granularity does not fit the shape.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// The values cannot be quantized.
+    #[error(transparent)]
+    Values(#[from] Failure<Infallible>),
+}
+
+impl QuantizedTensor {
+    /// Quantizes an array or a view. One that is not in row-major order is copied first.
+    ///
+    /// # Errors
+    /// A granularity that does not fit the shape; values that are not finite, or have no usable
+    /// parameters.
+    ///
+    /// ```
+    /// use ndarray::{arr2, s};
+    /// use quant_core::{Granularity, IntType, Mode, Scheme};
+    /// use quant_simd::QuantizedTensor;
+    ///
+    /// let weights = arr2(&[[0.5_f32, -1.27, 9.0], [0.25, 1.0, 9.0]]);
+    /// let scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
+    /// let columns = Granularity::PerChannel { axis: 1 };
+    /// let tensor = QuantizedTensor::of_array(&weights.slice(s![.., ..2]), &columns, scheme)?;
+    /// assert_eq!(tensor.scales(), [1.0 / 254.0, 2.54 / 254.0]);
+    /// assert_eq!(tensor.to_array::<f32>()?[[0, 1]], -1.27);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn of_array<F, S, D>(
+        array: &ArrayBase<S, D>,
+        granularity: &Granularity,
+        scheme: Scheme,
+    ) -> Result<Self, ArrayError>
+    where
+        F: Element,
+        S: Data<Elem = F>,
+        D: Dimension,
+    {
+        let blocks = Blocks::new(array.shape(), granularity)?;
+        let ordered = array.as_standard_layout();
+        let values = ordered.as_slice().expect("row-major order");
+        let quantizer = TensorQuantizer::new(scheme, F::TYPE, blocks);
+        Ok(quantizer.quantize_to_vec(values)?)
+    }
+
+    /// [`QuantizedTensor::dequantize`], in the tensor's shape.
+    ///
+    /// # Errors
+    /// As `dequantize`.
+    ///
+    /// # Panics
+    /// As `dequantize`.
+    pub fn to_array<F: Element>(&self) -> Result<ArrayD<F>, Failure<Infallible>> {
+        let shape = self.quantizer.blocks.shape();
+        let array = ArrayD::from_shape_vec(shape, self.dequantize()?);
+        Ok(array.expect("as many values as the shape has"))
+    }
+}
