@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut u = Unstructured::new(options);
     let options = QuantizeOptions {
         scheme: quant_fuzz::scheme(&mut u).unwrap(),
-        granularity: quant_fuzz::granularity(&mut u).unwrap(),
+        granularity: quant_fuzz::granularity(&mut u).unwrap().into(),
         min_elements: 0,
         non_finite: *u.choose(&[NonFinite::Skip, NonFinite::Error]).unwrap(),
         strict: u.ratio(1, 8).unwrap(),
