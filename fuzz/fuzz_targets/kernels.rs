@@ -118,28 +118,27 @@ fn blocks<F: Element, S: Element>(backend: Backend, scheme: Scheme, values: &[F]
     let (c, s, z) = (&mut codes, &mut scales, &mut zero_points);
     let done = backend.quantize_blocks(values, size, scheme, c, s, z);
     let mut want = Vec::new();
+    let mut params = Vec::new();
     for (block, values) in values.chunks(size).enumerate() {
-        let params = match scheme.params(&reference::range(values), F::TYPE) {
-            Ok(params) => params,
+        match scheme.params(&reference::range(values), F::TYPE) {
+            Ok(found) => params.push(found),
             Err(source) => {
                 let error = done.expect_err("a block without parameters");
                 assert_eq!((error.block, error.source), (block, source));
                 return;
             }
-        };
+        }
         let mut of_block = vec![0; values.len()];
-        reference::quantize(values, scheme, params, &mut of_block);
+        reference::quantize(values, scheme, params[block], &mut of_block);
         want.extend(of_block);
+    }
+    done.expect("parameters for every block");
+    let name = backend.name();
+    assert_eq!(codes, stored(scheme, &want), "{name} {scheme:?} {size}");
+    for (block, params) in params.iter().enumerate() {
         assert_eq!(scales[block].to_f32().to_bits(), params.scale().to_bits());
         if let Some(&zero_point) = zero_points.get(block) {
             assert_eq!(zero_point, params.zero_point() as u8);
         }
     }
-    done.expect("parameters for every block");
-    assert_eq!(
-        codes,
-        stored(scheme, &want),
-        "{} {scheme:?} {size}",
-        backend.name()
-    );
 }
