@@ -174,8 +174,13 @@ fn library(target: &'static Target, work: &Path) -> Result<PathBuf, Box<dyn Erro
     {
         return Err(format!("{}: asks for {name}", target.triple).into());
     }
-    // Intel's processors are told apart in another way, on the simulator only.
-    let allowed = system_symbols()?;
+    // What all ask for, and what one does besides.
+    let mut allowed = system_symbols("arm64-ios")?;
+    match target.triple {
+        "x86_64-apple-ios" => allowed.extend(system_symbols("x86_64-ios-simulator")?),
+        "aarch64-apple-darwin" => allowed.extend(system_symbols("arm64-macos")?),
+        _ => {}
+    }
     let more: Vec<_> = asked.difference(&allowed).collect();
     let fewer: Vec<_> = allowed.difference(&asked).collect();
     if !more.is_empty() || target.triple == "aarch64-apple-ios" && !fewer.is_empty() {
@@ -188,17 +193,22 @@ fn library(target: &'static Target, work: &Path) -> Result<PathBuf, Box<dyn Erro
     Ok(library)
 }
 
-/// Those that the stub of libSystem has.
-fn system_symbols() -> Result<BTreeSet<String>, Box<dyn Error>> {
+/// Those that the stub of libSystem has for a target. It is YAML of one shape: names stand alone in
+/// their lines, below their target's.
+fn system_symbols(target: &str) -> Result<BTreeSet<String>, Box<dyn Error>> {
     let text = fs::read_to_string(root().join(SYSTEM))?;
-    // It is YAML of one shape: the names stand alone in their lines, each followed by a comma.
-    let names = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.starts_with('_'));
-    Ok(names
-        .map(|line| line.trim_end_matches(',').to_owned())
-        .collect())
+    let wanted = format!("- targets: [ {target} ]");
+    let mut is_wanted = false;
+    let mut names = BTreeSet::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if words.starts_with(&["-", "targets:"]) {
+            is_wanted = words.join(" ") == wanted;
+        } else if is_wanted && words.first().is_some_and(|it| it.starts_with('_')) {
+            names.insert(words[0].trim_end_matches(',').to_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// A program that calls every function is linked for iOS, with nothing but libSystem.
