@@ -37,7 +37,7 @@ pub(crate) fn quantize(
     let mut warnings = Vec::new();
     let mut choices = select(&package, &program, &graph, options, &mut warnings)?;
     check(&package, &mut choices, options)?;
-    warn(&program, &choices, options, &mut warnings);
+    warn(&choices, options, &mut warnings);
     let tensors = choices.iter().map(|choice| {
         let bytes = choice.blob.map_or(Ok(0), |blob| {
             let (_, record) = package.record(&blob)?;
@@ -158,34 +158,28 @@ fn check(
     }
 }
 
-/// What is known to run badly where the model is to run.
-fn warn(
-    program: &Program<'_>,
-    choices: &[Choice<'_, '_>],
-    options: &QuantizeOptions,
-    warnings: &mut Vec<String>,
-) {
-    let (mut blocks, mut channels_of_4) = (0, 0);
+/// What Apple's guide to coremltools says of performance, where the model does otherwise:
+/// <https://apple.github.io/coremltools/docs-guides/source/opt-quantization-perf.html>.
+fn warn(choices: &[Choice<'_, '_>], options: &QuantizeOptions, warnings: &mut Vec<String>) {
+    let (mut all, mut blocks, mut channels_of_4) = (0, 0, 0);
     for choice in choices {
         if let Decision::Quantize(quantizer) = &choice.decision {
             let scales = quantizer.blocks.scale_shape();
-            let along = scales.iter().filter(|&&count| count > 1).count();
-            blocks += usize::from(along > 1);
-            channels_of_4 += usize::from(along <= 1 && quantizer.scheme.dtype.bits() == 4);
+            let in_blocks = scales.iter().filter(|&&count| count > 1).count() > 1;
+            all += 1;
+            blocks += usize::from(in_blocks);
+            channels_of_4 += usize::from(!in_blocks && quantizer.scheme.dtype.bits() == 4);
         }
     }
     match options.target {
         Some(ComputeUnit::NeuralEngine) if blocks > 0 => warnings.push(format!(
-            "{blocks} weights in blocks: the Neural Engine is not made for these and may leave their operations to other units; --granularity per-channel suits it"
+            "{blocks} weights in blocks: for the Neural Engine Apple recommends scales per channel (--granularity per-channel)"
         )),
-        Some(ComputeUnit::Cpu) if blocks + channels_of_4 > 0 && program.specification >= select::BLOCKWISE => {
-            warnings.push(format!(
-                "{} weights of 4 bits or in blocks: on the CPU they are turned back to floats when the model is loaded, which saves space on disk only; int8 per channel suits it",
-                blocks + channels_of_4
-            ));
-        }
         Some(ComputeUnit::Gpu) if channels_of_4 > 0 => warnings.push(format!(
-            "{channels_of_4} weights of 4 bits per channel: the GPU runs 4 bits in blocks as fast and they lose less; --granularity per-block suits it"
+            "{channels_of_4} weights of 4 bits per channel: for 4 bits on the GPU Apple recommends blocks (--granularity per-block)"
+        )),
+        Some(ComputeUnit::Cpu) if all > 0 => warnings.push(format!(
+            "{all} weights: on the CPU they become floats again when the model is loaded; it is smaller on disk only"
         )),
         _ => {}
     }

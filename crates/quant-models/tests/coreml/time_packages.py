@@ -55,7 +55,7 @@ def build(path):
 
 
 def watch(command):
-    """Seconds, and peaks of anonymous and of all memory in MiB."""
+    """Seconds, those of processors, and peaks of anonymous and of all memory in MiB."""
     peaks, done = [0, 0], threading.Event()
     start = time.perf_counter()
     process = subprocess.Popen(command)
@@ -74,12 +74,12 @@ def watch(command):
 
     watcher = threading.Thread(target=look)
     watcher.start()
-    code = process.wait()
+    _, code, used = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     done.set()
     watcher.join()
     assert code == 0, command
-    return seconds, *peaks
+    return seconds, used.ru_utime + used.ru_stime, *peaks
 
 
 def main():
@@ -101,12 +101,12 @@ def main():
         for turn in range(options.pairs + 1):
             quant = watch(command)
             shutil.rmtree(ours)
-            copied = watch(["cp", "-r", source, copy])[0]
+            copied = watch(["cp", "-r", source, copy])[:2]
             shutil.rmtree(copy)
             synced = watch(["sh", "-c", 'cp -r "$0" "$1" && sync "$1/$2"', source, copy, WEIGHTS])[0]
             shutil.rmtree(copy)
             if turn > 0:
-                rounds.append((*quant, copied, synced))
+                rounds.append((*quant, *copied, synced))
         slow = []
         configuration = cto.coreml.OptimizationConfig(global_config=cto.coreml.OpLinearQuantizerConfig(**config))
         for _ in range(options.slow_pairs):
@@ -114,14 +114,17 @@ def main():
             start = time.perf_counter()
             cto.coreml.linear_quantize_weights(model, configuration)
             slow.append(time.perf_counter() - start)
-        quant, anonymous, resident, copied, synced = (statistics.median(column) for column in zip(*rounds))
-        ratio = statistics.median(one[0] / one[3] for one in rounds)
-        synced_ratio = statistics.median(one[0] / one[4] for one in rounds)
+        columns = list(zip(*rounds))
+        quant, busy, anonymous, resident, copied, copying, synced = map(statistics.median, columns)
+        ratio = statistics.median(one[0] / one[4] for one in rounds)
+        synced_ratio = statistics.median(one[0] / one[6] for one in rounds)
+        best = min(columns[0]) / min(columns[4])
         slow = statistics.median(slow)
         print(
             f"{name}: quant {quant:.3f}, cp -r {copied:.3f}, cp -r and sync {synced:.3f}, coremltools {slow:.2f}; "
-            f"quant is {slow / quant:.0f} times as fast as coremltools, takes {ratio:.2f} times cp -r and "
-            f"{synced_ratio:.2f} times cp -r and sync; {anonymous:.1f} MiB anonymous, {resident:.0f} MiB resident",
+            f"quant is {slow / quant:.0f} times as fast as coremltools, takes {ratio:.2f} times cp -r "
+            f"(the fastest runs of both: {best:.2f}) and {synced_ratio:.2f} times cp -r and sync; seconds of "
+            f"processors: quant {busy:.3f}, cp -r {copying:.3f}; {anonymous:.1f} MiB anonymous, {resident:.0f} MiB resident",
             flush=True,
         )
     shutil.rmtree(folder)
