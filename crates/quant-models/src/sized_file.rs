@@ -8,7 +8,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 /// Bytes after which the operating system is asked to begin with the disk.
-const STEP: u64 = 32 << 20;
+const STEP: u64 = 8 << 20;
 
 /// Room for the whole file is reserved at the start: a full disk shows before any work is done, and
 /// the writes need not look for room one by one. Large files go to the disk while the rest is
