@@ -27,7 +27,7 @@ pub struct Encoded {
 /// The fast ways are for scales of the usual type: f16 where quotients are rounded to f16, else f32,
 /// and for values of bf16 also bf16.
 ///
-/// A tile whose quotients are not all finite and below 2^31 is done again, by a division. Given
+/// A tile whose quotients are not all finite and far below 2^31 is done again, by a division. Given
 /// [`Divide`], there is nothing to be done again.
 pub struct Encode<'a, F, B, S, Q, const CODES: bool> {
     /// The values.
@@ -62,8 +62,9 @@ impl<F: Element, B: Element, S: Source, Q: Quotient, const CODES: bool> Kernel
         let low = isa.splat_i32(self.range.low.into());
         let high = isa.splat_i32(self.range.high.into());
         let (one, zero) = (isa.splat(1.0), isa.splat(0.0));
-        // 2^97: what is from 2^31 on, and has no integer, becomes infinite.
-        let too_far = isa.splat(f32::from_bits((127 + 97) << 23));
+        // 2^104: from 2^25 on, which is long before integers end, a quotient makes the sum infinite,
+        // whatever finite sum it is added to.
+        let too_far = isa.splat(f32::from_bits((127 + 104) << 23));
         let (values, rest) = groups::<Group<F, I>, F>(self.values);
         let (codes, rest_codes) = groups_mut::<I::I8, u8>(self.codes);
         let (became, rest_became) = groups_mut::<Group<B, I>, B>(self.became);

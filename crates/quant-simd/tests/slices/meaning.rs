@@ -241,3 +241,23 @@ fn wrong_lengths_panic() {
         });
     }
 }
+
+/// Quotients that no integer of 32 bits holds, each after one that would hide it in a lane's sum.
+#[test]
+fn huge_quotients_of_both_signs_saturate() {
+    let scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
+    let params = Params::new(scheme, 1.0, 0, quant_core::FloatType::F32).unwrap();
+    for (lanes, sign) in [4, 8, 16].into_iter().flat_map(|n| [(n, 1.0), (n, -1.0)]) {
+        let mut values = vec![-2.1e9 * sign; lanes];
+        values.resize(2 * lanes, 2.6e9 * sign);
+        values.resize(2 * lanes + GROUP, 0.0_f32);
+        let code = |value: &f32| (value.clamp(-127.0, 127.0) as i8) as u8;
+        let want: Vec<u8> = values.iter().map(code).collect();
+        for &backend in Backend::available() {
+            let mut codes = vec![0; values.len()];
+            let stats = backend.quantize_with_stats(&values, scheme, params, &mut codes);
+            assert_eq!(codes, want, "{} {lanes}", backend.name());
+            assert_eq!(stats.saturated, 2 * lanes as u64, "{}", backend.name());
+        }
+    }
+}
