@@ -63,7 +63,7 @@ impl Buffer {
 /// An enumeration's number, which need not be one of its own.
 fn number<E>(number: u32) -> MaybeUninit<E> {
     const { assert!(size_of::<E>() == size_of::<u32>()) }
-    let mut value = MaybeUninit::uninit();
+    let mut value = MaybeUninit::<E>::uninit();
     // SAFETY: of one size.
     unsafe { value.as_mut_ptr().cast::<u32>().write(number) };
     value
