@@ -209,7 +209,7 @@ fn size_of(model: &Path) -> u64 {
 
 fn warn(warnings: &[String]) {
     for warning in warnings {
-        eprintln!("quant: warning: {warning}");
+        let _ = writeln!(std::io::stderr(), "quant: warning: {warning}");
     }
 }
 

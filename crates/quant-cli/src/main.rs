@@ -4,6 +4,7 @@
 mod arguments;
 mod commands;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -13,7 +14,8 @@ fn main() -> ExitCode {
     match commands::run(arguments::Arguments::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("quant: {error}");
+            // Where not even this can be said, the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "quant: {error}");
             ExitCode::from(match error {
                 Error::Strict { .. } => 3,
                 Error::Interrupted => 130,

@@ -141,7 +141,7 @@ impl Package {
     }
 }
 
-fn fits(kind: &TensorType, record: &Record) -> Result<(), String> {
+pub(crate) fn fits(kind: &TensorType, record: &Record) -> Result<(), String> {
     let Some((bits, number)) = kind.dtype.stored() else {
         return Ok(());
     };
