@@ -7,7 +7,7 @@ use crate::{Outcome, memory};
 
 const ENVIRONMENT: &str = "target/coremltools";
 const SCRIPTS: &str = "crates/quant-models/tests/coreml";
-const PACKAGES: [&str; 2] = ["coremltools==9.0", "numpy==2.4.6"];
+const PACKAGES: [&str; 2] = ["coremltools==9.0", "numpy"];
 
 /// Compares packages; with `time`, measures instead.
 pub fn coreml(time: bool) -> Outcome {

@@ -1,6 +1,7 @@
 //! What each subcommand does.
 
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use quant_models::{ComputeUnit, Config, Error, Job, QuantizeOptions, Report};
 use quant_simd::Backend;
 use regex::Regex;
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use crate::arguments::{
     Arguments, Command, Dequantize, Dialect, Dtype, Granularity, Mode, NonFinite, Quantize, Target,
@@ -220,6 +222,9 @@ fn quantize(arguments: &Quantize) -> Result<(), Error> {
         None if options.config.is_some() => beside(&arguments.model, "quantized"),
         None => beside(&arguments.model, options.scheme.dtype.name()),
     };
+    // A report that cannot be written ends the work before it begins.
+    let report_file = arguments.report.as_deref().map(ReportFile::new);
+    let report_file = report_file.transpose()?;
     let start = Instant::now();
     let quiet = arguments.quiet || arguments.json;
     let bytes = size_of(&arguments.model);
@@ -240,17 +245,50 @@ fn quantize(arguments: &Quantize) -> Result<(), Error> {
     if !arguments.quiet && !arguments.json {
         warn(&report.warnings);
     }
-    if let Some(path) = &arguments.report {
-        std::fs::write(path, format!("{value:#}\n")).map_err(|source| Error::Io {
-            file: path.clone(),
-            doing: "write the report",
-            source,
-        })?;
+    if let Some(file) = report_file {
+        file.put(&format!("{value:#}\n"))?;
     }
     match (arguments.json, arguments.quiet) {
         (true, _) => print_json(&value),
         (false, true) => Ok(()),
         (false, false) => print(&summary(&report, &output, seconds)),
+    }
+}
+
+/// The file of `--report`, under a temporary name until it is whole.
+struct ReportFile<'a> {
+    path: &'a Path,
+    file: NamedTempFile,
+}
+
+impl<'a> ReportFile<'a> {
+    fn new(path: &'a Path) -> Result<Self, Error> {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let readable = std::fs::Permissions::from_mode(0o666);
+        let file = tempfile::Builder::new()
+            .prefix(".quant-")
+            .permissions(readable)
+            .tempfile_in(folder);
+        let file = file.map_err(Error::io(path, "create the report beside it"))?;
+        if path.is_dir() {
+            let problem = "is a folder; --report names a file";
+            return Err(Error::File {
+                file: path.to_owned(),
+                problem: problem.into(),
+            });
+        }
+        Ok(Self { path, file })
+    }
+
+    fn put(mut self, text: &str) -> Result<(), Error> {
+        let written = self.file.write_all(text.as_bytes());
+        written.map_err(Error::io(self.path, "write the report"))?;
+        let kept = self.file.persist(self.path).map_err(|error| error.error);
+        kept.map(drop)
+            .map_err(Error::io(self.path, "write the report"))
     }
 }
 

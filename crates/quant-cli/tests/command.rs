@@ -524,3 +524,35 @@ fn a_full_disk_is_reported() {
     );
     assert_eq!(folder.names(), ["m.safetensors"]);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_standard_error_changes_no_exit_code() {
+    let status = Command::new(env!("CARGO_BIN_EXE_quant"))
+        .args(["inspect", "no such model"])
+        .stderr(fs::File::create("/dev/full").unwrap())
+        .status();
+    assert_eq!(status.unwrap().code(), Some(1));
+}
+
+/// An impossible report ends the work before there is an output; a folder that is missing is named
+/// as it was given.
+#[test]
+fn places_that_are_not_there_are_named() {
+    let folder = Folder::new();
+    let w = f32_bytes(64 * 64, wave);
+    write(
+        &folder.path("m.safetensors"),
+        &[("w", Dtype::F32, &[64, 64], &w)],
+    );
+    let report = ["quantize", "m.safetensors", "--report", "none/r.json"];
+    folder.refuses(&report, 1, &["none/r.json", "not found"]);
+    let output = ["quantize", "m.safetensors", "-o", "none/m.safetensors"];
+    folder.refuses(&output, 1, &["none/m.safetensors", "not found"]);
+    let said = folder.quant(&output).stderr;
+    let said = String::from_utf8(said).unwrap();
+    assert!(!said.contains(".quant-"), "{said}");
+    folder.succeeds(&["quantize", "m.safetensors", "--report", "r.json"]);
+    let names = ["m.int8.safetensors", "m.safetensors", "r.json"];
+    assert_eq!(folder.names(), names);
+}

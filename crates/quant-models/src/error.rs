@@ -55,12 +55,13 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn io(file: &Path, doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+    /// Of the operating system, at `file`; `doing` is a verb and its object.
+    pub fn io(file: &Path, doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let file = file.to_owned();
         move |source| Self::Io {
             file,
             doing,
-            source,
+            source: without_path(source),
         }
     }
 
@@ -77,5 +78,13 @@ impl Error {
             tensor: tensor.to_owned(),
             problem: problem.into(),
         }
+    }
+}
+
+/// What went wrong, without the temporary name that tempfile adds.
+fn without_path(error: std::io::Error) -> std::io::Error {
+    match error.get_ref() {
+        Some(_) => error.kind().into(),
+        None => error,
     }
 }

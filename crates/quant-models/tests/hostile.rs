@@ -265,6 +265,41 @@ fn damaged_models_are_refused() {
     package.refuses(&["first_weight_0", "overflows"]);
 }
 
+/// An operation's output is what its consumers rely on; the value beneath it may say otherwise.
+#[test]
+fn outputs_of_another_size_are_refused() {
+    for size in [100, 300] {
+        let package = Package::of(LINEAR);
+        let path = [&OPERATION[..], &[3, 2, 1, 3, 1]].concat();
+        package.edit(MODEL, |bytes| {
+            *bytes = along(bytes, &path, &|inner| match inner == [8, 128, 1] {
+                true => field(1, &Item::Number(size)),
+                false => inner,
+            });
+        });
+        package.refuses(&["first_weight_0", &size.to_string(), "12288"]);
+    }
+}
+
+/// What is no file is not opened: a pipe would wait for ever.
+#[test]
+fn a_pipe_is_refused() {
+    for inner in [MODEL, WEIGHTS] {
+        let package = Package::of(LINEAR);
+        let path = package.path().join(inner);
+        fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            package.refuses(&["not a file"]);
+            done.send(()).unwrap();
+        });
+        let ended = ended.recv_timeout(std::time::Duration::from_secs(60));
+        ended.unwrap_or_else(|_| panic!("{inner}: refused wrongly, or it waits"));
+    }
+}
+
 /// Folders that lead back to themselves.
 #[test]
 fn cyclic_folders_are_refused() {

@@ -8,7 +8,7 @@ use memmap2::Mmap;
 use serde::Deserialize;
 
 use super::blob::{Record, WeightFile, check_apart};
-use super::program::{self, Blob, Held, Program, TensorType};
+use super::program::{self, Blob, Held, Program, TensorType, Value};
 use super::wire::DEPTH;
 use crate::Error;
 use crate::map::map;
@@ -129,19 +129,27 @@ impl Package {
     fn check_values(&self) -> Result<(), Error> {
         let program = self.program()?;
         program.each(&mut |_, operation| {
+            let check = |value: &Value<'_>, kind: Option<&TensorType>| {
+                let (Held::Blob(blob), Some(kind)) = (&value.held, kind) else {
+                    return Ok(());
+                };
+                let (file, record) = self.record(blob)?;
+                fits(kind, &record)
+                    .map_err(|problem| Error::tensor(file.path(), operation.name(), problem))
+            };
             for value in operation.values() {
-                if let (Held::Blob(blob), Some(kind)) = (&value.held, &value.kind) {
-                    let (file, record) = self.record(blob)?;
-                    fits(kind, &record)
-                        .map_err(|problem| Error::tensor(file.path(), operation.name(), problem))?;
-                }
+                check(value, value.kind.as_ref())?;
             }
-            Ok(())
+            // A constant is its value, and what consumers are promised.
+            match (operation.attribute("val"), operation.outputs.first()) {
+                (Some(value), Some(output)) => check(value, output.kind.as_ref()),
+                _ => Ok(()),
+            }
         })
     }
 }
 
-pub(crate) fn fits(kind: &TensorType, record: &Record) -> Result<(), String> {
+fn fits(kind: &TensorType, record: &Record) -> Result<(), String> {
     let Some((bits, number)) = kind.dtype.stored() else {
         return Ok(());
     };

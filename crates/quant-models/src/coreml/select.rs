@@ -6,7 +6,7 @@ use quant_core::{Blocks, Dialect, FloatType};
 use quant_simd::TensorQuantizer;
 
 use super::graph::{Constant, Graph, Use};
-use super::package::{Package, fits};
+use super::package::Package;
 use super::program::{Blob, Held, Program};
 use super::schema::DataType;
 use crate::options::Settings;
@@ -97,12 +97,6 @@ pub(crate) fn select<'p, 'a>(
             name: &choice.name,
         };
         choice.decision = decide.decide(output.map(|kind| kind.dtype), warnings)?;
-        if let (Decision::Quantize(_), Some(kind)) = (&choice.decision, output) {
-            // The value's own type was looked at before; this is what consumers are promised.
-            let (file, record) = package.record(blob)?;
-            fits(kind, &record)
-                .map_err(|problem| Error::tensor(file.path(), &choice.name, problem))?;
-        }
         choices.push(choice);
     }
     Ok(choices)
