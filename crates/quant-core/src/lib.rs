@@ -19,13 +19,16 @@
 
 extern crate alloc;
 
+mod activation;
 mod blocks;
 mod dtype;
+pub mod observer;
 mod params;
 pub mod reference;
 mod scheme;
 mod stats;
 
+pub use activation::ActivationRule;
 pub use blocks::{Arrangement, Blocks, GeometryError, Granularity, Run, Runs};
 pub use dtype::{Float, FloatType, IntType};
 pub use params::{Params, ParamsError, Range};
