@@ -17,8 +17,8 @@ pub enum ActivationRule {
     /// coremltools 9.0's `linear_quantize_activations`: the bounds rounded to f16, then the
     /// arithmetic of f16 weights ([`Scheme::params`]), whatever the activation's type.
     ///
-    /// A scale of 0 becomes 1, so that the model does not divide by it. coremltools does so only
-    /// for signed symmetric codes, in the pair before an operation, and leaves the 0 elsewhere.
+    /// A scale of 0 becomes 1. So it does in coremltools for signed symmetric codes; for the
+    /// others it fails.
     #[default]
     Coremltools,
     /// torch's `UniformQuantizationObserverBase`: f32, a scale of at least 2^-23, half a step more
