@@ -12,6 +12,7 @@ mod buffer;
 mod case;
 mod columns;
 mod elements;
+mod observers;
 mod record;
 mod tensors;
 mod values;
@@ -35,7 +36,7 @@ pub struct Function {
 }
 
 /// Every function. Most have three float types and sixteen schemes for each length.
-pub const FUNCTIONS: [Function; 21] = [
+pub const FUNCTIONS: [Function; 26] = [
     Function::new("range", 300 * 48, elements::range),
     Function::new("quantize", 360 * 48, elements::quantize),
     Function::new(
@@ -67,6 +68,11 @@ pub const FUNCTIONS: [Function; 21] = [
     ),
     Function::new("tensor_non_finite", 30 * 48, tensors::non_finite),
     Function::new("widen", 30 * 48, elements::widen),
+    Function::new("min_max", 300 * 48, observers::min_max),
+    Function::new("observe_histogram", 100 * 48, observers::observe_histogram),
+    Function::new("observe_channels", 60 * 48, observers::observe_channels),
+    Function::new("observe", 40 * 48, observers::observe),
+    Function::new("activation_params", 150 * 48, observers::activation_params),
     // quant-core's, on which the scales of all of the above rest.
     Function::new("scheme_params", 150 * 48, blocks::scheme_params),
     Function::new("reference_quantize", 60 * 48, elements::reference_quantize),

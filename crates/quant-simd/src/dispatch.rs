@@ -13,6 +13,7 @@ use crate::kernels::columns::{BoundColumns, ROWS};
 use crate::kernels::dequantize::Dequantize;
 use crate::kernels::encode::{Encode, Encoded};
 use crate::kernels::error::{AddErrors, ErrorSums};
+use crate::kernels::histogram::CountBins;
 use crate::kernels::quantize::{Quantize, QuantizeSurely};
 use crate::kernels::range::FindRange;
 use crate::kernels::widen::{Narrow, Widen};
@@ -349,6 +350,49 @@ fn block_terms<F: Element>(
     found.then_some(division)
 }
 
+/// Cells that [`Dispatch::count_bins`] counts in.
+pub const CELLS: usize = 8192;
+
+/// The histograms that the cells are, one after the other: so many cells each, of which the first
+/// `bins` count.
+pub const fn histogram_len(bins: usize) -> usize {
+    if bins <= SMALL { SMALL } else { CELLS }
+}
+
+/// Bins of which several histograms fit the first cache, beside the values.
+const SMALL: usize = 2048;
+
+fn count_bins<F: Element>(
+    backend: Backend,
+    values: &[F],
+    exponent: i32,
+    bins: usize,
+    cells: &mut [u32; CELLS],
+) {
+    fn run<F: Element, const BINS: usize, const HISTOGRAMS: usize>(
+        backend: Backend,
+        values: &[F],
+        exponent: i32,
+        bins: usize,
+        cells: &mut [u32; CELLS],
+    ) {
+        let (cells, _) = cells.as_chunks_mut();
+        backend.run(CountBins::<_, BINS, HISTOGRAMS> {
+            values,
+            // A normal power of two, by which products are exact: see `Histogram`.
+            per_width: f32::from_bits(((127 - exponent) as u32) << 23),
+            middle: (bins / 2) as i32,
+            cells: cells
+                .try_into()
+                .expect("as many histograms as there are cells for"),
+        });
+    }
+    match histogram_len(bins) {
+        SMALL => run::<F, SMALL, { CELLS / SMALL }>(backend, values, exponent, bins, cells),
+        _ => run::<F, CELLS, 1>(backend, values, exponent, bins, cells),
+    }
+}
+
 /// The kernels for one type of values.
 pub trait Dispatch: Sized {
     /// See [`FindRange`].
@@ -413,6 +457,14 @@ pub trait Dispatch: Sized {
         min: &mut [f32],
         max: &mut [f32],
     ) -> bool;
+    /// See [`CountBins`]; for finite values that have a bin.
+    fn count_bins(
+        backend: Backend,
+        values: &[Self],
+        exponent: i32,
+        bins: usize,
+        cells: &mut [u32; CELLS],
+    );
     /// See [`AddErrors`].
     fn add_errors(backend: Backend, values: &[Self], became: &[f32], sums: &mut ErrorSums);
     /// See [`Widen`].
@@ -513,6 +565,15 @@ macro_rules! dispatch {
                 max: &mut [f32],
             ) -> bool {
                 backend.run(BoundColumns { rows, min, max })
+            }
+            fn count_bins(
+                backend: Backend,
+                values: &[Self],
+                exponent: i32,
+                bins: usize,
+                cells: &mut [u32; CELLS],
+            ) {
+                count_bins(backend, values, exponent, bins, cells);
             }
             fn add_errors(backend: Backend, values: &[Self], became: &[f32], sums: &mut ErrorSums) {
                 backend.run(AddErrors {

@@ -128,6 +128,9 @@ pub trait Isa: Copy {
     fn round_i32(self, a: Self::F32) -> Self::I32;
     /// Clamps to `[low, high]` and rounds ties to even; NaN gives 0.
     fn clamp_round(self, a: Self::F32, low: Self::F32, high: Self::F32) -> Self::I32;
+    /// `a * b` rounded to zero, less 1 where `a` is below zero. Void unless the product's magnitude
+    /// is below 2^31.
+    fn bin(self, a: Self::F32, b: Self::F32) -> Self::I32;
     /// To float, exactly below 2^24.
     fn to_f32(self, a: Self::I32) -> Self::F32;
 

@@ -35,6 +35,7 @@ mod dispatch;
 mod element;
 mod isa;
 mod kernels;
+mod observe;
 mod owned;
 mod slice;
 mod stream;

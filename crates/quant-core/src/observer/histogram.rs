@@ -73,17 +73,25 @@ impl Histogram {
     /// Takes more values.
     pub fn observe<F: Float>(&mut self, values: &[F]) {
         self.observe_with(&MinMax::of(values), |exponent, counts| {
-            for value in values {
-                let value = value.to_f32();
-                if value.is_finite() {
-                    counts[bin_of(value, exponent, counts.len())] += 1;
-                }
-            }
+            Self::count(values, exponent, counts);
         });
     }
 
+    /// Adds 1 to the bin of each finite value, for bins `2^exponent` wide.
+    ///
+    /// # Panics
+    /// If a value has no bin.
+    pub fn count<F: Float>(values: &[F], exponent: i32, counts: &mut [u64]) {
+        for value in values {
+            let value = value.to_f32();
+            if value.is_finite() {
+                counts[bin_of(value, exponent, counts.len())] += 1;
+            }
+        }
+    }
+
     /// Takes values whose range was found, and which `count` counts: it is given the exponent of
-    /// the bins' width, and adds 1 to the bin of each finite value. For faster searches and counts
+    /// the bins' width, and does what [`count`](Self::count) does. For faster searches and counts
     /// than [`observe`](Self::observe).
     pub fn observe_with(&mut self, values: &MinMax, count: impl FnOnce(i32, &mut [u64])) {
         self.values.merge(values);

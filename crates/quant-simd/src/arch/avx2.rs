@@ -199,6 +199,14 @@ impl Isa for Avx2 {
         cast(self.avx._mm256_cvtps_epi32(a))
     }
     #[inline(always)]
+    fn bin(self, a: f32x8, b: f32x8) -> i32x8 {
+        let below = self
+            .avx
+            ._mm256_cmp_ps::<_CMP_LT_OQ>(cast(a), cast(self.splat(0.0)));
+        let towards_zero = self.avx._mm256_cvttps_epi32(cast(self.mul(a, b)));
+        cast(self.avx2._mm256_add_epi32(towards_zero, cast(below)))
+    }
+    #[inline(always)]
     fn to_f32(self, a: i32x8) -> f32x8 {
         cast(self.avx._mm256_cvtepi32_ps(cast(a)))
     }

@@ -198,6 +198,14 @@ impl Isa for Avx512 {
         cast(f._mm512_maskz_cvtps_epi32(number, a))
     }
     #[inline(always)]
+    fn bin(self, a: f32x16, b: f32x16) -> i32x16 {
+        let f = self.0.avx512f;
+        let below = f._mm512_cmp_ps_mask::<_CMP_LT_OQ>(cast(a), cast(self.splat(0.0)));
+        let towards_zero = f._mm512_cvttps_epi32(cast(self.mul(a, b)));
+        let one = cast(self.splat_i32(1));
+        cast(f._mm512_mask_sub_epi32(towards_zero, below, towards_zero, one))
+    }
+    #[inline(always)]
     fn to_f32(self, a: i32x16) -> f32x16 {
         cast(self.0.avx512f._mm512_cvtepi32_ps(cast(a)))
     }

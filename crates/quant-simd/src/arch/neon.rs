@@ -184,6 +184,13 @@ impl Isa for Neon {
         self.round_i32(self.min_or_nan(self.max_or_nan(a, low), high))
     }
     #[inline(always)]
+    fn bin(self, a: f32x4, b: f32x4) -> i32x4 {
+        let n = self.0.neon;
+        let below = n.vcltzq_f32(cast(a));
+        let towards_zero = n.vcvtq_s32_f32(cast(self.mul(a, b)));
+        cast(n.vaddq_s32(towards_zero, cast(below)))
+    }
+    #[inline(always)]
     fn to_f32(self, a: i32x4) -> f32x4 {
         cast(self.0.neon.vcvtq_f32_s32(cast(a)))
     }

@@ -154,6 +154,10 @@ impl Isa for Scalar {
         })
     }
     #[inline(always)]
+    fn bin(self, a: [f32; 4], b: [f32; 4]) -> [i32; 4] {
+        lanes!(4, |i| (a[i] * b[i]) as i32 - i32::from(a[i] < 0.0))
+    }
+    #[inline(always)]
     fn to_f32(self, a: [i32; 4]) -> [f32; 4] {
         lanes!(4, |i| a[i] as f32)
     }

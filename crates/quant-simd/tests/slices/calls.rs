@@ -1,6 +1,7 @@
 //! The functions by the reference and by a backend, on the same buffers.
 
 use bytemuck::{cast_slice, cast_slice_mut};
+use quant_core::observer::{Histogram, MinMax};
 use quant_core::{ErrorStats, Params, Range, STATS_CHUNK, Scheme, TensorError, reference};
 use quant_simd::{Backend, Columns};
 
@@ -57,6 +58,14 @@ fn earlier_ranges(columns: usize) -> Vec<Range> {
     (0..columns).map(earlier).collect()
 }
 
+fn histogram<F: Value>(bins: usize, observe: impl std::ops::Fn(&mut Histogram)) -> Returned {
+    let mut histogram = Histogram::new(bins).expect("a power of two");
+    observe(&mut histogram);
+    histogram.observe(&[F::from_f32(1.0), F::from_f32(-1e4)]);
+    observe(&mut histogram);
+    Returned::Histogram(Box::new(histogram))
+}
+
 /// By a backend.
 pub fn backend<F: Value>(
     backend: Backend,
@@ -68,6 +77,10 @@ pub fn backend<F: Value>(
     let params = || case.params[0];
     match case.function {
         Fn::Range => of_ranges(&[backend.range(values())]),
+        Fn::MinMax => Returned::MinMax(backend.min_max(values())),
+        Fn::Histogram(bins) => histogram::<F>(bins, |histogram| {
+            backend.observe_histogram(values(), histogram);
+        }),
         Fn::Quantize => Returned::Count(backend.quantize(values(), scheme, params(), to[0])),
         Fn::QuantizeWithStats => {
             of_stats(backend.quantize_with_stats(values(), scheme, params(), to[0]))
@@ -146,6 +159,8 @@ pub fn reference<F: Value>(case: &Case<F>, from: &[&[u8]], to: &mut [&mut [u8]])
     let (mut bytes, mut became) = (vec![0; n], vec![F::default(); n]);
     match case.function {
         Fn::Range => of_ranges(&[reference::range(values())]),
+        Fn::MinMax => Returned::MinMax(MinMax::of(values())),
+        Fn::Histogram(bins) => histogram::<F>(bins, |histogram| histogram.observe(values())),
         Fn::Quantize => {
             let bad = reference::quantize(values(), scheme, case.params[0], &mut bytes);
             store(scheme, &bytes, to[0]);

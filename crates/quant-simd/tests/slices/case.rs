@@ -2,6 +2,7 @@
 
 use bytemuck::cast_slice;
 use half::{bf16, f16};
+use quant_core::observer::{Histogram, MinMax};
 use quant_core::{FloatType, Params, ParamsError, Scheme};
 use quant_simd::{Backend, Element};
 use quant_testkit::hurtful::Bits;
@@ -13,6 +14,9 @@ use crate::calls;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Function {
     Range,
+    MinMax,
+    /// With so many bins; of values that come twice, the second time after the bins became wide.
+    Histogram(usize),
     Quantize,
     QuantizeWithStats,
     Dequantize,
@@ -38,6 +42,8 @@ pub enum Returned {
     Ranges(Vec<(u32, u32, u64)>),
     /// Counts, then the bits of the sums.
     Stats([u64; 7]),
+    MinMax(MinMax),
+    Histogram(Box<Histogram>),
     Error(usize, ParamsError),
 }
 
@@ -156,7 +162,9 @@ impl<F: Value> Case<'_, F> {
         let stored = || Buffer::unwritten(self.scheme.dtype.storage_len(self.len()), 1);
         let values = || Buffer::unwritten(self.len() * size_of::<F>(), size_of::<F>());
         match self.function {
-            Fn::Range | Fn::ErrorStats | Fn::ColumnRanges(_) => Vec::new(),
+            Fn::Range | Fn::MinMax | Fn::Histogram(_) | Fn::ErrorStats | Fn::ColumnRanges(_) => {
+                Vec::new()
+            }
             Fn::Quantize | Fn::QuantizeWithStats | Fn::QuantizeColumns(_) => vec![stored()],
             Fn::Dequantize
             | Fn::FakeQuantize

@@ -16,9 +16,17 @@ pub const QUANTIZING: [Function; 3] = [
     Function::FakeQuantize,
 ];
 
+/// Functions of values alone.
+pub const OBSERVING: [Function; 3] = [
+    Function::MinMax,
+    Function::Histogram(2048),
+    Function::Histogram(4096),
+];
+
 for_every_float! {
     every_length every_lane every_edge_beside_every_other ties_to_even any_bits every_code
     scales_of_other_types range_of_one_sign
+    edges_of_bins
 }
 
 /// Ordinary values with something hurtful in between.
@@ -56,6 +64,7 @@ fn every_length<F: Value>() {
             let codes = any_codes(&mut random, scheme.dtype, len);
             let mut functions = QUANTIZING.to_vec();
             functions.extend([Function::Dequantize, Function::Range, Function::ErrorStats]);
+            functions.extend(OBSERVING);
             if scheme.dtype.bits() == 4 {
                 for offset in [0, 1, 2, 7, 33] {
                     functions.extend([Function::Pack(offset), Function::Unpack(offset)]);
@@ -88,9 +97,11 @@ fn every_lane<F: Value>() {
                 let mut values = ordinary.clone();
                 values[lane] = edge;
                 let mut functions = QUANTIZING.to_vec();
-                functions.extend([Function::Range, Function::ErrorStats]);
-                // The last ones do not depend on the scheme.
-                functions.truncate(if i == 0 { 5 } else { 3 });
+                // These do not depend on the scheme.
+                if i == 0 {
+                    functions.extend([Function::Range, Function::ErrorStats]);
+                    functions.extend(OBSERVING);
+                }
                 for function in functions {
                     let case = Case {
                         function,
@@ -170,7 +181,10 @@ fn any_bits<F: Value>() {
     }
     for _ in 0..20 {
         let values = random.any::<F>(1003);
-        for function in [Function::Range, Function::ErrorStats] {
+        for function in [Function::Range, Function::ErrorStats]
+            .into_iter()
+            .chain(OBSERVING)
+        {
             let case = Case {
                 function,
                 scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
@@ -263,6 +277,31 @@ fn range_of_one_sign<F: Value>() {
                 scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
                 params: &[],
                 values: &vec![edge; len],
+                codes: &[],
+            };
+            case.check(&mut arenas, Placement::ALIGNED);
+        }
+    }
+}
+
+/// Each bin's edge and the numbers beside it, for bins of any width.
+fn edges_of_bins<F: Value>() {
+    let mut arenas = Arenas::new();
+    for bins in [128, 2048, 8192] {
+        for exponent in [-140, -126, -30, -9, 0, 3, 60, 122] {
+            let width = 2.0_f64.powi(exponent);
+            let mut values = Vec::new();
+            for bin in (0..=bins / 2).step_by(bins / 128) {
+                let edge = (bin as f64 * width) as f32;
+                for value in [edge, edge.next_up(), edge.next_down()] {
+                    values.extend([value, -value].map(F::from_f32));
+                }
+            }
+            let case = Case {
+                function: Function::Histogram(bins),
+                scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
+                params: &[],
+                values: &values,
                 codes: &[],
             };
             case.check(&mut arenas, Placement::ALIGNED);

@@ -58,6 +58,8 @@ fn check<F: Value>(
         };
         for function in [
             Function::Range,
+            Function::MinMax,
+            Function::Histogram(256),
             Function::Quantize,
             Function::QuantizeWithStats,
             Function::Dequantize,
