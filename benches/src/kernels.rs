@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use bytemuck::Pod;
 use half::{bf16, f16};
+use quant_core::observer::Histogram;
 use quant_core::{Dialect, Float, IntType, Mode, Params, Range, Scheme};
 use quant_simd::{Backend, Columns, Element};
 
@@ -59,11 +60,23 @@ pub const KERNELS: &[Kernel] = &[
     Kernel { id: "K", family: "pack", name: "pack 4-bit codes", case: pack },
     Kernel { id: "K-", family: "pack", name: "unpack 4-bit codes", case: unpack },
     Kernel { id: "L", family: "dequantize", name: "i8 -> f16", case: |n| dequantize::<f16>(n, INT8) },
+    Kernel { id: "M", family: "observe", name: "min-max of f32", case: min_max::<f32> },
+    Kernel { id: "M16", family: "observe", name: "min-max of f16", case: min_max::<f16> },
+    Kernel { id: "N", family: "observe", name: "histogram of f32", case: |n| histogram::<f32>(values(n)) },
+    Kernel { id: "N-relu", family: "observe", name: "histogram of f32, half zeros", case: |n| histogram(rectified(n)) },
+    Kernel { id: "N16", family: "observe", name: "histogram of f16", case: |n| histogram::<f16>(values(n)) },
+    Kernel { id: "N-bf16", family: "observe", name: "histogram of bf16", case: |n| histogram::<bf16>(values(n)) },
 ];
 
 /// Finite values spread over [-1, 1), the same in every run.
 pub fn values<F: Float>(n: usize) -> Buffer<F> {
     Buffer::new(n, |i| F::from_f32(spread(i) as i32 as f32 / 2_f32.powi(31)))
+}
+
+/// The same with zeros for negative values: half of them have the same bin.
+fn rectified(n: usize) -> Buffer<f32> {
+    let values = values::<f32>(n);
+    Buffer::new(n, |i| values[i].max(0.0))
 }
 
 /// Bytes of all values: codes of 8 bits, or pairs of 4.
@@ -99,6 +112,21 @@ fn range<F: Element>(n: usize, peers: Vec<Peer<F>>) -> Box<dyn Case> {
         black_box(backend.range(values));
     };
     case(values(n), 0, kernel, peers)
+}
+
+fn min_max<F: Element>(n: usize) -> Box<dyn Case> {
+    let kernel = |backend: Backend, values: &[F], _: &mut [u8]| {
+        black_box(backend.min_max(values));
+    };
+    case(values(n), 0, kernel, vec![])
+}
+
+fn histogram<F: Element>(input: Buffer<F>) -> Box<dyn Case> {
+    let mut histogram = Histogram::new(2048).expect("a power of two");
+    let kernel = move |backend: Backend, values: &[F], _: &mut [u8]| {
+        backend.observe_histogram(values, &mut histogram);
+    };
+    case(input, 0, kernel, vec![])
 }
 
 fn quantize<F: Element>(n: usize, scheme: Scheme, peers: Vec<Peer<F>>) -> Box<dyn Case> {
