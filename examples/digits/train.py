@@ -7,6 +7,7 @@ Writes next to this script:
 
   digits.safetensors          the model, f32, PyTorch names and layouts
   digits-heldout.safetensors  500 images the training never saw, with labels
+  digits-calibration.safetensors  200 of the images it saw, for ranges of activations
 
 The last epoch is the one saved: the held-out images choose nothing, they are
 only counted at the end. A run takes some ten seconds on two cores. The seed fixes
@@ -24,6 +25,7 @@ from sklearn.model_selection import train_test_split
 
 SEED = 7
 HELD_OUT = 500
+CALIBRATION = 200
 EPOCHS = 40
 BATCH = 64
 PEAK_RATE = 2e-3
@@ -152,13 +154,24 @@ def shifted(x, rng):
     return np.stack([p[:, i : i + 8, j : j + 8] for p, (i, j) in zip(padded, moves)])
 
 
-def main():
-    rng = np.random.default_rng(SEED)
+def split():
+    """Images and labels to train on, and held out."""
     digits = load_digits()
     pixels = digits.images.astype(np.uint8)[:, None]  # 0..16
-    train_x, test_x, train_y, test_y = train_test_split(
+    return train_test_split(
         pixels, digits.target, test_size=HELD_OUT, stratify=digits.target, random_state=SEED
     )
+
+
+def save_calibration(folder, train_x):
+    images = np.ascontiguousarray(train_x[:CALIBRATION])
+    about = f"Images that the training saw, pixels 0..16: divide by 16 for the net. Data: {DATA}."
+    save_file({"images": images}, folder / "digits-calibration.safetensors", {"about": about})
+
+
+def main():
+    rng = np.random.default_rng(SEED)
+    train_x, test_x, train_y, test_y = split()
     scale = lambda images: images.astype(np.float32) / 16
 
     named = {
@@ -215,6 +228,7 @@ def main():
     held_out = {"images": np.ascontiguousarray(test_x), "labels": test_y.astype(np.uint8)}
     about = f"Held-out images, pixels 0..16: divide by 16 for the net. Data: {DATA}."
     save_file(held_out, here / "digits-heldout.safetensors", {"about": about})
+    save_calibration(here, train_x)
     return 0 if right >= 0.98 * HELD_OUT else 1
 
 

@@ -5,6 +5,9 @@ use std::error::Error;
 /// Side of an input image in pixels.
 pub const SIDE: usize = 8;
 
+/// The layers with weights, in order.
+pub const LAYERS: [&str; 5] = ["conv1", "conv2", "conv3", "fc1", "fc2"];
+
 /// Parameters of one layer: weight as `[outputs, inputs, ...]`, one bias per output.
 struct Layer {
     weight: Vec<f32>,
@@ -48,11 +51,11 @@ impl Net {
         F: FnMut(&str) -> Result<(Vec<usize>, Vec<f32>), Box<dyn Error>>,
     {
         Ok(Self {
-            conv1: Layer::read(&mut read, "conv1", &[16, 1, 3, 3])?,
-            conv2: Layer::read(&mut read, "conv2", &[32, 16, 3, 3])?,
-            conv3: Layer::read(&mut read, "conv3", &[64, 32, 3, 3])?,
-            fc1: Layer::read(&mut read, "fc1", &[128, 256])?,
-            fc2: Layer::read(&mut read, "fc2", &[10, 128])?,
+            conv1: Layer::read(&mut read, LAYERS[0], &[16, 1, 3, 3])?,
+            conv2: Layer::read(&mut read, LAYERS[1], &[32, 16, 3, 3])?,
+            conv3: Layer::read(&mut read, LAYERS[2], &[64, 32, 3, 3])?,
+            fc1: Layer::read(&mut read, LAYERS[3], &[128, 256])?,
+            fc2: Layer::read(&mut read, LAYERS[4], &[10, 128])?,
         })
     }
 
@@ -64,20 +67,33 @@ impl Net {
             .sum()
     }
 
-    /// Ten logits for one image of `SIDE * SIDE` pixels in 0..=1.
-    pub fn logits(&self, image: &[f32]) -> Vec<f32> {
-        let x = relu(conv3x3(image, SIDE, &self.conv1));
+    /// Ten logits for one image of `SIDE * SIDE` pixels in 0..=1. `activation` gets what goes into
+    /// each of [`LAYERS`], by position, and may change it.
+    pub fn logits<A>(&self, image: &[f32], mut activation: A) -> Vec<f32>
+    where
+        A: FnMut(usize, &mut [f32]),
+    {
+        let mut x = image.to_vec();
+        activation(0, &mut x);
+        let mut x = relu(conv3x3(&x, SIDE, &self.conv1));
+        activation(1, &mut x);
         let x = relu(conv3x3(&x, SIDE, &self.conv2));
-        let x = max_pool(&x, SIDE);
+        let mut x = max_pool(&x, SIDE);
+        activation(2, &mut x);
         let x = relu(conv3x3(&x, SIDE / 2, &self.conv3));
-        let x = max_pool(&x, SIDE / 2);
-        let x = relu(linear(&x, &self.fc1));
+        let mut x = max_pool(&x, SIDE / 2);
+        activation(3, &mut x);
+        let mut x = relu(linear(&x, &self.fc1));
+        activation(4, &mut x);
         linear(&x, &self.fc2)
     }
 
     /// Most likely digit for one image.
-    pub fn classify(&self, image: &[f32]) -> usize {
-        let logits = self.logits(image);
+    pub fn classify<A>(&self, image: &[f32], activation: A) -> usize
+    where
+        A: FnMut(usize, &mut [f32]),
+    {
+        let logits = self.logits(image, activation);
         (1..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best })
     }
 }
@@ -196,6 +212,41 @@ mod tests {
         );
         assert_eq!(out, [3.0, -2.0, 6.5]);
         assert_eq!(relu(out), [3.0, 0.0, 6.5]);
+    }
+
+    #[test]
+    fn every_layer_gets_the_activation_it_is_given() {
+        let ones = |name: &str| {
+            let shape: &[usize] = match name.split('.').next().unwrap() {
+                "conv1" => &[16, 1, 3, 3],
+                "conv2" => &[32, 16, 3, 3],
+                "conv3" => &[64, 32, 3, 3],
+                "fc1" => &[128, 256],
+                _ => &[10, 128],
+            };
+            let shape = if name.ends_with("bias") {
+                &shape[..1]
+            } else {
+                shape
+            };
+            Ok((shape.to_vec(), vec![1.0; shape.iter().product()]))
+        };
+        let net = Net::read(ones).unwrap();
+        let mut sizes = Vec::new();
+        net.logits(&[1.0; SIDE * SIDE], |_, x| sizes.push(x.len()));
+        assert_eq!(sizes, [64, 16 * 64, 32 * 16, 64 * 4, 128]);
+        for layer in 0..LAYERS.len() {
+            let zeroed = |at, x: &mut [f32]| {
+                if at == layer {
+                    x.fill(0.0);
+                }
+            };
+            let image = [1.0; SIDE * SIDE];
+            assert!(
+                net.logits(&image, zeroed)[0] < net.logits(&image, |_, _| {})[0],
+                "{layer}"
+            );
+        }
     }
 
     #[test]
