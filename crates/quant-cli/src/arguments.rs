@@ -16,6 +16,8 @@ pub struct Arguments {
 pub enum Command {
     /// Quantize a model's weights
     Quantize(Quantize),
+    /// Quantize the activations of an .mlpackage, as their ranges say
+    Activations(Activations),
     /// Turn a quantized model back into a float one
     Dequantize(Dequantize),
     /// List a model's tensors
@@ -60,6 +62,12 @@ pub enum Dtype {
     Uint8,
     Int4,
     Uint4,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Byte {
+    Int8,
+    Uint8,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -146,6 +154,15 @@ pub struct Quantize {
     /// No tensors whose name matches; repeatable
     #[arg(long, value_name = "REGEX")]
     pub exclude: Vec<String>,
+    /// Core ML: quantize activations too; their ranges, as `quant activations` takes them
+    #[arg(long, value_name = "FILE.json")]
+    pub ranges: Option<PathBuf>,
+    /// Type of the activations' codes
+    #[arg(long, value_enum, default_value = "int8", requires = "ranges")]
+    pub activation_dtype: Byte,
+    /// Range of the activations symmetric about zero, or as it is
+    #[arg(long, value_enum, default_value = "symmetric", requires = "ranges")]
+    pub activation_mode: Mode,
     /// Core ML: leave alone whatever coremltools leaves alone
     #[arg(long)]
     pub exact_selection: bool,
@@ -179,6 +196,63 @@ pub struct Quantize {
     /// Write the report as JSON to a file
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,
+}
+
+/// Quantize the activations of an .mlpackage, as their ranges say
+///
+/// Each conv, linear, add, avg_pool and max_pool is given its inputs through a pair of quantize and
+/// dequantize, and so is what it gives, after the activation function where one follows, as
+/// coremltools' linear_quantize_activations does it. Operations without a range are listed, and left
+/// in float. Weights stay as they are: `quant quantize --ranges` does both.
+///
+/// The ranges are JSON, by the names of the model's variables:
+///
+///     {"version": 1, "activations": {"input": {"min": 0, "max": 1}, "conv_1": {"min": -3.5, "max": 4}}}
+///
+/// Example:
+///
+///     quant activations Model.mlpackage --ranges ranges.json -o Model.a8.mlpackage
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Activations {
+    /// An .mlpackage for iOS17 or later
+    pub model: PathBuf,
+    /// The ranges of its activations
+    #[arg(long, value_name = "FILE.json")]
+    pub ranges: PathBuf,
+    /// The result [default: beside the model, as NAME.activations.mlpackage]
+    #[arg(short)]
+    pub output: Option<PathBuf>,
+    /// Type of the codes
+    #[arg(long, value_enum, default_value = "int8")]
+    pub dtype: Byte,
+    /// Range symmetric about zero, or as it is
+    #[arg(long, value_enum, default_value = "symmetric")]
+    pub mode: Mode,
+    /// A coremltools configuration, YAML or JSON, in place of --dtype and --mode
+    #[arg(long, value_name = "FILE.yaml", conflicts_with_all = ["dtype", "mode"])]
+    pub config: Option<PathBuf>,
+    /// Only operations whose name matches; repeatable
+    #[arg(long, value_name = "REGEX")]
+    pub include: Vec<String>,
+    /// No operations whose name matches; repeatable
+    #[arg(long, value_name = "REGEX")]
+    pub exclude: Vec<String>,
+    /// Exit 3, without output, if an activation has no range
+    #[arg(long)]
+    pub strict: bool,
+    /// Say what would be done, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Replace an existing output
+    #[arg(long)]
+    pub force: bool,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

@@ -11,12 +11,13 @@ use std::time::Instant;
 use clap::CommandFactory;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use quant_core::Scheme;
-use quant_models::{ComputeUnit, Config, Error, Job, QuantizeOptions, Report};
+use quant_models::{ActivationOptions, ComputeUnit, Config, Error, Job, QuantizeOptions, Report};
 use quant_simd::Backend;
 use regex::Regex;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
+use crate::activations::{activation_scheme, activations, lines};
 use crate::arguments::{
     Arguments, Command, Dequantize, Dialect, Dtype, Granularity, Mode, NonFinite, Quantize, Target,
 };
@@ -24,6 +25,7 @@ use crate::arguments::{
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
         Command::Quantize(arguments) => quantize(&arguments)?,
+        Command::Activations(arguments) => activations(&arguments)?,
         Command::Dequantize(arguments) => dequantize(&arguments)?,
         Command::Inspect { file, values, json } => inspect(&file, values, json)?,
         Command::Diff { a, b, json } => return diff(&a, &b, json),
@@ -52,7 +54,7 @@ fn stdout_error(source: io::Error) -> Error {
 }
 
 /// A reader that has seen enough, such as `head`, is no error.
-fn print(text: &str) -> Result<(), Error> {
+pub fn print(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     let written = stdout
         .write_all(text.as_bytes())
@@ -63,11 +65,11 @@ fn print(text: &str) -> Result<(), Error> {
     }
 }
 
-fn print_json(value: &Value) -> Result<(), Error> {
+pub fn print_json(value: &Value) -> Result<(), Error> {
     print(&format!("{value:#}\n"))
 }
 
-fn regexes(patterns: &[String], option: &str) -> Result<Vec<Regex>, Error> {
+pub fn regexes(patterns: &[String], option: &str) -> Result<Vec<Regex>, Error> {
     let compile = |pattern: &String| {
         Regex::new(pattern).map_err(|error| {
             let error = error.to_string().replace('\n', " ");
@@ -117,6 +119,12 @@ fn options(arguments: &Quantize) -> Result<QuantizeOptions, Error> {
             ))
         })?,
     };
+    let activations = arguments.ranges.as_ref().map(|path| {
+        let mut activations = ActivationOptions::open(path)?;
+        activations.scheme =
+            activation_scheme(arguments.activation_dtype, arguments.activation_mode);
+        Ok::<_, Error>(activations)
+    });
     let config = arguments.config.as_ref();
     let config = config.map(|path| Config::open(path, scheme.dialect));
     Ok(QuantizeOptions {
@@ -130,6 +138,7 @@ fn options(arguments: &Quantize) -> Result<QuantizeOptions, Error> {
             NonFinite::Error => quant_models::NonFinite::Error,
             NonFinite::Skip => quant_models::NonFinite::Skip,
         },
+        activations: activations.transpose()?,
         exact_selection: arguments.exact_selection,
         target: arguments.target.map(|target| match target {
             Target::Ane => ComputeUnit::NeuralEngine,
@@ -146,7 +155,7 @@ fn options(arguments: &Quantize) -> Result<QuantizeOptions, Error> {
 
 /// `model.safetensors` becomes `model.WHAT.safetensors`, `Model.mlpackage` `Model.WHAT.mlpackage`, a
 /// folder `model` becomes `model.WHAT`.
-fn beside(model: &Path, what: &str) -> PathBuf {
+pub fn beside(model: &Path, what: &str) -> PathBuf {
     let model = match model.extension() {
         Some(extension) if extension == "json" => model.parent().unwrap_or(model),
         _ => model,
@@ -165,7 +174,7 @@ fn beside(model: &Path, what: &str) -> PathBuf {
 
 /// Runs `work` on so many threads, with a progress bar of `bytes`, until it is done or the user
 /// asks to stop.
-fn watched<T: Send>(
+pub fn watched<T: Send>(
     threads: u16,
     quiet: bool,
     force: bool,
@@ -199,7 +208,7 @@ fn watched<T: Send>(
 }
 
 /// Bytes of a file, or of all files in a folder: what a progress bar goes through.
-fn size_of(model: &Path) -> u64 {
+pub fn size_of(model: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(model) else {
         return std::fs::metadata(model).map_or(0, |file| file.len());
     };
@@ -209,7 +218,7 @@ fn size_of(model: &Path) -> u64 {
         .sum()
 }
 
-fn warn(warnings: &[String]) {
+pub fn warn(warnings: &[String]) {
     for warning in warnings {
         let _ = writeln!(std::io::stderr(), "quant: warning: {warning}");
     }
@@ -241,6 +250,7 @@ fn quantize(arguments: &Quantize) -> Result<(), Error> {
         "bytes_after": report.bytes_after,
         "warnings": report.warnings,
         "tensors": report.tensors,
+        "operations": report.operations,
     });
     if !arguments.quiet && !arguments.json {
         warn(&report.warnings);
@@ -326,6 +336,7 @@ fn summary(report: &Report, output: &Path, seconds: f64) -> String {
             }
         };
     }
+    text += &lines(report);
     let before = report.bytes_before;
     text += &match report.bytes_after {
         None => "Nothing was written (--dry-run).\n".into(),

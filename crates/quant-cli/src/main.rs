@@ -1,6 +1,7 @@
 //! The `quant` command.
 #![forbid(unsafe_code)]
 
+mod activations;
 mod arguments;
 mod commands;
 

@@ -136,11 +136,7 @@ impl Config {
         if let Some(settings) = find(&self.names, name) {
             return Ok(settings);
         }
-        let of = |consumer: &Consumer| {
-            find(&self.names, &consumer.name)
-                .or_else(|| find(&self.types, &consumer.operation))
-                .unwrap_or(self.global.as_ref())
-        };
+        let of = |consumer: &Consumer| self.of_operation(&consumer.name, &consumer.operation);
         let Some(first) = consumers.first() else {
             return Ok(None);
         };
@@ -151,6 +147,20 @@ impl Config {
             )),
             None => Ok(of(first)),
         }
+    }
+
+    /// For an operation: by its name, else by its type, else as for all.
+    pub(crate) fn of_operation(&self, name: &str, kind: &str) -> Option<&Settings> {
+        find(&self.names, name)
+            .or_else(|| find(&self.types, kind))
+            .unwrap_or(self.global.as_ref())
+    }
+
+    /// All schemes that it asks for.
+    pub(crate) fn schemes(&self) -> impl Iterator<Item = Scheme> {
+        let tables = self.types.iter().chain(&self.names);
+        let settings = tables.filter_map(|(_, settings)| settings.as_ref());
+        settings.chain(&self.global).map(|settings| settings.scheme)
     }
 
     /// The configuration with its names as patterns, for tensors without operations.

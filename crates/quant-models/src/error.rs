@@ -39,12 +39,12 @@ pub enum Error {
     Option(String),
     /// Tensors were skipped although nothing may be.
     #[error(
-        "{count} selected tensors could not be quantized, the first is `{tensor}`: {reason}; nothing was written (--strict)"
+        "{count} selected tensors or operations could not be quantized, the first is `{tensor}`: {reason}; nothing was written (--strict)"
     )]
     Strict {
         /// How many.
         count: usize,
-        /// The first one's name.
+        /// The name of the first tensor or operation.
         tensor: String,
         /// Why it was skipped.
         reason: String,
@@ -68,17 +68,29 @@ impl Error {
     pub(crate) fn file(file: &Path, problem: impl Into<String>) -> Self {
         Self::File {
             file: file.to_owned(),
-            problem: problem.into(),
+            problem: one_line(problem.into()),
         }
     }
 
     pub(crate) fn tensor(file: &Path, tensor: &str, problem: impl Into<String>) -> Self {
         Self::Tensor {
             file: file.to_owned(),
-            tensor: tensor.to_owned(),
-            problem: problem.into(),
+            tensor: one_line(tensor.into()),
+            problem: one_line(problem.into()),
         }
     }
+}
+
+/// Names from a file may hold anything, also ends of lines.
+pub(crate) fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let escaped = text.chars().map(|char| match char.is_control() {
+        true => char.escape_default().to_string(),
+        false => char.to_string(),
+    });
+    escaped.collect()
 }
 
 /// What went wrong, without the temporary name that tempfile adds.

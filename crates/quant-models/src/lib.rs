@@ -4,6 +4,7 @@
 //! synced and renamed: they appear whole or not at all.
 #![deny(unsafe_code)]
 
+mod activations;
 mod config;
 mod coreml;
 mod diff;
@@ -22,6 +23,7 @@ mod values;
 
 use std::path::Path;
 
+pub use activations::{ActivationOptions, OperationReport, QuantizedActivation};
 pub use config::Config;
 pub use diff::{Difference, TensorDifference, diff};
 pub use error::Error;
@@ -33,6 +35,8 @@ pub use report::{Report, TensorReport};
 pub use safetensors::{Entry, Model, Quantized, SafetensorsFile, Tensor};
 pub use scheme_record::SchemeRecord;
 
+const NO_ACTIVATIONS: &str = "no Core ML package; only such a model says where its activations are";
+
 /// What [`dequantize`] has done.
 #[derive(Clone, Debug)]
 pub struct Restored {
@@ -43,7 +47,7 @@ pub struct Restored {
 }
 
 /// Quantizes the model at `input` into `output`: a file; or a folder, for a sharded model or a Core
-/// ML package.
+/// ML package. With [`QuantizeOptions::activations`], a package's activations too.
 ///
 /// # Errors
 /// See [`Error`]; then nothing has been written, and what stood at `output` is untouched.
@@ -53,9 +57,31 @@ pub fn quantize(
     options: &QuantizeOptions,
     job: &Job<'_>,
 ) -> Result<Report, Error> {
+    if let Some(activations) = &options.activations {
+        activations.check()?;
+    }
     match coreml::is_package(input) {
         true => coreml::quantize::quantize(input, output, options, job),
+        false if options.activations.is_some() => Err(Error::file(input, NO_ACTIVATIONS)),
         false => safetensors::quantize::quantize(input, output, options, job),
+    }
+}
+
+/// Quantizes the activations of the Core ML package at `input` into one at `output`; its weights stay
+/// as they are.
+///
+/// # Errors
+/// See [`Error`]; then nothing has been written, and what stood at `output` is untouched.
+pub fn quantize_activations(
+    input: &Path,
+    output: &Path,
+    options: &ActivationOptions,
+    job: &Job<'_>,
+) -> Result<Report, Error> {
+    options.check()?;
+    match coreml::is_package(input) {
+        true => coreml::activations::quantize(input, output, options, job),
+        false => Err(Error::file(input, NO_ACTIVATIONS)),
     }
 }
 

@@ -5,7 +5,7 @@ use quant_simd::Backend;
 use regex::Regex;
 use serde::Serialize;
 
-use crate::Config;
+use crate::{ActivationOptions, Config};
 
 /// What to do with a tensor that holds NaN or infinities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -135,6 +135,8 @@ pub struct QuantizeOptions {
     pub exclude: Vec<Regex>,
     /// What to do about NaN and infinities.
     pub non_finite: NonFinite,
+    /// Core ML: quantize activations too, before the weights.
+    pub activations: Option<ActivationOptions>,
     /// Core ML: leave alone whatever coremltools leaves alone.
     pub exact_selection: bool,
     /// Core ML: warn of what is known to run badly there.
@@ -159,6 +161,7 @@ impl Default for QuantizeOptions {
             include: Vec::new(),
             exclude: Vec::new(),
             non_finite: NonFinite::Error,
+            activations: None,
             exact_selection: false,
             target: None,
             strict: false,
@@ -181,13 +184,17 @@ impl QuantizeOptions {
 
     /// Why a tensor of this name is not to be touched.
     pub(crate) fn left_out(&self, name: &str) -> Option<&'static str> {
-        if self.exclude.iter().any(|regex| regex.is_match(name)) {
-            return Some("excluded by name");
-        }
-        let included =
-            self.include.is_empty() || self.include.iter().any(|regex| regex.is_match(name));
-        (!included).then_some("not included by name")
+        left_out(&self.include, &self.exclude, name)
     }
+}
+
+/// Why patterns leave out what has this name.
+pub(crate) fn left_out(include: &[Regex], exclude: &[Regex], name: &str) -> Option<&'static str> {
+    let any = |patterns: &[Regex]| patterns.iter().any(|regex| regex.is_match(name));
+    if any(exclude) {
+        return Some("excluded by name");
+    }
+    (!include.is_empty() && !any(include)).then_some("not included by name")
 }
 
 /// What a constant feeds.

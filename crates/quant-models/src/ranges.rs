@@ -149,7 +149,6 @@ mod tests {
             );
         }
         assert!(problem(&one(r#"{"min": 1, "max": 0}"#)).contains("min 1 is above max 0"));
-        assert!(problem(&one(r#"{"min": 0, "max": 1e39}"#)).contains("not finite"));
     }
 
     #[test]

@@ -4,13 +4,15 @@ use quant_core::ErrorStats;
 use quant_simd::{Failure, Sink, TensorQuantizer};
 use serde::Serialize;
 
-use crate::{Consumer, Error, QuantizeOptions, SchemeRecord};
+use crate::{Consumer, Error, OperationReport, SchemeRecord};
 
 /// What was done.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Per tensor, in the order of the files.
     pub tensors: Vec<TensorReport>,
+    /// Per operation whose activations could be quantized, in the order of the program.
+    pub operations: Vec<OperationReport>,
     /// What the user should know, a line each.
     pub warnings: Vec<String>,
     /// Bytes of the input files.
@@ -21,13 +23,17 @@ pub struct Report {
 
 impl Report {
     /// An error if nothing may be skipped, and something is.
-    pub(crate) fn check_strict(&self, options: &QuantizeOptions) -> Result<(), Error> {
-        let mut skipped = self.tensors.iter().filter(|tensor| tensor.skipped);
-        match (options.strict, skipped.next()) {
-            (true, Some(first)) => Err(Error::Strict {
+    pub(crate) fn check_strict(&self, strict: bool) -> Result<(), Error> {
+        let tensors = self.tensors.iter().filter(|tensor| tensor.skipped);
+        let operations = self.operations.iter().filter(|operation| operation.skipped);
+        let tensors = tensors.map(|tensor| (&tensor.name, &tensor.reason));
+        let operations = operations.map(|operation| (&operation.name, &operation.reason));
+        let mut skipped = tensors.chain(operations);
+        match (strict, skipped.next()) {
+            (true, Some((name, reason))) => Err(Error::Strict {
                 count: 1 + skipped.count(),
-                tensor: first.name.clone(),
-                reason: first.reason.clone().unwrap_or_default(),
+                tensor: name.clone(),
+                reason: reason.clone().unwrap_or_default(),
             }),
             _ => Ok(()),
         }

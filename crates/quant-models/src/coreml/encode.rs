@@ -48,7 +48,23 @@ pub(crate) struct Become {
 }
 
 impl NewValue {
-    fn write(&self, out: &mut Writer, file: &str) {
+    /// One string.
+    pub fn text(text: &str) -> Self {
+        Self {
+            dtype: DataType::STRING,
+            shape: Vec::new(),
+            elements: Elements::Here(text.into()),
+        }
+    }
+
+    /// Its `ValueType`.
+    pub fn type_bytes(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        write_type(&mut out, self.dtype, &self.shape);
+        out.0
+    }
+
+    pub fn write(&self, out: &mut Writer, file: &str) {
         out.message(value::TYPE, |out| write_type(out, self.dtype, &self.shape));
         match &self.elements {
             Elements::Blob(offset) => out.message(value::BLOB, |out| {
@@ -59,6 +75,7 @@ impl NewValue {
                 let (kind, bytes) = match self.dtype {
                     DataType::FLOAT32 => (tensor_value::FLOATS, Cow::Borrowed(&bytes[..])),
                     DataType::INT32 => (tensor_value::INTS, Cow::Owned(varints(bytes))),
+                    DataType::STRING => (tensor_value::STRINGS, Cow::Borrowed(&bytes[..])),
                     _ => (tensor_value::BYTES, Cow::Borrowed(&bytes[..])),
                 };
                 write_immediate(out, kind, &bytes);
@@ -103,14 +120,19 @@ fn write_type(out: &mut Writer, dtype: DataType, shape: &[usize]) {
     });
 }
 
-fn write_entry(out: &mut Writer, number: u32, key: &str, write: impl FnOnce(&mut Writer)) {
+pub(crate) fn write_entry(
+    out: &mut Writer,
+    number: u32,
+    key: &str,
+    write: impl FnOnce(&mut Writer),
+) {
     out.message(number, |out| {
         out.bytes(map::KEY, key.as_bytes());
         out.message(map::VALUE, write);
     });
 }
 
-fn write_name(out: &mut Writer, name: &str) {
+pub(crate) fn write_name(out: &mut Writer, name: &str) {
     write_entry(out, operation::ATTRIBUTES, "name", |out| {
         out.message(value::TYPE, |out| write_type(out, DataType::STRING, &[]));
         write_immediate(out, tensor_value::STRINGS, name.as_bytes());
@@ -173,7 +195,7 @@ pub(crate) fn become_other(bytes: &[u8], edit: &Become) -> Result<Vec<u8>, Strin
 }
 
 /// The attribute `name`, with another one.
-fn renamed(attribute: &[u8], name: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn renamed(attribute: &[u8], name: &str) -> Result<Vec<u8>, String> {
     let path = [
         map::VALUE,
         value::IMMEDIATE,

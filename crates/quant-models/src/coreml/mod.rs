@@ -3,6 +3,7 @@
 //! A package is read by spans of its own bytes and written by splicing: only what changes is
 //! encoded anew, so that everything that is not understood survives as it is.
 
+pub(crate) mod activations;
 mod blob;
 pub(crate) mod dequantize;
 pub(crate) mod diff;

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use memmap2::Mmap;
 use serde::Deserialize;
 
 use super::blob::{Record, WeightFile, check_apart};
 use super::program::{self, Blob, Held, Program, TensorType, Value};
 use super::wire::DEPTH;
 use crate::Error;
-use crate::map::map;
+use crate::map::{Bytes, map};
 
 pub(crate) const MANIFEST: &str = "Manifest.json";
 const MODEL_PATH: &str = "@model_path/";
@@ -22,7 +21,7 @@ pub(crate) struct Package {
     pub path: PathBuf,
     /// `model.mlmodel`, from the package on.
     pub model: PathBuf,
-    pub bytes: Mmap,
+    pub bytes: Bytes,
     /// Weight files by the names that the model calls them.
     pub weights: BTreeMap<String, WeightFile>,
 }
@@ -69,7 +68,7 @@ impl Package {
         let mut package = Self {
             path: path.to_owned(),
             model,
-            bytes,
+            bytes: Bytes::Mapped(bytes),
             weights: BTreeMap::new(),
         };
         for (name, offsets) in references {
@@ -222,8 +221,11 @@ pub(crate) fn root_item(manifest: &[u8]) -> Result<PathBuf, String> {
     path.ok_or_else(|| format!("`{}` is not inside the package; it is damaged", item.path))
 }
 
-/// A relative path that leads nowhere else.
+/// A relative path that leads nowhere else, and that a message can show.
 fn inside(path: &str) -> Option<PathBuf> {
+    if path.contains(char::is_control) {
+        return None;
+    }
     let path = Path::new(path);
     let plain = |part| matches!(part, Component::Normal(_));
     (path.components().next().is_some() && path.components().all(plain)).then(|| path.to_owned())

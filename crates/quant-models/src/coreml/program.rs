@@ -50,6 +50,8 @@ pub(crate) enum Binding<'a> {
 pub(crate) struct Named<'a> {
     pub name: &'a str,
     pub kind: Option<TensorType>,
+    /// The type as it stands.
+    pub type_bytes: &'a [u8],
 }
 
 /// A tensor's type; a dimension that is not constant is `None`.
@@ -422,16 +424,23 @@ fn bindings(bytes: &[u8]) -> Result<Vec<Binding<'_>>, String> {
 }
 
 fn named_type(bytes: &[u8]) -> Result<Named<'_>, String> {
-    let (mut name, mut kind) = ("", None);
+    let (mut name, mut kind, mut type_bytes) = ("", None, &[][..]);
     for field in fields(bytes) {
         let field = field?;
         match field.number {
             named::NAME => name = field.text()?,
-            named::TYPE => kind = tensor_type(field.bytes()?)?,
+            named::TYPE => {
+                type_bytes = field.bytes()?;
+                kind = tensor_type(type_bytes)?;
+            }
             _ => {}
         }
     }
-    Ok(Named { name, kind })
+    Ok(Named {
+        name,
+        kind,
+        type_bytes,
+    })
 }
 
 /// A `ValueType`, if it is that of a tensor.

@@ -6,6 +6,7 @@ use std::path::Path;
 use quant_core::ErrorStats;
 use quant_simd::{Failure, TensorQuantizer};
 
+use super::activations;
 use super::blob::ALIGN;
 use super::emit::{Emitter, Part, Source, rewritten};
 use super::encode::{Become, Edit, Elements, NewValue};
@@ -17,6 +18,7 @@ use super::program::{Blob, Program};
 use super::rewrite::Changes;
 use super::schema::DataType;
 use super::select::{self, Choice, float_type, select};
+use crate::map::Bytes;
 use crate::report::{Decision, quantize_tensor};
 use crate::values::{advice, position};
 use crate::{ComputeUnit, Error, Job, NonFinite, QuantizeOptions, Report, TensorReport};
@@ -31,10 +33,15 @@ pub(crate) fn quantize(
     options: &QuantizeOptions,
     job: &Job<'_>,
 ) -> Result<Report, Error> {
-    let package = Package::open(input)?;
+    let mut package = Package::open(input)?;
+    let (mut operations, mut warnings) = (Vec::new(), Vec::new());
+    if let Some(activations) = &options.activations {
+        let inserted = activations::insert(&package, &package.program()?, activations, 2)?;
+        (operations, warnings) = (inserted.operations, inserted.warnings);
+        package.bytes = Bytes::Made(inserted.model);
+    }
     let program = package.program()?;
     let graph = Graph::of(&program);
-    let mut warnings = Vec::new();
     let mut choices = select(&package, &program, &graph, options, &mut warnings)?;
     check(&package, &mut choices, options)?;
     warn(&choices, options, &mut warnings);
@@ -55,11 +62,12 @@ pub(crate) fn quantize(
     });
     let mut report = Report {
         tensors: tensors.collect::<Result<_, Error>>()?,
+        operations,
         warnings,
         bytes_before: output::size(input)?,
         bytes_after: None,
     };
-    report.check_strict(options)?;
+    report.check_strict(options.strict)?;
     if options.dry_run {
         return Ok(report);
     }

@@ -37,11 +37,12 @@ pub(crate) fn quantize(
     }
     let mut report = Report {
         tensors,
+        operations: Vec::new(),
         warnings: Vec::new(),
         bytes_before: model.files.iter().map(SafetensorsFile::len).sum(),
         bytes_after: None,
     };
-    report.check_strict(options)?;
+    report.check_strict(options.strict)?;
     if options.dry_run {
         return Ok(report);
     }

@@ -3,7 +3,8 @@
     venv/bin/python crates/quant-models/tests/coreml/check.py target/release/quant
 
 runs both on every package and configuration: weight.bin byte for byte, the operations, names, types
-and values, and the weights that coremltools restores from both. `cargo xtask coreml` does all of it.
+and values, and the weights that coremltools restores from both; then activations. `cargo xtask coreml`
+does all of it.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import check_activations
 import coremltools as ct
 import coremltools.optimize as cto
 import numpy as np
@@ -116,6 +118,7 @@ def main():
                 wrong += 1
                 print(f"{source.stem} {name}: {problem}", flush=True)
     print(f"{count - wrong} of {count} equal")
+    wrong += check_activations.main(options.quant.resolve(), options.only)
     return wrong > 0
 
 

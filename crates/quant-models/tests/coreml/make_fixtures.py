@@ -379,6 +379,27 @@ def two_functions(source, target, dtype, shapes, kept):
     return {"functions": described}
 
 
+def write(expected, path):
+    """Writes expectations; most lines stand in many places, and so as numbers."""
+    lines, places = [], {}
+
+    def number(line):
+        if line not in places:
+            places[line] = len(lines)
+            lines.append(line)
+        return places[line]
+
+    def numbered(node):
+        if isinstance(node, dict):
+            return {key: numbered(value) for key, value in node.items()}
+        return [number(line) for line in node] if isinstance(node, list) else node
+
+    expected["packages"] = numbered(expected["packages"])
+    expected["lines"] = lines
+    text = json.dumps(expected, sort_keys=True, separators=(",", ":"))
+    path.write_text(text.replace('","', '",\n"') + "\n")
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--keep", type=Path, help="keep what coremltools wrote in this folder")
@@ -422,24 +443,7 @@ def main():
                 save(floats, kept / f"{name}.{key}.float.mlpackage")
                 cases[key]["decompressed"] = result(kept / f"{name}.{key}.float.mlpackage")
         expected["packages"][name] = cases
-    # Most lines stand in many places.
-    lines, places = [], {}
-
-    def number(line):
-        if line not in places:
-            places[line] = len(lines)
-            lines.append(line)
-        return places[line]
-
-    def numbered(node):
-        if isinstance(node, dict):
-            return {key: numbered(value) for key, value in node.items()}
-        return [number(line) for line in node] if isinstance(node, list) else node
-
-    expected["packages"] = numbered(expected["packages"])
-    expected["lines"] = lines
-    text = json.dumps(expected, sort_keys=True, separators=(",", ":"))
-    (HERE / "expected.json").write_text(text.replace('","', '",\n"') + "\n")
+    write(expected, HERE / "expected.json")
     if not options.keep:
         shutil.rmtree(kept)
 
