@@ -14,6 +14,7 @@ mod ios;
 mod mca;
 mod memory;
 mod processors;
+mod release;
 mod sanitize;
 mod setup;
 mod suite;
@@ -95,6 +96,16 @@ enum Task {
     },
     /// Measure the memory that quantizing a 2 GiB model takes
     Memory,
+    /// Make the documentation, for this machine and for iOS: no warnings
+    Doc,
+    /// Check the dependencies' licenses and sources, and what is known against them
+    Deny,
+    /// Check that version numbers say how the libraries' interfaces have changed
+    Semver {
+        /// Compare with this revision instead of the last release
+        #[arg(long, value_name = "REVISION")]
+        baseline: Option<String>,
+    },
 }
 
 /// What must be there, and what is to be written down.
@@ -132,6 +143,9 @@ fn main() -> ExitCode {
         }
         Task::Coreml { time } => coreml::coreml(time),
         Task::Memory => memory::report(),
+        Task::Doc => release::doc(),
+        Task::Deny => release::deny(),
+        Task::Semver { baseline } => release::semver(baseline),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::Outcome;
+use crate::release;
 use crate::toolchain::{
-    AARCH64_LINUX, DEBIAN_RUSTC_PACKAGES, LLVM_VERSION, Target, Toolchain, program, stdout,
+    AARCH64_LINUX, DEBIAN_RUSTC_PACKAGES, LLVM_VERSION, Target, Toolchain, cargo, program, stdout,
 };
 
 /// Installs what is missing, or of that only what `cargo xtask test` needs: targets and nightly by
@@ -24,6 +25,14 @@ pub fn setup(test: bool) -> Outcome {
         && !rustup(&["toolchain", "install", "nightly", "--profile", "minimal"])
     {
         failed.push("nightly Rust".to_owned());
+    }
+    for name in ["cargo-deny", "cargo-semver-checks"] {
+        if !test
+            && release::installed(name).is_err()
+            && !run(cargo("install").args(["--locked", name]))
+        {
+            failed.push(name.to_owned());
+        }
     }
     if !packages.is_empty() && !apt_get(&packages) {
         failed.push(packages.join(" "));
