@@ -7,7 +7,7 @@ use super::blob::{ALIGN, WeightWriter};
 use super::encode::{Elements, NewValue};
 use super::output::Target;
 use super::package::Package;
-use super::program::{Blob, Held, Operation};
+use super::program::{Blob, Operation};
 use super::schema::DataType;
 use super::select::FILE_ELEMENTS;
 use crate::{Error, Job};
@@ -99,6 +99,12 @@ impl<'p> Emitter<'p> {
         writer.ok_or_else(|| Error::file(&self.package.model_path(), "a weight file is missing"))
     }
 
+    /// Whether [`copy`](Self::copy) has been done.
+    pub fn has_copied(&self, blob: &Blob<'_>) -> bool {
+        self.moved
+            .contains_key(&(blob.file.to_owned(), blob.offset))
+    }
+
     /// Copies a record, once.
     pub fn copy(&mut self, blob: &Blob<'_>) -> Result<(), Error> {
         let key = (blob.file.to_owned(), blob.offset);
@@ -115,13 +121,10 @@ impl<'p> Emitter<'p> {
 
     /// Copies the records of an operation that stays as it is, in their order in the file.
     pub fn copy_all(&mut self, operation: &Operation<'_>) -> Result<(), Error> {
-        let blobs = operation.values().filter_map(|value| match &value.held {
-            Held::Blob(blob) => Some(*blob),
-            _ => None,
-        });
-        let mut blobs: Vec<_> = blobs.collect();
-        blobs.sort_by_key(|blob| blob.offset);
-        blobs.iter().try_for_each(|blob| self.copy(blob))
+        operation
+            .blobs()
+            .iter()
+            .try_for_each(|blob| self.copy(blob))
     }
 
     /// Gives a weight's parts, in order, their final places: in the model itself where they are

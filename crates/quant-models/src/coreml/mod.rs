@@ -19,6 +19,7 @@ pub(crate) mod quantize;
 mod rewrite;
 mod schema;
 mod select;
+mod weights;
 mod wire;
 
 pub(crate) use package::{Package, is_package};

@@ -170,6 +170,17 @@ impl<'a> Operation<'a> {
         });
         bound.chain(self.attributes.iter().map(|(_, value)| value))
     }
+
+    /// All records that it refers to, in their order in the file.
+    pub fn blobs(&self) -> Vec<Blob<'a>> {
+        let blobs = self.values().filter_map(|value| match &value.held {
+            Held::Blob(blob) => Some(*blob),
+            _ => None,
+        });
+        let mut blobs: Vec<_> = blobs.collect();
+        blobs.sort_by_key(|blob| blob.offset);
+        blobs
+    }
 }
 
 impl<'a> Value<'a> {

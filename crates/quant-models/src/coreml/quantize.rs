@@ -1,26 +1,19 @@
 //! From a float package to a quantized one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
-
-use quant_core::ErrorStats;
-use quant_simd::{Failure, TensorQuantizer};
 
 use super::activations;
 use super::blob::ALIGN;
-use super::emit::{Emitter, Part, Source, rewritten};
-use super::encode::{Become, Edit, Elements, NewValue};
+use super::emit::{Emitter, rewritten};
 use super::graph::Graph;
 use super::output::{self, Target};
 use super::package::Package;
-use super::parts::{AFFINE, BLOCKWISE, PartsSink, Place, data_type, packed};
-use super::program::{Blob, Program};
-use super::rewrite::Changes;
-use super::schema::DataType;
-use super::select::{self, Choice, float_type, select};
+use super::select::{Choice, select};
+use super::weights::Weights;
 use crate::map::Bytes;
-use crate::report::{Decision, quantize_tensor};
-use crate::values::{advice, position};
+use crate::report::Decision;
+use crate::values::position;
 use crate::{ComputeUnit, Error, Job, NonFinite, QuantizeOptions, Report, TensorReport};
 
 /// The first version with quantized weights, iOS16, and its opset.
@@ -73,29 +66,9 @@ pub(crate) fn quantize(
     }
     let target = Target::new(&package, output, job)?;
     let emitter = Emitter::create(&package, &target, &room(&package, &choices)?, job)?;
-    let mut run = Run {
-        package: &package,
-        program: &program,
-        graph: &graph,
-        emitter,
-        job,
-        stats: options.stats,
-        changes: Changes::default(),
-        shared: HashMap::new(),
-        names: graph
-            .names
-            .iter()
-            .map(|names| names.iter().map(|&name| name.to_owned()).collect())
-            .collect(),
-        made: Vec::new(),
-    };
-    run.all(&choices, &mut report.tensors)?;
-    let Run {
-        emitter,
-        mut changes,
-        ..
-    } = run;
-    changes.moved.clone_from(&emitter.moved);
+    let mut weights = Weights::new(&package, &program, &graph, emitter, job, options.stats);
+    weights.quantize(&choices, &mut report.tensors)?;
+    let (emitter, mut changes) = weights.into_parts();
     if program.specification < FIRST.0 && changes.edits.values().next().is_some() {
         changes.version = Some(FIRST);
         report.warnings.push(format!(
@@ -190,250 +163,5 @@ fn warn(choices: &[Choice<'_, '_>], options: &QuantizeOptions, warnings: &mut Ve
             "{all} weights: on the CPU they become floats again when the model is loaded; it is smaller on disk only"
         )),
         _ => {}
-    }
-}
-
-struct Run<'r, 'p, 'a> {
-    package: &'r Package,
-    program: &'p Program<'a>,
-    graph: &'r Graph<'p, 'a>,
-    emitter: Emitter<'r>,
-    job: &'r Job<'r>,
-    stats: bool,
-    changes: Changes,
-    /// Weights of other blocks that share record, type and geometry.
-    shared: HashMap<Shared, (Vec<NewValue>, Option<ErrorStats>)>,
-    names: Vec<HashSet<String>>,
-    /// What has been made so far: block, function, name, parameters.
-    made: Vec<(usize, String, Vec<NewValue>)>,
-}
-
-type Shared = (String, u64, quant_core::Scheme, Vec<usize>, Vec<usize>);
-
-impl Run<'_, '_, '_> {
-    /// Writes all records in the order of the operations.
-    fn all(
-        &mut self,
-        choices: &[Choice<'_, '_>],
-        reports: &mut [TensorReport],
-    ) -> Result<(), Error> {
-        let mut quantized = HashMap::new();
-        for (choice, report) in choices.iter().zip(reports) {
-            if let (Decision::Quantize(quantizer), Some(blob)) = (&choice.decision, choice.blob) {
-                let id = self.graph.constants[choice.constant].operation.id;
-                quantized.insert(id, (choice, quantizer, blob, report));
-            }
-        }
-        let program = self.program;
-        program.each(&mut |_, operation| match quantized.get_mut(&operation.id) {
-            None => self.emitter.copy_all(operation),
-            Some((choice, quantizer, blob, report)) => {
-                let stats = self.one(choice, quantizer, blob)?;
-                report.set_stats(stats.as_ref());
-                Ok(())
-            }
-        })?;
-        program
-            .elsewhere
-            .iter()
-            .try_for_each(|blob| self.emitter.copy(blob))
-    }
-
-    fn one(
-        &mut self,
-        choice: &Choice<'_, '_>,
-        quantizer: &TensorQuantizer,
-        blob: &Blob<'_>,
-    ) -> Result<Option<ErrorStats>, Error> {
-        let constant = &self.graph.constants[choice.constant];
-        let id = constant.operation.id;
-        let since_18 = self.program.specification >= select::BLOCKWISE;
-        let key = (
-            blob.file.to_owned(),
-            blob.offset,
-            quantizer.scheme,
-            quantizer.blocks.shape().to_vec(),
-            quantizer.blocks.block_sizes().to_vec(),
-        );
-        let (values, stats) = match self.shared.get(&key) {
-            Some(known) => known.clone(),
-            None => {
-                let made = self.make(choice, quantizer, blob, since_18)?;
-                self.shared.insert(key, made.clone());
-                made
-            }
-        };
-        let mut same = self.made.iter();
-        let same = same.find(|(block, _, others)| *block == constant.block && *others == values);
-        if let Some((_, name, _)) = same.filter(|_| !constant.leaves_block) {
-            // As coremltools does, when two weights have become one.
-            self.changes.edits.insert(id, Edit::Remove);
-            self.changes.renamed.insert(id, name.clone());
-            return Ok(stats);
-        }
-        let name = self.new_name(constant.function, constant.operation.name());
-        self.made
-            .push((constant.block, name.clone(), values.clone()));
-        let keys: &[&'static str] = match since_18 {
-            true => &["data", "scale", "offset"],
-            false => &["quantized_data", "zero_point", "scale", "axis"],
-        };
-        self.changes.edits.insert(
-            id,
-            Edit::Become(Become {
-                kind: if since_18 { BLOCKWISE } else { AFFINE },
-                name: name.clone(),
-                parameters: keys.iter().copied().zip(values).collect(),
-                as_inputs: since_18,
-                file: blob.file.into(),
-                old: &["val"],
-            }),
-        );
-        self.changes.renamed.insert(id, name);
-        Ok(stats)
-    }
-
-    fn new_name(&mut self, function: usize, old: &str) -> String {
-        let names = &mut self.names[function];
-        let plain = format!("{old}_quantized");
-        let mut name = plain.clone();
-        let mut count = 0;
-        while !names.insert(name.clone()) {
-            count += 1;
-            name = format!("{plain}_{count}");
-        }
-        name
-    }
-
-    /// Quantizes a weight into the weight file, and returns its parameters.
-    fn make(
-        &mut self,
-        choice: &Choice<'_, '_>,
-        quantizer: &TensorQuantizer,
-        blob: &Blob<'_>,
-        since_18: bool,
-    ) -> Result<(Vec<NewValue>, Option<ErrorStats>), Error> {
-        let (file, record) = self.package.record(blob)?;
-        let constant = &self.graph.constants[choice.constant];
-        let (dtype, scale_shape) = (quantizer.scheme.dtype, quantizer.blocks.scale_shape());
-        let count = quantizer.blocks.scale_count();
-        // A scale alone has rank 0 in the older operation.
-        let (part_shape, axis) = match since_18 {
-            true => (scale_shape, 0),
-            false => {
-                let axis = scale_shape.iter().position(|&count| count > 1);
-                (
-                    axis.map_or(vec![], |axis| vec![scale_shape[axis]]),
-                    axis.unwrap_or(0),
-                )
-            }
-        };
-        let large = Part::is_large(&part_shape);
-        let writer = self.emitter.writer(blob.file)?;
-        let codes_at = writer.next() + ALIGN;
-        let mut end = codes_at + quantizer.codes_len() as u64;
-        let mut place = |len: usize| {
-            let at = end.next_multiple_of(ALIGN) + ALIGN;
-            end = at + len as u64;
-            at
-        };
-        let (scales_len, zero_points_len) = (quantizer.scales_len(), quantizer.zero_points_len());
-        let in_file = large && dtype.bits() == 8 && zero_points_len > 0;
-        let [scales, zero_points] = match since_18 {
-            true => {
-                let scales = place(scales_len);
-                [scales, place(zero_points_len)]
-            }
-            false => {
-                let zero_points = place(count);
-                [place(scales_len), zero_points]
-            }
-        };
-        let sink = PartsSink {
-            writer,
-            job: self.job,
-            codes: Place::File(codes_at),
-            scales: match large {
-                true => Place::File(scales),
-                false => Place::memory(scales_len),
-            },
-            zero_points: match in_file {
-                true => Place::File(zero_points),
-                false => Place::memory(zero_points_len),
-            },
-            per_code_byte: (quantizer.source.size() as u64 * 8, dtype.bits().into()),
-        };
-        let quantized = quantize_tensor(quantizer, self.stats, file.data(&record), &sink);
-        let stats = quantized.map_err(|failure| match failure {
-            Failure::Sink(error) => error,
-            Failure::NonFinite { first, count } => {
-                let problem = format!(
-                    "{count} of {} values are NaN or Inf, the first at {:?}; mend the model, or leave such tensors in float with --non-finite skip",
-                    quantizer.blocks.element_count(),
-                    position(first, &choice.shape)
-                );
-                Error::tensor(file.path(), &choice.name, problem)
-            }
-            Failure::Params { block, source } => {
-                let at = position(block, &quantizer.blocks.scale_shape());
-                let problem = format!(
-                    "block {at:?}: {source} ({}); {}",
-                    choice.dtype,
-                    advice(quantizer, constant.operation.name(), false)
-                );
-                Error::tensor(file.path(), &choice.name, problem)
-            }
-        })?;
-        let of = |place: Place, at: u64| match place {
-            Place::File(_) => Source::File(at),
-            Place::Memory(buffer) => Source::Memory(
-                buffer
-                    .into_inner()
-                    .unwrap_or_else(|poisoned| poisoned.into_inner()),
-            ),
-        };
-        let part = |dtype: DataType, source: Source| Part {
-            dtype,
-            shape: part_shape.clone(),
-            source,
-        };
-        let codes = Part {
-            dtype: data_type(dtype),
-            shape: choice.shape.clone(),
-            source: Source::File(codes_at),
-        };
-        let scale_type = match quantizer.scale_type() {
-            quant_core::FloatType::F32 => DataType::FLOAT32,
-            _ => DataType::FLOAT16,
-        };
-        debug_assert_eq!(float_type(scale_type), Some(quantizer.scale_type()));
-        let scale = part(scale_type, of(sink.scales, scales));
-        let zero_point = match of(sink.zero_points, zero_points) {
-            _ if zero_points_len == 0 && since_18 => None,
-            // The older operation always has one.
-            _ if zero_points_len == 0 => Some(Source::Memory(vec![0; count])),
-            Source::Memory(codes) => Some(Source::Memory(packed(dtype, codes))),
-            source => Some(source),
-        };
-        let zero_point = zero_point.map(|source| part(data_type(dtype), source));
-        let parts: Vec<Part> = match since_18 {
-            true => [Some(codes), Some(scale), zero_point]
-                .into_iter()
-                .flatten()
-                .collect(),
-            false => [Some(codes), zero_point, Some(scale)]
-                .into_iter()
-                .flatten()
-                .collect(),
-        };
-        let mut values = self.emitter.settle(blob.file, constant.block, parts)?;
-        if !since_18 {
-            values.push(NewValue {
-                dtype: DataType::INT32,
-                shape: Vec::new(),
-                elements: Elements::Here((axis as i32).to_le_bytes().to_vec()),
-            });
-        }
-        Ok((values, stats))
     }
 }

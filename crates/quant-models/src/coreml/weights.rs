@@ -1,0 +1,450 @@
+//! The weights of a package, quantized into its weight files.
+
+use std::collections::{HashMap, HashSet};
+use std::mem;
+
+use quant_core::{ErrorStats, FloatType, Scheme};
+use quant_simd::{Failure, TensorQuantizer};
+use rayon::prelude::*;
+
+use super::blob::ALIGN;
+use super::emit::{Emitter, Part, Source};
+use super::encode::{Become, Edit, Elements, NewValue};
+use super::graph::Graph;
+use super::package::Package;
+use super::parts::{AFFINE, BLOCKWISE, PartsSink, Place, data_type, packed};
+use super::program::{Blob, Operation, Program};
+use super::rewrite::Changes;
+use super::schema::DataType;
+use super::select::{self, Choice, float_type};
+use crate::report::{Decision, quantize_tensor};
+use crate::values::{advice, position};
+use crate::{Error, Job, TensorReport};
+
+/// Bytes of values that are quantized at the same time. Between two such windows threads wait for
+/// each other; within one, all that follows a weight that is already stored has to be moved.
+const WINDOW: usize = 32 << 20;
+
+/// Quantizes weights, and keeps account of what that changes in the model.
+pub(crate) struct Weights<'r, 'p, 'a> {
+    package: &'r Package,
+    program: &'p Program<'a>,
+    graph: &'r Graph<'p, 'a>,
+    emitter: Emitter<'r>,
+    job: &'r Job<'r>,
+    stats: bool,
+    changes: Changes,
+    /// Weights of other blocks that share record, type and geometry.
+    shared: HashMap<Shared, (Vec<NewValue>, Option<ErrorStats>)>,
+    names: Vec<HashSet<String>>,
+    /// What has been made so far: block, function, name, parameters.
+    made: Vec<(usize, String, Vec<NewValue>)>,
+}
+
+type Shared = (String, u64, Scheme, Vec<usize>, Vec<usize>);
+
+/// An operation, and what it is if it is quantized.
+struct Step<'s, 'p, 'a> {
+    operation: &'p Operation<'a>,
+    weight: Option<Weight<'s, 'a>>,
+}
+
+/// A constant to be quantized.
+struct Weight<'s, 'a> {
+    choice: &'s Choice<'s, 'a>,
+    quantizer: &'s TensorQuantizer,
+    blob: &'s Blob<'a>,
+    report: &'s mut TensorReport,
+}
+
+impl Weight<'_, '_> {
+    fn key(&self) -> Shared {
+        (
+            self.blob.file.to_owned(),
+            self.blob.offset,
+            self.quantizer.scheme,
+            self.quantizer.blocks.shape().to_vec(),
+            self.quantizer.blocks.block_sizes().to_vec(),
+        )
+    }
+}
+
+/// Where a weight's parts go in the weight file, if no record before it turns out to be there
+/// already.
+struct Layout {
+    codes: u64,
+    scales: u64,
+    zero_points: u64,
+    /// Where the next record goes.
+    end: u64,
+}
+
+/// A weight's parts, written or in memory.
+struct Made {
+    codes: u64,
+    scales: Source,
+    /// Codes, one byte each, if in memory.
+    zero_points: Source,
+    stats: Option<ErrorStats>,
+}
+
+impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
+    pub fn new(
+        package: &'r Package,
+        program: &'p Program<'a>,
+        graph: &'r Graph<'p, 'a>,
+        emitter: Emitter<'r>,
+        job: &'r Job<'r>,
+        stats: bool,
+    ) -> Self {
+        let names = graph.names.iter();
+        let owned = |names: &HashSet<&str>| names.iter().map(|&name| name.to_owned()).collect();
+        Self {
+            package,
+            program,
+            graph,
+            emitter,
+            job,
+            stats,
+            changes: Changes::default(),
+            shared: HashMap::new(),
+            names: names.map(owned).collect(),
+            made: Vec::new(),
+        }
+    }
+
+    /// The weight files as far as they are written, and what else changes.
+    pub fn into_parts(mut self) -> (Emitter<'r>, Changes) {
+        self.changes.moved.clone_from(&self.emitter.moved);
+        (self.emitter, self.changes)
+    }
+
+    /// Writes all records in the order of the operations.
+    pub fn quantize(
+        &mut self,
+        choices: &[Choice<'_, 'a>],
+        reports: &mut [TensorReport],
+    ) -> Result<(), Error> {
+        let mut quantized = HashMap::new();
+        for (choice, report) in choices.iter().zip(reports) {
+            if let (Decision::Quantize(quantizer), Some(blob)) = (&choice.decision, &choice.blob) {
+                let id = self.graph.constants[choice.constant].operation.id;
+                let weight = Weight {
+                    choice,
+                    quantizer,
+                    blob,
+                    report,
+                };
+                quantized.insert(id, weight);
+            }
+        }
+        let mut steps = Vec::new();
+        let program = self.program;
+        program.each(&mut |_, operation| -> Result<(), Error> {
+            let weight = quantized.remove(&operation.id);
+            steps.push(Step { operation, weight });
+            Ok(())
+        })?;
+        let mut rest = steps.as_mut_slice();
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let past = rest.iter().position(|step| {
+                let quantizer = step.weight.as_ref().map(|weight| weight.quantizer);
+                bytes += quantizer.map_or(0, |it| it.blocks.element_count() * it.source.size());
+                bytes >= WINDOW
+            });
+            let (window, later) = rest.split_at_mut(past.map_or(rest.len(), |last| last + 1));
+            self.window(window)?;
+            rest = later;
+        }
+        program
+            .elsewhere
+            .iter()
+            .try_for_each(|blob| self.emitter.copy(blob))
+    }
+
+    /// Quantizes the weights of some operations at the same time, then settles them in order.
+    fn window(&mut self, steps: &mut [Step<'_, 'p, 'a>]) -> Result<(), Error> {
+        let mut ends: HashMap<&str, u64> = HashMap::new();
+        let (mut keys, mut copied) = (HashSet::new(), HashSet::new());
+        let mut layouts = Vec::new();
+        for (index, step) in steps.iter().enumerate() {
+            match &step.weight {
+                None => {
+                    for blob in step.operation.blobs() {
+                        if self.emitter.has_copied(&blob)
+                            || !copied.insert((blob.file, blob.offset))
+                        {
+                            continue;
+                        }
+                        let (_, record) = self.package.record(&blob)?;
+                        let end = self.end(&mut ends, blob.file)?;
+                        *end = end.next_multiple_of(ALIGN) + ALIGN + record.data.len() as u64;
+                    }
+                }
+                Some(weight) => {
+                    let key = weight.key();
+                    if !self.shared.contains_key(&key) && keys.insert(key) {
+                        let end = self.end(&mut ends, weight.blob.file)?;
+                        let layout = self.layout(weight, *end);
+                        *end = layout.end;
+                        layouts.push((index, layout));
+                    }
+                }
+            }
+        }
+        let made = layouts.into_par_iter().map(|(index, layout)| {
+            let weight = steps[index].weight.as_ref().expect("what has a layout");
+            (index, self.make(weight, &layout))
+        });
+        let mut made: HashMap<_, _> = made.collect();
+        for (index, step) in steps.iter_mut().enumerate() {
+            match &mut step.weight {
+                None => self.emitter.copy_all(step.operation)?,
+                Some(weight) => {
+                    let made = made.remove(&index).transpose()?;
+                    let stats = self.settle(weight, made)?;
+                    weight.report.set_stats(stats.as_ref());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the next record of a file goes.
+    fn end<'e, 'f>(
+        &self,
+        ends: &'e mut HashMap<&'f str, u64>,
+        file: &'f str,
+    ) -> Result<&'e mut u64, Error> {
+        let next = self.emitter.writer(file)?.next();
+        Ok(ends.entry(file).or_insert(next))
+    }
+
+    fn is_since_18(&self) -> bool {
+        self.program.specification >= select::BLOCKWISE
+    }
+
+    /// The shape of scales and zero points, and the axis along which they lie.
+    fn part_shape(&self, quantizer: &TensorQuantizer) -> (Vec<usize>, usize) {
+        let scale_shape = quantizer.blocks.scale_shape();
+        if self.is_since_18() {
+            return (scale_shape, 0);
+        }
+        // A scale alone has rank 0 in the older operation.
+        let axis = scale_shape.iter().position(|&count| count > 1);
+        let shape = axis.map_or(vec![], |axis| vec![scale_shape[axis]]);
+        (shape, axis.unwrap_or(0))
+    }
+
+    fn layout(&self, weight: &Weight<'_, '_>, start: u64) -> Layout {
+        let quantizer = weight.quantizer;
+        let codes = start.next_multiple_of(ALIGN) + ALIGN;
+        let mut end = codes + quantizer.codes_len() as u64;
+        let large = Part::is_large(&self.part_shape(quantizer).0);
+        let mut place = |len: usize| match large && len > 0 {
+            true => {
+                let at = end.next_multiple_of(ALIGN) + ALIGN;
+                end = at + len as u64;
+                at
+            }
+            false => end,
+        };
+        let count = quantizer.blocks.scale_count();
+        let [scales, zero_points] = match self.is_since_18() {
+            true => {
+                let scales = place(quantizer.scales_len());
+                let zero_points = quantizer.zero_points_len();
+                let bits = quantizer.scheme.dtype.bits() as usize;
+                [scales, place((zero_points * bits).div_ceil(8))]
+            }
+            false => {
+                // It always has zero points, of eight bits.
+                let zero_points = place(count);
+                [place(quantizer.scales_len()), zero_points]
+            }
+        };
+        Layout {
+            codes,
+            scales,
+            zero_points,
+            end,
+        }
+    }
+
+    /// Quantizes a weight into the weight file.
+    fn make(&self, weight: &Weight<'_, '_>, layout: &Layout) -> Result<Made, Error> {
+        let Weight {
+            choice,
+            quantizer,
+            blob,
+            ..
+        } = weight;
+        let (file, record) = self.package.record(blob)?;
+        let constant = &self.graph.constants[choice.constant];
+        let large = Part::is_large(&self.part_shape(quantizer).0);
+        let zero_points_len = quantizer.zero_points_len();
+        let bits = quantizer.scheme.dtype.bits();
+        let place = |in_file: bool, at: u64, len: usize| match in_file {
+            true => Place::File(at),
+            false => Place::memory(len),
+        };
+        let zero_points_in_file = large && bits == 8 && zero_points_len > 0;
+        let sink = PartsSink {
+            writer: self.emitter.writer(blob.file)?,
+            job: self.job,
+            codes: Place::File(layout.codes),
+            scales: place(large, layout.scales, quantizer.scales_len()),
+            zero_points: place(zero_points_in_file, layout.zero_points, zero_points_len),
+            per_code_byte: (quantizer.source.size() as u64 * 8, bits.into()),
+        };
+        let quantized = quantize_tensor(quantizer, self.stats, file.data(&record), &sink);
+        let stats = quantized.map_err(|failure| match failure {
+            Failure::Sink(error) => error,
+            Failure::NonFinite { first, count } => {
+                let problem = format!(
+                    "{count} of {} values are NaN or Inf, the first at {:?}; mend the model, or leave such tensors in float with --non-finite skip",
+                    quantizer.blocks.element_count(),
+                    position(first, &choice.shape)
+                );
+                Error::tensor(file.path(), &choice.name, problem)
+            }
+            Failure::Params { block, source } => {
+                let at = position(block, &quantizer.blocks.scale_shape());
+                let problem = format!(
+                    "block {at:?}: {source} ({}); {}",
+                    choice.dtype,
+                    advice(quantizer, constant.operation.name(), false)
+                );
+                Error::tensor(file.path(), &choice.name, problem)
+            }
+        })?;
+        let source = |place: Place| match place {
+            Place::File(at) => Source::File(at),
+            Place::Memory(buffer) => Source::Memory(
+                buffer
+                    .into_inner()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner()),
+            ),
+        };
+        Ok(Made {
+            codes: layout.codes,
+            scales: source(sink.scales),
+            zero_points: source(sink.zero_points),
+            stats,
+        })
+    }
+
+    /// Gives a weight its operation; `None` is made already.
+    fn settle(
+        &mut self,
+        weight: &Weight<'_, '_>,
+        made: Option<Made>,
+    ) -> Result<Option<ErrorStats>, Error> {
+        let constant = &self.graph.constants[weight.choice.constant];
+        let id = constant.operation.id;
+        let key = weight.key();
+        let (values, stats) = match made {
+            None => self.shared[&key].clone(),
+            Some(made) => {
+                let stats = made.stats;
+                let made = (self.settle_parts(weight, made)?, stats);
+                self.shared.insert(key, made.clone());
+                made
+            }
+        };
+        let mut same = self.made.iter();
+        let same = same.find(|(block, _, others)| *block == constant.block && *others == values);
+        if let Some((_, name, _)) = same.filter(|_| !constant.leaves_block) {
+            // As coremltools does, when two weights have become one.
+            self.changes.edits.insert(id, Edit::Remove);
+            self.changes.renamed.insert(id, name.clone());
+            return Ok(stats);
+        }
+        let name = self.new_name(constant.function, constant.operation.name());
+        self.made
+            .push((constant.block, name.clone(), values.clone()));
+        let since_18 = self.is_since_18();
+        let keys: &[&'static str] = match since_18 {
+            true => &["data", "scale", "offset"],
+            false => &["quantized_data", "zero_point", "scale", "axis"],
+        };
+        self.changes.edits.insert(
+            id,
+            Edit::Become(Become {
+                kind: if since_18 { BLOCKWISE } else { AFFINE },
+                name: name.clone(),
+                parameters: keys.iter().copied().zip(values).collect(),
+                as_inputs: since_18,
+                file: weight.blob.file.into(),
+                old: &["val"],
+            }),
+        );
+        self.changes.renamed.insert(id, name);
+        Ok(stats)
+    }
+
+    /// Gives a weight's parts their final places, and returns them as its parameters.
+    fn settle_parts(
+        &mut self,
+        weight: &Weight<'_, '_>,
+        mut made: Made,
+    ) -> Result<Vec<NewValue>, Error> {
+        let quantizer = weight.quantizer;
+        let dtype = quantizer.scheme.dtype;
+        let (part_shape, axis) = self.part_shape(quantizer);
+        let part = |dtype: DataType, source: Source| Part {
+            dtype,
+            shape: part_shape.clone(),
+            source,
+        };
+        let codes = Part {
+            dtype: data_type(dtype),
+            shape: weight.choice.shape.clone(),
+            source: Source::File(made.codes),
+        };
+        let scale_type = match quantizer.scale_type() {
+            FloatType::F32 => DataType::FLOAT32,
+            _ => DataType::FLOAT16,
+        };
+        debug_assert_eq!(float_type(scale_type), Some(quantizer.scale_type()));
+        let scale = part(scale_type, made.scales);
+        if let Source::Memory(codes) = &mut made.zero_points {
+            *codes = packed(dtype, mem::take(codes));
+        }
+        let block = self.graph.constants[weight.choice.constant].block;
+        let has_zero_points = quantizer.zero_points_len() > 0;
+        if self.is_since_18() {
+            let mut parts = vec![codes, scale];
+            if has_zero_points {
+                parts.push(part(data_type(dtype), made.zero_points));
+            }
+            return self.emitter.settle(weight.blob.file, block, parts);
+        }
+        // The older operation always has zero points.
+        let zero_points = match has_zero_points {
+            true => made.zero_points,
+            false => Source::Memory(vec![0; quantizer.blocks.scale_count()]),
+        };
+        let parts = vec![codes, part(data_type(dtype), zero_points), scale];
+        let mut values = self.emitter.settle(weight.blob.file, block, parts)?;
+        values.push(NewValue {
+            dtype: DataType::INT32,
+            shape: Vec::new(),
+            elements: Elements::Here((axis as i32).to_le_bytes().to_vec()),
+        });
+        Ok(values)
+    }
+
+    fn new_name(&mut self, function: usize, old: &str) -> String {
+        let names = &mut self.names[function];
+        let plain = format!("{old}_quantized");
+        let mut name = plain.clone();
+        let mut count = 0;
+        while !names.insert(name.clone()) {
+            count += 1;
+            name = format!("{plain}_{count}");
+        }
+        name
+    }
+}
