@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use bytemuck::cast_slice;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use quant_core::{Arrangement, ErrorStats, FloatType, Params, ParamsError, STATS_CHUNK};
 use rayon::prelude::*;
@@ -11,10 +13,11 @@ use super::values::Values;
 use super::{Failure, Sink, TensorQuantizer, chunks};
 use crate::Element;
 use crate::columns::ColumnBounds;
-use crate::dispatch::Place;
+use crate::dispatch::{BLOCKS, Place};
 use crate::kernels::encode::Encoded;
 use crate::kernels::error::ErrorSums;
 use crate::kernels::pack::Pack;
+use crate::terms::{BlockTerms, SCALE};
 
 /// Elements that are encoded at a time; together with what they become they fit the first cache.
 pub(super) const PIECE: usize = 2048;
@@ -334,6 +337,39 @@ impl StoredParams {
             if quantizer.scheme.stores_zero_point() {
                 self.zero_points.push(params.zero_point() as u8);
             }
+        }
+    }
+
+    /// Adds some of the blocks of a batch, whose first one has scale `first`.
+    pub(super) fn extend_from_blocks(
+        &mut self,
+        quantizer: &TensorQuantizer,
+        first: usize,
+        terms: &BlockTerms<BLOCKS>,
+        blocks: Range<usize>,
+    ) {
+        if self.scales.is_empty() {
+            self.first = first + blocks.start;
+        }
+        let scales = &terms.floats[SCALE][blocks.clone()];
+        match quantizer.scale_type() {
+            FloatType::F32 => self.scales.extend(cast_slice::<f32, u8>(scales)),
+            FloatType::F16 => {
+                let mut narrow = [f16::ZERO; BLOCKS];
+                narrow[..scales.len()].convert_from_f32_slice(scales);
+                self.scales
+                    .extend(cast_slice::<f16, u8>(&narrow[..scales.len()]));
+            }
+            FloatType::Bf16 => {
+                let mut narrow = [bf16::ZERO; BLOCKS];
+                narrow[..scales.len()].convert_from_f32_slice(scales);
+                self.scales
+                    .extend(cast_slice::<bf16, u8>(&narrow[..scales.len()]));
+            }
+        }
+        if quantizer.scheme.stores_zero_point() {
+            let zero_points = blocks.map(|block| terms.params_of(block, quantizer.scheme).1 as u8);
+            self.zero_points.extend(zero_points);
         }
     }
 

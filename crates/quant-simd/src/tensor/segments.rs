@@ -91,14 +91,11 @@ impl<'a, F: Element> Groups<'a, F> {
             return Ok(());
         }
         if let Some((batch, division)) = self.batch(&group) {
+            let known = self.start.saturating_sub(batch.start);
+            let known = known.div_ceil(group.len()).min(BATCH);
             let first = blocks.scale_of(batch.start);
-            for block in 0..BATCH {
-                let (scale, zero_point) = self.blocks.params_of(block, scheme);
-                let params = Params::new(scheme, scale, zero_point, quantizer.scale_type());
-                let params = params.map_err(|source| (first + block, source))?;
-                let start = batch.start + block * group.len();
-                self.found(&(start..start + group.len()), &[params]);
-            }
+            self.params
+                .extend_from_blocks(quantizer, first, &self.blocks, known..BATCH);
             self.now = Now::Batch(batch, quantizer.coding(division));
             return Ok(());
         }
