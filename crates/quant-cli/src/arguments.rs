@@ -12,11 +12,26 @@ pub struct Arguments {
     pub command: Command,
 }
 
+const EXAMPLE: &str = "\
+Each conv, linear, add, avg_pool and max_pool gets what it takes through a pair of quantize and
+dequantize, and so does what takes its output, after the activation function where one follows, as
+coremltools' linear_quantize_activations does it. Operations without a range are listed, and left in
+float. Weights stay as they are; `quant quantize --ranges` does both.
+
+Ranges are JSON, by the names of the model's variables:
+
+  {\"version\": 1, \"activations\": {\"input\": {\"min\": 0, \"max\": 1}, \"conv_1\": {\"min\": -3.5, \"max\": 4}}}
+
+Example:
+
+  quant activations Model.mlpackage --ranges ranges.json -o Model.a8.mlpackage";
+
 #[derive(Subcommand)]
 pub enum Command {
     /// Quantize a model's weights
     Quantize(Quantize),
     /// Quantize the activations of an .mlpackage, as their ranges say
+    #[command(after_long_help = EXAMPLE)]
     Activations(Activations),
     /// Turn a quantized model back into a float one
     Dequantize(Dequantize),
@@ -198,22 +213,7 @@ pub struct Quantize {
     pub report: Option<PathBuf>,
 }
 
-/// Quantize the activations of an .mlpackage, as their ranges say
-///
-/// Each conv, linear, add, avg_pool and max_pool is given its inputs through a pair of quantize and
-/// dequantize, and so is what it gives, after the activation function where one follows, as
-/// coremltools' linear_quantize_activations does it. Operations without a range are listed, and left
-/// in float. Weights stay as they are: `quant quantize --ranges` does both.
-///
-/// The ranges are JSON, by the names of the model's variables:
-///
-///     {"version": 1, "activations": {"input": {"min": 0, "max": 1}, "conv_1": {"min": -3.5, "max": 4}}}
-///
-/// Example:
-///
-///     quant activations Model.mlpackage --ranges ranges.json -o Model.a8.mlpackage
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
 pub struct Activations {
     /// An .mlpackage for iOS17 or later
     pub model: PathBuf,

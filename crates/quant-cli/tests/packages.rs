@@ -441,6 +441,12 @@ fn activations_are_quantized() {
     let weights = |name: &str| fs::read(folder.path(name).join(WEIGHTS)).unwrap();
     assert_eq!(weights("m.mlpackage"), weights("m.activations.mlpackage"));
 
+    let (help, _) = folder.succeeds(&["activations", "--help"]);
+    assert!(
+        help.contains("quant activations Model.mlpackage --ranges ranges.json"),
+        "{help}"
+    );
+
     let again = [&["activations", "m.mlpackage"], &RANGES[..]].concat();
     folder.refuses(&again, 1, &["--force"]);
     let forced = [
@@ -516,7 +522,8 @@ fn weights_and_activations_in_one_command() {
             .unwrap()
             .contains("quantize")
     );
-    folder.succeeds(&["dequantize", "both.mlpackage", "-o", "floats.mlpackage"]);
+    let (_, stderr) = folder.succeeds(&["dequantize", "both.mlpackage", "-o", "floats.mlpackage"]);
+    assert!(stderr.contains("activations stay quantized"), "{stderr}");
     let floats = folder.json(&["inspect", "floats.mlpackage"]);
     assert_eq!(
         tensor(&floats, "head_weight_0_quantized")["dtype"],

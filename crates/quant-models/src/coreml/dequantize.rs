@@ -48,6 +48,16 @@ pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<R
         let problem = "holds no linearly quantized weight; there is nothing to do";
         return Err(Error::file(input, problem));
     }
+    let mut activations = 0;
+    program.each(&mut |_, operation| {
+        activations += usize::from(operation.kind == "quantize");
+        Ok::<_, Error>(())
+    })?;
+    if activations > 0 {
+        warnings.push(format!(
+            "activations stay quantized ({activations} quantize operations): only weights are restored"
+        ));
+    }
     let target = Target::new(&package, output, job)?;
     let room = package
         .weights
