@@ -20,9 +20,11 @@ impl<'p, 'a> Net<'p, 'a> {
         self.eliminate_pairs(0);
         self.normalize_scales(0)?;
         self.merge_equal();
-        self.remove_dead();
-        self.reorder(0);
+        // What is dead still has its name.
         self.settle_names();
+        self.remove_dead();
+        self.merge_equal();
+        self.reorder(0);
         Ok(())
     }
 
