@@ -315,17 +315,20 @@ fn cyclic_folders_are_refused() {
     assert_eq!(fs::read_dir(package.folder.path()).unwrap().count(), 1);
 }
 
-/// Bytes that were a package are read or refused, never worse.
-#[test]
-fn any_byte_may_be_wrong() {
-    let package = Package::of("compressed_18_f16.mlpackage");
-    let mut state = 1_u64;
-    let mut random = || {
+fn random_from(mut state: u64) -> impl FnMut() -> usize {
+    move || {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
         (state >> 33) as usize
-    };
+    }
+}
+
+/// Bytes that were a package are read or refused, never worse.
+#[test]
+fn any_byte_may_be_wrong() {
+    let package = Package::of("compressed_18_f16.mlpackage");
+    let mut random = random_from(1);
     let options = QuantizeOptions {
         dry_run: true,
         ..QuantizeOptions::default()
@@ -489,13 +492,7 @@ fn activations(package: &Package, options: &ActivationOptions) -> Result<Report,
 /// Programs that contradict themselves are quantized or refused; what comes out can be read.
 #[test]
 fn any_byte_of_a_program_may_be_wrong() {
-    let mut state = 7_u64;
-    let mut random = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 33) as usize
-    };
+    let mut random = random_from(7);
     let (mut done, mut refused) = (0, 0);
     for name in [ACTIVATIONS, "../activations/nested_18_f16.mlpackage"] {
         let package = Package::of(name);
