@@ -341,7 +341,7 @@ fn any_byte_may_be_wrong() {
             let mut bytes = whole.clone();
             // Weight files are mostly data: the records' headers are what counts.
             let place = match inner {
-                WEIGHTS if random() % 2 == 0 => random() % 128,
+                WEIGHTS if random().is_multiple_of(2) => random() % 128,
                 _ => random() % bytes.len(),
             };
             match random() % 3 {
@@ -461,10 +461,8 @@ const ACTIVATIONS: &str = "../activations/consumers_18_f16.mlpackage";
 fn everything(package: &Path) -> ActivationOptions {
     let described = describe(package);
     let named = described.iter().flat_map(|line| line.split([' ', ':']));
-    let range = ActivationRange {
-        min: -1.5,
-        max: 3.0,
-    };
+    let (min, max) = (-1.5, 3.0);
+    let range = ActivationRange { min, max };
     ActivationOptions {
         ranges: Ranges {
             version: 1,
