@@ -98,8 +98,10 @@ fn is_arm(target: &Target) -> bool {
 }
 
 fn build(target: &'static Target) -> Result<PathBuf, Box<dyn Error>> {
-    let mut cargo = Toolchain::find(target)?.cargo("build");
+    let mut cargo = Toolchain::find(target)?.cargo("rustc");
     cargo.args(["--release", "--package", "quant-capi", "--lib"]);
+    // The shared library would need a linker for Apple's systems.
+    cargo.args(["--crate-type", "staticlib"]);
     deployment(&mut cargo);
     // The older mangling leaves the types out that the kernels are told by.
     cargo.env("RUSTFLAGS", "-Csymbol-mangling-version=v0");

@@ -28,7 +28,7 @@ pub struct Target {
 
 /// The phases of symmetric blocks.
 const BLOCKS: &[&str] = &[
-    "magnitudes",
+    "bound",
     "params",
     "FastTile::run",
     "FastTile::quantize",
@@ -255,8 +255,16 @@ fn elements(origin: &Origin, instructions: &[&Instruction], around: Around) -> O
                 .count();
             (divisions / DIVISIONS * LANES * BLOCK) as f64
         }
-        ("FindRange", _) | (_, "magnitudes" | "bounds") => loaded as f64 / float,
-        ("Quantize" | "QuantizeSurely" | "QuantizeBlocks", _) => stored as f64 / code,
+        ("QuantizeBlocks", _) => {
+            // Bounds of a later batch may be found in the same loop, which stores them, too.
+            let rounded = instructions.iter().filter(|it| it.mnemonic == "fcvtns");
+            match rounded.count() {
+                0 => loaded as f64 / float,
+                vectors => (vectors * LANES) as f64,
+            }
+        }
+        ("FindRange", _) => loaded as f64 / float,
+        ("Quantize" | "QuantizeSurely", _) => stored as f64 / code,
         ("Dequantize", _) => stored as f64 / float,
         _ => 0.0,
     };
