@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::calibrate::Calibrate;
+
 /// Linear quantization of model files, with the arithmetic of coremltools.
 #[derive(Parser)]
 #[command(name = "quant", version)]
@@ -33,6 +35,8 @@ pub enum Command {
     /// Quantize the activations of an .mlpackage, as their ranges say
     #[command(after_long_help = EXAMPLE)]
     Activations(Activations),
+    /// Find the ranges of activations in recordings
+    Calibrate(Calibrate),
     /// Turn a quantized model back into a float one
     Dequantize(Dequantize),
     /// List a model's tensors

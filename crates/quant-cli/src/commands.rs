@@ -21,11 +21,13 @@ use crate::activations::{activation_scheme, activations, lines};
 use crate::arguments::{
     Arguments, Command, Dequantize, Dialect, Dtype, Granularity, Mode, NonFinite, Quantize, Target,
 };
+use crate::calibrate::calibrate;
 
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
         Command::Quantize(arguments) => quantize(&arguments)?,
         Command::Activations(arguments) => activations(&arguments)?,
+        Command::Calibrate(arguments) => calibrate(&arguments)?,
         Command::Dequantize(arguments) => dequantize(&arguments)?,
         Command::Inspect { file, values, json } => inspect(&file, values, json)?,
         Command::Diff { a, b, json } => return diff(&a, &b, json),
@@ -81,6 +83,18 @@ pub fn regexes(patterns: &[String], option: &str) -> Result<Vec<Regex>, Error> {
     patterns.iter().map(compile).collect()
 }
 
+/// The backend of that name, or the default.
+pub fn backend(name: Option<&str>) -> Result<Backend, Error> {
+    let Some(name) = name else {
+        return Ok(Backend::detect());
+    };
+    Backend::by_name(name).ok_or_else(|| {
+        Error::Option(format!(
+            "no backend `{name}` on this machine; `quant backends` lists them"
+        ))
+    })
+}
+
 fn options(arguments: &Quantize) -> Result<QuantizeOptions, Error> {
     let scheme = Scheme {
         dtype: match arguments.dtype {
@@ -111,14 +125,7 @@ fn options(arguments: &Quantize) -> Result<QuantizeOptions, Error> {
             block_size: arguments.block_size,
         },
     };
-    let backend = match &arguments.backend {
-        None => Backend::detect(),
-        Some(name) => Backend::by_name(name).ok_or_else(|| {
-            Error::Option(format!(
-                "no backend `{name}` on this machine; `quant backends` lists them"
-            ))
-        })?,
-    };
+    let backend = backend(arguments.backend.as_deref())?;
     let activations = arguments.ranges.as_ref().map(|path| {
         let mut activations = ActivationOptions::open(path)?;
         activations.scheme =
@@ -172,7 +179,7 @@ pub fn beside(model: &Path, what: &str) -> PathBuf {
     }
 }
 
-/// Runs `work` on so many threads, with a progress bar of `bytes`, until it is done or the user
+/// Runs `work` on so many threads, with a progress bar of `bytes` (0: nobody knows), until it is done or the user
 /// asks to stop.
 pub fn watched<T: Send>(
     threads: u16,
@@ -193,7 +200,10 @@ pub fn watched<T: Send>(
         true => ProgressBar::hidden(),
         false => ProgressBar::new(bytes),
     };
-    let style = "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    let style = match bytes {
+        0 => "{spinner} {bytes}, {bytes_per_sec}",
+        _ => "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+    };
     if let Ok(style) = ProgressStyle::with_template(style) {
         bar.set_style(style);
     }

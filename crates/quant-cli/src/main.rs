@@ -3,6 +3,7 @@
 
 mod activations;
 mod arguments;
+mod calibrate;
 mod commands;
 
 use std::io::Write as _;
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
             let _ = writeln!(std::io::stderr(), "quant: {error}");
             ExitCode::from(match error {
                 Error::Strict { .. } => 3,
-                Error::Interrupted => 130,
+                Error::Interrupted | Error::Paused { .. } => 130,
                 _ => 1,
             })
         }

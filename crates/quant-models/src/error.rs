@@ -52,6 +52,12 @@ pub enum Error {
     /// The caller asked to stop.
     #[error("interrupted; nothing was written")]
     Interrupted,
+    /// The caller asked a calibration to stop.
+    #[error("interrupted; {} keeps what was found, --resume goes on with it", checkpoint.display())]
+    Paused {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+    },
 }
 
 impl Error {

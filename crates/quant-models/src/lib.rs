@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod activations;
+mod calibration;
 mod config;
 mod coreml;
 mod diff;
@@ -24,6 +25,10 @@ mod values;
 use std::path::Path;
 
 pub use activations::{ActivationOptions, OperationReport, QuantizedActivation};
+pub use calibration::{
+    Calibrated, Calibration, CalibrationOptions, CalibrationSettings, Recordings, calibrate,
+    calibrate_stream, merge_calibrations,
+};
 pub use config::Config;
 pub use diff::{Difference, TensorDifference, diff};
 pub use error::Error;

@@ -118,12 +118,7 @@ impl Target {
             Some(folder) => folder.path(),
             None => parent(&self.path),
         };
-        let readable = fs::Permissions::from_mode(0o666);
-        let temp = Builder::new()
-            .prefix(".quant-")
-            .permissions(readable)
-            .tempfile_in(folder)
-            .map_err(Error::io(&self.path, "create a file beside it"))?;
+        let temp = temporary_in(folder, &self.path)?;
         let data_start = 8 + header.len() as u64;
         let file = temp.as_file().try_clone();
         let file = file.and_then(|file| SizedFile::new(file, data_start + end as u64));
@@ -193,6 +188,20 @@ impl Target {
         let _ = sync(parent(&self.path));
         Ok(written)
     }
+}
+
+/// A file beside `path`, under a temporary name.
+pub(crate) fn temporary(path: &Path) -> Result<NamedTempFile, Error> {
+    temporary_in(parent(path), path)
+}
+
+fn temporary_in(folder: &Path, path: &Path) -> Result<NamedTempFile, Error> {
+    let readable = fs::Permissions::from_mode(0o666);
+    Builder::new()
+        .prefix(".quant-")
+        .permissions(readable)
+        .tempfile_in(folder)
+        .map_err(Error::io(path, "create a file beside it"))
 }
 
 pub(crate) fn put_folder(folder: TempDir, path: &Path) -> std::io::Result<()> {

@@ -11,12 +11,12 @@ use crate::Error;
 use crate::map::map;
 
 /// The version of the document that is read and written.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// The ranges of a model's activations, by their names in the model.
 ///
 /// As JSON: `{"version": 1, "activations": {"NAME": {"min": -1.5, "max": 2.0}}}`. What else stands
-/// in there is for others, and is not read.
+/// in there is not read; calibration writes more, and [`Calibration`](crate::Calibration) reads it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ranges {
     /// Of the document: 1.

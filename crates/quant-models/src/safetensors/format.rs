@@ -112,6 +112,11 @@ impl SafetensorsFile {
         &self.map[self.data_start + start..self.data_start + end]
     }
 
+    /// Where the data section begins, in bytes.
+    pub(crate) fn data_start(&self) -> usize {
+        self.data_start
+    }
+
     /// Bytes in the file.
     pub fn len(&self) -> u64 {
         self.map.len() as u64

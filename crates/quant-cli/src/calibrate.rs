@@ -1,0 +1,267 @@
+//! `quant calibrate`.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use indicatif::HumanBytes;
+use quant_core::observer::{Averaging, ObserverConfig};
+use quant_models::{Calibrated, Calibration, CalibrationOptions, CalibrationSettings};
+use quant_models::{Error, Recordings};
+use serde_json::{Map, Value, json};
+
+use crate::activations::activation_scheme;
+use crate::arguments::{Byte, Mode};
+use crate::commands::{backend, print, print_json, warn, watched};
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Observer {
+    /// All values
+    MinMax,
+    /// Averages of the smallest and largest value of each sample, in order
+    MovingAverage,
+    /// All but the outermost values
+    Percentile,
+    /// The least Kullback-Leibler divergence, as TensorRT finds it
+    Entropy,
+    /// The least mean squared error
+    Mse,
+}
+
+/// Find the ranges of activations in recordings
+///
+/// A safetensors file is one sample of each activation that one of its tensors is named for. An npy
+/// file is one sample of one activation: NAME.npy of NAME; in a folder below one that is given, such
+/// as DATA/NAME/000001.npy, of that folder's NAME. `-` reads npy arrays from a stream, one after the
+/// other. Folders are read in the order of names. f16, bf16, f32 and f64 are read; f64 is rounded to
+/// f32. NaN and infinities are counted, and left out.
+///
+/// Data is read once and not kept: 200 MiB of memory are enough for any amount of it. While files
+/// are read, OUTPUT.checkpoint keeps what was found; after a crash or Ctrl-C, the same command with
+/// --resume goes on there, and writes the same ranges.
+///
+/// Examples:
+///
+///     quant calibrate recorded/ -o ranges.json --observer percentile --percentile 99.99
+///     python record.py | quant calibrate - --name input -o ranges.json
+///     quant calibrate --merge a.json b.json -o ranges.json
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Calibrate {
+    /// Files and folders of recordings; - is a stream of npy arrays
+    #[arg(required = true)]
+    pub data: Vec<PathBuf>,
+    /// The result
+    #[arg(short, value_name = "RANGES.json")]
+    pub output: PathBuf,
+    /// DATA are results, to be made into one: that of all their recordings
+    #[arg(long, conflicts_with_all = ["observer", "bins", "percentile", "averaging", "dtype", "mode",
+        "name", "backend", "resume", "checkpoint"])]
+    pub merge: bool,
+    /// How ranges are found
+    #[arg(long, value_enum, default_value = "min-max")]
+    pub observer: Observer,
+    /// Bins of a histogram, a power of two [default: 2048]
+    #[arg(long)]
+    pub bins: Option<usize>,
+    /// Percent of the values that percentile keeps [default: 99.999]
+    #[arg(long)]
+    pub percentile: Option<f64>,
+    /// How averages move: constant=C, as torch does it, or ratio=R [default: constant=0.01]
+    #[arg(long, value_parser = averaging)]
+    pub averaging: Option<Averaging>,
+    /// Type of the codes that the ranges are for
+    #[arg(long, value_enum, default_value = "int8")]
+    pub dtype: Byte,
+    /// Range symmetric about zero, or as it is
+    #[arg(long, value_enum, default_value = "symmetric")]
+    pub mode: Mode,
+    /// The activation of every npy file, and of a stream
+    #[arg(long)]
+    pub name: Option<String>,
+    /// One of those that `quant backends` lists [default: the first of them]
+    #[arg(long, value_name = "NAME")]
+    pub backend: Option<String>,
+    /// Number of threads; 0 means one per core
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    pub threads: u16,
+    /// Go on from OUTPUT.checkpoint, if there is one
+    #[arg(long)]
+    pub resume: bool,
+    /// Seconds from one checkpoint to the next
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub checkpoint: u64,
+    /// Replace an existing output, and forget a checkpoint
+    #[arg(long)]
+    pub force: bool,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+    /// Print the ranges as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn averaging(text: &str) -> Result<Averaging, String> {
+    let (kind, number) = text.split_once('=').unwrap_or((text, ""));
+    let number = number
+        .parse()
+        .map_err(|_| "give constant=C or ratio=R, such as constant=0.01".to_string())?;
+    match kind {
+        "constant" => Ok(Averaging::Constant(number)),
+        "ratio" => Ok(Averaging::Ratio(number)),
+        _ => Err("give constant=C or ratio=R".into()),
+    }
+}
+
+fn observer(arguments: &Calibrate) -> Result<ObserverConfig, Error> {
+    let useless = |option: &str, what: &str| Err(Error::Option(format!("{option}: {what}")));
+    let bins = arguments.bins.unwrap_or(ObserverConfig::DEFAULT_BINS);
+    let percentile = arguments.percentile;
+    let has_histogram = !matches!(
+        arguments.observer,
+        Observer::MinMax | Observer::MovingAverage
+    );
+    if arguments.bins.is_some() && !has_histogram {
+        return useless("--bins", "min-max and moving-average have no histogram");
+    }
+    if percentile.is_some() && !matches!(arguments.observer, Observer::Percentile) {
+        return useless("--percentile", "only --observer percentile has one");
+    }
+    if arguments.averaging.is_some() && !matches!(arguments.observer, Observer::MovingAverage) {
+        return useless("--averaging", "only --observer moving-average does that");
+    }
+    Ok(match arguments.observer {
+        Observer::MinMax => ObserverConfig::MinMax,
+        Observer::MovingAverage => ObserverConfig::MovingAverage {
+            averaging: arguments.averaging.unwrap_or(Averaging::TORCH),
+        },
+        Observer::Percentile => ObserverConfig::Percentile {
+            bins,
+            percentile: percentile.unwrap_or(ObserverConfig::DEFAULT_PERCENTILE),
+        },
+        Observer::Entropy => ObserverConfig::Entropy { bins },
+        Observer::Mse => ObserverConfig::Mse { bins },
+    })
+}
+
+pub fn calibrate(arguments: &Calibrate) -> Result<(), Error> {
+    let start = Instant::now();
+    let (threads, force) = (arguments.threads, arguments.force);
+    let quiet = arguments.quiet || arguments.json;
+    let output = &arguments.output;
+    let (calibration, bytes) = if arguments.merge {
+        let merged = watched(threads, true, force, 0, |job| {
+            quant_models::merge_calibrations(&arguments.data, output, job)
+        })?;
+        (merged, 0)
+    } else {
+        let scheme = activation_scheme(arguments.dtype, arguments.mode);
+        let options = CalibrationOptions {
+            settings: CalibrationSettings {
+                observer: observer(arguments)?,
+                dtype: scheme.dtype,
+                mode: scheme.mode,
+            },
+            backend: backend(arguments.backend.as_deref())?,
+            activation: arguments.name.clone(),
+            resume: arguments.resume,
+            checkpoint_every: Duration::from_secs(arguments.checkpoint),
+        };
+        let stream = Path::new("-");
+        if arguments.data == [stream] {
+            let found = watched(threads, quiet, force, 0, |job| {
+                quant_models::calibrate_stream(std::io::stdin(), output, &options, job)
+            })?;
+            (found, 0)
+        } else if arguments.data.iter().any(|path| path == stream) {
+            let problem = "`-` reads a stream alone, not beside files";
+            return Err(Error::Option(problem.into()));
+        } else {
+            let name = options.activation.as_deref();
+            let recordings = Recordings::list(&arguments.data, name, output)?;
+            let bytes = recordings.bytes();
+            let found = watched(threads, quiet, force, bytes, |job| {
+                quant_models::calibrate(&recordings, output, &options, job)
+            })?;
+            (found, bytes)
+        }
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    let warnings = calibration.warnings();
+    if arguments.json {
+        let activations: Map<String, Value> = calibration
+            .activations
+            .iter()
+            .map(|(name, found)| (name.clone(), value(found)))
+            .collect();
+        return print_json(&json!({
+            "version": 1,
+            "output": output.to_string_lossy(),
+            "seconds": seconds,
+            "warnings": warnings,
+            "activations": activations,
+        }));
+    }
+    if arguments.quiet {
+        return Ok(());
+    }
+    warn(&warnings);
+    print(&summary(&calibration, output, seconds, bytes))
+}
+
+fn value(found: &Calibrated) -> Value {
+    let params = found.params.as_ref().ok();
+    json!({
+        "min": found.range.map(|range| range.min),
+        "max": found.range.map(|range| range.max),
+        "observed_min": found.observed.map(|range| range.min),
+        "observed_max": found.observed.map(|range| range.max),
+        "samples": found.samples,
+        "elements": found.elements,
+        "non_finite": found.non_finite,
+        "scale": params.map(|(scale, _)| scale),
+        "zero_point": params.map(|(_, zero_point)| zero_point),
+        "clipped": found.clipped(),
+    })
+}
+
+fn summary(calibration: &Calibration, output: &Path, seconds: f64, bytes: u64) -> String {
+    let mut text = String::new();
+    let names = calibration.activations.keys();
+    let width = names.map(|name| name.len()).max().unwrap_or(0);
+    let mut elements = 0;
+    for (name, found) in &calibration.activations {
+        elements += found.elements;
+        text += &format!("{name:<width$}  ");
+        match (found.range, found.observed) {
+            (Some(range), Some(observed)) => {
+                text += &format!("{} to {}", range.min, range.max);
+                if range != observed {
+                    text += &format!(" of {} to {}", observed.min, observed.max);
+                }
+                if let Some(clipped) = found.clipped() {
+                    text += &format!(", {:.4} % clipped", 100.0 * clipped);
+                }
+            }
+            _ => text += "no finite value",
+        }
+        let samples = if found.samples == 1 {
+            "sample"
+        } else {
+            "samples"
+        };
+        text += &format!("  {} {samples}\n", found.samples);
+    }
+    let rate = match bytes {
+        0 => String::new(),
+        _ => format!(", {}/s", HumanBytes((bytes as f64 / seconds) as u64)),
+    };
+    text += &format!(
+        "{}: {} activations, {elements} values in {seconds:.2} s{rate}\n{}\n",
+        calibration.settings.describe(),
+        calibration.activations.len(),
+        output.display()
+    );
+    text
+}

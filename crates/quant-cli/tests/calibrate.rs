@@ -1,0 +1,477 @@
+//! `quant calibrate`, run as a process, beside the reference observers.
+
+mod recordings;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use quant_core::observer::{Averaging, Observer, ObserverConfig};
+use quant_core::{ActivationRule, FloatType, IntType, Mode};
+use recordings::{Folder, f32_bytes, npy, npy_f32, values};
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::Value;
+
+fn safetensors(tensors: &[(&str, Dtype, &[u8])]) -> Vec<u8> {
+    let views: BTreeMap<&str, TensorView<'_>> = tensors
+        .iter()
+        .map(|(name, dtype, data)| {
+            let shape = vec![8 * data.len() / dtype.bitsize()];
+            (*name, TensorView::new(*dtype, shape, data).unwrap())
+        })
+        .collect();
+    safetensors::serialize(views, None).unwrap()
+}
+
+/// Every observer, with options that are not the usual ones.
+fn observers() -> [(&'static str, ObserverConfig); 6] {
+    [
+        ("min-max", ObserverConfig::MinMax),
+        (
+            "moving-average",
+            ObserverConfig::MovingAverage {
+                averaging: Averaging::TORCH,
+            },
+        ),
+        (
+            "moving-average --averaging ratio=0.9",
+            ObserverConfig::MovingAverage {
+                averaging: Averaging::Ratio(0.9),
+            },
+        ),
+        (
+            "percentile --bins 512 --percentile 99.9",
+            ObserverConfig::Percentile {
+                bins: 512,
+                percentile: 99.9,
+            },
+        ),
+        ("entropy", ObserverConfig::Entropy { bins: 2048 }),
+        ("mse --bins 1024", ObserverConfig::Mse { bins: 1024 }),
+    ]
+}
+
+/// Six samples of two activations; one of the samples has nothing finite, one is empty.
+fn recorded(folder: &Folder) -> [Vec<Vec<f32>>; 2] {
+    let mut conv: Vec<Vec<f32>> = (0..4).map(|i| values(i, 5000 + 100 * i)).collect();
+    conv[1][7] = f32::NAN;
+    conv[2][9] = f32::NEG_INFINITY;
+    conv.push(vec![f32::NAN; 3]);
+    conv.push(Vec::new());
+    let relu: Vec<Vec<f32>> = (0..6)
+        .map(|i| values(i + 10, 300).iter().map(|x| x.max(0.0)).collect())
+        .collect();
+    for (i, (conv, relu)) in conv.iter().zip(&relu).enumerate() {
+        let (conv, relu) = (f32_bytes(conv), f32_bytes(relu));
+        let file = safetensors(&[("conv.1", Dtype::F32, &conv), ("relu", Dtype::F32, &relu)]);
+        folder.write(&format!("data/{i}.safetensors"), &file);
+    }
+    [conv, relu]
+}
+
+#[test]
+fn every_observer_finds_what_the_reference_finds() {
+    let folder = Folder::new();
+    let recorded = recorded(&folder);
+    for (name, config) in observers() {
+        for (dtype, mode) in [
+            (IntType::Int8, Mode::Symmetric),
+            (IntType::Uint8, Mode::Affine),
+        ] {
+            let text = folder.calibrated(&format!(
+                "data --observer {name} --dtype {} --mode {}",
+                dtype.name(),
+                mode.name()
+            ));
+            let document: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(document["observer"]["kind"], config.name());
+            for (activation, samples) in ["conv.1", "relu"].iter().zip(&recorded) {
+                let mut observer = Observer::new(config).unwrap();
+                for sample in samples {
+                    observer.observe(sample);
+                }
+                let found = &document["activations"][activation];
+                let range = observer.range(dtype, mode).unwrap();
+                let number = |key: &str| found[key].as_f64().unwrap();
+                assert_eq!(number("min"), f64::from(range.min), "{name} {activation}");
+                assert_eq!(number("max"), f64::from(range.max), "{name} {activation}");
+                let observed = observer.values();
+                let exact = observed.range().unwrap();
+                assert_eq!(number("observed_min"), f64::from(exact.min));
+                assert_eq!(number("observed_max"), f64::from(exact.max));
+                assert_eq!(found["samples"], 6);
+                assert_eq!(found["elements"], observed.count());
+                assert_eq!(found["non_finite"], observed.non_finite());
+                let params = ActivationRule::Coremltools
+                    .params(&range, dtype, mode, FloatType::F16)
+                    .unwrap();
+                assert_eq!(number("scale"), f64::from(params.scale()));
+                assert_eq!(found["zero_point"], params.zero_point());
+                match observer.histogram() {
+                    None => assert!(found.get("histogram").is_none()),
+                    Some(histogram) => {
+                        let stored = &found["histogram"];
+                        assert_eq!(stored["exponent"], histogram.exponent());
+                        let first = stored["first"].as_u64().unwrap();
+                        let mut counts = vec![0; first as usize];
+                        for run in stored["counts"].as_array().unwrap() {
+                            match run.as_i64().unwrap() {
+                                run if run < 0 => counts.resize(counts.len() + (-run) as usize, 0),
+                                count => counts.push(count as u64),
+                            }
+                        }
+                        counts.resize(histogram.counts().len(), 0);
+                        assert_eq!(counts, histogram.counts(), "{name} {activation}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn any_partition_merges_to_the_same_bytes() {
+    let folder = Folder::new();
+    recorded(&folder);
+    let all: Vec<String> = (0..6).map(|i| format!("data/{i}.safetensors")).collect();
+    for (name, config) in observers() {
+        let options = format!("--observer {name} --mode affine");
+        if let ObserverConfig::MovingAverage { .. } = config {
+            continue;
+        }
+        let whole = folder.calibrated(&format!("data {options}"));
+        for partition in 1..1 << 5 {
+            let mut parts = Vec::new();
+            for (part, in_a) in [("a.json", true), ("b.json", false)] {
+                let files: Vec<&str> = (0..6)
+                    .filter(|i| (partition >> i & 1 == 1) == in_a)
+                    .map(|i| all[i].as_str())
+                    .collect();
+                let text = folder.calibrated(&format!("{} {options}", files.join(" ")));
+                folder.write(part, text.as_bytes());
+                parts.push(part);
+            }
+            if partition % 2 == 0 {
+                parts.reverse();
+            }
+            let merged = folder.calibrated(&format!("--merge {}", parts.join(" ")));
+            assert_eq!(merged, whole, "{name}, {partition:b}");
+        }
+        // A tree of more than two.
+        for (i, file) in all.iter().enumerate() {
+            let text = folder.calibrated(&format!("{file} {options}"));
+            folder.write(&format!("{i}.json"), text.as_bytes());
+        }
+        let merged = folder.calibrated("--merge 5.json 2.json 3.json");
+        folder.write("a.json", merged.as_bytes());
+        let merged = folder.calibrated("--merge 4.json a.json 0.json 1.json");
+        assert_eq!(merged, whole, "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_be_merged_is_refused() {
+    let folder = Folder::new();
+    recorded(&folder);
+    for (file, options) in [
+        ("average.json", "--observer moving-average"),
+        ("mse.json", "--observer mse"),
+        ("fine.json", "--observer mse --bins 4096"),
+        ("affine.json", "--observer mse --mode affine"),
+    ] {
+        let text = folder.calibrated(&format!("data {options}"));
+        folder.write(file, text.as_bytes());
+    }
+    let _ = fs::remove_file(folder.path("out.json"));
+    let refuses = |files: &str, words: &[&str]| {
+        folder.refuses(&format!("--merge {files} -o out.json"), words);
+    };
+    refuses("average.json average.json", &["order of the samples"]);
+    refuses(
+        "mse.json fine.json",
+        &["fine.json", "4096 bins", "2048 bins"],
+    );
+    refuses("mse.json affine.json", &["affine.json", "int8 affine"]);
+    refuses("mse.json none.json", &["none.json"]);
+    folder.refuses(
+        "--merge mse.json mse.json -o mse.json --force",
+        &["one of the inputs"],
+    );
+    for text in [
+        "",
+        "[]",
+        r#"{"version": 1, "activations": {"x": {"min": 0, "max": 1}}}"#,
+        r#"{"version": 2, "observer": {"kind": "min-max"}, "quantization":
+            {"dtype": "int8", "mode": "affine", "rule": "coremltools"}, "activations": {}}"#,
+        r#"{"version": 1, "observer": {"kind": "min-max"}, "quantization":
+            {"dtype": "int4", "mode": "affine", "rule": "coremltools"}, "activations": {}}"#,
+        r#"{"version": 1, "observer": {"kind": "mse", "bins": 7}, "quantization":
+            {"dtype": "int8", "mode": "affine", "rule": "coremltools"}, "activations": {}}"#,
+    ] {
+        folder.write("bad.json", text.as_bytes());
+        refuses("bad.json mse.json", &["bad.json"]);
+    }
+    let good = fs::read_to_string(folder.path("mse.json")).unwrap();
+    let document: Value = serde_json::from_str(&good).unwrap();
+    for (key, bad) in [
+        ("min", "-1000.0"),
+        ("max", "null"),
+        ("observed_max", "1e300"),
+        ("elements", "3"),
+        ("elements", "18446744073709551615"),
+        ("non_finite", "1000000"),
+        ("samples", "-1"),
+        ("histogram", "null"),
+        (
+            "histogram",
+            r#"{"exponent": -9, "first": 18446744073709551615, "counts": [1, 2]}"#,
+        ),
+        (
+            "histogram",
+            r#"{"exponent": -9, "first": 0, "counts": [-9223372036854775808]}"#,
+        ),
+        (
+            "histogram",
+            r#"{"exponent": 2147483647, "first": 0, "counts": [-2000, 1]}"#,
+        ),
+        (
+            "histogram",
+            r#"{"exponent": -9, "first": 0, "counts": [9223372036854775807, 9223372036854775807, 9223372036854775807]}"#,
+        ),
+        ("surprise", "1"),
+    ] {
+        let mut changed = document.clone();
+        changed["activations"]["relu"][key] = serde_json::from_str(bad).unwrap();
+        folder.write("bad.json", changed.to_string().as_bytes());
+        refuses("bad.json", &["bad.json", "activation `relu`"]);
+    }
+    // As many samples as can be counted.
+    let mut full = document.clone();
+    full["activations"]["relu"]["samples"] = u64::MAX.into();
+    folder.write("full.json", full.to_string().as_bytes());
+    refuses("mse.json full.json", &["full.json", "`relu`", "counted"]);
+}
+
+#[test]
+fn threads_and_backends_make_no_difference() {
+    let folder = Folder::new();
+    for i in 0..3 {
+        let (a, b) = (
+            f32_bytes(&values(i, 2_500_001)),
+            f32_bytes(&values(i + 5, 999)),
+        );
+        let file = safetensors(&[("a", Dtype::F32, &a), ("b", Dtype::F32, &b)]);
+        folder.write(&format!("data/{i}.safetensors"), &file);
+    }
+    for (name, _) in observers() {
+        let one = folder.calibrated(&format!("data --observer {name} --threads 1"));
+        let many = folder.calibrated(&format!("data --observer {name} --threads 5"));
+        let scalar = folder.calibrated(&format!("data --observer {name} --backend scalar"));
+        assert!(one == many && one == scalar, "{name}");
+    }
+}
+
+#[test]
+fn files_and_streams_of_any_type_give_the_same() {
+    let folder = Folder::new();
+    // Values that f16 holds.
+    let samples: Vec<Vec<f32>> = (0..5)
+        .map(|i| {
+            values(i, 700)
+                .iter()
+                .map(|x| (x * 16.0).round() / 16.0)
+                .collect()
+        })
+        .collect();
+    let halves = |sample: &[f32]| -> Vec<u8> {
+        let halves = sample.iter().map(|&x| half::f16::from_f32(x));
+        halves.flat_map(|half| half.to_le_bytes()).collect()
+    };
+    let swapped = |sample: &[f32]| -> Vec<u8> {
+        sample
+            .iter()
+            .flat_map(|x| f64::from(*x).to_be_bytes())
+            .collect()
+    };
+    let doubles = |sample: &[f32]| -> Vec<u8> {
+        sample
+            .iter()
+            .flat_map(|x| f64::from(*x).to_le_bytes())
+            .collect()
+    };
+    let arrays = [
+        npy_f32(&samples[0]),
+        npy("<f2", "(70, 10)", &halves(&samples[1])),
+        npy(">f8", "(700,)", &swapped(&samples[2])),
+        npy("<f8", "(1, 700, 1)", &doubles(&samples[3])),
+        npy("<f4", "(7, 100)", &f32_bytes(&samples[4])),
+    ];
+    for (i, array) in arrays.iter().enumerate() {
+        folder.write(&format!("data/features.1/{i}.npy"), array);
+        folder.write(&format!("loose/{i}.npy"), array);
+        folder.write(
+            &format!("tensors/{i}.safetensors"),
+            &safetensors(&[("features.1", Dtype::F32, &f32_bytes(&samples[i]))]),
+        );
+    }
+    folder.write("data/notes.txt", b"not a recording");
+    for (name, _) in observers() {
+        let expected = folder.calibrated(&format!("tensors --observer {name}"));
+        assert!(expected.contains("\"features.1\""));
+        let of = |data: &str| folder.calibrated(&format!("{data} --observer {name}"));
+        assert_eq!(of("data"), expected, "{name}");
+        assert_eq!(of("loose --name features.1"), expected, "{name}");
+
+        fs::remove_file(folder.path("out.json")).unwrap();
+        let arguments = format!("- --name features.1 -o out.json --observer {name}");
+        let mut child = folder
+            .command(&arguments.split(' ').collect::<Vec<_>>())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(&arrays.concat())
+            .unwrap();
+        assert!(child.wait().unwrap().success());
+        let streamed = fs::read_to_string(folder.path("out.json")).unwrap();
+        assert_eq!(streamed, expected, "{name}");
+    }
+    let own_names = folder.calibrated("loose");
+    let document: Value = serde_json::from_str(&own_names).unwrap();
+    let names: Vec<&String> = document["activations"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .collect();
+    assert_eq!(names, ["0", "1", "2", "3", "4"]);
+}
+
+#[test]
+fn bad_recordings_are_refused() {
+    let folder = Folder::new();
+    let good = npy_f32(&values(0, 100));
+    for (array, words) in [
+        (npy("<i8", "(2,)", &[0; 16]), "type `<i8`"),
+        (npy("|O", "(2,)", &[0; 16]), "Python objects"),
+        (
+            npy("<f4", "(4611686018427387904, 4)", &[0; 16]),
+            "overflows",
+        ),
+        (npy("<f4", "(4611686018427387904,)", &[0; 16]), "damaged"),
+        (npy("<f4", "(1099511627776,)", &[0; 16]), "truncated"),
+        (good[..good.len() - 1].to_vec(), "truncated"),
+        (good[..30].to_vec(), "truncated"),
+        (Vec::new(), "empty file"),
+        (b"PK\x03\x04 a zip of arrays".to_vec(), "not an npy array"),
+        (
+            [good.clone(), good.clone()].concat(),
+            "bytes after the array",
+        ),
+    ] {
+        folder.write("data/x/1.npy", &array);
+        folder.write("data/x/2.npy", &good);
+        folder.refuses("data -o out.json", &["data/x/1.npy", "tensor `x`", words]);
+    }
+    let ints = safetensors(&[("tokens", Dtype::I64, &[0; 16])]);
+    folder.write("ints.safetensors", &ints);
+    folder.refuses(
+        "ints.safetensors -o out.json",
+        &["ints.safetensors", "tensor `tokens`", "type I64"],
+    );
+    folder.write("broken.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\xff");
+    folder.refuses("broken.safetensors -o out.json", &["broken.safetensors"]);
+    folder.write("empty/nothing.txt", b"");
+    folder.refuses("empty -o out.json", &["empty", "no .safetensors or .npy"]);
+    folder.refuses("nowhere -o out.json", &["nowhere"]);
+    folder.refuses(
+        "empty/nothing.txt -o out.json",
+        &["nothing.txt", "not a recording"],
+    );
+
+    folder.write("data/x/1.npy", &good);
+    folder.write("out.json", b"old");
+    folder.refuses("data -o out.json", &["out.json", "exists already"]);
+    folder.refuses(
+        "data/x/1.npy -o data/x/1.npy --force",
+        &["one of the recordings"],
+    );
+    folder.refuses("data -o data", &["data", "is a folder"]);
+    folder.refuses("data -o new.json --bins 256", &["--bins"]);
+    folder.refuses("data -o new.json --percentile 9", &["--percentile"]);
+    folder.refuses("data -o new.json --averaging ratio=0.5", &["--averaging"]);
+    folder.refuses(
+        "data -o new.json --observer mse --bins 100",
+        &["power of two"],
+    );
+    folder.refuses(
+        "data -o new.json --observer percentile --percentile 0",
+        &["percentile"],
+    );
+    folder.refuses("data - -o new.json", &["stream"]);
+    folder.refuses("- -o new.json", &["--name"]);
+    folder.refuses("- -o new.json --name x --resume", &["--resume"]);
+    assert_eq!(fs::read(folder.path("out.json")).unwrap(), b"old");
+
+    for (stream, words) in [
+        (
+            [good.clone(), good[..50].to_vec()].concat(),
+            "array 1 of the stream: ends inside",
+        ),
+        (
+            [good.clone(), good[..200].to_vec()].concat(),
+            "array 1 of the stream: ends inside",
+        ),
+        (
+            [good.clone(), b"x".to_vec()].concat(),
+            "array 1 of the stream: not an npy",
+        ),
+        (
+            npy("<u1", "(1,)", &[0]),
+            "array 0 of the stream: type `<u1`",
+        ),
+    ] {
+        let mut child = folder
+            .command(&["-", "--name", "x", "-o", "new.json"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(&stream).unwrap();
+        let output = child.wait_with_output().unwrap();
+        folder.check_refusal(&output, &["standard input", "tensor `x`", words]);
+        assert!(!folder.path("new.json").exists());
+    }
+}
+
+#[test]
+fn an_activation_without_finite_values_has_no_range() {
+    let folder = Folder::new();
+    folder.write("nan.npy", &npy_f32(&[f32::NAN; 9]));
+    folder.write("big.npy", &npy_f32(&[-1.0, 1e6]));
+    folder.write("good.npy", &npy_f32(&[-1.0, f32::INFINITY, 2.0]));
+    let output = folder
+        .command(&["nan.npy", "big.npy", "good.npy", "-o", "out.json"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    for line in [
+        "`nan`: none of its 9 values is finite",
+        "`good`: 1 of 3 values are NaN or infinite",
+        "`big`: no scale for its range",
+    ] {
+        assert!(stderr.contains(line), "no {line} in {stderr}");
+    }
+    let text = fs::read_to_string(folder.path("out.json")).unwrap();
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["without_range"]["nan"]["non_finite"], 9);
+    assert_eq!(document["activations"]["good"]["max"], 2.0);
+    assert_eq!(document["activations"]["big"]["scale"], Value::Null);
+    assert_eq!(document["activations"].as_object().unwrap().len(), 2);
+    folder.write("one.json", text.as_bytes());
+    assert_eq!(folder.calibrated("--merge one.json"), text);
+}

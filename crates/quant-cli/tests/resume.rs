@@ -1,0 +1,140 @@
+//! `quant calibrate`, killed and interrupted, and resumed.
+
+mod recordings;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use recordings::{Folder, npy_f32, values};
+
+/// So many samples that the first checkpoint comes long before the end.
+fn many(folder: &Folder) {
+    for i in 0..3000 {
+        folder.write(
+            &format!("data/x/{i:05}.npy"),
+            &npy_f32(&values(i, 50 + i % 7)),
+        );
+    }
+    folder.write("data/y/1.npy", &npy_f32(&values(1, 30_000_000)));
+}
+
+fn wait_for(path: &Path) {
+    let start = Instant::now();
+    while !path.exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "no checkpoint");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+#[test]
+fn a_killed_run_is_resumed() {
+    let folder = Folder::new();
+    many(&folder);
+    let checkpoint = folder.path("out.json.checkpoint");
+    for observer in ["min-max", "moving-average", "percentile --bins 512"] {
+        let options = format!("data --observer {observer} --checkpoint 0 --threads 2");
+        let whole = folder.calibrated(&options);
+        fs::remove_file(folder.path("out.json")).unwrap();
+        let arguments = format!("{options} -o out.json --resume");
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let mut kills = 0;
+        // Again and again, each time a little later, until it comes to its end.
+        while !folder.path("out.json").exists() {
+            let before = fs::read(&checkpoint).unwrap_or_default();
+            let mut child = folder
+                .command(&arguments)
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            if kills < 4 {
+                wait_for(&checkpoint);
+                let start = Instant::now();
+                while fs::read(&checkpoint).is_ok_and(|now| now == before) {
+                    assert!(start.elapsed() < Duration::from_secs(60), "no progress");
+                }
+                child.kill().unwrap();
+                child.wait().unwrap();
+                assert!(!folder.path("out.json").exists(), "killed too late");
+                kills += 1;
+            } else {
+                assert!(child.wait().unwrap().success());
+            }
+        }
+        assert_eq!(kills, 4);
+        let resumed = fs::read_to_string(folder.path("out.json")).unwrap();
+        assert!(resumed == whole, "{observer}");
+        assert!(!checkpoint.exists());
+    }
+}
+
+#[test]
+fn ctrl_c_leaves_a_checkpoint() {
+    let folder = Folder::new();
+    many(&folder);
+    let whole = folder.calibrated("data --observer mse");
+    fs::remove_file(folder.path("out.json")).unwrap();
+    let checkpoint = folder.path("out.json.checkpoint");
+    let child = folder
+        .command(&[
+            "data",
+            "--observer",
+            "mse",
+            "-o",
+            "out.json",
+            "--checkpoint",
+            "0",
+        ])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for(&checkpoint);
+    let interrupt = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(interrupt.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("--resume"), "{stderr}");
+
+    let stored = fs::read(&checkpoint).unwrap();
+    folder.refuses("data --observer mse -o out.json", &["--resume", "--force"]);
+    folder.refuses(
+        "data --observer entropy -o out.json --resume",
+        &["another command line", "mse", "entropy"],
+    );
+    folder.refuses(
+        "data --observer mse --name x -o out.json --resume",
+        &["another command line", "--name x"],
+    );
+    folder.refuses(
+        "data/x --observer mse -o out.json --resume",
+        &["the data has changed"],
+    );
+    let array = folder.path("data/x/00100.npy");
+    let bytes = fs::read(&array).unwrap();
+    let time = fs::metadata(&array).unwrap().modified().unwrap();
+    fs::write(&array, &bytes).unwrap();
+    folder.refuses(
+        "data --observer mse -o out.json --resume",
+        &["the data has changed"],
+    );
+    let file = fs::File::options().write(true).open(&array).unwrap();
+    file.set_modified(time).unwrap();
+    for cut in [0, 1, 100, stored.len() - 1] {
+        fs::write(&checkpoint, &stored[..cut]).unwrap();
+        folder.refuses(
+            "data --observer mse -o out.json --resume",
+            &["not a checkpoint"],
+        );
+    }
+    fs::write(&checkpoint, &stored).unwrap();
+    assert!(folder.calibrated("data --observer mse --resume") == whole);
+
+    fs::write(&checkpoint, b"left behind").unwrap();
+    assert!(folder.calibrated("data --observer mse --force") == whole);
+    assert!(!checkpoint.exists());
+}

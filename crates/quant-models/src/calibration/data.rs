@@ -1,0 +1,287 @@
+//! Recordings: which files there are, and what each of them holds.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use quant_core::FloatType;
+use xxhash_rust::xxh64::Xxh64;
+
+use super::npy::{Header, Problem};
+use super::values::{Encoding, Float};
+use crate::{Error, SafetensorsFile};
+
+/// The files that were named, and those in the folders that were, in order.
+///
+/// A safetensors file is one sample of each activation whose name one of its tensors has. An npy
+/// file is one sample of one activation: in a folder below one that was named, its name is that
+/// folder's path from there; elsewhere it is the file's own name without `.npy`.
+///
+/// What stands in a folder is taken in the order of names, byte by byte, folders among files; other
+/// files, and links to folders, are passed over.
+pub struct Recordings {
+    folders: Vec<Folder>,
+    /// Folder and name: there may be millions.
+    files: Vec<(u32, Box<OsStr>)>,
+    bytes: u64,
+    hash: Xxh64,
+    /// Device and inode of what must not be among them.
+    output: Option<(u64, u64)>,
+}
+
+struct Folder {
+    path: PathBuf,
+    /// The activation of the npy files in it.
+    activation: Option<String>,
+}
+
+impl Recordings {
+    /// Lists them. `activation` is that of every npy file, where their names do not tell.
+    ///
+    /// # Errors
+    /// What cannot be read; a file of another kind; a folder without recordings; a file that is
+    /// `output` itself.
+    pub fn list(data: &[PathBuf], activation: Option<&str>, output: &Path) -> Result<Self, Error> {
+        let mut found = Self {
+            folders: Vec::new(),
+            files: Vec::new(),
+            bytes: 0,
+            hash: Xxh64::new(0),
+            output: fs::metadata(output)
+                .ok()
+                .map(|output| (output.dev(), output.ino())),
+        };
+        for path in data {
+            let kind = fs::metadata(path).map_err(Error::io(path, "open it"))?;
+            if kind.is_dir() {
+                let before = found.files.len();
+                found.folder(path, activation.map(str::to_owned), path, activation)?;
+                if found.files.len() == before {
+                    let problem = "no .safetensors or .npy file in this folder";
+                    return Err(Error::file(path, problem));
+                }
+                continue;
+            }
+            let name = match path.file_name() {
+                Some(name) if kind.is_file() && is_recording(name) => name,
+                _ => {
+                    let problem =
+                        "not a recording; give .safetensors and .npy files, or folders of them";
+                    return Err(Error::file(path, problem));
+                }
+            };
+            found.folders.push(Folder {
+                path: path.parent().map(Path::to_owned).unwrap_or_default(),
+                activation: activation.map(str::to_owned),
+            });
+            found.file(name.to_owned())?;
+        }
+        Ok(found)
+    }
+
+    fn folder(
+        &mut self,
+        path: &Path,
+        activation: Option<String>,
+        root: &Path,
+        of_all: Option<&str>,
+    ) -> Result<(), Error> {
+        let read = "read this folder";
+        let mut names: Vec<OsString> = Vec::new();
+        for entry in fs::read_dir(path).map_err(Error::io(path, read))? {
+            names.push(entry.map_err(Error::io(path, read))?.file_name());
+        }
+        names.sort();
+        let folder = |activation| Folder {
+            path: path.to_owned(),
+            activation,
+        };
+        self.folders.push(folder(activation.clone()));
+        for name in names {
+            let below = path.join(&name);
+            let link = fs::symlink_metadata(&below).map_err(Error::io(&below, "open it"))?;
+            if link.is_dir() {
+                let named = match of_all {
+                    Some(name) => name.to_owned(),
+                    None => {
+                        let from_root = below.strip_prefix(root).unwrap_or(&below);
+                        from_root.to_string_lossy().into_owned()
+                    }
+                };
+                self.folder(&below, Some(named), root, of_all)?;
+                self.folders.push(folder(activation.clone()));
+            } else if is_recording(&name)
+                && fs::metadata(&below)
+                    .map_err(Error::io(&below, "open it"))?
+                    .is_file()
+            {
+                self.file(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a file of the last folder.
+    fn file(&mut self, name: OsString) -> Result<(), Error> {
+        let folder = self.folders.len() as u32 - 1;
+        let path = self.folders[folder as usize].path.join(&name);
+        let file = fs::metadata(&path).map_err(Error::io(&path, "open it"))?;
+        if self.output == Some((file.dev(), file.ino())) {
+            let problem = "the output is one of the recordings; choose another with -o";
+            return Err(Error::file(&path, problem));
+        }
+        self.bytes += file.len();
+        let name_bytes = path.as_os_str().as_bytes();
+        self.hash.update(&(name_bytes.len() as u64).to_le_bytes());
+        self.hash.update(name_bytes);
+        self.hash.update(&file.len().to_le_bytes());
+        self.hash.update(&file.mtime().to_le_bytes());
+        self.hash.update(&file.mtime_nsec().to_le_bytes());
+        self.files.push((folder, name.into_boxed_os_str()));
+        Ok(())
+    }
+
+    /// How many files.
+    pub fn file_count(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Of paths, sizes and times of change.
+    pub fn fingerprint(&self) -> String {
+        format!("{:016x}", self.hash.digest())
+    }
+
+    /// Opens one of them and reads what it holds.
+    pub fn open(&self, index: usize) -> Result<Recording, Error> {
+        let (folder, name) = &self.files[index];
+        let folder = &self.folders[*folder as usize];
+        let name: &OsStr = name;
+        let path = folder.path.join(name);
+        match is_npy(name) {
+            true => {
+                let of_file = || Path::new(name).file_stem().map(OsStr::to_string_lossy);
+                let activation = folder.activation.clone();
+                npy(
+                    path,
+                    activation.unwrap_or_else(|| of_file().unwrap_or_default().into_owned()),
+                )
+            }
+            false => safetensors(path),
+        }
+    }
+}
+
+fn is_npy(name: &OsStr) -> bool {
+    name.as_bytes().ends_with(b".npy")
+}
+
+fn is_recording(name: &OsStr) -> bool {
+    is_npy(name) || name.as_bytes().ends_with(b".safetensors")
+}
+
+/// An open file, and where its tensors are.
+pub struct Recording {
+    pub file: Arc<RecordedFile>,
+    pub tensors: Vec<RecordedTensor>,
+    /// Of the file.
+    pub bytes: u64,
+}
+
+pub struct RecordedFile {
+    pub path: PathBuf,
+    file: File,
+}
+
+/// A sample of an activation.
+pub struct RecordedTensor {
+    pub activation: String,
+    pub encoding: Encoding,
+    /// Where the values begin, in bytes.
+    pub start: u64,
+    pub elements: u64,
+}
+
+impl RecordedFile {
+    /// Fills the buffer from a place on.
+    pub fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), Error> {
+        let read = self.file.read_exact_at(buffer, offset);
+        read.map_err(Error::io(&self.path, "read it"))
+    }
+}
+
+fn npy(path: PathBuf, activation: String) -> Result<Recording, Error> {
+    let file = File::open(&path).map_err(Error::io(&path, "open it"))?;
+    let bytes = file.metadata().map_err(Error::io(&path, "open it"))?.len();
+    let bad = |problem: String| Error::tensor(&path, &activation, problem);
+    let header = Header::read(&mut BufReader::with_capacity(512, &file));
+    let header = header.map_err(|problem| match problem {
+        Problem::Io(error) => Error::io(&path, "read it")(error),
+        Problem::Array(problem) => bad(problem),
+    })?;
+    let header = header.ok_or_else(|| bad("an empty file; it is truncated".into()))?;
+    let (expected, got) = (header.data_bytes(), bytes - header.bytes.min(bytes));
+    if got < expected {
+        return Err(bad(format!(
+            "{got} bytes of values where the header says {expected}; the file is truncated"
+        )));
+    }
+    if got > expected {
+        return Err(bad(format!(
+            "{} bytes after the array; a file holds one, a stream (`-`) may hold several",
+            got - expected
+        )));
+    }
+    let tensor = RecordedTensor {
+        activation,
+        encoding: header.encoding,
+        start: header.bytes,
+        elements: header.elements,
+    };
+    Ok(Recording {
+        file: Arc::new(RecordedFile { path, file }),
+        tensors: vec![tensor],
+        bytes,
+    })
+}
+
+fn safetensors(path: PathBuf) -> Result<Recording, Error> {
+    let header = SafetensorsFile::open(&path)?;
+    let mut tensors = Vec::with_capacity(header.entries().len());
+    for (name, entry) in header.entries() {
+        let float = match (entry.float_type(), entry.dtype.as_str()) {
+            (Some(FloatType::F16), _) => Float::F16,
+            (Some(FloatType::Bf16), _) => Float::Bf16,
+            (Some(FloatType::F32), _) => Float::F32,
+            (None, "F64") => Float::F64,
+            (None, other) => {
+                let problem = format!("type {other}; give F16, BF16, F32 or F64");
+                return Err(Error::tensor(&path, name, problem));
+            }
+        };
+        let encoding = Encoding::little(float);
+        let (start, end) = entry.data_offsets;
+        tensors.push(RecordedTensor {
+            activation: name.clone(),
+            encoding,
+            start: (header.data_start() + start) as u64,
+            elements: ((end - start) / encoding.size()) as u64,
+        });
+    }
+    let bytes = header.len();
+    drop(header);
+    let file = File::open(&path).map_err(Error::io(&path, "open it"))?;
+    Ok(Recording {
+        file: Arc::new(RecordedFile { path, file }),
+        tensors,
+        bytes,
+    })
+}

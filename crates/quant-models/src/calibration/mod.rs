@@ -1,0 +1,243 @@
+//! The ranges of activations, found in recordings of any size, in bounded memory.
+
+mod checkpoint;
+mod data;
+mod document;
+mod npy;
+mod observing;
+mod settings;
+mod stream;
+mod values;
+mod windows;
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use quant_core::observer::{MergeError, Observer};
+use quant_simd::Backend;
+
+pub use data::Recordings;
+pub use document::{Calibrated, Calibration};
+pub use settings::CalibrationSettings;
+
+use crate::{Error, Job};
+use checkpoint::{Checkpoint, Task};
+use observing::Observers;
+use stream::Stream;
+use windows::Windows;
+
+/// How recordings are observed.
+#[derive(Clone, Debug)]
+pub struct CalibrationOptions {
+    /// What is written into the document.
+    pub settings: CalibrationSettings,
+    /// Which kernels.
+    pub backend: Backend,
+    /// The activation of every npy file, and of a stream.
+    pub activation: Option<String>,
+    /// Go on where a process that was ended has left its checkpoint.
+    pub resume: bool,
+    /// How often a checkpoint is written, at least, at the ends of windows of some 64 MiB.
+    pub checkpoint_every: Duration,
+}
+
+/// Finds the ranges of all activations in `recordings`, which [`Recordings::list`] has listed, and
+/// writes them to `output`. The result does not depend on the number of threads.
+///
+/// Meanwhile `OUTPUT.checkpoint` keeps what has been found; it is removed at the end.
+/// `job.progress` is told of the bytes of files.
+///
+/// # Errors
+/// An output that is there already, without [`Job::force`]; a checkpoint that is, and is not to be
+/// used, or is of other data or options; files that cannot be read, or hold what is no float tensor;
+/// settings out of range. Then there is no output. [`Error::Paused`] where the caller has asked to
+/// stop: the checkpoint says how far it went.
+pub fn calibrate(
+    recordings: &Recordings,
+    output: &Path,
+    options: &CalibrationOptions,
+    job: &Job<'_>,
+) -> Result<Calibration, Error> {
+    check_settings(&options.settings)?;
+    check_output(output, job)?;
+    let path = checkpoint::path_of(output);
+    let task = Task {
+        settings: options.settings,
+        name: options.activation.clone(),
+        files: recordings.file_count(),
+        bytes: recordings.bytes(),
+        fingerprint: recordings.fingerprint(),
+    };
+    let stored = match options.resume {
+        true => Checkpoint::open(&path, &task)?,
+        false if !job.force && fs::symlink_metadata(&path).is_ok() => {
+            let problem =
+                "a run that was ended has left this; --resume goes on with it, --force begins anew";
+            return Err(Error::file(&path, problem));
+        }
+        false => None,
+    };
+    let mut checkpoint = stored.unwrap_or_else(|| Checkpoint::new(task));
+    let mut observers = Observers::new(options.settings.observer, options.backend);
+    observers.restore(std::mem::take(&mut checkpoint.observers));
+    let mut windows = Windows::new(recordings, checkpoint.position);
+    let mut written = Instant::now();
+    loop {
+        let window = windows.next(&mut observers, job.progress)?;
+        let is_last = window.is_empty();
+        if let Err(error) = observers.observe(&window, job) {
+            return Err(match error {
+                // Observers are as they were before the window.
+                Error::Interrupted => {
+                    checkpoint.observers = observers.stored();
+                    checkpoint.write(&path)?;
+                    Error::Paused { checkpoint: path }
+                }
+                error => error,
+            });
+        }
+        checkpoint.position = windows.position;
+        if is_last {
+            break;
+        }
+        if written.elapsed() >= options.checkpoint_every {
+            checkpoint.observers = observers.stored();
+            checkpoint.write(&path)?;
+            checkpoint.observers.clear();
+            written = Instant::now();
+        }
+    }
+    let calibration = Calibration::of(options.settings, observers.stored());
+    calibration.write(output, job)?;
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(&path, "remove it")(error))
+        }
+        _ => Ok(calibration),
+    }
+}
+
+/// The same for a stream of npy arrays, one after the other, each a sample of one activation. There
+/// are no checkpoints: a stream does not come again.
+///
+/// # Errors
+/// As [`calibrate`]; an activation without a name; [`Error::Interrupted`] where the caller has asked
+/// to stop.
+pub fn calibrate_stream(
+    stream: impl Read + Send + 'static,
+    output: &Path,
+    options: &CalibrationOptions,
+    job: &Job<'_>,
+) -> Result<Calibration, Error> {
+    check_settings(&options.settings)?;
+    check_output(output, job)?;
+    let Some(activation) = &options.activation else {
+        let problem = "arrays of a stream have no names; say with --name which activation it is";
+        return Err(Error::Option(problem.into()));
+    };
+    if options.resume {
+        let problem = "--resume: a stream does not come again; record to files instead";
+        return Err(Error::Option(problem.into()));
+    }
+    let mut observers = Observers::new(options.settings.observer, options.backend);
+    let windows = Stream::new(stream, activation, observers.most_pieces())?;
+    observers.index(activation)?;
+    loop {
+        let window = windows.next(job)?;
+        if window.is_empty() {
+            break;
+        }
+        observers.observe(&window, job)?;
+    }
+    let calibration = Calibration::of(options.settings, observers.stored());
+    calibration.write(output, job)?;
+    Ok(calibration)
+}
+
+/// Makes one document of several: the one that [`calibrate`] writes for all their recordings.
+///
+/// # Errors
+/// As [`Calibration::open`]; documents with different settings, or of moving averages, which depend
+/// on the order of samples.
+pub fn merge_calibrations(
+    inputs: &[PathBuf],
+    output: &Path,
+    job: &Job<'_>,
+) -> Result<Calibration, Error> {
+    check_output(output, job)?;
+    let mut settings: Option<CalibrationSettings> = None;
+    let mut merged: std::collections::BTreeMap<String, Observer> = Default::default();
+    for path in inputs {
+        job.check()?;
+        if same_file::is_same_file(path, output).unwrap_or(false) {
+            let problem = "the output is one of the inputs; choose another with -o";
+            return Err(Error::file(path, problem));
+        }
+        let document = Calibration::open(path)?;
+        let first = *settings.get_or_insert(document.settings);
+        if document.settings != first {
+            return Err(Error::file(
+                path,
+                format!(
+                    "made with {}, the first one with {}; they cannot be merged",
+                    document.settings.describe(),
+                    first.describe()
+                ),
+            ));
+        }
+        for (name, found) in document.activations {
+            let bad =
+                |problem: String| Error::file(path, format!("activation `{name}`: {problem}"));
+            let observer = found.observer(&first).map_err(bad)?;
+            let Some(whole) = merged.get_mut(&name) else {
+                merged.insert(name, observer);
+                continue;
+            };
+            let samples = whole.samples().checked_add(observer.samples());
+            let elements = whole
+                .values()
+                .count()
+                .checked_add(observer.values().count());
+            if samples.is_none() || elements.is_none_or(|sum| sum > i64::MAX as u64) {
+                return Err(bad("more values than can be counted".into()));
+            }
+            whole
+                .merge(&observer)
+                .map_err(|error: MergeError| bad(error.to_string()))?;
+        }
+    }
+    let Some(settings) = settings else {
+        return Err(Error::Option("no documents to merge".into()));
+    };
+    let calibration = Calibration::of(settings, merged.into_iter().collect());
+    calibration.write(output, job)?;
+    Ok(calibration)
+}
+
+fn check_settings(settings: &CalibrationSettings) -> Result<(), Error> {
+    if settings.dtype.bits() != 8 {
+        return Err(Error::Option(format!(
+            "activations of type {}: give int8 or uint8",
+            settings.dtype.name()
+        )));
+    }
+    let observer = Observer::new(settings.observer).map(drop);
+    observer.map_err(|error| Error::Option(error.to_string()))
+}
+
+/// Refuses what exists.
+fn check_output(output: &Path, job: &Job<'_>) -> Result<(), Error> {
+    match fs::symlink_metadata(output) {
+        Ok(existing) if existing.is_dir() => {
+            let problem = "is a folder; the output is a file, choose another name with -o";
+            Err(Error::file(output, problem))
+        }
+        Ok(_) if !job.force => {
+            let problem = "exists already; use --force to replace it, or -o for another name";
+            Err(Error::file(output, problem))
+        }
+        _ => Ok(()),
+    }
+}
