@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::calibrate::Calibrate;
+use crate::plot::Plot;
 
 /// Linear quantization of model files, with the arithmetic of coremltools.
 #[derive(Parser)]
@@ -37,6 +38,8 @@ pub enum Command {
     Activations(Activations),
     /// Find the ranges of activations in recordings
     Calibrate(Calibrate),
+    /// Draw the distributions of activations and their ranges
+    Plot(Plot),
     /// Turn a quantized model back into a float one
     Dequantize(Dequantize),
     /// List a model's tensors

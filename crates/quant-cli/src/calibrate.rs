@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::activations::activation_scheme;
 use crate::arguments::{Byte, Mode};
-use crate::commands::{backend, print, print_json, warn, watched};
+use crate::commands::{backend, print, print_json, printable, warn, watched};
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Observer {
@@ -229,11 +229,11 @@ fn value(found: &Calibrated) -> Value {
 fn summary(calibration: &Calibration, output: &Path, seconds: f64, bytes: u64) -> String {
     let mut text = String::new();
     let names = calibration.activations.keys();
-    let width = names.map(|name| name.len()).max().unwrap_or(0);
+    let width = names.map(|name| printable(name).len()).max().unwrap_or(0);
     let mut elements = 0;
     for (name, found) in &calibration.activations {
         elements += found.elements;
-        text += &format!("{name:<width$}  ");
+        text += &format!("{:<width$}  ", printable(name));
         match (found.range, found.observed) {
             (Some(range), Some(observed)) => {
                 text += &format!("{} to {}", range.min, range.max);

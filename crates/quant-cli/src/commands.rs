@@ -22,12 +22,14 @@ use crate::arguments::{
     Arguments, Command, Dequantize, Dialect, Dtype, Granularity, Mode, NonFinite, Quantize, Target,
 };
 use crate::calibrate::calibrate;
+use crate::plot::plot;
 
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
         Command::Quantize(arguments) => quantize(&arguments)?,
         Command::Activations(arguments) => activations(&arguments)?,
         Command::Calibrate(arguments) => calibrate(&arguments)?,
+        Command::Plot(arguments) => plot(&arguments)?,
         Command::Dequantize(arguments) => dequantize(&arguments)?,
         Command::Inspect { file, values, json } => inspect(&file, values, json)?,
         Command::Diff { a, b, json } => return diff(&a, &b, json),
@@ -65,6 +67,18 @@ pub fn print(text: &str) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(stdout_error(error)),
         _ => Ok(()),
     }
+}
+
+/// A name may hold anything; not all of it may stand in a line, or in XML.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::new();
+    for char in text.chars() {
+        match char.is_control() || ('\u{fffe}'..='\u{ffff}').contains(&char) {
+            true => printable.extend(char.escape_default()),
+            false => printable.push(char),
+        }
+    }
+    printable
 }
 
 pub fn print_json(value: &Value) -> Result<(), Error> {
@@ -242,7 +256,7 @@ fn quantize(arguments: &Quantize) -> Result<(), Error> {
         None => beside(&arguments.model, options.scheme.dtype.name()),
     };
     // A report that cannot be written ends the work before it begins.
-    let report_file = arguments.report.as_deref().map(ReportFile::new);
+    let report_file = arguments.report.as_deref().map(WholeFile::new);
     let report_file = report_file.transpose()?;
     let start = Instant::now();
     let quiet = arguments.quiet || arguments.json;
@@ -275,14 +289,14 @@ fn quantize(arguments: &Quantize) -> Result<(), Error> {
     }
 }
 
-/// The file of `--report`, under a temporary name until it is whole.
-struct ReportFile<'a> {
+/// A report or a plot, under a temporary name until it is whole.
+pub struct WholeFile<'a> {
     path: &'a Path,
     file: NamedTempFile,
 }
 
-impl<'a> ReportFile<'a> {
-    fn new(path: &'a Path) -> Result<Self, Error> {
+impl<'a> WholeFile<'a> {
+    pub fn new(path: &'a Path) -> Result<Self, Error> {
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -292,7 +306,7 @@ impl<'a> ReportFile<'a> {
             .prefix(".quant-")
             .permissions(readable)
             .tempfile_in(folder);
-        let file = file.map_err(Error::io(path, "create the report beside it"))?;
+        let file = file.map_err(Error::io(path, "create a file beside it"))?;
         if path.is_dir() {
             let problem = "is a folder; --report names a file";
             return Err(Error::File {
@@ -303,12 +317,11 @@ impl<'a> ReportFile<'a> {
         Ok(Self { path, file })
     }
 
-    fn put(mut self, text: &str) -> Result<(), Error> {
+    pub fn put(mut self, text: &str) -> Result<(), Error> {
         let written = self.file.write_all(text.as_bytes());
-        written.map_err(Error::io(self.path, "write the report"))?;
+        written.map_err(Error::io(self.path, "write it"))?;
         let kept = self.file.persist(self.path).map_err(|error| error.error);
-        kept.map(drop)
-            .map_err(Error::io(self.path, "write the report"))
+        kept.map(drop).map_err(Error::io(self.path, "write it"))
     }
 }
 

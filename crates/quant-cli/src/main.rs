@@ -5,6 +5,7 @@ mod activations;
 mod arguments;
 mod calibrate;
 mod commands;
+mod plot;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -13,6 +13,17 @@ use recordings::{Folder, f32_bytes, npy, npy_f32, values};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
+impl Folder {
+    /// Fails with one line that holds all of `words`, and leaves the folder as it was.
+    fn refuses(&self, arguments: &str, words: &[&str]) {
+        let before = self.names();
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let output = self.command(&arguments).output().unwrap();
+        self.check_refusal(&output, words);
+        assert_eq!(self.names(), before, "{arguments:?}");
+    }
+}
+
 fn safetensors(tensors: &[(&str, Dtype, &[u8])]) -> Vec<u8> {
     let views: BTreeMap<&str, TensorView<'_>> = tensors
         .iter()

@@ -9,6 +9,17 @@ use std::time::{Duration, Instant};
 
 use recordings::{Folder, npy_f32, values};
 
+impl Folder {
+    /// Fails with one line that holds all of `words`, and leaves the folder as it was.
+    fn refuses(&self, arguments: &str, words: &[&str]) {
+        let before = self.names();
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let output = self.command(&arguments).output().unwrap();
+        self.check_refusal(&output, words);
+        assert_eq!(self.names(), before, "{arguments:?}");
+    }
+}
+
 /// So many samples that the first checkpoint comes long before the end.
 fn many(folder: &Folder) {
     for i in 0..3000 {

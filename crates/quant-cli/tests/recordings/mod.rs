@@ -50,15 +50,7 @@ impl Folder {
         names
     }
 
-    /// Fails with one line that holds all of `words`, and leaves the folder as it was.
-    pub fn refuses(&self, arguments: &str, words: &[&str]) {
-        let before = self.names();
-        let arguments: Vec<&str> = arguments.split(' ').collect();
-        let output = self.command(&arguments).output().unwrap();
-        self.check_refusal(&output, words);
-        assert_eq!(self.names(), before, "{arguments:?}");
-    }
-
+    /// It failed, with one line that holds all of `words`.
     pub fn check_refusal(&self, output: &Output, words: &[&str]) {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{words:?}: {stderr}");

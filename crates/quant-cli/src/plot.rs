@@ -1,0 +1,73 @@
+//! `quant plot`: the distributions of activations and their ranges, to be looked at.
+
+mod chart;
+mod page;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use quant_models::{Calibration, Error};
+
+use crate::commands::{WholeFile, print};
+
+/// Draw what calibration has seen of each activation, and the range that it chose
+///
+/// A self-contained page (.html) or picture (.svg), by the output's extension: a histogram per
+/// activation, its counts on a logarithmic scale, with what the range clips shaded; and minimum,
+/// maximum, share of clipped values, scale and zero point as text. min-max and moving-average make no
+/// histogram: their ranges are drawn alone.
+///
+/// Example:
+///
+///     quant plot ranges.json -o ranges.html
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Plot {
+    /// What `quant calibrate` wrote
+    pub ranges: PathBuf,
+    /// The result [default: beside the ranges, as NAME.html]
+    #[arg(short, value_name = "FILE.html|FILE.svg")]
+    pub output: Option<PathBuf>,
+    /// Replace an existing output
+    #[arg(long)]
+    pub force: bool,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+pub fn plot(arguments: &Plot) -> Result<(), Error> {
+    let output = match &arguments.output {
+        Some(output) => output.clone(),
+        None => arguments.ranges.with_extension("html"),
+    };
+    let bad = |problem: &str| Error::File {
+        file: output.clone(),
+        problem: problem.into(),
+    };
+    let extension = output.extension().and_then(|extension| extension.to_str());
+    let make = match extension {
+        Some("html" | "htm") => page::page,
+        Some("svg") => page::picture,
+        _ => return Err(bad("the name of a plot ends with .html or .svg")),
+    };
+    match std::fs::symlink_metadata(&output) {
+        Ok(existing) if existing.is_dir() => {
+            return Err(bad("is a folder; choose another name with -o"));
+        }
+        Ok(_) if !arguments.force => {
+            return Err(bad(
+                "exists already; use --force to replace it, or -o for another name",
+            ));
+        }
+        _ => {}
+    }
+    let calibration = Calibration::open(&arguments.ranges)?;
+    let file = WholeFile::new(&output)?;
+    let text = make(&calibration).map_err(|problem| bad(&format!("cannot draw it: {problem}")))?;
+    file.put(&text)?;
+    match arguments.quiet {
+        true => Ok(()),
+        false => print(&format!("{}\n", output.display())),
+    }
+}
