@@ -36,9 +36,8 @@ pub enum Command {
     /// Quantize the activations of an .mlpackage, as their ranges say
     #[command(after_long_help = EXAMPLE)]
     Activations(Activations),
-    /// Find the ranges of activations in recordings
+    // Without words here, --help shows those of the arguments, with examples.
     Calibrate(Calibrate),
-    /// Draw the distributions of activations and their ranges
     Plot(Plot),
     /// Turn a quantized model back into a float one
     Dequantize(Dequantize),

@@ -486,3 +486,26 @@ fn an_activation_without_finite_values_has_no_range() {
     folder.write("one.json", text.as_bytes());
     assert_eq!(folder.calibrated("--merge one.json"), text);
 }
+
+#[test]
+fn help_has_examples() {
+    let help = |arguments: &[&str]| {
+        let mut quant = std::process::Command::new(env!("CARGO_BIN_EXE_quant"));
+        let output = quant.args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let all = help(&["--help"]);
+    for (command, example) in [
+        (
+            "calibrate",
+            "quant calibrate --merge a.json b.json -o ranges.json",
+        ),
+        ("plot", "quant plot ranges.json -o ranges.html"),
+    ] {
+        let of_command = help(&[command, "--help"]);
+        assert!(of_command.contains(example), "{of_command}");
+        let line = all.lines().find(|line| line.trim().starts_with(command));
+        let about = of_command.lines().next().unwrap();
+        assert!(line.is_some_and(|line| line.ends_with(about)), "{all}");
+    }
+}

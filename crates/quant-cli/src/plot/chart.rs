@@ -96,7 +96,7 @@ fn draw_chart<B: DrawingBackend>(
         );
         chart.draw_series([all])?;
         let text = "this observer keeps no histogram: the observed range";
-        let place = (left + 0.02 * (right - left), 0.85 * top);
+        let place = (left + 0.05 * width, 0.85 * top);
         chart.draw_series([Text::new(text, place, font)])?;
     }
     for (x, style) in [
