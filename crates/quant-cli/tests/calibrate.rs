@@ -257,6 +257,16 @@ fn what_cannot_be_merged_is_refused() {
         folder.write("bad.json", changed.to_string().as_bytes());
         refuses("bad.json", &["bad.json", "activation `relu`"]);
     }
+    let relu = &document["activations"]["relu"];
+    let twice = format!("\"activations\": {{\"relu\": {relu},");
+    folder.write(
+        "bad.json",
+        good.replace("\"activations\": {", &twice).as_bytes(),
+    );
+    refuses(
+        "bad.json",
+        &["bad.json", "activation `relu`: stands there twice"],
+    );
     // As many samples as can be counted.
     let mut full = document.clone();
     full["activations"]["relu"]["samples"] = u64::MAX.into();

@@ -1,12 +1,14 @@
 //! `ranges.json` as calibration writes it: ranges, and what merging and plotting need.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
 
 use quant_core::observer::{Histogram, Observer, ObserverConfig};
 use quant_core::{ActivationRule, FloatType, Range};
 use rayon::prelude::*;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -77,9 +79,37 @@ struct Document {
     version: u32,
     #[serde(flatten)]
     settings: CalibrationSettings,
+    #[serde(deserialize_with = "unique")]
     activations: BTreeMap<String, Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unique")]
     without_range: BTreeMap<String, Value>,
+}
+
+/// Entries whose names differ.
+fn unique<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Value>, D::Error> {
+    struct Entries;
+
+    impl<'de> Visitor<'de> for Entries {
+        type Value = BTreeMap<String, Value>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("activations by their names")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let mut found = BTreeMap::new();
+            while let Some((name, entry)) = entries.next_entry::<String, Value>()? {
+                if found.contains_key(&name) {
+                    let problem = format!("activation `{name}`: stands there twice");
+                    return Err(de::Error::custom(problem));
+                }
+                found.insert(name, entry);
+            }
+            Ok(found)
+        }
+    }
+
+    deserializer.deserialize_map(Entries)
 }
 
 impl Calibrated {
