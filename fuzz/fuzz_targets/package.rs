@@ -7,9 +7,17 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use libfuzzer_sys::fuzz_target;
-use quant_models::{Job, NonFinite, QuantizeOptions, dequantize, diff, inspect, quantize};
+use quant_models::{
+    ActivationOptions, Job, NonFinite, QuantizeOptions, dequantize, diff, inspect, quantize,
+};
 
-const FIXTURE: &str = "../crates/quant-models/tests/coreml/packages/stateful_18_f16.mlpackage";
+/// The second one with the ranges of its activations.
+const FIXTURES: [&str; 2] = [
+    "packages/stateful_18_f16.mlpackage",
+    "activations/concat_18_f16.mlpackage",
+];
+const FOLDER: &str = "../crates/quant-models/tests/coreml";
+const RANGES: &str = "fuzz_targets/ranges.json";
 const FILES: [&str; 3] = [
     "Data/com.apple.CoreML/model.mlmodel",
     "Data/com.apple.CoreML/weights/weight.bin",
@@ -23,7 +31,9 @@ fuzz_target!(|bytes: &[u8]| {
     let folder = tempfile::tempdir().unwrap();
     let [input, codes, floats] = ["in.mlpackage", "codes.mlpackage", "floats.mlpackage"]
         .map(|name| folder.path().join(name));
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join(FIXTURE);
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let has_ranges = usize::from(which) / FILES.len() % 2 == 1;
+    let fixture = here.join(FOLDER).join(FIXTURES[usize::from(has_ranges)]);
     for (i, name) in FILES.iter().enumerate() {
         let path = input.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -35,6 +45,7 @@ fuzz_target!(|bytes: &[u8]| {
     let options = QuantizeOptions {
         min_elements: 10,
         non_finite: NonFinite::Skip,
+        activations: has_ranges.then(|| ActivationOptions::open(&here.join(RANGES)).unwrap()),
         ..QuantizeOptions::default()
     };
     let job = Job {
