@@ -102,12 +102,15 @@ impl Isa for Avx2 {
     fn max(self, a: f32x8, b: f32x8) -> f32x8 {
         cast(self.avx._mm256_max_ps(cast(a), cast(b)))
     }
+    // Not a comparison of integers: LLVM may make that "ordered and not equal", which valgrind 3.19
+    // takes for "unordered or not equal", and NaN for finite.
     #[inline(always)]
     fn count_finite(self, a: f32x8, count: &mut i32x8) {
-        let infinity = cast(self.splat_i32(0x7f80_0000));
-        let bits = cast(self.magnitude_bits(a));
-        let finite = self.avx2._mm256_cmpgt_epi32(infinity, bits);
-        *count = cast(self.avx2._mm256_sub_epi32(cast(*count), finite));
+        let (infinity, magnitude) = (self.splat(f32::INFINITY), self.magnitude_bits(a));
+        let finite = self
+            .avx
+            ._mm256_cmp_ps::<_CMP_LT_OQ>(cast(magnitude), cast(infinity));
+        *count = cast(self.avx2._mm256_sub_epi32(cast(*count), cast(finite)));
     }
     #[inline(always)]
     fn if_number(self, test: f32x8, then: f32x8, otherwise: f32x8) -> f32x8 {
