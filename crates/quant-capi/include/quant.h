@@ -6,7 +6,9 @@
 //
 // - Pointers may have any alignment. Where values or scales are not aligned to their size they are
 //   copied through 8 KiB of stack, some at a time.
-// - An output must not overlap with any other buffer; inputs may. This is checked.
+// - Codes, scales, zero points and values that are written must not overlap with any other buffer;
+//   inputs may. This is checked. Counts and statistics must lie apart from all buffers, which is
+//   not checked.
 // - What a pointer points to must be as large as the size beside it says. Where that is 0 the
 //   pointer may be null. Sizes are in bytes, counts in elements.
 // - What can be wrong with arguments is checked before anything is written, and told by the status;

@@ -182,15 +182,20 @@ impl QuantizeOptions {
         }
     }
 
-    /// Why a tensor of this name is not to be touched.
-    pub(crate) fn left_out(&self, name: &str) -> Option<&'static str> {
-        left_out(&self.include, &self.exclude, name)
+    /// Why a tensor that goes by these names is not to be touched.
+    pub(crate) fn left_out(&self, names: &[&str]) -> Option<&'static str> {
+        left_out(&self.include, &self.exclude, names)
     }
 }
 
-/// Why patterns leave out what has this name.
-pub(crate) fn left_out(include: &[Regex], exclude: &[Regex], name: &str) -> Option<&'static str> {
-    let any = |patterns: &[Regex]| patterns.iter().any(|regex| regex.is_match(name));
+/// Why patterns leave out what goes by these names.
+pub(crate) fn left_out(
+    include: &[Regex],
+    exclude: &[Regex],
+    names: &[&str],
+) -> Option<&'static str> {
+    let matches = |regex: &Regex| names.iter().any(|name| regex.is_match(name));
+    let any = |patterns: &[Regex]| patterns.iter().any(matches);
     if any(exclude) {
         return Some("excluded by name");
     }

@@ -438,21 +438,39 @@ fn unknown_fields_survive_at_every_level() {
 #[test]
 fn nothing_to_do_changes_nothing() {
     for name in coreml::fixtures() {
-        let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join("out.mlpackage");
+        let package = Package::of(name.file_name().unwrap().to_str().unwrap());
+        // Bytes that nothing refers to.
+        package.edit(WEIGHTS, |weights| weights.extend([7; 100]));
         let options = QuantizeOptions {
             min_elements: usize::MAX,
             ..QuantizeOptions::default()
         };
-        run(&name, &out, &options).unwrap();
+        run(&package.path(), &package.out(), &options).unwrap();
         for inner in [MODEL, WEIGHTS, "Manifest.json"] {
             let (before, after) = (
-                fs::read(name.join(inner)).unwrap(),
-                fs::read(out.join(inner)).unwrap(),
+                fs::read(package.path().join(inner)).unwrap(),
+                fs::read(package.out().join(inner)).unwrap(),
             );
             assert!(before == after, "{} {inner}", name.display());
         }
     }
+}
+
+/// Weights that functions share are restored once.
+#[test]
+fn shared_weights_stay_shared() {
+    let package = Package::of("functions_18_f16.mlpackage");
+    package.quantize().unwrap();
+    let floats = package.folder.path().join("floats.mlpackage");
+    let flag = AtomicBool::new(false);
+    let job = Job {
+        force: false,
+        progress: &|_| {},
+        cancelled: &flag,
+    };
+    quant_models::dequantize(&package.out(), &floats, &job).unwrap();
+    let len = |package: &Path| fs::metadata(package.join(WEIGHTS)).unwrap().len();
+    assert_eq!(len(&floats), len(&package.path()));
 }
 
 const ACTIVATIONS: &str = "../activations/consumers_18_f16.mlpackage";

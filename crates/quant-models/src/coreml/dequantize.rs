@@ -71,7 +71,9 @@ pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<R
     }
     let mut emitter = Emitter::create(&package, &target, &room, job)?;
     let mut changes = Changes::default();
-    let mut made: Vec<(usize, &str, Vec<NewValue>)> = Vec::new();
+    // By block and value; and weights of other blocks, by record and parameters.
+    let mut made: HashMap<(usize, Vec<NewValue>), &str> = HashMap::new();
+    let mut shared: HashMap<Shared<'_>, Vec<NewValue>> = HashMap::new();
     program.each(&mut |_, operation| {
         let Some((constant, (codes, parts))) = quantized.get(&operation.id) else {
             return emitter.copy_all(operation);
@@ -84,18 +86,24 @@ pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<R
         let first = || package.weights.keys().next().map(String::as_str);
         let file = blob.or_else(first).unwrap_or_default();
         let name = shown_name(&program, constant);
-        let value = restore(&package, &emitter, job, file, &name, (codes, parts))?;
-        let values = emitter.settle(file, constant.block, vec![value])?;
+        let key = shared_key(file, codes, parts);
+        let values = match shared.get(&key) {
+            Some(known) => known.clone(),
+            None => {
+                let value = restore(&package, &emitter, job, file, &name, (codes, parts))?;
+                let values = emitter.settle(file, constant.block, vec![value])?;
+                shared.insert(key, values.clone());
+                values
+            }
+        };
         let output = operation.outputs.first().map_or("", |output| output.name);
-        let same = made
-            .iter()
-            .find(|(block, _, other)| *block == constant.block && *other == values);
-        if let Some((_, name, _)) = same.filter(|_| !constant.leaves_block) {
+        let here = (constant.block, values.clone());
+        if let Some(name) = made.get(&here).filter(|_| !constant.leaves_block) {
             changes.edits.insert(operation.id, Edit::Remove);
             changes.renamed.insert(operation.id, (*name).into());
             return Ok(());
         }
-        made.push((constant.block, output, values.clone()));
+        made.entry(here).or_insert(output);
         let edit = Become {
             kind: "const",
             name: output.into(),
@@ -129,6 +137,28 @@ pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<R
         bytes: weights + model.len() as u64 + rest,
         warnings,
     })
+}
+
+/// Where codes are, scales and zero points, and geometry: equal ones are the same weight.
+type Shared<'a> = (
+    &'a str,
+    (*const u8, usize),
+    &'a [u8],
+    &'a [u8],
+    &'a [usize],
+    &'a [usize],
+);
+
+fn shared_key<'a>(file: &'a str, codes: &[u8], parts: &'a Parts<'_>) -> Shared<'a> {
+    let blocks = &parts.quantizer.blocks;
+    (
+        file,
+        (codes.as_ptr(), codes.len()),
+        &parts.scales,
+        &parts.zero_points,
+        blocks.shape(),
+        blocks.block_sizes(),
+    )
 }
 
 /// Writes the values of a weight.

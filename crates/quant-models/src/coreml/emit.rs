@@ -22,9 +22,12 @@ pub(crate) struct Emitter<'p> {
     writers: BTreeMap<String, WeightWriter>,
     /// Where records that were copied are now.
     pub moved: HashMap<(String, u64), u64>,
-    /// What can be shared, by file, block, type and shape.
-    written: HashMap<(String, usize, u64, Vec<usize>), Vec<u64>>,
+    /// What can be shared.
+    written: HashMap<Sharable, Vec<u64>>,
 }
+
+/// File, block, type, shape and first elements: what is shared is equal in these.
+type Sharable = (String, usize, u64, Vec<usize>, Vec<u8>);
 
 /// A part of a weight that has been made.
 pub(crate) struct Part {
@@ -161,9 +164,12 @@ impl<'p> Emitter<'p> {
                 place
             }
         };
-        let key = (file.to_owned(), block, part.dtype.0, part.shape.clone());
-        if part.elements() >= COMPARED {
-            for &record in self.written.get(&key).into_iter().flatten() {
+        let sharable = match part.elements() >= COMPARED {
+            true => Some(self.sharable(file, block, part, at)?),
+            false => None,
+        };
+        if let Some(key) = &sharable {
+            for &record in self.written.get(key).into_iter().flatten() {
                 if self.same(file, [record + ALIGN, at], part)? {
                     return Ok(record);
                 }
@@ -176,17 +182,29 @@ impl<'p> Emitter<'p> {
         let padding = (8 * len) as usize - part.elements() * part.bits();
         let number = part.dtype.stored().map_or(0, |(_, number)| number);
         let record = writer.seal(number, len, padding as u64)?;
-        self.written.entry(key).or_default().push(record);
+        if let Some(key) = sharable {
+            self.written.entry(key).or_default().push(record);
+        }
         Ok(record)
     }
 
-    /// As coremltools compares: the first elements bit by bit, others nearly so if they are floats.
+    /// What coremltools compares bit by bit.
+    fn sharable(&self, file: &str, block: usize, part: &Part, at: u64) -> Result<Sharable, Error> {
+        let first = part.len().min((COMPARED * part.bits()).div_ceil(8) as u64);
+        let mut bytes = vec![0; first as usize];
+        self.writer(file)?.read(at, &mut bytes)?;
+        Ok((
+            file.to_owned(),
+            block,
+            part.dtype.0,
+            part.shape.clone(),
+            bytes,
+        ))
+    }
+
+    /// As coremltools compares what is sharable: floats may differ a little.
     fn same(&self, file: &str, places: [u64; 2], part: &Part) -> Result<bool, Error> {
         let (writer, len) = (self.writer(file)?, part.len());
-        let first = len.min((COMPARED * part.bits()).div_ceil(8) as u64);
-        if !writer.compare(places, first, |a, b| a == b)? {
-            return Ok(false);
-        }
         let Some(float) = super::select::float_type(part.dtype) else {
             return writer.compare(places, len, |a, b| a == b);
         };

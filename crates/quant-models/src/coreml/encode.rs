@@ -8,7 +8,7 @@ use super::schema::{
 use super::wire::{Content, Writer, entry, fields, rewrite_messages};
 
 /// A value to be written: where its elements are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Elements {
     /// Record in a weight file.
     Blob(u64),
@@ -17,7 +17,7 @@ pub(crate) enum Elements {
 }
 
 /// A tensor value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct NewValue {
     pub dtype: DataType,
     pub shape: Vec<usize>,

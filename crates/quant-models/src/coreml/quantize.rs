@@ -65,6 +65,13 @@ pub(crate) fn quantize(
         return Ok(report);
     }
     let target = Target::new(&package, output, job)?;
+    let mut decisions = choices.iter().map(|choice| &choice.decision);
+    let changes_weights = decisions.any(|it| matches!(it, Decision::Quantize(_)));
+    if !changes_weights && options.activations.is_none() {
+        report.bytes_after = Some(target.copy_rest(&package, &[], job)?);
+        target.finish(job)?;
+        return Ok(report);
+    }
     let emitter = Emitter::create(&package, &target, &room(&package, &choices)?, job)?;
     let mut weights = Weights::new(&package, &program, &graph, emitter, job, options.stats);
     weights.quantize(&choices, &mut report.tensors)?;
@@ -134,7 +141,8 @@ fn check(
         }
     }
     match misfit {
-        Some(error) if fits == 0 && !options.strict => Err(error),
+        // coremltools goes on, and writes the model as it is.
+        Some(error) if fits == 0 && !options.strict && !options.exact_selection => Err(error),
         _ => Ok(()),
     }
 }

@@ -103,7 +103,7 @@ pub(crate) mod types {
 }
 
 /// Element types: their numbers in `TensorType` and in `weight.bin`, their names and bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct DataType(pub u64);
 
 impl DataType {

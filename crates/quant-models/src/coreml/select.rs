@@ -127,7 +127,9 @@ impl Decide<'_, '_, '_> {
         if rank < 2 {
             return alone(format!("rank {rank}"));
         }
-        if let Some(reason) = self.options.left_out(self.constant.operation.name()) {
+        // By its own name or, where there are several functions, the one that is shown.
+        let names = [self.constant.operation.name(), self.name];
+        if let Some(reason) = self.options.left_out(&names) {
             return alone(reason.into());
         }
         let uses = &self.constant.consumers;

@@ -37,8 +37,8 @@ pub(crate) struct Weights<'r, 'p, 'a> {
     /// Weights of other blocks that share record, type and geometry.
     shared: HashMap<Shared, (Vec<NewValue>, Option<ErrorStats>)>,
     names: Vec<HashSet<String>>,
-    /// What has been made so far: block, function, name, parameters.
-    made: Vec<(usize, String, Vec<NewValue>)>,
+    /// The names of what has been made so far, by block and parameters.
+    made: HashMap<(usize, Vec<NewValue>), String>,
 }
 
 type Shared = (String, u64, Scheme, Vec<usize>, Vec<usize>);
@@ -109,7 +109,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
             changes: Changes::default(),
             shared: HashMap::new(),
             names: names.map(owned).collect(),
-            made: Vec::new(),
+            made: HashMap::new(),
         }
     }
 
@@ -353,17 +353,15 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
                 made
             }
         };
-        let mut same = self.made.iter();
-        let same = same.find(|(block, _, others)| *block == constant.block && *others == values);
-        if let Some((_, name, _)) = same.filter(|_| !constant.leaves_block) {
+        let made = (constant.block, values.clone());
+        if let Some(name) = self.made.get(&made).filter(|_| !constant.leaves_block) {
             // As coremltools does, when two weights have become one.
             self.changes.edits.insert(id, Edit::Remove);
             self.changes.renamed.insert(id, name.clone());
             return Ok(stats);
         }
         let name = self.new_name(constant.function, constant.operation.name());
-        self.made
-            .push((constant.block, name.clone(), values.clone()));
+        self.made.entry(made).or_insert_with(|| name.clone());
         let since_18 = self.is_since_18();
         let keys: &[&'static str] = match since_18 {
             true => &["data", "scale", "offset"],

@@ -182,7 +182,7 @@ fn decide_one(
     let Some(source) = entry.float_type() else {
         return Decision::LeaveAlone(format!("type {}", entry.dtype));
     };
-    if let Some(reason) = options.left_out(name) {
+    if let Some(reason) = options.left_out(&[name]) {
         return Decision::LeaveAlone(reason.into());
     }
     let settings = match patterns {

@@ -224,7 +224,7 @@ fn ranges(net: &Net<'_, '_>, options: &ActivationOptions) -> HashMap<String, (f3
 
 impl ActivationOptions {
     fn choose(&self, name: &str, kind: &str) -> Chosen {
-        if let Some(reason) = crate::options::left_out(&self.include, &self.exclude, name) {
+        if let Some(reason) = crate::options::left_out(&self.include, &self.exclude, &[name]) {
             return Chosen::Leave(reason);
         }
         match self
