@@ -1,7 +1,8 @@
-//! The C functions on slices, blocks and tensors, with one thing wrong or none: what is wrong is
+//! The C functions, with one thing wrong or none: what is wrong is
 //! told by the documented status. Buffers are no larger than they must be, of any alignment.
 #![no_main]
 
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
@@ -15,7 +16,11 @@ use quant_capi::*;
 
 fuzz_target!(|bytes: &[u8]| {
     // What is too short says nothing.
-    let _ = check(&mut Unstructured::new(bytes));
+    let u = &mut Unstructured::new(bytes);
+    let _ = match u.arbitrary() {
+        Ok(true) => check_rest(u),
+        _ => check(u),
+    };
 });
 
 /// What is wrong: with a buffer, by its number, or with a number.
@@ -267,6 +272,152 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
         };
         expect(to, wrong, &[Done, NonFinite, OutOfRange]);
         expect(from, wrong, &[Done, InvalidParams]);
+    }
+    Ok(())
+}
+
+/// Those that need no scheme's codes: what they are given, and a status that tells what is wrong.
+fn check_rest(u: &mut Unstructured<'_>) -> Result<()> {
+    let (known, wrong): (bool, u32) = (u.arbitrary()?, u.arbitrary()?);
+    let kind = |valid: u32, first_unknown: u32| match known {
+        true => valid,
+        false => wrong.max(first_unknown),
+    };
+    let unknown = (!known).then_some(UnknownValue);
+    let is = |got: QuantStatus, wrong: Option<QuantStatus>| {
+        assert_eq!(got, wrong.unwrap_or(Done), "{known} {wrong:?}");
+    };
+    let count = u.int_in_range(0..=300)?;
+    let float = u.int_in_range(0..=2)?;
+    let width = if float == 0 { 4 } else { 2 };
+    let values = Buffer::new(u, count * width, count)?;
+    let missing = u.arbitrary()?;
+    let pointer = if missing { null_mut() } else { values.pointer };
+    let null = (missing && count > 0).then_some(NullPointer);
+    let (mut range, mut stats) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    // SAFETY: buffers of these lengths, or what is refused.
+    let (found, lost) = unsafe {
+        (
+            quant_range(
+                number(kind(float, 3)),
+                pointer.cast(),
+                count,
+                range.as_mut_ptr(),
+            ),
+            quant_error_stats(
+                number(float),
+                pointer.cast(),
+                number(kind(float, 3)),
+                pointer.cast(),
+                count,
+                stats.as_mut_ptr(),
+            ),
+        )
+    };
+    for got in [found, lost] {
+        match (null, unknown) {
+            (Some(null), Some(unknown)) => assert!(got == null || got == unknown, "{got:?}"),
+            (null, unknown) => is(got, null.or(unknown)),
+        }
+    }
+
+    let code = u.int_in_range(0..=3)?;
+    let scheme = QuantScheme {
+        dtype: number(code),
+        mode: number(u.int_in_range(0..=1)?),
+        dialect: number(kind(u.int_in_range(0..=1)?, 2)),
+    };
+    let given = QuantRange {
+        min: u.arbitrary()?,
+        max: u.arbitrary()?,
+        non_finite: u.arbitrary()?,
+    };
+    let mut params = MaybeUninit::uninit();
+    let mut size = usize::MAX;
+    let length: usize = u.arbitrary()?;
+    // SAFETY: results are there, or what is refused.
+    let (of_range, of_codes, without) = unsafe {
+        (
+            quant_params_from_range(number(float), given, scheme, params.as_mut_ptr()),
+            quant_codes_size(number(kind(code, 4)), length, &mut size),
+            quant_codes_size(number(code), length, null_mut()),
+        )
+    };
+    match unknown {
+        Some(unknown) => is(of_range, Some(unknown)),
+        None => assert!(
+            [Done, InvalidParams, NonFinite, OutOfRange].contains(&of_range),
+            "{of_range:?}"
+        ),
+    }
+    is(of_codes, unknown);
+    is(without, Some(NullPointer));
+    if known {
+        assert_eq!(size, if code < 2 { length } else { length.div_ceil(2) });
+    }
+
+    let codes = Buffer::new(u, count, count)?;
+    let extra = usize::from(u.arbitrary::<bool>()?);
+    let packed = Buffer::new(u, count.div_ceil(2) + extra, count.div_ceil(2) + extra)?;
+    let length = (extra > 0).then_some(InvalidLength);
+    // SAFETY: buffers of these lengths, or what is refused.
+    let (pack, unpack, of_bytes, onto) = unsafe {
+        (
+            quant_pack4(codes.pointer, count, packed.pointer, packed.length),
+            quant_unpack4(
+                number(2 + code % 2),
+                packed.pointer,
+                packed.length,
+                codes.pointer,
+                count,
+            ),
+            quant_unpack4(
+                number(kind(code % 2, 4)),
+                packed.pointer,
+                count.div_ceil(2),
+                codes.pointer,
+                count,
+            ),
+            quant_pack4(codes.pointer, count, codes.pointer, count.div_ceil(2)),
+        )
+    };
+    is(pack, length);
+    is(unpack, length);
+    is(of_bytes, Some(UnknownValue));
+    is(onto, (count > 0).then_some(Overlap));
+
+    let shape: [usize; 3] = u.arbitrary()?;
+    let sizes: [usize; 3] = u.arbitrary()?;
+    let tensor = QuantTensor {
+        dtype: number(float),
+        scheme,
+        rank: u.int_in_range(0..=3)?,
+        shape: shape.as_ptr(),
+        block_sizes: sizes.as_ptr(),
+    };
+    let mut needed = MaybeUninit::uninit();
+    // SAFETY: the arrays hold `rank` numbers, and the result is there.
+    let got = unsafe { quant_tensor_sizes(&tensor, needed.as_mut_ptr()) };
+    let possible: &[_] = match known {
+        true => &[Done, InvalidLength, InvalidBlocks],
+        false => &[UnknownValue],
+    };
+    assert!(possible.contains(&got), "{got:?}");
+
+    let mut list = [const { MaybeUninit::<QuantBackend>::uninit() }; 8];
+    let capacity = u.int_in_range(0..=list.len())?;
+    // SAFETY: there is room for so many; texts are static and end.
+    unsafe {
+        let available = quant_backend_list(list.as_mut_ptr().cast(), capacity);
+        assert!((1..=list.len()).contains(&available));
+        for text in [
+            quant_version(),
+            quant_status_string(number(wrong)),
+            quant_backend_name(number(wrong)),
+            quant_backend_name(number(quant_backend_detect() as u32)),
+        ] {
+            assert!(text.is_null() || CStr::from_ptr(text).to_str().is_ok());
+        }
     }
     Ok(())
 }
