@@ -94,8 +94,12 @@ enum Task {
         #[arg(long)]
         time: bool,
     },
-    /// Measure the memory that quantizing a 2 GiB model takes
-    Memory,
+    /// Measure the memory that quantizing a 2 GiB model takes, and calibrating with a long stream
+    Memory {
+        /// Samples of the stream, 32 KiB each
+        #[arg(long, default_value_t = 10_000_000)]
+        samples: u64,
+    },
     /// Make the documentation, for this machine and for iOS: no warnings
     Doc,
     /// Check the dependencies' licenses and sources, and what is known against them
@@ -142,7 +146,7 @@ fn main() -> ExitCode {
             bench::run(&options.iter().map(String::as_str).collect::<Vec<_>>())
         }
         Task::Coreml { time } => coreml::coreml(time),
-        Task::Memory => memory::report(),
+        Task::Memory { samples } => memory::report(samples),
         Task::Doc => release::doc(),
         Task::Deny => release::deny(),
         Task::Semver { baseline } => release::semver(baseline),

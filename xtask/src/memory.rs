@@ -1,10 +1,12 @@
-//! Large models, and what `quant quantize` takes for them: time and peak memory (Linux).
+//! Large models and long streams, and what `quant` takes for them: time and peak memory (Linux).
+
+mod stream;
 
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -28,10 +30,17 @@ pub struct Usage {
     pub resident_mib: f64,
 }
 
-/// Quantizes a 2 GiB model in three ways and prints a table.
-pub fn report() -> Result<(), Box<dyn Error>> {
+/// Quantizes a 2 GiB model in three ways, calibrates with so many samples, and prints tables.
+pub fn report(samples: u64) -> Result<(), Box<dyn Error>> {
     build_quant()?;
-    let model = Model::new(Path::new("target/memory"), 2)?;
+    let folder = Path::new("target/memory");
+    report_model(folder)?;
+    println!();
+    stream::report(samples, folder)
+}
+
+fn report_model(folder: &Path) -> Result<(), Box<dyn Error>> {
+    let model = Model::new(folder, 2)?;
     println!(
         "{:<44} {:>9} {:>16}",
         "2 GiB, f16", "seconds", "anonymous memory"
@@ -64,8 +73,17 @@ pub fn build_quant() -> Result<(), Box<dyn Error>> {
 
 /// Runs a command to its end.
 pub fn watch(command: &mut Command) -> Result<Usage, Box<dyn Error>> {
+    watch_with(command, |_| || {})
+}
+
+/// The same, while another thread does something for it.
+fn watch_with<W: FnOnce() + Send>(
+    command: &mut Command,
+    meanwhile: impl FnOnce(&mut Child) -> W,
+) -> Result<Usage, Box<dyn Error>> {
     let start = Instant::now();
     let mut child = command.spawn()?;
+    let meanwhile = meanwhile(&mut child);
     let (process, done) = (child.id(), AtomicBool::new(false));
     let (status, seconds, peaks) = std::thread::scope(|scope| {
         let peaks = scope.spawn(|| {
@@ -77,6 +95,7 @@ pub fn watch(command: &mut Command) -> Result<Usage, Box<dyn Error>> {
             }
             peaks
         });
+        scope.spawn(meanwhile);
         let status = child.wait();
         let seconds = start.elapsed().as_secs_f64();
         done.store(true, Ordering::Relaxed);

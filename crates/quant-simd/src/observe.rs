@@ -9,6 +9,9 @@ use crate::{Backend, Element};
 /// Values that are observed at a time, so that they are still in the cache when they are counted.
 const CHUNK: usize = 65_536;
 
+/// Values that are counted one by one sooner than the kernel's cells are cleared and added up.
+const FEW: usize = 256;
+
 /// Values among which infinite ones are left out by the reference.
 const PIECE: usize = 1024;
 
@@ -115,6 +118,9 @@ impl Backend {
 
     /// Adds 1 to the count of each finite value's bin.
     fn count<F: Element>(self, values: &[F], found: &MinMax, exponent: i32, counts: &mut [u64]) {
+        if values.len() <= FEW {
+            return Histogram::count(values, exponent, counts);
+        }
         let mut cells = [0; CELLS];
         let bins = counts.len();
         if found.non_finite() == 0 {
@@ -127,10 +133,15 @@ impl Backend {
                 }
             }
         }
-        for histogram in cells.chunks(histogram_len(bins)) {
-            for (count, &cell) in counts.iter_mut().zip(histogram) {
-                *count += u64::from(cell);
+        let (first, others) = cells.split_at_mut(histogram_len(bins));
+        // No sum overflows: there are at most CHUNK values.
+        for other in others.chunks(first.len()) {
+            for (sum, cell) in first[..bins].iter_mut().zip(other) {
+                *sum += cell;
             }
+        }
+        for (count, &cell) in counts.iter_mut().zip(&*first) {
+            *count += u64::from(cell);
         }
     }
 }

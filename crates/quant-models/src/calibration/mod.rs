@@ -25,7 +25,7 @@ pub use settings::CalibrationSettings;
 use crate::{Error, Job};
 use checkpoint::{Checkpoint, Task};
 use observing::Observers;
-use stream::Stream;
+use stream::{Stream, Window};
 use windows::Windows;
 
 /// How recordings are observed.
@@ -142,14 +142,16 @@ pub fn calibrate_stream(
         return Err(Error::Option(problem.into()));
     }
     let mut observers = Observers::new(options.settings.observer, options.backend);
-    let windows = Stream::new(stream, activation, observers.most_pieces())?;
+    let windows = Stream::new(stream, activation)?;
     observers.index(activation)?;
+    let mut window = Window::default();
     loop {
-        let window = windows.next(job)?;
-        if window.is_empty() {
+        window = windows.next(window, job)?;
+        let pieces = window.pieces();
+        if pieces.is_empty() {
             break;
         }
-        observers.observe(&window, job)?;
+        observers.observe(&pieces, job)?;
     }
     let calibration = Calibration::of(options.settings, observers.stored());
     calibration.write(output, job)?;

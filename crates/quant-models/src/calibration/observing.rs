@@ -8,10 +8,10 @@ use quant_simd::Backend;
 use rayon::prelude::*;
 
 use super::data::RecordedFile;
-use super::values::Encoding;
+use super::values::{Encoding, Values};
 use crate::{Error, Job};
 
-/// Values that are decoded and observed at a time.
+/// Values that are read and observed at a time.
 const CHUNK: usize = 65_536;
 /// Values of a piece: what is cut from a larger tensor.
 pub const PIECE: u64 = 1 << 20;
@@ -21,49 +21,53 @@ const TASK: u64 = 4 << 20;
 const HISTOGRAMS: usize = 32 << 20;
 
 /// Consecutive values of a sample.
-pub struct Piece {
+pub struct Piece<'a> {
     pub activation: usize,
     pub ends_sample: bool,
-    pub source: Source,
+    pub encoding: Encoding,
+    pub elements: u64,
+    pub source: Source<'a>,
 }
 
-pub enum Source {
-    File {
-        file: Arc<RecordedFile>,
-        encoding: Encoding,
-        start: u64,
-        elements: u64,
-    },
-    Memory(Vec<f32>),
+pub enum Source<'a> {
+    /// From a place on.
+    File(Arc<RecordedFile>, u64),
+    /// Values of this machine, aligned.
+    Memory(&'a [u8]),
 }
 
-impl Source {
+/// Room for the values at hand.
+#[derive(Default)]
+struct Room {
+    bytes: Vec<u64>,
+    rounded: Vec<f32>,
+}
+
+impl Piece<'_> {
     /// In the recording.
     pub fn bytes(&self) -> u64 {
-        match self {
-            Self::File {
-                encoding, elements, ..
-            } => elements * encoding.size() as u64,
-            Self::Memory(values) => 4 * values.len() as u64,
-        }
+        self.elements * self.encoding.size() as u64
     }
 
-    fn chunks(&self, mut take: impl FnMut(&[f32])) -> Result<(), Error> {
-        match self {
-            Self::Memory(values) => values.chunks(CHUNK).for_each(take),
-            Self::File {
-                file,
-                encoding,
-                start,
-                elements,
-            } => {
-                let size = encoding.size();
-                let mut bytes = vec![0; Ord::min(CHUNK, *elements as usize) * size];
-                let (mut offset, end) = (*start, start + elements * size as u64);
+    fn chunks(&self, room: &mut Room, mut take: impl FnMut(Values<'_>)) -> Result<(), Error> {
+        let most = CHUNK * self.encoding.size();
+        match &self.source {
+            Source::Memory(bytes) => {
+                for bytes in bytes.chunks(most) {
+                    take(self.encoding.values(bytes, &mut room.rounded));
+                }
+            }
+            Source::File(file, start) => {
+                let (mut offset, end) = (*start, start + self.bytes());
                 while offset < end {
-                    let len = Ord::min(bytes.len() as u64, end - offset) as usize;
-                    file.read(&mut bytes[..len], offset)?;
-                    take(&encoding.decode(&mut bytes[..len]));
+                    let len = Ord::min(most as u64, end - offset) as usize;
+                    if room.bytes.len() < len.div_ceil(8) {
+                        room.bytes.resize(len.div_ceil(8), 0);
+                    }
+                    let bytes = &mut bytemuck::cast_slice_mut(&mut room.bytes)[..len];
+                    file.read(bytes, offset)?;
+                    self.encoding.to_native(bytes);
+                    take(self.encoding.values(bytes, &mut room.rounded));
                     offset += len as u64;
                 }
             }
@@ -127,15 +131,15 @@ impl Observers {
 
     /// Observes pieces on all threads; the result is that of one after the other. After an error
     /// nothing was observed.
-    pub fn observe(&mut self, window: &[Piece], job: &Job<'_>) -> Result<(), Error> {
-        let mut by_activation: BTreeMap<usize, Vec<&Piece>> = BTreeMap::new();
+    pub fn observe(&mut self, window: &[Piece<'_>], job: &Job<'_>) -> Result<(), Error> {
+        let mut by_activation: BTreeMap<usize, Vec<&Piece<'_>>> = BTreeMap::new();
         for piece in window {
             by_activation
                 .entry(piece.activation)
                 .or_default()
                 .push(piece);
         }
-        let mut tasks: Vec<(usize, Vec<&Piece>)> = Vec::new();
+        let mut tasks: Vec<(usize, Vec<&Piece<'_>>)> = Vec::new();
         for (activation, pieces) in by_activation {
             let mut bytes = TASK;
             for piece in pieces {
@@ -143,7 +147,7 @@ impl Observers {
                     tasks.push((activation, Vec::new()));
                     bytes = 0;
                 }
-                bytes += piece.source.bytes();
+                bytes += piece.bytes();
                 if let Some((_, task)) = tasks.last_mut() {
                     task.push(piece);
                 }
@@ -151,7 +155,9 @@ impl Observers {
         }
         let found: Vec<Result<Found, Error>> = tasks
             .par_iter()
-            .map(|(_, pieces)| self.find(pieces, job))
+            .map_init(Room::default, |room, (_, pieces)| {
+                self.find(pieces, room, job)
+            })
             .collect();
         // The first error in order, not in that of threads; and then nothing was observed.
         let found: Vec<Found> = found.into_iter().collect::<Result<_, _>>()?;
@@ -174,17 +180,15 @@ impl Observers {
         Ok(())
     }
 
-    fn find(&self, pieces: &[&Piece], job: &Job<'_>) -> Result<Found, Error> {
+    fn find(&self, pieces: &[&Piece<'_>], room: &mut Room, job: &Job<'_>) -> Result<Found, Error> {
         job.check()?;
         let backend = self.backend;
-        let done = |piece: &Piece| (job.progress)(piece.source.bytes());
+        let done = |piece: &Piece<'_>| (job.progress)(piece.bytes());
         if self.config.bins().is_none() {
             let mut ranges = Vec::with_capacity(pieces.len());
             for piece in pieces {
                 let mut range = MinMax::EMPTY;
-                piece
-                    .source
-                    .chunks(|values| range.merge(&backend.min_max(values)))?;
+                piece.chunks(room, |values| range.merge(&values.min_max(backend)))?;
                 ranges.push((range, piece.ends_sample));
                 done(piece);
             }
@@ -193,9 +197,7 @@ impl Observers {
         let mut part =
             Observer::new(self.config).map_err(|error| Error::Option(error.to_string()))?;
         for piece in pieces {
-            piece
-                .source
-                .chunks(|values| backend.observe_part(values, &mut part))?;
+            piece.chunks(room, |values| values.observe_part(backend, &mut part))?;
             if piece.ends_sample {
                 part.end_sample();
             }

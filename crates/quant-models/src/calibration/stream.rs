@@ -1,45 +1,98 @@
 //! A stream of npy arrays, read on a thread of its own, as windows of pieces.
 
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
+use std::mem;
+use std::ops::Range;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use super::npy::{Header, Problem};
 use super::observing::{Piece, Source};
+use super::values::Encoding;
 use crate::{Error, Job};
 
-/// Bytes of values, decoded, of a window.
+/// Bytes of values that end a window.
 const WINDOW: usize = 8 << 20;
 /// Values of a piece.
 const PIECE: u64 = 262_144;
+/// Pieces of a window: small arrays may come by the million.
+const PIECES: usize = 4096;
+/// Bytes that are read ahead: as many as a pipe holds.
+const AHEAD: usize = 65_536;
 /// What stands for the file in messages.
 const STREAM: &str = "standard input";
 
-type Window = Result<Vec<Piece>, Error>;
+/// Consecutive pieces of the stream, of one activation.
+#[derive(Default)]
+pub struct Window {
+    /// Memory for the values. It only grows.
+    bytes: Vec<u64>,
+    used: usize,
+    pieces: Vec<StreamPiece>,
+}
 
-/// Windows of one activation, the observers' first.
+struct StreamPiece {
+    ends_sample: bool,
+    encoding: Encoding,
+    elements: u64,
+    bytes: Range<usize>,
+}
+
+impl Window {
+    fn is_full(&self) -> bool {
+        self.used >= WINDOW || self.pieces.len() >= PIECES
+    }
+
+    /// Aligned room for so many bytes, taken by the piece that comes next.
+    fn room(&mut self, len: usize) -> (Range<usize>, &mut [u8]) {
+        let words = self.used.div_ceil(8) + len.div_ceil(8);
+        if self.bytes.len() < words {
+            self.bytes.resize(words, 0);
+        }
+        let start = self.used.next_multiple_of(8);
+        self.used = start + len;
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.bytes);
+        (start..self.used, &mut bytes[start..self.used])
+    }
+
+    fn clear(&mut self) {
+        self.used = 0;
+        self.pieces.clear();
+    }
+
+    /// Its pieces, none at the end of the stream; their activation is the observers' first.
+    pub fn pieces(&self) -> Vec<Piece<'_>> {
+        let bytes: &[u8] = bytemuck::cast_slice(&self.bytes);
+        let piece = |piece: &StreamPiece| Piece {
+            activation: 0,
+            ends_sample: piece.ends_sample,
+            encoding: piece.encoding,
+            elements: piece.elements,
+            source: Source::Memory(&bytes[piece.bytes.clone()]),
+        };
+        self.pieces.iter().map(piece).collect()
+    }
+}
+
 pub struct Stream {
-    windows: Receiver<Window>,
+    windows: Receiver<Result<Window, Error>>,
+    done: Sender<Window>,
 }
 
 impl Stream {
     /// Begins to read. The thread ends with the stream, or once nobody waits for windows.
-    pub fn new(
-        stream: impl Read + Send + 'static,
-        activation: &str,
-        most_pieces: usize,
-    ) -> Result<Self, Error> {
+    pub fn new(stream: impl Read + Send + 'static, activation: &str) -> Result<Self, Error> {
         let (send, windows) = sync_channel(1);
+        let (done, empty) = channel();
         let activation = activation.to_owned();
         let read = move || {
             let mut reader = Reader {
-                stream,
+                stream: BufReader::with_capacity(AHEAD, stream),
                 activation,
-                most_pieces,
                 send,
-                window: Vec::new(),
-                bytes: 0,
+                empty,
+                window: Window::default(),
             };
             if let Err(Some(error)) = reader.run() {
                 // Where nobody waits, nobody needs to know.
@@ -49,59 +102,61 @@ impl Stream {
         std::thread::Builder::new()
             .spawn(read)
             .map_err(Error::io(Path::new(STREAM), "start a thread for it"))?;
-        Ok(Self { windows })
+        Ok(Self { windows, done })
     }
 
-    /// The next pieces; none at the end.
-    pub fn next(&self, job: &Job<'_>) -> Window {
+    /// The next window, for which an old one is given back; an empty one at the end.
+    pub fn next(&self, old: Window, job: &Job<'_>) -> Result<Window, Error> {
+        // At the end of the stream nobody takes it.
+        let _ = self.done.send(old);
         loop {
             match self.windows.recv_timeout(Duration::from_millis(100)) {
                 Ok(window) => return window,
                 Err(RecvTimeoutError::Timeout) => job.check()?,
-                Err(RecvTimeoutError::Disconnected) => return Ok(Vec::new()),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Window::default()),
             }
         }
     }
 }
 
 struct Reader<R> {
-    stream: R,
+    stream: BufReader<R>,
     activation: String,
-    most_pieces: usize,
-    send: SyncSender<Window>,
-    window: Vec<Piece>,
-    bytes: usize,
+    send: SyncSender<Result<Window, Error>>,
+    empty: Receiver<Window>,
+    window: Window,
 }
 
 impl<R: Read> Reader<R> {
     /// Without an error where nobody waits any more.
     fn run(&mut self) -> Result<(), Option<Error>> {
         let mut arrays = 0_u64;
-        let mut bytes = Vec::new();
         while let Some(header) = self.header(arrays)? {
             arrays += 1;
+            let encoding = header.encoding;
             let mut left = header.elements;
             loop {
                 let elements = left.min(PIECE);
                 left -= elements;
-                bytes.resize(elements as usize * header.encoding.size(), 0);
-                self.stream.read_exact(&mut bytes).map_err(|error| {
+                let (range, bytes) = self.window.room(elements as usize * encoding.size());
+                self.stream.read_exact(bytes).map_err(|error| {
                     Some(match error.kind() {
-                        io::ErrorKind::UnexpectedEof => self.bad(
+                        io::ErrorKind::UnexpectedEof => bad(
+                            &self.activation,
                             arrays - 1,
                             "ends inside its values; the stream is truncated",
                         ),
                         _ => Error::io(Path::new(STREAM), "read it")(error),
                     })
                 })?;
-                let values = header.encoding.decode(&mut bytes);
-                self.bytes += 4 * values.len();
-                self.window.push(Piece {
-                    activation: 0,
+                encoding.to_native(bytes);
+                self.window.pieces.push(StreamPiece {
                     ends_sample: left == 0,
-                    source: Source::Memory(values),
+                    encoding,
+                    elements,
+                    bytes: range,
                 });
-                if self.bytes >= WINDOW || self.window.len() >= self.most_pieces {
+                if self.window.is_full() {
                     self.send_window()?;
                 }
                 if left == 0 {
@@ -109,7 +164,7 @@ impl<R: Read> Reader<R> {
                 }
             }
         }
-        match self.window.is_empty() {
+        match self.window.pieces.is_empty() {
             true => Ok(()),
             false => self.send_window(),
         }
@@ -119,19 +174,20 @@ impl<R: Read> Reader<R> {
         Header::read(&mut self.stream).map_err(|problem| {
             Some(match problem {
                 Problem::Io(error) => Error::io(Path::new(STREAM), "read it")(error),
-                Problem::Array(problem) => self.bad(array, &problem),
+                Problem::Array(problem) => bad(&self.activation, array, &problem),
             })
         })
     }
 
-    fn bad(&self, array: u64, problem: &str) -> Error {
-        let problem = format!("array {array} of the stream: {problem}");
-        Error::tensor(Path::new(STREAM), &self.activation, problem)
-    }
-
     fn send_window(&mut self) -> Result<(), Option<Error>> {
-        self.bytes = 0;
-        let window = std::mem::take(&mut self.window);
+        let mut next = self.empty.try_recv().unwrap_or_default();
+        next.clear();
+        let window = mem::replace(&mut self.window, next);
         self.send.send(Ok(window)).map_err(|_| None)
     }
+}
+
+fn bad(activation: &str, array: u64, problem: &str) -> Error {
+    let problem = format!("array {array} of the stream: {problem}");
+    Error::tensor(Path::new(STREAM), activation, problem)
 }

@@ -36,7 +36,7 @@ impl<'a> Windows<'a> {
         &mut self,
         observers: &mut Observers,
         passed: &dyn Fn(u64),
-    ) -> Result<Vec<Piece>, Error> {
+    ) -> Result<Vec<Piece<'static>>, Error> {
         let most = observers.most_pieces();
         let (mut pieces, mut bytes, mut files) = (Vec::new(), 0, 0);
         while bytes < WINDOW && files < FILES && pieces.len() < most {
@@ -63,12 +63,12 @@ impl<'a> Windows<'a> {
             pieces.push(Piece {
                 activation: observers.index(&tensor.activation)?,
                 ends_sample,
-                source: Source::File {
-                    file: recording.file.clone(),
-                    encoding: tensor.encoding,
-                    start: tensor.start + self.position.element * size,
-                    elements,
-                },
+                encoding: tensor.encoding,
+                elements,
+                source: Source::File(
+                    recording.file.clone(),
+                    tensor.start + self.position.element * size,
+                ),
             });
             bytes += elements * size;
             match ends_sample {

@@ -5,7 +5,7 @@ use quant_testkit::hurtful::{self, Random};
 
 use crate::arena::{Arenas, Place, Placement};
 use crate::case::{Case, Function, Value, scale_type};
-use crate::elements::{GROUP, any_codes, mixed};
+use crate::elements::{GROUP, ahead, any_codes, mixed};
 
 for_every_float! { every_alignment nothing_outside_is_written nothing_outside_is_read }
 
@@ -71,7 +71,7 @@ fn every_function<F: Value>(len: usize, mut each: impl FnMut(&Case<F>)) {
             // Blocks take only what is finite.
             let values = match function {
                 Function::QuantizeBlocks(_) => random.ordinary(scheme, one, len),
-                _ => mixed::<F>(&mut random, scheme, one, len),
+                _ => mixed::<F>(&mut random, scheme, one, ahead(function) + len),
             };
             let codes = any_codes(&mut random, dtype, len);
             each(&Case {
