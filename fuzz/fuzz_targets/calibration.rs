@@ -17,6 +17,7 @@ use quant_models::{
 };
 use quant_simd::Backend;
 use serde_json::Value;
+use xxhash_rust::xxh64::xxh64;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&which, content)) = bytes.split_first() else {
@@ -81,12 +82,15 @@ fuzz_target!(|bytes: &[u8]| {
                 ..job
             };
             of_file(&output, &stopped).unwrap_err();
-            let mut stored: Value =
-                serde_json::from_slice(&fs::read(&checkpoint).unwrap()).unwrap();
+            let stored = fs::read_to_string(&checkpoint).unwrap();
+            let (_, stored) = stored.split_once('\n').unwrap();
+            let mut stored: Value = serde_json::from_str(stored).unwrap();
             match serde_json::from_slice(content) {
                 Ok(Value::Object(fields)) => {
                     stored.as_object_mut().unwrap().extend(fields);
-                    fs::write(&checkpoint, stored.to_string()).unwrap();
+                    let stored = stored.to_string();
+                    let digest = xxh64(stored.as_bytes(), 0);
+                    fs::write(&checkpoint, format!("{digest:016x}\n{stored}\n")).unwrap();
                 }
                 _ => fs::write(&checkpoint, content).unwrap(),
             }

@@ -36,8 +36,8 @@ pub enum Observer {
 /// other. Folders are read in the order of names. f16, bf16, f32 and f64 are read; f64 is rounded to
 /// f32. NaN and infinities are counted, and left out.
 ///
-/// Data is read once and not kept: 200 MiB of memory are enough for any amount of it. While files
-/// are read, OUTPUT.checkpoint keeps what was found; after a crash or Ctrl-C, the same command with
+/// Data is read once and not kept: some 30 MiB of memory are enough for any amount of it, and 80
+/// bytes for each file. While files are read, OUTPUT.checkpoint keeps what was found; after a crash or Ctrl-C, the same command with
 /// --resume goes on there, and writes the same ranges.
 ///
 /// Examples:

@@ -1,7 +1,6 @@
 //! What each subcommand does.
 
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,11 +10,12 @@ use std::time::Instant;
 use clap::CommandFactory;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use quant_core::Scheme;
-use quant_models::{ActivationOptions, ComputeUnit, Config, Error, Job, QuantizeOptions, Report};
+use quant_models::{
+    ActivationOptions, ComputeUnit, Config, Error, Job, QuantizeOptions, Report, WholeFile,
+};
 use quant_simd::Backend;
 use regex::Regex;
 use serde_json::{Value, json};
-use tempfile::NamedTempFile;
 
 use crate::activations::{activation_scheme, activations, lines};
 use crate::arguments::{
@@ -256,7 +256,10 @@ fn quantize(arguments: &Quantize) -> Result<(), Error> {
         None => beside(&arguments.model, options.scheme.dtype.name()),
     };
     // A report that cannot be written ends the work before it begins.
-    let report_file = arguments.report.as_deref().map(WholeFile::new);
+    let report_file = arguments
+        .report
+        .as_deref()
+        .map(|path| WholeFile::new(path, true));
     let report_file = report_file.transpose()?;
     let start = Instant::now();
     let quiet = arguments.quiet || arguments.json;
@@ -280,48 +283,12 @@ fn quantize(arguments: &Quantize) -> Result<(), Error> {
         warn(&report.warnings);
     }
     if let Some(file) = report_file {
-        file.put(&format!("{value:#}\n"))?;
+        file.put(format!("{value:#}\n").as_bytes())?;
     }
     match (arguments.json, arguments.quiet) {
         (true, _) => print_json(&value),
         (false, true) => Ok(()),
         (false, false) => print(&summary(&report, &output, seconds)),
-    }
-}
-
-/// A report or a plot, under a temporary name until it is whole.
-pub struct WholeFile<'a> {
-    path: &'a Path,
-    file: NamedTempFile,
-}
-
-impl<'a> WholeFile<'a> {
-    pub fn new(path: &'a Path) -> Result<Self, Error> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let readable = std::fs::Permissions::from_mode(0o666);
-        let file = tempfile::Builder::new()
-            .prefix(".quant-")
-            .permissions(readable)
-            .tempfile_in(folder);
-        let file = file.map_err(Error::io(path, "create a file beside it"))?;
-        if path.is_dir() {
-            let problem = "is a folder; --report names a file";
-            return Err(Error::File {
-                file: path.to_owned(),
-                problem: problem.into(),
-            });
-        }
-        Ok(Self { path, file })
-    }
-
-    pub fn put(mut self, text: &str) -> Result<(), Error> {
-        let written = self.file.write_all(text.as_bytes());
-        written.map_err(Error::io(self.path, "write it"))?;
-        let kept = self.file.persist(self.path).map_err(|error| error.error);
-        kept.map(drop).map_err(Error::io(self.path, "write it"))
     }
 }
 

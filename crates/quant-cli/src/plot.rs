@@ -6,9 +6,9 @@ mod page;
 use std::path::PathBuf;
 
 use clap::Args;
-use quant_models::{Calibration, Error};
+use quant_models::{Calibration, Error, WholeFile};
 
-use crate::commands::{WholeFile, print};
+use crate::commands::print;
 
 /// Draw what calibration has seen of each activation, and the range that it chose
 ///
@@ -51,21 +51,10 @@ pub fn plot(arguments: &Plot) -> Result<(), Error> {
         Some("svg") => page::picture,
         _ => return Err(bad("the name of a plot ends with .html or .svg")),
     };
-    match std::fs::symlink_metadata(&output) {
-        Ok(existing) if existing.is_dir() => {
-            return Err(bad("is a folder; choose another name with -o"));
-        }
-        Ok(_) if !arguments.force => {
-            return Err(bad(
-                "exists already; use --force to replace it, or -o for another name",
-            ));
-        }
-        _ => {}
-    }
+    let file = WholeFile::new(&output, arguments.force)?;
     let calibration = Calibration::open(&arguments.ranges)?;
-    let file = WholeFile::new(&output)?;
     let text = make(&calibration).map_err(|problem| bad(&format!("cannot draw it: {problem}")))?;
-    file.put(&text)?;
+    file.put(text.as_bytes())?;
     match arguments.quiet {
         true => Ok(()),
         false => print(&format!("{}\n", output.display())),

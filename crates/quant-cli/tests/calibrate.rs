@@ -5,7 +5,7 @@ mod recordings;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use quant_core::observer::{Averaging, Observer, ObserverConfig};
 use quant_core::{ActivationRule, FloatType, IntType, Mode};
@@ -269,7 +269,7 @@ fn what_cannot_be_merged_is_refused() {
     );
     // As many samples as can be counted.
     let mut full = document.clone();
-    full["activations"]["relu"]["samples"] = u64::MAX.into();
+    full["activations"]["relu"]["samples"] = (1_u64 << 62).into();
     folder.write("full.json", full.to_string().as_bytes());
     refuses("mse.json full.json", &["full.json", "`relu`", "counted"]);
 }
@@ -422,6 +422,15 @@ fn bad_recordings_are_refused() {
         &["one of the recordings"],
     );
     folder.refuses("data -o data", &["data", "is a folder"]);
+    folder.refuses("data -o nowhere/new.json", &["nowhere/new.json", "create"]);
+    let made = Command::new("mkfifo").arg(folder.path("pipe")).status();
+    assert!(made.unwrap().success());
+    folder.refuses("data -o pipe --force", &["pipe", "a device or a pipe"]);
+    std::os::unix::fs::symlink("pipe", folder.path("link")).unwrap();
+    folder.refuses("data -o link --force", &["link", "a device or a pipe"]);
+    assert!(folder.path("link").is_symlink());
+    folder.write("none.safetensors", &safetensors(&[]));
+    folder.refuses("none.safetensors -o new.json", &["no tensor"]);
     folder.refuses("data -o new.json --bins 256", &["--bins"]);
     folder.refuses("data -o new.json --percentile 9", &["--percentile"]);
     folder.refuses("data -o new.json --averaging ratio=0.5", &["--averaging"]);
@@ -455,6 +464,7 @@ fn bad_recordings_are_refused() {
             npy("<u1", "(1,)", &[0]),
             "array 0 of the stream: type `<u1`",
         ),
+        (Vec::new(), "no array in it"),
     ] {
         let mut child = folder
             .command(&["-", "--name", "x", "-o", "new.json"])
@@ -467,6 +477,41 @@ fn bad_recordings_are_refused() {
         folder.check_refusal(&output, &["standard input", "tensor `x`", words]);
         assert!(!folder.path("new.json").exists());
     }
+}
+
+#[test]
+fn names_that_are_no_text_are_refused() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = Folder::new();
+    folder.write("one.npy", &npy_f32(&[1.0]));
+    let [inner, name] = [&b"data/\xff"[..], b"\xfe.npy"].map(OsStr::from_bytes);
+    fs::create_dir_all(folder.path("data").join(inner)).unwrap();
+    fs::copy(
+        folder.path("one.npy"),
+        folder.path("data").join(inner).join("1.npy"),
+    )
+    .unwrap();
+    fs::copy(folder.path("one.npy"), folder.path("data").join(name)).unwrap();
+    folder.refuses("data/data -o out.json", &["not UTF-8", "--name"]);
+    fs::remove_dir_all(folder.path("data/data")).unwrap();
+    folder.refuses("data -o out.json", &["not UTF-8", "--name"]);
+    assert!(folder.calibrated("data --name x").contains("\"x\""));
+}
+
+/// More of them than are open at a time.
+#[test]
+fn files_without_tensors_are_passed_over() {
+    let folder = Folder::new();
+    let (none, one) = (safetensors(&[]), f32_bytes(&[-5.0, 3.0]));
+    for i in 0..300 {
+        folder.write(&format!("data/{i:03}.safetensors"), &none);
+    }
+    let last = safetensors(&[("x", Dtype::F32, &one)]);
+    folder.write("data/300.safetensors", &last);
+    let found: Value = serde_json::from_str(&folder.calibrated("data")).unwrap();
+    assert_eq!(found["activations"]["x"]["max"], 3.0);
 }
 
 #[test]

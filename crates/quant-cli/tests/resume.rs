@@ -145,6 +145,13 @@ fn ctrl_c_leaves_a_checkpoint() {
             &["not a checkpoint"],
         );
     }
+    let other = String::from_utf8(stored.clone()).unwrap();
+    let other = other.replace("\"file\":", "\"file\":1");
+    fs::write(&checkpoint, other).unwrap();
+    folder.refuses(
+        "data --observer mse -o out.json --resume",
+        &["a damaged one"],
+    );
     fs::write(&checkpoint, &stored).unwrap();
     assert!(folder.calibrated("data --observer mse --resume") == whole);
 

@@ -34,7 +34,7 @@ pub use diff::{Difference, TensorDifference, diff};
 pub use error::Error;
 pub use inspect::{Inspection, TensorInfo, inspect};
 pub use options::{ComputeUnit, Consumer, Granularity, NonFinite, QuantizeOptions};
-pub use output::Job;
+pub use output::{Job, WholeFile};
 pub use ranges::{ActivationRange, Ranges};
 pub use report::{Report, TensorReport};
 pub use safetensors::{Entry, Model, Quantized, SafetensorsFile, Tensor};

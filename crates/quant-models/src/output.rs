@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +44,75 @@ pub(crate) struct Part {
     pub len: usize,
 }
 
+pub(crate) const EXISTS: &str = "exists already; use --force to replace it, or -o for another name";
+
+/// Refuses to put a file where something else stands, or, without `force`, anything at all.
+fn check_file(path: &Path, force: bool) -> Result<(), Error> {
+    if fs::symlink_metadata(path).is_err() {
+        return Ok(());
+    }
+    // What a link leads to may be missing.
+    let problem = match fs::metadata(path) {
+        Ok(existing) if existing.is_dir() => {
+            "is a folder; the output is a file, choose another name with -o"
+        }
+        Ok(existing) if !existing.is_file() => {
+            "is a device or a pipe; the output is a file, choose another name with -o"
+        }
+        _ if force => return Ok(()),
+        _ => EXISTS,
+    };
+    Err(Error::file(path, problem))
+}
+
+/// A file under a temporary name, until it is whole.
+///
+/// ```no_run
+/// use std::path::Path;
+/// let file = quant_models::WholeFile::new(Path::new("ranges.html"), false)?;
+/// file.put(b"<!doctype html>")?;
+/// # Ok::<(), quant_models::Error>(())
+/// ```
+pub struct WholeFile {
+    path: PathBuf,
+    force: bool,
+    file: NamedTempFile,
+}
+
+impl WholeFile {
+    /// Begins one.
+    ///
+    /// # Errors
+    /// A folder, device or pipe at `path`; without `force`, a file; a folder that cannot be written.
+    pub fn new(path: &Path, force: bool) -> Result<Self, Error> {
+        check_file(path, force)?;
+        Ok(Self {
+            path: path.to_owned(),
+            force,
+            file: temporary_in(parent(path), path)?,
+        })
+    }
+
+    /// Writes it to the disk, and gives it its name.
+    ///
+    /// # Errors
+    /// It cannot be written; without `force`, a file that has appeared meanwhile. Then all is as
+    /// before.
+    pub fn put(mut self, content: &[u8]) -> Result<(), Error> {
+        let written = self.file.write_all(content);
+        written
+            .and_then(|()| self.file.as_file().sync_all())
+            .map_err(Error::io(&self.path, "write it"))?;
+        let kept = match self.force {
+            true => self.file.persist(&self.path),
+            false => self.file.persist_noclobber(&self.path),
+        };
+        kept.map_err(|error| Error::io(&self.path, "put it in place")(error.error))?;
+        let _ = sync(parent(&self.path));
+        Ok(())
+    }
+}
+
 /// Where the result will stand.
 pub(crate) struct Target {
     path: PathBuf,
@@ -64,16 +134,14 @@ impl Target {
             let problem = "the output is the input itself; choose another with -o";
             return Err(Error::file(path, problem));
         }
-        if let Ok(existing) = fs::symlink_metadata(path) {
+        if model.index.is_none() {
+            check_file(path, job.force)?;
+        } else if let Ok(existing) = fs::symlink_metadata(path) {
             if !job.force {
-                let problem = "exists already; use --force to replace it, or -o for another name";
-                return Err(Error::file(path, problem));
+                return Err(Error::file(path, EXISTS));
             }
-            if existing.is_dir() != model.index.is_some() {
-                let problem = match existing.is_dir() {
-                    true => "is a folder; the output is a file, choose another name with -o",
-                    false => "is a file; the output is a folder, choose another name with -o",
-                };
+            if !existing.is_dir() {
+                let problem = "is a file; the output is a folder, choose another name with -o";
                 return Err(Error::file(path, problem));
             }
         }
@@ -188,11 +256,6 @@ impl Target {
         let _ = sync(parent(&self.path));
         Ok(written)
     }
-}
-
-/// A file beside `path`, under a temporary name.
-pub(crate) fn temporary(path: &Path) -> Result<NamedTempFile, Error> {
-    temporary_in(parent(path), path)
 }
 
 fn temporary_in(folder: &Path, path: &Path) -> Result<NamedTempFile, Error> {

@@ -248,6 +248,10 @@ pub struct Observer {
 }
 
 impl Observer {
+    /// The most samples, and values, that a stored observer may have counted: far beyond what there
+    /// is, so that it can go on counting.
+    pub const MOST: u64 = 1 << 62;
+
     /// Of no samples.
     ///
     /// # Errors

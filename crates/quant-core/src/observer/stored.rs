@@ -60,6 +60,7 @@ impl TryFrom<MinMax> for super::MinMax {
             },
         };
         check(non_finite <= count, "more non-finite values than values")?;
+        check(count <= super::Observer::MOST, "more values than can be")?;
         let none = non_finite == count;
         check(none == range.is_empty(), "bounds without values, or none")?;
         Ok(Self::from_range(count, range))
@@ -201,6 +202,7 @@ impl TryFrom<Observer> for super::Observer {
             _ => false,
         };
         check(fits, "statistics of another observer")?;
+        check(stored.samples <= Self::MOST, "more samples than can be")?;
         Ok(Self {
             config: stored.config,
             samples: stored.samples,

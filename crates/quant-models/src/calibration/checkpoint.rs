@@ -1,15 +1,15 @@
 //! Where a calibration stands, so that another process goes on with it.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use quant_core::observer::Observer;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh64::xxh64;
 
 use super::settings::CalibrationSettings;
-use crate::output::temporary;
-use crate::{Error, map::map};
+use crate::map::map;
+use crate::{Error, WholeFile};
 
 const VERSION: u32 = 1;
 
@@ -43,7 +43,7 @@ pub struct Checkpoint {
     pub observers: Vec<(String, Observer)>,
 }
 
-/// `ranges.json.checkpoint`.
+/// `ranges.json.checkpoint`: xxHash64 of a line of JSON, and that line.
 pub fn path_of(output: &Path) -> PathBuf {
     let mut path = output.as_os_str().to_owned();
     path.push(".checkpoint");
@@ -67,7 +67,14 @@ impl Checkpoint {
         }
         let bytes = map(path, "a checkpoint is expected there")?;
         let bad = |problem: String| Error::file(path, problem);
-        let checkpoint: Self = serde_json::from_slice(&bytes).map_err(|error| {
+        let text = str::from_utf8(&bytes).ok().and_then(|text| {
+            let (digest, text) = text.strip_suffix('\n')?.split_once('\n')?;
+            (digest == format!("{:016x}", xxh64(text.as_bytes(), 0))).then_some(text)
+        });
+        let text = text.ok_or_else(|| {
+            bad("not a checkpoint, or a damaged one; begin anew with --force".into())
+        })?;
+        let checkpoint: Self = serde_json::from_str(text).map_err(|error| {
             bad(format!(
                 "not a checkpoint: {error}; begin anew with --force"
             ))
@@ -102,15 +109,10 @@ impl Checkpoint {
 
     /// Writes it: at any moment the whole old one or the whole new one is there.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let write = "write the checkpoint";
-        let mut file = temporary(path)?;
-        let text =
-            serde_json::to_vec(self).map_err(|error| Error::io(path, write)(error.into()))?;
-        file.write_all(&text)
-            .and_then(|()| file.as_file().sync_all())
-            .map_err(Error::io(path, write))?;
-        let kept = file.persist(path).map_err(|error| error.error);
-        kept.map(drop).map_err(Error::io(path, write))
+        let text = serde_json::to_string(self)
+            .map_err(|error| Error::io(path, "write the checkpoint")(error.into()))?;
+        let text = format!("{:016x}\n{text}\n", xxh64(text.as_bytes(), 0));
+        WholeFile::new(path, true)?.put(text.as_bytes())
     }
 }
 

@@ -109,7 +109,7 @@ impl Recordings {
                     Some(name) => name.to_owned(),
                     None => {
                         let from_root = below.strip_prefix(root).unwrap_or(&below);
-                        from_root.to_string_lossy().into_owned()
+                        name_of(&below, from_root.as_os_str())?
                     }
                 };
                 self.folder(&below, Some(named), root, of_all)?;
@@ -168,16 +168,24 @@ impl Recordings {
         let path = folder.path.join(name);
         match is_npy(name) {
             true => {
-                let of_file = || Path::new(name).file_stem().map(OsStr::to_string_lossy);
-                let activation = folder.activation.clone();
-                npy(
-                    path,
-                    activation.unwrap_or_else(|| of_file().unwrap_or_default().into_owned()),
-                )
+                let activation = match &folder.activation {
+                    Some(name) => name.clone(),
+                    None => name_of(&path, Path::new(name).file_stem().unwrap_or_default())?,
+                };
+                npy(path, activation)
             }
             false => safetensors(path),
         }
     }
+}
+
+/// Two names that are no text might become the same one.
+fn name_of(path: &Path, name: &OsStr) -> Result<String, Error> {
+    let name = name.to_str().map(str::to_owned);
+    name.ok_or_else(|| {
+        let problem = "its name is not UTF-8, as the name of an activation must be; rename it, or give --name";
+        Error::file(path, problem)
+    })
 }
 
 fn is_npy(name: &OsStr) -> bool {

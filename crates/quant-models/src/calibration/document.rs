@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Write as _;
 use std::path::Path;
 
 use quant_core::observer::{Histogram, Observer, ObserverConfig};
@@ -14,9 +13,8 @@ use serde_json::{Value, json};
 
 use super::settings::CalibrationSettings;
 use crate::map::map;
-use crate::output::{parent, sync, temporary};
 use crate::ranges::VERSION;
-use crate::{ActivationRange, Error, Job};
+use crate::{ActivationRange, Error, Job, WholeFile};
 
 /// The ranges of a model's activations, and how they were found: `ranges.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -320,15 +318,25 @@ impl Calibration {
             (true, document.activations),
             (false, document.without_range),
         ] {
-            for (name, value) in entries {
-                let bad = |problem: String| format!("activation `{name}`: {problem}");
-                let stored = Stored::deserialize(value).map_err(|error| bad(error.to_string()))?;
-                let found = Calibrated::from_stored(stored, &settings).map_err(bad)?;
+            let bad = |name: &str, problem: &str| format!("activation `{name}`: {problem}");
+            let found = entries.into_par_iter().map(|(name, value)| {
+                let found = Stored::deserialize(value)
+                    .map_err(|error| error.to_string())
+                    .and_then(|stored| Calibrated::from_stored(stored, &settings));
+                match found {
+                    Ok(found) => Ok((name, found)),
+                    Err(problem) => Err(bad(&name, &problem)),
+                }
+            });
+            // The first error in the order of names, not in that of threads.
+            let found: Vec<Result<(String, Calibrated), String>> = found.collect();
+            for found in found {
+                let (name, found) = found?;
                 if found.range.is_some() != with_range {
-                    return Err(bad("stands in the wrong place".into()));
+                    return Err(bad(&name, "stands in the wrong place"));
                 }
                 if activations.contains_key(&name) {
-                    return Err(bad("stands there twice".into()));
+                    return Err(bad(&name, "stands there twice"));
                 }
                 activations.insert(name, found);
             }
@@ -362,19 +370,9 @@ impl Calibration {
 
     /// Writes the document: whole, or not at all.
     pub(crate) fn write(&self, path: &Path, job: &Job<'_>) -> Result<(), Error> {
-        let mut file = temporary(path)?;
-        let write = "write it";
-        file.write_all(self.to_json().as_bytes())
-            .and_then(|()| file.as_file().sync_all())
-            .map_err(Error::io(path, write))?;
+        let file = WholeFile::new(path, job.force)?;
         job.check()?;
-        let kept = match job.force {
-            true => file.persist(path),
-            false => file.persist_noclobber(path),
-        };
-        kept.map_err(|error| Error::io(path, "put it in place")(error.error))?;
-        let _ = sync(parent(path));
-        Ok(())
+        file.put(self.to_json().as_bytes())
     }
 
     /// What the user should know, a line each.

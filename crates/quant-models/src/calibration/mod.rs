@@ -22,7 +22,7 @@ pub use data::Recordings;
 pub use document::{Calibrated, Calibration};
 pub use settings::CalibrationSettings;
 
-use crate::{Error, Job};
+use crate::{Error, Job, WholeFile};
 use checkpoint::{Checkpoint, Task};
 use observing::Observers;
 use stream::{Stream, Window};
@@ -110,6 +110,10 @@ pub fn calibrate(
         }
     }
     let calibration = Calibration::of(options.settings, observers.stored());
+    if calibration.activations.is_empty() {
+        let problem = "no tensor in any of the recordings";
+        return Err(Error::Option(problem.into()));
+    }
     calibration.write(output, job)?;
     match fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -154,6 +158,18 @@ pub fn calibrate_stream(
         observers.observe(&pieces, job)?;
     }
     let calibration = Calibration::of(options.settings, observers.stored());
+    if calibration
+        .activations
+        .values()
+        .all(|found| found.samples == 0)
+    {
+        let problem = "no array in it; what should write them has ended, or writes elsewhere";
+        return Err(Error::tensor(
+            Path::new(stream::STREAM),
+            activation,
+            problem,
+        ));
+    }
     calibration.write(output, job)?;
     Ok(calibration)
 }
@@ -202,7 +218,9 @@ pub fn merge_calibrations(
                 .values()
                 .count()
                 .checked_add(observer.values().count());
-            if samples.is_none() || elements.is_none_or(|sum| sum > i64::MAX as u64) {
+            // What a stored observer may have counted.
+            let too_many = |sum: Option<u64>| sum.is_none_or(|sum| sum > Observer::MOST);
+            if too_many(samples) || too_many(elements) {
                 return Err(bad("more values than can be counted".into()));
             }
             whole
@@ -229,17 +247,7 @@ fn check_settings(settings: &CalibrationSettings) -> Result<(), Error> {
     observer.map_err(|error| Error::Option(error.to_string()))
 }
 
-/// Refuses what exists.
+/// Refuses what exists, and where no file can be, before any work is done.
 fn check_output(output: &Path, job: &Job<'_>) -> Result<(), Error> {
-    match fs::symlink_metadata(output) {
-        Ok(existing) if existing.is_dir() => {
-            let problem = "is a folder; the output is a file, choose another name with -o";
-            Err(Error::file(output, problem))
-        }
-        Ok(_) if !job.force => {
-            let problem = "exists already; use --force to replace it, or -o for another name";
-            Err(Error::file(output, problem))
-        }
-        _ => Ok(()),
-    }
+    WholeFile::new(output, job.force).map(drop)
 }

@@ -21,7 +21,7 @@ const PIECES: usize = 4096;
 /// Bytes that are read ahead: as many as a pipe holds.
 const AHEAD: usize = 65_536;
 /// What stands for the file in messages.
-const STREAM: &str = "standard input";
+pub const STREAM: &str = "standard input";
 
 /// Consecutive pieces of the stream, of one activation.
 #[derive(Default)]

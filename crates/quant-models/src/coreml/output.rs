@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::{Builder, TempDir};
 
 use super::package::{Package, files, is_package};
-use crate::output::{parent, put_folder, sync};
+use crate::output::{EXISTS, parent, put_folder, sync};
 use crate::{Error, Job};
 
 /// Where the result will stand.
@@ -31,7 +31,7 @@ impl Target {
         }
         if let Ok(existing) = fs::symlink_metadata(path) {
             if !job.force {
-                return bad("exists already; use --force to replace it, or -o for another name");
+                return bad(EXISTS);
             }
             if !existing.is_dir() || !is_package(path) {
                 return bad("exists and is no Core ML package; choose another name with -o");
