@@ -21,12 +21,15 @@ dequantize, and so does what takes its output, after the activation function whe
 coremltools' linear_quantize_activations does it. Operations without a range are listed, and left in
 float. Weights stay as they are; `quant quantize --ranges` does both.
 
-Ranges are JSON, by the names of the model's variables:
+Ranges are JSON, by the names of the model's variables, which --list shows:
 
   {\"version\": 1, \"activations\": {\"input\": {\"min\": 0, \"max\": 1}, \"conv_1\": {\"min\": -3.5, \"max\": 4}}}
 
-Example:
+The whole way:
 
+  quant activations Model.mlpackage --list              # record these, as recorded/NAME/000001.npy
+  quant calibrate recorded -o ranges.json
+  quant plot ranges.json -o ranges.html
   quant activations Model.mlpackage --ranges ranges.json -o Model.a8.mlpackage";
 
 #[derive(Subcommand)]
@@ -223,9 +226,12 @@ pub struct Quantize {
 pub struct Activations {
     /// An .mlpackage for iOS17 or later
     pub model: PathBuf,
-    /// The ranges of its activations
-    #[arg(long, value_name = "FILE.json")]
-    pub ranges: PathBuf,
+    /// The ranges of its activations, by the names that --list shows
+    #[arg(long, value_name = "FILE.json", required_unless_present = "list")]
+    pub ranges: Option<PathBuf>,
+    /// List the activations that want a range, and write nothing
+    #[arg(long, conflicts_with_all = ["ranges", "output", "strict", "dry_run", "force", "quiet"])]
+    pub list: bool,
     /// The result [default: beside the model, as NAME.activations.mlpackage]
     #[arg(short)]
     pub output: Option<PathBuf>,

@@ -475,12 +475,63 @@ fn activations_are_quantized() {
     assert!(!folder.names().contains(&"other.mlpackage".into()));
 }
 
+/// A row per activation; with ranges for these, all is quantized.
+#[test]
+fn activations_that_want_a_range_are_listed() {
+    let folder = Folder::with("../activations/partial_18_f16");
+    let list = ["activations", "m.mlpackage", "--list"];
+    let (text, stderr) = folder.succeeds(&list);
+    assert_eq!(stderr, "");
+    assert!(
+        text.lines().any(|line| line
+            == "relu_0  [1, 8, 8, 8]  given by relu      taken by conv `a`, conv `b`, max_pool `c`, exp `d`"),
+        "{text}"
+    );
+    assert!(text.contains("x       [1, 4, 8, 8]  an input  "), "{text}");
+    assert!(text.ends_with("9 activations want a range\n"), "{text}");
+
+    let listed = folder.json(&list);
+    assert_eq!(listed["version"], 1);
+    let activations = listed["activations"].as_array().unwrap();
+    assert_eq!(activations.len(), 9);
+    assert_eq!(activations[0]["taken_by"][0]["operation"], "conv");
+    let range = serde_json::json!({"min": 0, "max": 1});
+    let ranges: serde_json::Map<String, Value> = activations
+        .iter()
+        .map(|one| (one["name"].as_str().unwrap().to_owned(), range.clone()))
+        .collect();
+    let ranges = serde_json::json!({"version": 1, "activations": ranges});
+    fs::write(folder.path("ranges.json"), ranges.to_string()).unwrap();
+    let (text, _) =
+        folder.succeeds(&[&["activations", "m.mlpackage", "--strict"], &RANGES[..]].concat());
+    assert!(
+        text.contains("activations of 7 of 7 operations quantized\n"),
+        "{text}"
+    );
+
+    let (text, _) = folder.succeeds(&[&list[..], &["--include", "^stem$"]].concat());
+    assert!(text.ends_with("2 activations want a range\n"), "{text}");
+    let (text, _) = folder.succeeds(&[&list[..], &["--exclude", "."]].concat());
+    assert!(text.starts_with("no activation wants a range"), "{text}");
+    for arguments in [
+        &["activations", "m.mlpackage"][..],
+        &[&list[..], &RANGES[..]].concat(),
+        &[&list[..], &["--force"]].concat(),
+        &[&list[..], &["-o", "out.mlpackage"]].concat(),
+    ] {
+        assert_eq!(folder.quant(arguments).status.code(), Some(2));
+    }
+    let older = Folder::with("linear_16_f16");
+    older.refuses(&list, 1, &["since iOS17"]);
+}
+
 #[test]
 fn what_has_no_range_is_listed() {
     let folder = Folder::with_ranges("partial_18_f16");
     let command = [&["activations", "m.mlpackage"], &RANGES[..]].concat();
     let (text, _) = folder.succeeds(&command);
     assert!(text.contains("SKIPPED: no range for `relu_0`"), "{text}");
+    assert!(text.contains("quant activations --list"), "{text}");
     folder.refuses(
         &[&command[..], &["--strict", "--force"]].concat(),
         3,

@@ -1,12 +1,14 @@
 //! How to quantize a model's activations, and what was done.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use quant_core::{IntType, Mode, Scheme};
 use regex::Regex;
 use serde::Serialize;
 
-use crate::{Config, Error, Ranges};
+use crate::ranges::VERSION;
+use crate::{Config, Consumer, Error, Ranges};
 
 /// How to quantize a model's activations.
 #[derive(Clone, Debug)]
@@ -29,8 +31,27 @@ pub struct ActivationOptions {
     pub dry_run: bool,
 }
 
+/// No ranges; int8, symmetric, as coremltools does it.
+impl Default for ActivationOptions {
+    fn default() -> Self {
+        Self {
+            ranges: Ranges {
+                version: VERSION,
+                activations: BTreeMap::new(),
+            },
+            path: PathBuf::new(),
+            scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
+            config: None,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            strict: false,
+            dry_run: false,
+        }
+    }
+}
+
 impl ActivationOptions {
-    /// Options with the ranges of a file: int8, symmetric, as coremltools does it.
+    /// The default options with the ranges of a file.
     ///
     /// # Errors
     /// See [`Ranges::open`].
@@ -38,12 +59,7 @@ impl ActivationOptions {
         Ok(Self {
             ranges: Ranges::open(path)?,
             path: path.to_owned(),
-            scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
-            config: None,
-            include: Vec::new(),
-            exclude: Vec::new(),
-            strict: false,
-            dry_run: false,
+            ..Self::default()
         })
     }
 
@@ -96,4 +112,19 @@ pub struct QuantizedActivation {
     pub scale: f32,
     /// The code that stands for 0.
     pub zero_point: i32,
+}
+
+/// An activation that wants a range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WantedActivation {
+    /// Its name, by which [`Ranges`] know it.
+    pub name: String,
+    /// The function that it is of, where there are several. Activations of one name share a range.
+    pub function: Option<String>,
+    /// Its shape; a dimension that is not constant is `None`.
+    pub shape: Vec<Option<u64>>,
+    /// The type of the operation that gives it, such as `relu`; `None` for an input.
+    pub given_by: Option<String>,
+    /// What takes it, quantized or not, in the order of the program.
+    pub taken_by: Vec<Consumer>,
 }

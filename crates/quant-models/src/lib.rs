@@ -24,7 +24,7 @@ mod values;
 
 use std::path::Path;
 
-pub use activations::{ActivationOptions, OperationReport, QuantizedActivation};
+pub use activations::{ActivationOptions, OperationReport, QuantizedActivation, WantedActivation};
 pub use calibration::{
     Calibrated, Calibration, CalibrationOptions, CalibrationSettings, Recordings, calibrate,
     calibrate_stream, merge_calibrations,
@@ -86,6 +86,22 @@ pub fn quantize_activations(
     options.check()?;
     match coreml::is_package(input) {
         true => coreml::activations::quantize(input, output, options, job),
+        false => Err(Error::file(input, NO_ACTIVATIONS)),
+    }
+}
+
+/// The activations of the Core ML package at `input` that [`quantize_activations`] wants ranges for
+/// with these options, in the order of the program. Ranges that the options have are not looked at.
+///
+/// # Errors
+/// See [`Error`].
+pub fn wanted_activations(
+    input: &Path,
+    options: &ActivationOptions,
+) -> Result<Vec<WantedActivation>, Error> {
+    options.check()?;
+    match coreml::is_package(input) {
+        true => coreml::activations::wanted(input, options),
         false => Err(Error::file(input, NO_ACTIVATIONS)),
     }
 }

@@ -202,7 +202,7 @@ pub(crate) fn left_out(
     (!include.is_empty() && !any(include)).then_some("not included by name")
 }
 
-/// What a constant feeds.
+/// What a constant or an activation feeds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Consumer {
     /// The operation's type, such as `conv`.

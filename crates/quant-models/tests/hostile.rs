@@ -535,6 +535,7 @@ fn any_byte_of_a_program_may_be_wrong() {
                     }
                 }
                 fs::write(&path, &bytes).unwrap();
+                let _ = quant_models::wanted_activations(&package.path(), &options);
                 match activations(&package, &options) {
                     Ok(_) => {
                         quant_models::inspect(&package.out(), false).unwrap();

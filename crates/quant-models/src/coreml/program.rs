@@ -455,7 +455,7 @@ fn named_type(bytes: &[u8]) -> Result<Named<'_>, String> {
 }
 
 /// A `ValueType`, if it is that of a tensor.
-fn tensor_type(bytes: &[u8]) -> Result<Option<TensorType>, String> {
+pub(crate) fn tensor_type(bytes: &[u8]) -> Result<Option<TensorType>, String> {
     let mut found = None;
     for field in fields(bytes) {
         let field = field?;

@@ -1,7 +1,7 @@
 //! Where `quantize` and `dequantize` go: coremltools' passes `insert_prefix_quantize_dequantize_pair`
 //! and `insert_suffix_quantize_dequantize_pair`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::super::encode::{Elements, NewValue};
 use super::super::schema::DataType;
@@ -31,13 +31,31 @@ pub(super) struct Inserter<'i, 'p, 'a> {
     pub ranges: HashMap<String, (f32, f32)>,
     /// In the order of the model's operations.
     pub reports: BTreeMap<OpId, OperationReport>,
+    /// Variables for want of whose range something stays float.
+    pub missing: BTreeSet<VarId>,
     /// Whether the program is another one now.
     pub changed: bool,
     /// Whether anything is quantized.
     pub quantized: bool,
 }
 
-impl Inserter<'_, '_, '_> {
+impl<'i, 'p, 'a> Inserter<'i, 'p, 'a> {
+    pub fn new(
+        net: &'i mut Net<'p, 'a>,
+        choose: &'i dyn Fn(&str, &str) -> Chosen,
+        ranges: HashMap<String, (f32, f32)>,
+    ) -> Self {
+        Self {
+            net,
+            choose,
+            ranges,
+            reports: BTreeMap::new(),
+            missing: BTreeSet::new(),
+            changed: false,
+            quantized: false,
+        }
+    }
+
     pub fn run(&mut self) -> Result<(), String> {
         self.prefixes(0)?;
         self.suffixes(0)
@@ -57,7 +75,10 @@ impl Inserter<'_, '_, '_> {
                 let mut report = OperationReport::new(name, operation);
                 match left {
                     Ok(quantized) => report.quantized = quantized,
-                    Err(left) => report.leave(left),
+                    Err(left) => {
+                        self.missing.extend(left.missing);
+                        report.leave(left);
+                    }
                 }
                 self.reports.insert(op, report);
             }
@@ -76,13 +97,14 @@ impl Inserter<'_, '_, '_> {
             _ => &["x"],
         };
         let sources: Vec<_> = keys.iter().map(|key| self.source(op, key)).collect();
-        if let Some(at) = sources
-            .iter()
-            .position(|source| matches!(source, Err(left) if left.constant))
-        {
+        // What no range would mend is said first.
+        let hopeless =
+            |source: &Result<_, Left>| matches!(source, Err(left) if left.missing.is_none());
+        let hopeless = sources.iter().position(hopeless);
+        if let Some(at) = hopeless.or_else(|| sources.iter().position(Result::is_err)) {
             // coremltools makes the pair of x before it sees that y is constant: it goes away, but
             // counts in names and among consumers meanwhile.
-            if let (1, Ok((var, range))) = (at, &sources[0])
+            if let [Ok((var, range)), Err(Left { constant: true, .. })] = &sources[..]
                 && let Ok(parameters) = self.parameters(*var, *range, &scheme)
             {
                 let var = *var;
@@ -95,13 +117,8 @@ impl Inserter<'_, '_, '_> {
                 .map_or(Ok(Vec::new()), Err));
         }
         let mut made = Vec::new();
-        for (key, source) in keys.iter().zip(sources) {
-            match source {
-                Ok((var, range)) => {
-                    made.push((*key, var, range, self.parameters(var, range, &scheme)?));
-                }
-                Err(left) => return Ok(Err(left)),
-            }
+        for (key, (var, range)) in keys.iter().zip(sources.into_iter().flatten()) {
+            made.push((*key, var, range, self.parameters(var, range, &scheme)?));
         }
         let taken = self.net.taken(op);
         let mut quantized = Vec::new();
@@ -161,7 +178,7 @@ impl Inserter<'_, '_, '_> {
         }
         let range = self.ranges.get(&*found.name).copied();
         range.ok_or_else(|| Left {
-            missing: true,
+            missing: Some(var),
             ..Left::told(format!("no range for `{}`", found.name))
         })
     }
@@ -281,6 +298,7 @@ impl Inserter<'_, '_, '_> {
         let range = match found {
             Ok(range) => range,
             Err(left) => {
+                self.missing.extend(left.missing);
                 if let Some(report) = self.reports.get_mut(&core) {
                     report.leave(left);
                 }
@@ -311,8 +329,8 @@ impl Inserter<'_, '_, '_> {
 /// Why an activation stays float.
 pub(super) struct Left {
     pub reason: String,
-    /// There is no range for it.
-    pub missing: bool,
+    /// What there is no range for, if it is that.
+    pub missing: Option<VarId>,
     constant: bool,
 }
 
@@ -320,7 +338,7 @@ impl Left {
     fn told(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
-            missing: false,
+            missing: None,
             constant: false,
         }
     }

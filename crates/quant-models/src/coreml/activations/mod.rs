@@ -5,9 +5,10 @@ mod insert;
 mod net;
 mod parameters;
 mod simplify;
+mod wanted;
 mod write;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use quant_core::Scheme;
@@ -15,6 +16,7 @@ use quant_core::Scheme;
 use self::insert::{Inserter, Left};
 use self::net::{Bound, Net};
 use self::parameters::Parameters;
+pub(crate) use self::wanted::wanted;
 use super::output::{Target, size};
 use super::package::Package;
 use super::program::Program;
@@ -82,13 +84,7 @@ pub(crate) fn insert(
     saved: usize,
 ) -> Result<Inserted, Error> {
     let path = package.model_path();
-    if program.specification < FIRST {
-        let problem = format!(
-            "specification version {}: activations are quantized since iOS17 and macOS14 (version {FIRST}); convert the model again with minimum_deployment_target=ct.target.iOS17 or later",
-            program.specification
-        );
-        return Err(Error::file(&path, problem));
-    }
+    check_version(&path, program)?;
     let choose = |name: &str, kind: &str| options.choose(name, kind);
     let (mut nets, mut operations) = (Vec::new(), Vec::new());
     let (mut names, mut quantized) = (HashSet::new(), false);
@@ -96,14 +92,8 @@ pub(crate) fn insert(
         for (_, block) in &function.blocks {
             let mut net = Net::of(&function.inputs, block);
             names.extend(net.vars.iter().map(|var| var.name.clone().into_owned()));
-            let mut inserter = Inserter {
-                ranges: ranges(&net, options),
-                net: &mut net,
-                choose: &choose,
-                reports: BTreeMap::new(),
-                changed: false,
-                quantized: false,
-            };
+            let ranges = ranges(&net, options);
+            let mut inserter = Inserter::new(&mut net, &choose, ranges);
             let done = inserter.run();
             let (changed, reports) = (inserter.changed, inserter.reports);
             quantized |= inserter.quantized;
@@ -150,6 +140,17 @@ pub(crate) fn insert(
         operations,
         warnings,
     })
+}
+
+fn check_version(path: &Path, program: &Program<'_>) -> Result<(), Error> {
+    if program.specification >= FIRST {
+        return Ok(());
+    }
+    let problem = format!(
+        "specification version {}: activations are quantized since iOS17 and macOS14 (version {FIRST}); convert the model again with minimum_deployment_target=ct.target.iOS17 or later",
+        program.specification
+    );
+    Err(Error::file(path, problem))
 }
 
 /// Why there is nothing to do.
@@ -251,7 +252,7 @@ impl OperationReport {
     }
 
     fn leave(&mut self, left: Left) {
-        self.skipped |= left.missing;
+        self.skipped |= left.missing.is_some();
         self.reason = Some(left.reason);
     }
 }

@@ -1,0 +1,91 @@
+//! Which activations want ranges.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::Path;
+
+use super::super::package::Package;
+use super::super::program::tensor_type;
+use super::insert::Inserter;
+use super::net::{Bound, Net, VarId};
+use super::{Chosen, check_version};
+use crate::activations::{ActivationOptions, WantedActivation};
+use crate::{Consumer, Error};
+
+/// The activations of the package at `input` that want ranges, in the order of the program.
+pub(crate) fn wanted(
+    input: &Path,
+    options: &ActivationOptions,
+) -> Result<Vec<WantedActivation>, Error> {
+    let package = Package::open(input)?;
+    let program = package.program()?;
+    let path = package.model_path();
+    check_version(&path, &program)?;
+    let choose = |name: &str, kind: &str| options.choose(name, kind);
+    let mut all = Vec::new();
+    for function in &program.functions {
+        let mut names = HashSet::new();
+        for (_, block) in &function.blocks {
+            let read = || Net::of(&function.inputs, block);
+            let found = missing(read, &choose).and_then(|vars| {
+                let net = read();
+                let of = vars.into_iter().map(|var| describe(&net, var));
+                of.collect::<Result<Vec<_>, _>>()
+            });
+            let found = found.map_err(|problem| Error::file(&path, problem))?;
+            for mut activation in found {
+                if program.functions.len() > 1 {
+                    activation.function = Some(function.name.to_owned());
+                }
+                if names.insert(activation.name.clone()) {
+                    all.push(activation);
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Pairs are inserted with a range for all that was missed, until nothing is: a range for one input
+/// lets the other, and what the operation gives, be asked for.
+fn missing<'p, 'a: 'p>(
+    read: impl Fn() -> Net<'p, 'a>,
+    choose: &dyn Fn(&str, &str) -> Chosen,
+) -> Result<BTreeSet<VarId>, String> {
+    let (mut vars, mut ranges) = (BTreeSet::new(), HashMap::new());
+    loop {
+        let mut net = read();
+        let mut inserter = Inserter::new(&mut net, choose, ranges.clone());
+        inserter.run()?;
+        let missing = inserter.missing;
+        if missing.is_empty() {
+            return Ok(vars);
+        }
+        let names = missing.iter().map(|&var| net.vars[var].name.to_string());
+        ranges.extend(names.map(|name| (name, (-1.0, 1.0))));
+        vars.extend(missing);
+    }
+}
+
+fn describe(net: &Net<'_, '_>, var: VarId) -> Result<WantedActivation, String> {
+    let found = &net.vars[var];
+    let mut taken_by = Vec::new();
+    for op in net.children_in_order(var) {
+        let op = &net.ops[op];
+        let bound = op.inputs.iter().filter(|(_, bound)| {
+            let mut bound = bound.iter();
+            bound.any(|bound| matches!(bound, Bound::Var(taken) if *taken == var))
+        });
+        taken_by.extend(bound.map(|(input, _)| Consumer {
+            operation: op.kind.to_owned(),
+            name: op.name.to_string(),
+            input: (*input).to_owned(),
+        }));
+    }
+    Ok(WantedActivation {
+        name: found.name.to_string(),
+        function: None,
+        shape: tensor_type(&found.type_bytes)?.map_or_else(Vec::new, |of| of.dims),
+        given_by: found.op.map(|op| net.ops[op].kind.to_owned()),
+        taken_by,
+    })
+}
