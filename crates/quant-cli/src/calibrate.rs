@@ -40,6 +40,8 @@ pub enum Observer {
 /// bytes for each file. While files are read, OUTPUT.checkpoint keeps what was found; after a crash or Ctrl-C, the same command with
 /// --resume goes on there, and writes the same ranges.
 ///
+/// Which activations a Core ML package wants, `quant activations Model.mlpackage --list` shows.
+///
 /// Examples:
 ///
 ///     quant calibrate recorded/ -o ranges.json --observer percentile --percentile 99.99
