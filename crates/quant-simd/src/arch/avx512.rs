@@ -9,7 +9,7 @@ use bytemuck::Pod;
 use pulp::x86::V4;
 use pulp::{cast, f32x16, f64x8, i8x64, i16x32, i32x16, u8x16, u8x32, u16x16};
 
-use crate::isa::{Isa, Kernel};
+use crate::isa::{AHEAD, Isa, Kernel};
 
 /// The token.
 #[derive(Clone, Copy)]
@@ -377,6 +377,13 @@ impl Isa for Avx512 {
         cast(self.0.avx512f._mm512_fmadd_pd(cast(a), cast(a), cast(b)))
     }
 
+    #[inline(always)]
+    fn fetch_ahead<T: Pod>(self, from: &[T]) {
+        for line in (0..size_of_val(from)).step_by(64) {
+            let place = from.as_ptr().cast::<i8>().wrapping_add(AHEAD + line);
+            self.0.sse._mm_prefetch::<_MM_HINT_T1>(place);
+        }
+    }
     #[inline(always)]
     fn stream<T: Pod>(self, to: &mut T, value: T) {
         let place: *mut T = to;

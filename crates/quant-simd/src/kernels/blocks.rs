@@ -261,6 +261,9 @@ impl<F: Element, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C,
             let codes = codes.chunks_exact_mut(groups_per_unit);
             for (unit, ((later, now), codes)) in later.zip(now).zip(codes).enumerate() {
                 if is_bounding {
+                    if self.stream {
+                        isa.fetch_ahead(later);
+                    }
                     let later: &[F::Vector<I>] = later.as_flattened();
                     let per_block = later.len() / blocks_per_unit;
                     for b in 0..blocks_per_unit {
