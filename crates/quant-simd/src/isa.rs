@@ -2,10 +2,6 @@
 
 use bytemuck::Pod;
 
-/// Bytes from what is read now to what [`Isa::fetch_ahead`] asks for: far enough that it comes from
-/// memory in the meantime, and a small part of the second cache. Twice or half of it is as fast.
-pub const AHEAD: usize = 16 << 10;
-
 /// A piece of work that exists once and runs on every instruction set.
 ///
 /// `run` and all that it calls must be `#[inline(always)]`, and no closure may be handed to a
@@ -207,10 +203,10 @@ pub trait Isa: Copy {
     /// `a * a + b`, for `a` whose square is exact.
     fn add_square_f64(self, a: Self::F64, b: Self::F64) -> Self::F64;
 
-    /// Asks for the memory [`AHEAD`] bytes behind `from`, where that is worth an instruction; it need
-    /// not exist.
+    /// Asks for the memory that lies `ahead` bytes behind `from`, where that is worth an instruction;
+    /// it need not exist.
     #[inline(always)]
-    fn fetch_ahead<T: Pod>(self, _from: &[T]) {}
+    fn fetch_ahead<T: Pod>(self, _from: &[T], _ahead: usize) {}
     /// Stores around the cache where the instruction set can and `to` is aligned to its size;
     /// else stores. Ends with [`fence`](Self::fence).
     fn stream<T: Pod>(self, to: &mut T, value: T);

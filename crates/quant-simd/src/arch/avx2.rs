@@ -7,7 +7,7 @@ use core::arch::x86_64::*;
 use bytemuck::Pod;
 use pulp::{cast, f32x8, f64x4, i8x32, i16x16, i32x8, u8x16, u16x8};
 
-use crate::isa::{AHEAD, Isa, Kernel};
+use crate::isa::{Isa, Kernel};
 
 pulp::simd_type! {
     /// The token.
@@ -382,9 +382,9 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn fetch_ahead<T: Pod>(self, from: &[T]) {
+    fn fetch_ahead<T: Pod>(self, from: &[T], ahead: usize) {
         for line in (0..size_of_val(from)).step_by(64) {
-            let place = from.as_ptr().cast::<i8>().wrapping_add(AHEAD + line);
+            let place = from.as_ptr().cast::<i8>().wrapping_add(ahead + line);
             self.sse._mm_prefetch::<_MM_HINT_T1>(place);
         }
     }

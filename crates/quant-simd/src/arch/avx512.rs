@@ -9,7 +9,7 @@ use bytemuck::Pod;
 use pulp::x86::V4;
 use pulp::{cast, f32x16, f64x8, i8x64, i16x32, i32x16, u8x16, u8x32, u16x16};
 
-use crate::isa::{AHEAD, Isa, Kernel};
+use crate::isa::{Isa, Kernel};
 
 /// The token.
 #[derive(Clone, Copy)]
@@ -378,9 +378,9 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    fn fetch_ahead<T: Pod>(self, from: &[T]) {
+    fn fetch_ahead<T: Pod>(self, from: &[T], ahead: usize) {
         for line in (0..size_of_val(from)).step_by(64) {
-            let place = from.as_ptr().cast::<i8>().wrapping_add(AHEAD + line);
+            let place = from.as_ptr().cast::<i8>().wrapping_add(ahead + line);
             self.0.sse._mm_prefetch::<_MM_HINT_T1>(place);
         }
     }

@@ -16,6 +16,9 @@ use crate::terms::{
 /// Blocks that are quantized together. Their ranges are reduced as in a transposition, and one
 /// division serves as many scales as there are lanes.
 pub const BATCH: usize = 32;
+/// Bytes from what is read now to what is asked for, where it lies beyond the cache: far enough that
+/// it comes in the meantime, and a small part of the second cache. Twice or half of it is as fast.
+const AHEAD: usize = 16 << 10;
 
 /// Quantizes whole batches of blocks, and stops before the first batch that has
 /// a block out of the ordinary; gives the number of batches done.
@@ -262,7 +265,7 @@ impl<F: Element, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C,
             for (unit, ((later, now), codes)) in later.zip(now).zip(codes).enumerate() {
                 if is_bounding {
                     if self.stream {
-                        isa.fetch_ahead(later);
+                        isa.fetch_ahead(later, AHEAD);
                     }
                     let later: &[F::Vector<I>] = later.as_flattened();
                     let per_block = later.len() / blocks_per_unit;
