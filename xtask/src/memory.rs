@@ -187,6 +187,7 @@ fn write_model(path: &Path, tensors: usize) -> Result<(), Box<dyn Error>> {
         }
         file.write_all(&row)?;
     }
-    file.flush()?;
+    // What is still on its way to the disk would be waited for by who is measured.
+    file.into_inner()?.sync_all()?;
     Ok(())
 }
