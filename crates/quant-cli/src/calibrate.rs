@@ -36,9 +36,10 @@ pub enum Observer {
 /// other. Folders are read in the order of names. f16, bf16, f32 and f64 are read; f64 is rounded to
 /// f32. NaN and infinities are counted, and left out.
 ///
-/// Data is read once and not kept: some 30 MiB of memory are enough for any amount of it, and 80
-/// bytes for each file. While files are read, OUTPUT.checkpoint keeps what was found; after a crash or Ctrl-C, the same command with
-/// --resume goes on there, and writes the same ranges.
+/// Data is read once and not kept: some 40 MiB of memory are enough for any amount of it, beside the
+/// histograms and 80 bytes for each file. While files are read, OUTPUT.checkpoint keeps what was
+/// found; after a crash or Ctrl-C, the same command with --resume goes on there, and writes the same
+/// ranges.
 ///
 /// Which activations a Core ML package wants, `quant activations Model.mlpackage --list` shows.
 ///
@@ -228,6 +229,14 @@ fn value(found: &Calibrated) -> Value {
     })
 }
 
+/// Without a row of zeros.
+fn number(value: f32) -> String {
+    match value.abs() {
+        0.0 | 1e-4..1e7 => value.to_string(),
+        _ => format!("{value:e}"),
+    }
+}
+
 fn summary(calibration: &Calibration, output: &Path, seconds: f64, bytes: u64) -> String {
     let mut text = String::new();
     let names = calibration.activations.keys();
@@ -238,9 +247,10 @@ fn summary(calibration: &Calibration, output: &Path, seconds: f64, bytes: u64) -
         text += &format!("{:<width$}  ", printable(name));
         match (found.range, found.observed) {
             (Some(range), Some(observed)) => {
-                text += &format!("{} to {}", range.min, range.max);
+                text += &format!("{} to {}", number(range.min), number(range.max));
                 if range != observed {
-                    text += &format!(" of {} to {}", observed.min, observed.max);
+                    let (min, max) = (number(observed.min), number(observed.max));
+                    text += &format!(" of {min} to {max}");
                 }
                 if let Some(clipped) = found.clipped() {
                     text += &format!(", {:.4} % clipped", 100.0 * clipped);
