@@ -138,12 +138,30 @@ impl<F: Element> Kernel for FindRange<'_, F> {
             non_finite,
             ..Range::EMPTY
         };
-        for &low in bytemuck::cast_slice::<_, f32>(&bounds.min) {
-            range.min = if low < range.min { low } else { range.min };
+        let [a, b, c, d] = bounds.min;
+        let low = isa.min(isa.min(a, b), isa.min(c, d));
+        let [a, b, c, d] = bounds.max;
+        let high = isa.max(isa.max(a, b), isa.max(c, d));
+        let (mut lows, mut highs) = ([low], [high]);
+        let lows: &mut [f32] = bytemuck::cast_slice_mut(&mut lows);
+        let highs: &mut [f32] = bytemuck::cast_slice_mut(&mut highs);
+        let mut half = I::LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                lows[i] = if lows[i + half] < lows[i] {
+                    lows[i + half]
+                } else {
+                    lows[i]
+                };
+                highs[i] = if highs[i + half] > highs[i] {
+                    highs[i + half]
+                } else {
+                    highs[i]
+                };
+            }
+            half /= 2;
         }
-        for &high in bytemuck::cast_slice::<_, f32>(&bounds.max) {
-            range.max = if high > range.max { high } else { range.max };
-        }
+        (range.min, range.max) = (lows[0], highs[0]);
         range.min += 0.0;
         range.max += 0.0;
         range
