@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use libfuzzer_sys::fuzz_target;
 use quant_models::{
     ActivationOptions, Job, NonFinite, QuantizeOptions, dequantize, diff, inspect, quantize,
+    wanted_activations,
 };
 
 /// The second one with the ranges of its activations.
@@ -54,6 +55,7 @@ fuzz_target!(|bytes: &[u8]| {
         cancelled: &AtomicBool::new(false),
     };
     let _ = inspect(&input, true);
+    let _ = wanted_activations(&input, &ActivationOptions::default());
     if let Err(error) = quantize(&input, &codes, &options, &job) {
         assert_eq!(error.to_string().lines().count(), 1, "{error}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{error}");
