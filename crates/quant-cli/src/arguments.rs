@@ -208,7 +208,7 @@ pub struct Quantize {
     /// Say what would be done, and write nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Replace an existing output
+    /// Replace an existing output, and report
     #[arg(long)]
     pub force: bool,
     /// Print nothing but errors, and do not measure what was lost: it is faster

@@ -187,7 +187,8 @@ pub fn calibrate(arguments: &Calibrate) -> Result<(), Error> {
             let found = watched(threads, quiet, force, bytes, |job| {
                 quant_models::calibrate(&recordings, output, &options, job)
             })?;
-            (found, bytes)
+            // After --resume they are not those of this run.
+            (found, if arguments.resume { 0 } else { bytes })
         }
     };
     let seconds = start.elapsed().as_secs_f64();

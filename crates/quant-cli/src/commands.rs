@@ -242,6 +242,11 @@ pub fn size_of(model: &Path) -> u64 {
         .sum()
 }
 
+/// Whether both are one file, or will be.
+pub fn is_same(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
 pub fn warn(warnings: &[String]) {
     for warning in warnings {
         let _ = writeln!(std::io::stderr(), "quant: warning: {warning}");
@@ -256,10 +261,16 @@ fn quantize(arguments: &Quantize) -> Result<(), Error> {
         None => beside(&arguments.model, options.scheme.dtype.name()),
     };
     // A report that cannot be written ends the work before it begins.
-    let report_file = arguments
-        .report
-        .as_deref()
-        .map(|path| WholeFile::new(path, true));
+    let report_file = arguments.report.as_deref().map(|path| {
+        if is_same(path, &arguments.model) || is_same(path, &output) {
+            let problem = "the report is the model itself; choose another with --report";
+            return Err(Error::File {
+                file: path.to_owned(),
+                problem: problem.into(),
+            });
+        }
+        WholeFile::new(path, arguments.force)
+    });
     let report_file = report_file.transpose()?;
     let start = Instant::now();
     let quiet = arguments.quiet || arguments.json;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use quant_models::{Calibration, Error, WholeFile};
 
-use crate::commands::print;
+use crate::commands::{is_same, print};
 
 /// Draw what calibration has seen of each activation, and the range that it chose
 ///
@@ -51,6 +51,11 @@ pub fn plot(arguments: &Plot) -> Result<(), Error> {
         Some("svg") => page::picture,
         _ => return Err(bad("the name of a plot ends with .html or .svg")),
     };
+    if is_same(&arguments.ranges, &output) {
+        return Err(bad(
+            "the output is the input itself; choose another with -o",
+        ));
+    }
     let file = WholeFile::new(&output, arguments.force)?;
     let calibration = Calibration::open(&arguments.ranges)?;
     let text = make(&calibration).map_err(|problem| bad(&format!("cannot draw it: {problem}")))?;

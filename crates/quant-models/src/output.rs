@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,20 +45,26 @@ pub(crate) struct Part {
     pub len: usize,
 }
 
-pub(crate) const EXISTS: &str = "exists already; use --force to replace it, or -o for another name";
+pub(crate) const EXISTS: &str = "exists already; use --force to replace it, or choose another name";
 
 /// Refuses to put a file where something else stands, or, without `force`, anything at all.
 fn check_file(path: &Path, force: bool) -> Result<(), Error> {
-    if fs::symlink_metadata(path).is_err() {
-        return Ok(());
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.ends_with(b"/") || bytes.ends_with(b"/.") {
+        let problem = "the name of a folder; the output is a file, choose another name";
+        return Err(Error::file(path, problem));
     }
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(Error::io(path, "create it"))?,
+    };
     // What a link leads to may be missing.
     let problem = match fs::metadata(path) {
         Ok(existing) if existing.is_dir() => {
-            "is a folder; the output is a file, choose another name with -o"
+            "is a folder; the output is a file, choose another name"
         }
         Ok(existing) if !existing.is_file() => {
-            "is a device or a pipe; the output is a file, choose another name with -o"
+            "is a device or a pipe; the output is a file, choose another name"
         }
         _ if force => return Ok(()),
         _ => EXISTS,

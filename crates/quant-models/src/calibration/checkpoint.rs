@@ -72,11 +72,14 @@ impl Checkpoint {
             (digest == format!("{:016x}", xxh64(text.as_bytes(), 0))).then_some(text)
         });
         let text = text.ok_or_else(|| {
-            bad("not a checkpoint, or a damaged one; begin anew with --force".into())
+            bad(
+                "not a checkpoint, or a damaged one; begin anew without --resume, with --force"
+                    .into(),
+            )
         })?;
         let checkpoint: Self = serde_json::from_str(text).map_err(|error| {
             bad(format!(
-                "not a checkpoint: {error}; begin anew with --force"
+                "not a checkpoint: {error}; begin anew without --resume, with --force"
             ))
         })?;
         if checkpoint.version != VERSION {
@@ -88,21 +91,23 @@ impl Checkpoint {
         let then = &checkpoint.task;
         if then.settings != task.settings || then.name != task.name {
             return Err(bad(format!(
-                "of another command line: {}, where it is now {}; give the same one, or begin anew with --force",
+                "of another command line: {}, where it is now {}; give the same one, or begin anew without --resume, with --force",
                 described(then),
                 described(task)
             )));
         }
         if then != task {
             return Err(bad(format!(
-                "the data has changed: {} files of {} bytes then, {} of {} now, or other names or times; begin anew with --force",
+                "the data has changed: {} files of {} bytes then, {} of {} now, or other names or times; begin anew without --resume, with --force",
                 then.files, then.bytes, task.files, task.bytes
             )));
         }
         let config = task.settings.observer;
         let fits = |(_, observer): &(String, Observer)| *observer.config() == config;
         if checkpoint.position.file > task.files || !checkpoint.observers.iter().all(fits) {
-            return Err(bad("a damaged checkpoint; begin anew with --force".into()));
+            return Err(bad(
+                "a damaged checkpoint; begin anew without --resume, with --force".into(),
+            ));
         }
         Ok(Some(checkpoint))
     }

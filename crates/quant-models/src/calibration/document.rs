@@ -279,16 +279,21 @@ impl StoredHistogram {
 
 impl Calibration {
     /// Of observers, by the names of their activations.
-    pub(crate) fn of(settings: CalibrationSettings, observers: Vec<(String, Observer)>) -> Self {
-        let calibrated = observers.into_par_iter().map(|(name, observer)| {
-            let calibrated = Calibrated::of(&observer, &settings);
-            (name, calibrated)
+    pub(crate) fn of(
+        settings: CalibrationSettings,
+        observers: &[(String, Observer)],
+        job: &Job<'_>,
+    ) -> Result<Self, Error> {
+        // The search for a range takes its time.
+        let calibrated = observers.par_iter().map(|(name, observer)| {
+            job.check()?;
+            Ok((name.clone(), Calibrated::of(observer, &settings)))
         });
-        let calibrated: Vec<_> = calibrated.collect();
-        Self {
+        let activations: Result<_, Error> = calibrated.collect();
+        Ok(Self {
             settings,
-            activations: calibrated.into_iter().collect(),
-        }
+            activations: activations?,
+        })
     }
 
     /// Reads a document that calibration wrote.

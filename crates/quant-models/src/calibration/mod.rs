@@ -79,6 +79,7 @@ pub fn calibrate(
         }
         false => None,
     };
+    WholeFile::new(&path, true)?;
     let mut checkpoint = stored.unwrap_or_else(|| Checkpoint::new(task));
     let mut observers = Observers::new(options.settings.observer, options.backend);
     observers.restore(std::mem::take(&mut checkpoint.observers));
@@ -109,12 +110,20 @@ pub fn calibrate(
             written = Instant::now();
         }
     }
-    let calibration = Calibration::of(options.settings, observers.stored());
-    if calibration.activations.is_empty() {
+    checkpoint.observers = observers.stored();
+    if checkpoint.observers.is_empty() {
         let problem = "no tensor in any of the recordings";
         return Err(Error::Option(problem.into()));
     }
-    calibration.write(output, job)?;
+    let calibration = Calibration::of(options.settings, &checkpoint.observers, job)
+        .and_then(|calibration| calibration.write(output, job).map(|()| calibration));
+    let calibration = match calibration {
+        Err(Error::Interrupted) => {
+            checkpoint.write(&path)?;
+            return Err(Error::Paused { checkpoint: path });
+        }
+        calibration => calibration?,
+    };
     match fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::io(&path, "remove it")(error))
@@ -146,7 +155,7 @@ pub fn calibrate_stream(
         return Err(Error::Option(problem.into()));
     }
     let mut observers = Observers::new(options.settings.observer, options.backend);
-    let windows = Stream::new(stream, activation)?;
+    let mut windows = Stream::new(stream, activation)?;
     observers.index(activation)?;
     let mut window = Window::default();
     loop {
@@ -157,7 +166,7 @@ pub fn calibrate_stream(
         }
         observers.observe(&pieces, job)?;
     }
-    let calibration = Calibration::of(options.settings, observers.stored());
+    let calibration = Calibration::of(options.settings, &observers.stored(), job)?;
     if calibration
         .activations
         .values()
@@ -231,7 +240,8 @@ pub fn merge_calibrations(
     let Some(settings) = settings else {
         return Err(Error::Option("no documents to merge".into()));
     };
-    let calibration = Calibration::of(settings, merged.into_iter().collect());
+    let merged: Vec<_> = merged.into_iter().collect();
+    let calibration = Calibration::of(settings, &merged, job)?;
     calibration.write(output, job)?;
     Ok(calibration)
 }

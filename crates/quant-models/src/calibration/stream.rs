@@ -5,6 +5,7 @@ use std::mem;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::npy::{Header, Problem};
@@ -78,6 +79,7 @@ impl Window {
 pub struct Stream {
     windows: Receiver<Result<Window, Error>>,
     done: Sender<Window>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Stream {
@@ -99,21 +101,33 @@ impl Stream {
                 let _ = reader.send.send(Err(error));
             }
         };
-        std::thread::Builder::new()
+        let reader = std::thread::Builder::new()
             .spawn(read)
             .map_err(Error::io(Path::new(STREAM), "start a thread for it"))?;
-        Ok(Self { windows, done })
+        Ok(Self {
+            windows,
+            done,
+            reader: Some(reader),
+        })
     }
 
     /// The next window, for which an old one is given back; an empty one at the end.
-    pub fn next(&self, old: Window, job: &Job<'_>) -> Result<Window, Error> {
+    pub fn next(&mut self, old: Window, job: &Job<'_>) -> Result<Window, Error> {
         // At the end of the stream nobody takes it.
         let _ = self.done.send(old);
         loop {
             match self.windows.recv_timeout(Duration::from_millis(100)) {
                 Ok(window) => return window,
                 Err(RecvTimeoutError::Timeout) => job.check()?,
-                Err(RecvTimeoutError::Disconnected) => return Ok(Window::default()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return match self.reader.take().map(JoinHandle::join) {
+                        Some(Err(_)) => {
+                            let problem = "what reads it panicked";
+                            Err(Error::file(Path::new(STREAM), problem))
+                        }
+                        _ => Ok(Window::default()),
+                    };
+                }
             }
         }
     }
