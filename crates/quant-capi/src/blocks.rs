@@ -20,6 +20,7 @@ use crate::{QuantFloat, QuantScheme, QuantStatus};
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
 /// `NON_FINITE`, `OUT_OF_RANGE`.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_quantize_blocks(
     dtype: MaybeUninit<QuantFloat>,
@@ -62,6 +63,7 @@ pub unsafe extern "C" fn quant_quantize_blocks(
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
 /// `INVALID_PARAMS`.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_dequantize_blocks(
     dtype: MaybeUninit<QuantFloat>,

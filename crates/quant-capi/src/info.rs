@@ -12,6 +12,7 @@ use crate::{QuantBackend, QuantStatus};
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
 
 /// The version of the library that is linked: `QUANT_VERSION` is that of this header. Static.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub extern "C" fn quant_version() -> *const c_char {
     VERSION.as_ptr().cast()
@@ -19,6 +20,7 @@ pub extern "C" fn quant_version() -> *const c_char {
 
 /// What a status means, in a few English words; "unknown status" for a number that is none.
 /// Static, never null.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub extern "C" fn quant_status_string(status: MaybeUninit<QuantStatus>) -> *const c_char {
     const TEXTS: [(QuantStatus, &CStr); 11] = [
@@ -61,6 +63,7 @@ pub extern "C" fn quant_status_string(status: MaybeUninit<QuantStatus>) -> *cons
 
 /// How many backends this machine can run, and which: the first `capacity` of them are written to
 /// `backends`, the fastest first. `backends` may be null where `capacity` is 0.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_backend_list(backends: *mut QuantBackend, capacity: usize) -> usize {
     let available = Backend::available();
@@ -76,6 +79,7 @@ pub unsafe extern "C" fn quant_backend_list(backends: *mut QuantBackend, capacit
 }
 
 /// The backend that every function uses: the first of `quant_backend_list`.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub extern "C" fn quant_backend_detect() -> QuantBackend {
     variant(Backend::detect())
@@ -83,6 +87,7 @@ pub extern "C" fn quant_backend_detect() -> QuantBackend {
 
 /// "scalar", "avx2", "avx512" or "neon"; "unknown" for a number that is none of them. Static,
 /// never null.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub extern "C" fn quant_backend_name(backend: MaybeUninit<QuantBackend>) -> *const c_char {
     let name = match known(backend) {

@@ -17,6 +17,7 @@ use crate::{
 /// The range of `count` values.
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `UNKNOWN_VALUE`.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_range(
     dtype: MaybeUninit<QuantFloat>,
@@ -40,6 +41,7 @@ pub unsafe extern "C" fn quant_range(
 ///
 /// Status: `NULL_POINTER`, `UNKNOWN_VALUE`, `INVALID_PARAMS` (bounds in the wrong order),
 /// `NON_FINITE`, `OUT_OF_RANGE`.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_params_from_range(
     dtype: MaybeUninit<QuantFloat>,
@@ -68,6 +70,7 @@ pub unsafe extern "C" fn quant_params_from_range(
 /// The bytes that `count` codes take: `count`, or half as many, rounded up, of 4 bits each.
 ///
 /// Status: `NULL_POINTER`, `UNKNOWN_VALUE`.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_codes_size(
     dtype: MaybeUninit<QuantCode>,
@@ -83,6 +86,7 @@ pub unsafe extern "C" fn quant_codes_size(
 /// values are NaN or infinite goes to `non_finite`, unless that is null.
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_PARAMS`.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_quantize(
     dtype: MaybeUninit<QuantFloat>,
@@ -116,6 +120,7 @@ pub unsafe extern "C" fn quant_quantize(
 /// the scale and from there to `dtype`.
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_PARAMS`.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_dequantize(
     dtype: MaybeUninit<QuantFloat>,
@@ -147,6 +152,7 @@ pub unsafe extern "C" fn quant_dequantize(
 /// many values are NaN or infinite goes to `non_finite`, unless that is null.
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_PARAMS`.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_fake_quantize(
     dtype: MaybeUninit<QuantFloat>,
@@ -177,6 +183,7 @@ pub unsafe extern "C" fn quant_fake_quantize(
 /// where `became` is f32 and both are aligned.
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `UNKNOWN_VALUE`.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_error_stats(
     dtype: MaybeUninit<QuantFloat>,
@@ -204,6 +211,7 @@ pub unsafe extern "C" fn quant_error_stats(
 /// bytes, rounded up. The last high nibble after an odd number of codes becomes 0.
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_pack4(
     codes: *const u8,
@@ -230,6 +238,7 @@ pub unsafe extern "C" fn quant_pack4(
 /// Unpacks `count` 4-bit codes to one per byte, with the sign where `dtype` is signed.
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`; also for a type of 8 bits.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_unpack4(
     dtype: MaybeUninit<QuantCode>,

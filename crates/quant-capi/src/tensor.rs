@@ -20,6 +20,7 @@ const MAX_RANK: usize = 64;
 /// What the buffers of a tensor must measure.
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_tensor_sizes(
     tensor: *const QuantTensor,
@@ -43,6 +44,7 @@ pub unsafe extern "C" fn quant_tensor_sizes(
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
 /// `NON_FINITE`, `OUT_OF_RANGE`, `NO_THREADS`.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_quantize_tensor(
     tensor: *const QuantTensor,
@@ -100,6 +102,7 @@ pub unsafe extern "C" fn quant_quantize_tensor(
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
 /// `INVALID_PARAMS`, `NO_THREADS`.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_dequantize_tensor(
     tensor: *const QuantTensor,

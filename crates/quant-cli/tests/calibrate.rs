@@ -429,6 +429,16 @@ fn bad_recordings_are_refused() {
     std::os::unix::fs::symlink("pipe", folder.path("link")).unwrap();
     folder.refuses("data -o link --force", &["link", "a device or a pipe"]);
     assert!(folder.path("link").is_symlink());
+    folder.refuses("data -o new/", &["new/", "the name of a folder"]);
+    folder.refuses("data -o new/.", &["the name of a folder"]);
+    fs::create_dir(folder.path("new.json.checkpoint")).unwrap();
+    folder.refuses(
+        "data -o new.json --force",
+        &["new.json.checkpoint", "is a folder"],
+    );
+    fs::remove_dir(folder.path("new.json.checkpoint")).unwrap();
+    let long = format!("{}.json", "x".repeat(246));
+    folder.refuses(&format!("data -o {long}"), &[".checkpoint", "too long"]);
     folder.write("none.safetensors", &safetensors(&[]));
     folder.refuses("none.safetensors -o new.json", &["no tensor"]);
     folder.refuses("data -o new.json --bins 256", &["--bins"]);

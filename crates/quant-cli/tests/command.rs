@@ -555,4 +555,22 @@ fn places_that_are_not_there_are_named() {
     folder.succeeds(&["quantize", "m.safetensors", "--report", "r.json"]);
     let names = ["m.int8.safetensors", "m.safetensors", "r.json"];
     assert_eq!(folder.names(), names);
+    for (report, words) in [
+        ("r.json", "exists already"),
+        ("m.safetensors", "the report is the model itself"),
+        ("./m.safetensors", "the report is the model itself"),
+        ("o.safetensors", "the report is the model itself"),
+        ("new/", "the name of a folder"),
+    ] {
+        let arguments = [
+            "quantize",
+            "m.safetensors",
+            "-o",
+            "o.safetensors",
+            "--report",
+            report,
+        ];
+        folder.refuses(&arguments, 1, &[report, words]);
+    }
+    folder.succeeds(&["quantize", "m.safetensors", "--report", "r.json", "--force"]);
 }

@@ -174,6 +174,7 @@ fn what_cannot_be_plotted_is_refused() {
         ("ranges.json -o plot", ".html or .svg"),
         ("ranges.json -o old.html", "exists already"),
         ("ranges.json -o nowhere/plot.html", "nowhere"),
+        ("old.html --force", "the output is the input itself"),
         ("none.json -o plot.html", "none.json"),
         ("bad.json -o plot.html", "bad.json"),
         ("by_hand.json -o plot.html", "by_hand.json"),

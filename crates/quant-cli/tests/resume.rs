@@ -3,10 +3,16 @@
 mod recordings;
 
 use std::fs;
+use std::io::{self, Cursor, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use quant_core::observer::ObserverConfig;
+use quant_core::{IntType, Mode};
+use quant_models::{CalibrationOptions, CalibrationSettings, Error, Job, Recordings};
+use quant_simd::Backend;
 use recordings::{Folder, npy_f32, values};
 
 impl Folder {
@@ -158,4 +164,80 @@ fn ctrl_c_leaves_a_checkpoint() {
     fs::write(&checkpoint, b"left behind").unwrap();
     assert!(folder.calibrated("data --observer mse --force") == whole);
     assert!(!checkpoint.exists());
+}
+
+fn options(observer: &str) -> CalibrationOptions {
+    CalibrationOptions {
+        settings: CalibrationSettings {
+            observer: ObserverConfig::from_name(observer).unwrap(),
+            dtype: IntType::Int8,
+            mode: Mode::Symmetric,
+        },
+        backend: Backend::detect(),
+        activation: Some("x".into()),
+        resume: false,
+        checkpoint_every: Duration::from_secs(3600),
+    }
+}
+
+/// Stops as soon as the last byte has been seen, while ranges are searched for.
+#[test]
+fn a_search_for_ranges_that_is_stopped_is_resumed() {
+    let folder = Folder::new();
+    folder.write("x.npy", &npy_f32(&values(0, 5000)));
+    let whole = folder.calibrated("x.npy --observer entropy");
+    fs::remove_file(folder.path("out.json")).unwrap();
+    let output = folder.path("out.json");
+    let recordings = Recordings::list(&[folder.path("x.npy")], None, &output).unwrap();
+    let mut options = options("entropy");
+    let (seen, cancelled) = (AtomicU64::new(0), AtomicBool::new(false));
+    let progress = |bytes| {
+        let seen = seen.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        cancelled.store(seen == recordings.bytes(), Ordering::Relaxed);
+    };
+    let job = Job {
+        force: false,
+        progress: &progress,
+        cancelled: &cancelled,
+    };
+    let stopped = quant_models::calibrate(&recordings, &output, &options, &job);
+    assert!(matches!(stopped, Err(Error::Paused { .. })), "{stopped:?}");
+    assert!(!output.exists());
+
+    options.resume = true;
+    let job = Job {
+        progress: &|_| panic!("nothing is read again"),
+        cancelled: &AtomicBool::new(false),
+        ..job
+    };
+    quant_models::calibrate(&recordings, &output, &options, &job).unwrap();
+    assert!(fs::read_to_string(&output).unwrap() == whole);
+}
+
+/// Two arrays, and then it panics.
+struct Panics(Cursor<Vec<u8>>);
+
+impl Read for Panics {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 => panic!("as a test wants it"),
+            read => Ok(read),
+        }
+    }
+}
+
+#[test]
+fn a_stream_whose_reader_panics_has_not_ended() {
+    let folder = Folder::new();
+    let array = npy_f32(&values(0, 3_000_000));
+    let options = options("min-max");
+    let job = Job {
+        force: false,
+        progress: &|_| {},
+        cancelled: &AtomicBool::new(false),
+    };
+    let stream = Panics(Cursor::new([array.clone(), array].concat()));
+    let found = quant_models::calibrate_stream(stream, &folder.path("out.json"), &options, &job);
+    assert!(found.unwrap_err().to_string().contains("panicked"));
+    assert!(folder.names().is_empty());
 }

@@ -79,6 +79,7 @@ pub fn calibrate(
         }
         false => None,
     };
+    // Else the first checkpoint would be the end.
     WholeFile::new(&path, true)?;
     let mut checkpoint = stored.unwrap_or_else(|| Checkpoint::new(task));
     let mut observers = Observers::new(options.settings.observer, options.backend);
@@ -166,12 +167,8 @@ pub fn calibrate_stream(
         }
         observers.observe(&pieces, job)?;
     }
-    let calibration = Calibration::of(options.settings, &observers.stored(), job)?;
-    if calibration
-        .activations
-        .values()
-        .all(|found| found.samples == 0)
-    {
+    let found = observers.stored();
+    if found.iter().all(|(_, observer)| observer.samples() == 0) {
         let problem = "no array in it; what should write them has ended, or writes elsewhere";
         return Err(Error::tensor(
             Path::new(stream::STREAM),
@@ -179,6 +176,7 @@ pub fn calibrate_stream(
             problem,
         ));
     }
+    let calibration = Calibration::of(options.settings, &found, job)?;
     calibration.write(output, job)?;
     Ok(calibration)
 }

@@ -148,16 +148,9 @@ impl<F: Element> Kernel for FindRange<'_, F> {
         let mut half = I::LANES / 2;
         while half > 0 {
             for i in 0..half {
-                lows[i] = if lows[i + half] < lows[i] {
-                    lows[i + half]
-                } else {
-                    lows[i]
-                };
-                highs[i] = if highs[i + half] > highs[i] {
-                    highs[i + half]
-                } else {
-                    highs[i]
-                };
+                let (low, high) = (lows[i + half], highs[i + half]);
+                lows[i] = if low < lows[i] { low } else { lows[i] };
+                highs[i] = if high > highs[i] { high } else { highs[i] };
             }
             half /= 2;
         }

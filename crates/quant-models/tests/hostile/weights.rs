@@ -1,85 +1,14 @@
-//! Damaged packages end with one line and no output; what is not understood survives.
-
-#[allow(dead_code)]
-mod coreml;
+//! When weights are quantized.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use coreml::{Item, MODEL, WEIGHTS, describe, fixture, parse};
-use prost::encoding::{WireType, encode_key, encode_varint};
-use quant_models::{
-    ActivationOptions, ActivationRange, Error, Job, QuantizeOptions, Ranges, Report,
-};
-use tempfile::TempDir;
+use prost::encoding::{WireType, encode_key};
+use quant_models::{Job, QuantizeOptions};
 
-struct Package {
-    folder: TempDir,
-}
-
-impl Package {
-    /// A copy of a fixture, to be damaged.
-    fn of(name: &str) -> Self {
-        let package = Self {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        let from = fixture(name);
-        for inner in ["Manifest.json", MODEL, WEIGHTS] {
-            let to = package.path().join(inner);
-            fs::create_dir_all(to.parent().unwrap()).unwrap();
-            fs::copy(from.join(inner), to).unwrap();
-        }
-        package
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("in.mlpackage")
-    }
-
-    fn out(&self) -> PathBuf {
-        self.folder.path().join("out.mlpackage")
-    }
-
-    fn edit(&self, inner: &str, edit: impl FnOnce(&mut Vec<u8>)) {
-        let path = self.path().join(inner);
-        let mut bytes = fs::read(&path).unwrap();
-        edit(&mut bytes);
-        fs::write(&path, bytes).unwrap();
-    }
-
-    fn quantize(&self) -> Result<Report, Error> {
-        run(&self.path(), &self.out(), &QuantizeOptions::default())
-    }
-
-    /// One line that holds all of `words`, and nothing but the input left.
-    fn refuses(&self, words: &[&str]) {
-        let error = self.quantize().expect_err("an error").to_string();
-        assert_eq!(error.lines().count(), 1, "{error}");
-        for word in words {
-            assert!(error.contains(word), "no `{word}` in: {error}");
-        }
-        assert_eq!(
-            fs::read_dir(self.folder.path()).unwrap().count(),
-            1,
-            "{error}"
-        );
-        let found = quant_models::inspect(&self.path(), true);
-        assert!(
-            found.is_err(),
-            "inspect reads what quantize refuses: {error}"
-        );
-    }
-}
-
-fn run(input: &Path, output: &Path, options: &QuantizeOptions) -> Result<Report, Error> {
-    let job = Job {
-        force: false,
-        progress: &|_| {},
-        cancelled: &AtomicBool::new(false),
-    };
-    quant_models::quantize(input, output, options, &job)
-}
+use crate::coreml::{self, Item, MODEL, WEIGHTS, describe};
+use crate::package::{OPERATION, Package, along, field, random_from, run};
 
 const LINEAR: &str = "linear_18_f16.mlpackage";
 
@@ -156,43 +85,6 @@ fn damaged_weight_files_are_refused() {
     fs::remove_file(package.path().join(WEIGHTS)).unwrap();
     package.refuses(&["weight.bin", "cannot open"]);
 }
-
-/// A field of bytes or of a number.
-fn field(number: u32, item: &Item<'_>) -> Vec<u8> {
-    let mut out = Vec::new();
-    match item {
-        Item::Number(value) => {
-            encode_key(number, WireType::Varint, &mut out);
-            encode_varint(*value, &mut out);
-        }
-        Item::Bytes(bytes) => {
-            encode_key(number, WireType::LengthDelimited, &mut out);
-            encode_varint(bytes.len() as u64, &mut out);
-            out.extend_from_slice(bytes);
-        }
-    }
-    out
-}
-
-/// The message with every message along `path` passed through `change`, innermost last.
-fn along(bytes: &[u8], path: &[u32], change: &dyn Fn(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
-    let Some((&next, rest)) = path.split_first() else {
-        return change(bytes.to_vec());
-    };
-    let mut out = Vec::new();
-    for (number, item) in parse(bytes) {
-        out.extend(match item {
-            Item::Bytes(inner) if number == next => {
-                field(number, &Item::Bytes(&along(inner, rest, change)))
-            }
-            item => field(number, &item),
-        });
-    }
-    change(out)
-}
-
-/// From the model to the values of operations: program, function, block, operation.
-const OPERATION: [u32; 6] = [502, 2, 2, 3, 2, 3];
 
 #[test]
 fn damaged_models_are_refused() {
@@ -313,15 +205,6 @@ fn cyclic_folders_are_refused() {
         "{error}"
     );
     assert_eq!(fs::read_dir(package.folder.path()).unwrap().count(), 1);
-}
-
-fn random_from(mut state: u64) -> impl FnMut() -> usize {
-    move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 33) as usize
-    }
 }
 
 /// Bytes that were a package are read or refused, never worse.
@@ -471,148 +354,4 @@ fn shared_weights_stay_shared() {
     quant_models::dequantize(&package.out(), &floats, &job).unwrap();
     let len = |package: &Path| fs::metadata(package.join(WEIGHTS)).unwrap().len();
     assert_eq!(len(&floats), len(&package.path()));
-}
-
-const ACTIVATIONS: &str = "../activations/consumers_18_f16.mlpackage";
-
-/// A range for everything that has a name.
-fn everything(package: &Path) -> ActivationOptions {
-    let described = describe(package);
-    let named = described.iter().flat_map(|line| line.split([' ', ':']));
-    let (min, max) = (-1.5, 3.0);
-    let range = ActivationRange { min, max };
-    ActivationOptions {
-        ranges: Ranges {
-            version: 1,
-            activations: named.map(|name| (name.to_owned(), range)).collect(),
-        },
-        path: "ranges.json".into(),
-        scheme: QuantizeOptions::default().scheme,
-        config: None,
-        include: Vec::new(),
-        exclude: Vec::new(),
-        strict: false,
-        dry_run: false,
-    }
-}
-
-fn activations(package: &Package, options: &ActivationOptions) -> Result<Report, Error> {
-    let job = Job {
-        force: true,
-        progress: &|_| {},
-        cancelled: &AtomicBool::new(false),
-    };
-    quant_models::quantize_activations(&package.path(), &package.out(), options, &job)
-}
-
-/// Programs that contradict themselves are quantized or refused; what comes out can be read.
-#[test]
-fn any_byte_of_a_program_may_be_wrong() {
-    let mut random = random_from(7);
-    let (mut done, mut refused) = (0, 0);
-    for name in [ACTIVATIONS, "../activations/nested_18_f16.mlpackage"] {
-        let package = Package::of(name);
-        let options = everything(&package.path());
-        let path = package.path().join(MODEL);
-        let whole = fs::read(&path).unwrap();
-        // Twice: what is quantized already stands in the way of what is quantized now.
-        for again in [false, true] {
-            fs::write(&path, &whole).unwrap();
-            if again {
-                activations(&package, &options).unwrap();
-                fs::copy(package.out().join(MODEL), &path).unwrap();
-            }
-            let whole = fs::read(&path).unwrap();
-            for _ in 0..400 {
-                let mut bytes = whole.clone();
-                for _ in 0..=random() % 3 {
-                    let place = random() % bytes.len();
-                    match random() % 4 {
-                        0 => bytes[place] ^= 1 << (random() % 8),
-                        1 => bytes[place] = random() as u8,
-                        // One name, dimension or type in another's place.
-                        _ => bytes[place] = bytes[random() % bytes.len()],
-                    }
-                }
-                fs::write(&path, &bytes).unwrap();
-                let _ = quant_models::wanted_activations(&package.path(), &options);
-                match activations(&package, &options) {
-                    Ok(_) => {
-                        quant_models::inspect(&package.out(), false).unwrap();
-                        done += 1;
-                    }
-                    Err(error) => {
-                        assert_eq!(error.to_string().lines().count(), 1, "{error}");
-                        refused += 1;
-                    }
-                }
-            }
-        }
-    }
-    println!("{done} quantized, {refused} refused");
-    assert!(done > 100 && refused > 100, "{done} {refused}");
-}
-
-/// Integers, strings and numbers of no type in a float's place stay as they are.
-#[test]
-fn operations_whose_types_disagree_are_left_alone() {
-    for dtype in [0, 2, 21, 23, 99] {
-        let package = Package::of(ACTIVATIONS);
-        let options = everything(&package.path());
-        let path = [&OPERATION[..], &[3, 2, 1]].concat();
-        // f16, rank 4, and 1 first: all but weights.
-        let images = [8, 10, 16, 4, 26, 4, 10, 2, 8, 1];
-        package.edit(MODEL, |bytes| {
-            *bytes = along(bytes, &path, &|inner| match inner.starts_with(&images) {
-                true => [&[8, dtype], &inner[2..]].concat(),
-                false => inner,
-            });
-        });
-        let report = activations(&package, &options).unwrap();
-        let reasons = report
-            .operations
-            .iter()
-            .filter_map(|operation| operation.reason.clone());
-        let typed = reasons.filter(|reason| reason.contains("` is "));
-        assert!(typed.count() >= 3, "{dtype}: {:#?}", report.operations);
-        let quantized = report
-            .operations
-            .iter()
-            .flat_map(|operation| &operation.quantized);
-        assert!(
-            quantized.map(|one| &*one.activation).eq(["x", "flat"]),
-            "{dtype}"
-        );
-    }
-}
-
-#[test]
-fn unknown_fields_survive_beside_activations() {
-    let mark = |mut inner: Vec<u8>| {
-        inner.extend(field(1901, &Item::Bytes(b"survivor")));
-        inner
-    };
-    let marks = |bytes: &[u8]| {
-        bytes
-            .windows(8)
-            .filter(|window| window == b"survivor")
-            .count()
-    };
-    let paths: [&[u32]; 4] = [
-        &[&OPERATION[..], &[5, 2, 3]].concat(),
-        &[&OPERATION[..], &[2, 2, 1]].concat(),
-        &[&OPERATION[..], &[4, 3, 2, 2, 1]].concat(),
-        &[502, 2, 2, 1, 2],
-    ];
-    for path in paths {
-        let package = Package::of("../activations/nested_18_f16.mlpackage");
-        let options = everything(&package.path());
-        package.edit(MODEL, |bytes| *bytes = along(bytes, path, &mark));
-        let before = fs::read(package.path().join(MODEL)).unwrap();
-        activations(&package, &options).unwrap();
-        let after = fs::read(package.out().join(MODEL)).unwrap();
-        assert!(marks(&before) > 3, "{path:?}");
-        // Codes have the type of what they stand for, with all that belongs to it.
-        assert!(marks(&after) >= marks(&before), "{path:?}");
-    }
 }

@@ -1,0 +1,5 @@
+//! The command on Core ML packages and with configuration files.
+
+mod activations;
+mod folder;
+mod weights;
