@@ -10,9 +10,11 @@ use quant_models::{Calibrated, Calibration, CalibrationOptions, CalibrationSetti
 use quant_models::{Error, Recordings};
 use serde_json::{Map, Value, json};
 
-use crate::activations::activation_scheme;
-use crate::arguments::{Byte, Mode};
-use crate::commands::{backend, print, print_json, printable, warn, watched};
+use crate::options::{
+    ActivationScheme, BackendOption, ForceOption, JsonOption, QuietOption, ThreadsOption,
+};
+use crate::progress::with_progress;
+use crate::terminal::{print, print_json, printable, warn};
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Observer {
@@ -53,56 +55,47 @@ pub enum Observer {
 pub struct Calibrate {
     /// Files and folders of recordings; - is a stream of npy arrays
     #[arg(required = true)]
-    pub data: Vec<PathBuf>,
+    data: Vec<PathBuf>,
     /// The result
     #[arg(short, value_name = "RANGES.json")]
-    pub output: PathBuf,
+    output: PathBuf,
     /// DATA are results, to be made into one: that of all their recordings
     #[arg(long, conflicts_with_all = ["observer", "bins", "percentile", "averaging", "dtype", "mode",
         "name", "backend", "resume", "checkpoint"])]
-    pub merge: bool,
+    merge: bool,
     /// How ranges are found
     #[arg(long, value_enum, default_value = "min-max")]
-    pub observer: Observer,
+    observer: Observer,
     /// Bins of a histogram, a power of two [default: 2048]
     #[arg(long)]
-    pub bins: Option<usize>,
+    bins: Option<usize>,
     /// Percent of the values that percentile keeps [default: 99.999]
     #[arg(long)]
-    pub percentile: Option<f64>,
+    percentile: Option<f64>,
     /// How averages move: constant=C, as torch does it, or ratio=R [default: constant=0.01]
     #[arg(long, value_parser = averaging)]
-    pub averaging: Option<Averaging>,
-    /// Type of the codes that the ranges are for
-    #[arg(long, value_enum, default_value = "int8")]
-    pub dtype: Byte,
-    /// Range symmetric about zero, or as it is
-    #[arg(long, value_enum, default_value = "symmetric")]
-    pub mode: Mode,
+    averaging: Option<Averaging>,
+    #[command(flatten)]
+    scheme: ActivationScheme,
     /// The activation of every npy file, and of a stream
     #[arg(long)]
-    pub name: Option<String>,
-    /// One of those that `quant backends` lists [default: the first of them]
-    #[arg(long, value_name = "NAME")]
-    pub backend: Option<String>,
-    /// Number of threads; 0 means one per core
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
-    pub threads: u16,
+    name: Option<String>,
+    #[command(flatten)]
+    backend: BackendOption,
+    #[command(flatten)]
+    threads: ThreadsOption,
     /// Go on from OUTPUT.checkpoint, if there is one
     #[arg(long)]
-    pub resume: bool,
+    resume: bool,
     /// Seconds from one checkpoint to the next
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    pub checkpoint: u64,
-    /// Replace an existing output, and forget a checkpoint
-    #[arg(long)]
-    pub force: bool,
-    /// Print nothing but errors
-    #[arg(long)]
-    pub quiet: bool,
-    /// Print the ranges as JSON
-    #[arg(long)]
-    pub json: bool,
+    checkpoint: u64,
+    #[command(flatten)]
+    force: ForceOption,
+    #[command(flatten)]
+    quiet: QuietOption,
+    #[command(flatten)]
+    json: JsonOption,
 }
 
 fn averaging(text: &str) -> Result<Averaging, String> {
@@ -117,101 +110,100 @@ fn averaging(text: &str) -> Result<Averaging, String> {
     }
 }
 
-fn observer(arguments: &Calibrate) -> Result<ObserverConfig, Error> {
-    let useless = |option: &str, what: &str| Err(Error::Option(format!("{option}: {what}")));
-    let bins = arguments.bins.unwrap_or(ObserverConfig::DEFAULT_BINS);
-    let percentile = arguments.percentile;
-    let has_histogram = !matches!(
-        arguments.observer,
-        Observer::MinMax | Observer::MovingAverage
-    );
-    if arguments.bins.is_some() && !has_histogram {
-        return useless("--bins", "min-max and moving-average have no histogram");
-    }
-    if percentile.is_some() && !matches!(arguments.observer, Observer::Percentile) {
-        return useless("--percentile", "only --observer percentile has one");
-    }
-    if arguments.averaging.is_some() && !matches!(arguments.observer, Observer::MovingAverage) {
-        return useless("--averaging", "only --observer moving-average does that");
-    }
-    Ok(match arguments.observer {
-        Observer::MinMax => ObserverConfig::MinMax,
-        Observer::MovingAverage => ObserverConfig::MovingAverage {
-            averaging: arguments.averaging.unwrap_or(Averaging::TORCH),
-        },
-        Observer::Percentile => ObserverConfig::Percentile {
-            bins,
-            percentile: percentile.unwrap_or(ObserverConfig::DEFAULT_PERCENTILE),
-        },
-        Observer::Entropy => ObserverConfig::Entropy { bins },
-        Observer::Mse => ObserverConfig::Mse { bins },
-    })
-}
-
-pub fn calibrate(arguments: &Calibrate) -> Result<(), Error> {
-    let start = Instant::now();
-    let (threads, force) = (arguments.threads, arguments.force);
-    let quiet = arguments.quiet || arguments.json;
-    let output = &arguments.output;
-    let (calibration, bytes) = if arguments.merge {
-        let merged = watched(threads, true, force, 0, |job| {
-            quant_models::merge_calibrations(&arguments.data, output, job)
-        })?;
-        (merged, 0)
-    } else {
-        let scheme = activation_scheme(arguments.dtype, arguments.mode);
-        let options = CalibrationOptions {
-            settings: CalibrationSettings {
-                observer: observer(arguments)?,
-                dtype: scheme.dtype,
-                mode: scheme.mode,
-            },
-            backend: backend(arguments.backend.as_deref())?,
-            activation: arguments.name.clone(),
-            resume: arguments.resume,
-            checkpoint_every: Duration::from_secs(arguments.checkpoint),
-        };
-        let stream = Path::new("-");
-        if arguments.data == [stream] {
-            let found = watched(threads, quiet, force, 0, |job| {
-                quant_models::calibrate_stream(std::io::stdin(), output, &options, job)
-            })?;
-            (found, 0)
-        } else if arguments.data.iter().any(|path| path == stream) {
-            let problem = "`-` reads a stream alone, not beside files";
-            return Err(Error::Option(problem.into()));
-        } else {
-            let name = options.activation.as_deref();
-            let recordings = Recordings::list(&arguments.data, name, output)?;
-            let bytes = recordings.bytes();
-            let found = watched(threads, quiet, force, bytes, |job| {
-                quant_models::calibrate(&recordings, output, &options, job)
-            })?;
-            // After --resume they are not those of this run.
-            (found, if arguments.resume { 0 } else { bytes })
+impl Calibrate {
+    fn observer(&self) -> Result<ObserverConfig, Error> {
+        let useless = |option: &str, what: &str| Err(Error::Option(format!("{option}: {what}")));
+        let bins = self.bins.unwrap_or(ObserverConfig::DEFAULT_BINS);
+        let percentile = self.percentile;
+        let has_histogram = !matches!(self.observer, Observer::MinMax | Observer::MovingAverage);
+        if self.bins.is_some() && !has_histogram {
+            return useless("--bins", "min-max and moving-average have no histogram");
         }
-    };
-    let seconds = start.elapsed().as_secs_f64();
-    let warnings = calibration.warnings();
-    if arguments.json {
-        let activations: Map<String, Value> = calibration
-            .activations
-            .iter()
-            .map(|(name, found)| (name.clone(), value(found)))
-            .collect();
-        return print_json(&json!({
-            "version": 1,
-            "output": output.to_string_lossy(),
-            "seconds": seconds,
-            "warnings": warnings,
-            "activations": activations,
-        }));
+        if percentile.is_some() && !matches!(self.observer, Observer::Percentile) {
+            return useless("--percentile", "only --observer percentile has one");
+        }
+        if self.averaging.is_some() && !matches!(self.observer, Observer::MovingAverage) {
+            return useless("--averaging", "only --observer moving-average does that");
+        }
+        Ok(match self.observer {
+            Observer::MinMax => ObserverConfig::MinMax,
+            Observer::MovingAverage => ObserverConfig::MovingAverage {
+                averaging: self.averaging.unwrap_or(Averaging::TORCH),
+            },
+            Observer::Percentile => ObserverConfig::Percentile {
+                bins,
+                percentile: percentile.unwrap_or(ObserverConfig::DEFAULT_PERCENTILE),
+            },
+            Observer::Entropy => ObserverConfig::Entropy { bins },
+            Observer::Mse => ObserverConfig::Mse { bins },
+        })
     }
-    if arguments.quiet {
-        return Ok(());
+
+    pub fn run(&self) -> Result<(), Error> {
+        let start = Instant::now();
+        let (threads, force) = (self.threads.threads, self.force.force);
+        let quiet = self.quiet.quiet || self.json.json;
+        let output = &self.output;
+        let (calibration, bytes) = if self.merge {
+            let merged = with_progress(threads, true, force, 0, |job| {
+                quant_models::merge_calibrations(&self.data, output, job)
+            })?;
+            (merged, 0)
+        } else {
+            let scheme = self.scheme.scheme();
+            let options = CalibrationOptions {
+                settings: CalibrationSettings {
+                    observer: self.observer()?,
+                    dtype: scheme.dtype,
+                    mode: scheme.mode,
+                },
+                backend: self.backend.find()?,
+                activation: self.name.clone(),
+                resume: self.resume,
+                checkpoint_every: Duration::from_secs(self.checkpoint),
+            };
+            let stream = Path::new("-");
+            if self.data == [stream] {
+                let found = with_progress(threads, quiet, force, 0, |job| {
+                    quant_models::calibrate_stream(std::io::stdin(), output, &options, job)
+                })?;
+                (found, 0)
+            } else if self.data.iter().any(|path| path == stream) {
+                let problem = "`-` reads a stream alone, not beside files";
+                return Err(Error::Option(problem.into()));
+            } else {
+                let name = options.activation.as_deref();
+                let recordings = Recordings::list(&self.data, name, output)?;
+                let bytes = recordings.bytes();
+                let found = with_progress(threads, quiet, force, bytes, |job| {
+                    quant_models::calibrate(&recordings, output, &options, job)
+                })?;
+                // After --resume they are not those of this run.
+                (found, if self.resume { 0 } else { bytes })
+            }
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        let warnings = calibration.warnings();
+        if self.json.json {
+            let activations: Map<String, Value> = calibration
+                .activations
+                .iter()
+                .map(|(name, found)| (name.clone(), value(found)))
+                .collect();
+            return print_json(&json!({
+                "version": 1,
+                "output": output.to_string_lossy(),
+                "seconds": seconds,
+                "warnings": warnings,
+                "activations": activations,
+            }));
+        }
+        if self.quiet.quiet {
+            return Ok(());
+        }
+        warn(&warnings);
+        print(&summary(&calibration, output, seconds, bytes))
     }
-    warn(&warnings);
-    print(&summary(&calibration, output, seconds, bytes))
 }
 
 fn value(found: &Calibrated) -> Value {

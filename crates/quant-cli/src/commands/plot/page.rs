@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use quant_models::{Calibrated, Calibration};
 
 use super::chart::{draw, number};
-use crate::commands::printable;
+use crate::terminal::printable;
 
 /// Of one chart on a page.
 const SIZE: (u32, u32) = (720, 220);

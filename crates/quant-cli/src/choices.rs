@@ -1,0 +1,116 @@
+//! The words that options take, and what they mean.
+
+use clap::ValueEnum;
+use quant_core::IntType;
+use quant_models::ComputeUnit;
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Dtype {
+    Int8,
+    Uint8,
+    Int4,
+    Uint4,
+}
+
+impl From<Dtype> for IntType {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::Int8 => Self::Int8,
+            Dtype::Uint8 => Self::Uint8,
+            Dtype::Int4 => Self::Int4,
+            Dtype::Uint4 => Self::Uint4,
+        }
+    }
+}
+
+/// The types that activations can have.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ByteType {
+    Int8,
+    Uint8,
+}
+
+impl From<ByteType> for IntType {
+    fn from(dtype: ByteType) -> Self {
+        match dtype {
+            ByteType::Int8 => Self::Int8,
+            ByteType::Uint8 => Self::Uint8,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Mode {
+    #[value(alias = "linear_symmetric")]
+    Symmetric,
+    #[value(alias = "linear")]
+    Affine,
+}
+
+impl From<Mode> for quant_core::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Symmetric => Self::Symmetric,
+            Mode::Affine => Self::Affine,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+#[expect(clippy::enum_variant_names, reason = "the field's names")]
+pub enum Granularity {
+    #[value(alias = "per_tensor")]
+    PerTensor,
+    #[value(alias = "per_channel")]
+    PerChannel,
+    #[value(alias = "per_block")]
+    PerBlock,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Dialect {
+    Coremltools,
+    Wide,
+}
+
+impl From<Dialect> for quant_core::Dialect {
+    fn from(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::Coremltools => Self::Coremltools,
+            Dialect::Wide => Self::Wide,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum NonFinite {
+    Error,
+    Skip,
+}
+
+impl From<NonFinite> for quant_models::NonFinite {
+    fn from(non_finite: NonFinite) -> Self {
+        match non_finite {
+            NonFinite::Error => Self::Error,
+            NonFinite::Skip => Self::Skip,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Target {
+    /// The Apple Neural Engine
+    Ane,
+    Gpu,
+    Cpu,
+}
+
+impl From<Target> for ComputeUnit {
+    fn from(target: Target) -> Self {
+        match target {
+            Target::Ane => Self::NeuralEngine,
+            Target::Gpu => Self::Gpu,
+            Target::Cpu => Self::Cpu,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! `quant activations`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use quant_models::{ActivationOptions, Config, Error, WantedActivation};
+use serde_json::json;
+
+use crate::options::{
+    ActivationScheme, CautionOptions, ForceOption, JsonOption, NameOptions, QuietOption,
+};
+use crate::paths::default_output;
+use crate::progress::{size_of, with_progress};
+use crate::report::operations;
+use crate::terminal::{print, print_json, printable, warn};
+
+const EXAMPLE: &str = "\
+Each conv, linear, add, avg_pool and max_pool gets what it takes through a pair of quantize and
+dequantize, and so does what takes its output, after the activation function where one follows, as
+coremltools' linear_quantize_activations does it. Operations without a range are listed, and left in
+float. Weights stay as they are; `quant quantize --ranges` does both.
+
+Ranges are JSON, by the names of the model's variables, which --list shows:
+
+  {\"version\": 1, \"activations\": {\"input\": {\"min\": 0, \"max\": 1}, \"conv_1\": {\"min\": -3.5, \"max\": 4}}}
+
+The whole way:
+
+  quant activations Model.mlpackage --list              # record these, as recorded/NAME/000001.npy
+  quant calibrate recorded -o ranges.json
+  quant plot ranges.json -o ranges.html
+  quant activations Model.mlpackage --ranges ranges.json -o Model.a8.mlpackage";
+
+/// Quantize the activations of an .mlpackage, as their ranges say
+#[derive(Args)]
+#[command(after_long_help = EXAMPLE)]
+pub struct Activations {
+    /// An .mlpackage for iOS17 or later
+    model: PathBuf,
+    /// The ranges of its activations, by the names that --list shows
+    #[arg(long, value_name = "FILE.json", required_unless_present = "list")]
+    ranges: Option<PathBuf>,
+    /// List the activations that want a range, and write nothing
+    #[arg(long, conflicts_with_all = ["ranges", "output", "strict", "dry_run", "force", "quiet"])]
+    list: bool,
+    /// The result [default: beside the model, as NAME.activations.mlpackage]
+    #[arg(short)]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    scheme: ActivationScheme,
+    /// A coremltools configuration, YAML or JSON, in place of --dtype and --mode
+    #[arg(long, value_name = "FILE.yaml", conflicts_with_all = ["dtype", "mode"])]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    names: NameOptions,
+    #[command(flatten)]
+    caution: CautionOptions,
+    #[command(flatten)]
+    force: ForceOption,
+    #[command(flatten)]
+    quiet: QuietOption,
+    #[command(flatten)]
+    json: JsonOption,
+}
+
+impl Activations {
+    pub fn run(&self) -> Result<(), Error> {
+        let scheme = self.scheme.scheme();
+        let config = self.config.as_ref();
+        let config = config.map(|path| Config::open(path, scheme.dialect));
+        let given = match &self.ranges {
+            Some(ranges) => ActivationOptions::open(ranges)?,
+            None => ActivationOptions::default(),
+        };
+        let options = ActivationOptions {
+            scheme,
+            config: config.transpose()?,
+            include: self.names.include()?,
+            exclude: self.names.exclude()?,
+            strict: self.caution.strict,
+            dry_run: self.caution.dry_run,
+            ..given
+        };
+        if self.list {
+            return self.list(&options);
+        }
+        let output = match &self.output {
+            Some(output) => output.clone(),
+            None => default_output(&self.model, "activations"),
+        };
+        let start = Instant::now();
+        let bytes = size_of(&self.model);
+        let report = with_progress(1, true, self.force.force, bytes, |job| {
+            quant_models::quantize_activations(&self.model, &output, &options, job)
+        })?;
+        if self.json.json {
+            return print_json(&json!({
+                "version": 1,
+                "input": self.model.to_string_lossy(),
+                "output": (!self.caution.dry_run).then(|| output.to_string_lossy()),
+                "seconds": start.elapsed().as_secs_f64(),
+                "bytes_before": report.bytes_before,
+                "bytes_after": report.bytes_after,
+                "warnings": report.warnings,
+                "operations": report.operations,
+            }));
+        }
+        if self.quiet.quiet {
+            return Ok(());
+        }
+        warn(&report.warnings);
+        let written = match report.bytes_after {
+            None => "Nothing was written (--dry-run).".into(),
+            Some(_) => output.display().to_string(),
+        };
+        print(&format!("{}{written}\n", operations(&report)))
+    }
+
+    fn list(&self, options: &ActivationOptions) -> Result<(), Error> {
+        let wanted = quant_models::wanted_activations(&self.model, options)?;
+        if self.json.json {
+            return print_json(&json!({
+                "version": 1,
+                "input": self.model.to_string_lossy(),
+                "activations": wanted,
+            }));
+        }
+        let rows: Vec<_> = wanted.iter().map(row).collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+        let widths = [0, 1, 2].map(|column| width(column).unwrap_or(0));
+        let mut text = String::new();
+        for [name, shape, given_by, taken_by] in &rows {
+            let [a, b, c] = widths;
+            text += &format!("{name:<a$}  {shape:<b$}  {given_by:<c$}  {taken_by}\n");
+        }
+        text += &match wanted.len() {
+            0 => "no activation wants a range: there is no conv, linear, add, avg_pool or max_pool to be quantized\n".into(),
+            1 => "1 activation wants a range\n".into(),
+            count => format!("{count} activations want a range\n"),
+        };
+        print(&text)
+    }
+}
+
+fn row(activation: &WantedActivation) -> [String; 4] {
+    let dims = activation.shape.iter();
+    let dims: Vec<_> = dims
+        .map(|dim| dim.map_or("?".into(), |dim| dim.to_string()))
+        .collect();
+    let given_by = match &activation.given_by {
+        Some(operation) => format!("given by {}", printable(operation)),
+        None => "an input".into(),
+    };
+    let given_by = match &activation.function {
+        Some(function) => format!("{given_by} of function {}", printable(function)),
+        None => given_by,
+    };
+    let taken_by = activation.taken_by.iter();
+    let mut taken_by: Vec<_> = taken_by
+        .map(|taker| printable(&format!("{} `{}`", taker.operation, taker.name)))
+        .collect();
+    taken_by.dedup();
+    let taken_by = match taken_by.len() {
+        0 => "taken by nothing".into(),
+        _ => format!("taken by {}", taken_by.join(", ")),
+    };
+    [
+        printable(&activation.name),
+        format!("[{}]", dims.join(", ")),
+        given_by,
+        taken_by,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dimension_that_is_not_constant_is_a_question_mark() {
+        let activation = WantedActivation {
+            name: "x".into(),
+            function: Some("main".into()),
+            shape: vec![None, Some(3)],
+            given_by: None,
+            taken_by: Vec::new(),
+        };
+        let wanted = [
+            "x",
+            "[?, 3]",
+            "an input of function main",
+            "taken by nothing",
+        ];
+        assert_eq!(row(&activation), wanted);
+    }
+}

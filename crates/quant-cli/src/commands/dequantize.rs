@@ -1,0 +1,51 @@
+//! `quant dequantize`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::HumanBytes;
+use quant_models::Error;
+
+use crate::options::{ForceOption, QuietOption, ThreadsOption};
+use crate::paths::default_output;
+use crate::progress::{size_of, with_progress};
+use crate::terminal::{print, warn};
+
+/// Turn a quantized model back into a float one
+#[derive(Args)]
+pub struct Dequantize {
+    /// A model quantized by quant, or an .mlpackage quantized by anyone
+    file: PathBuf,
+    /// The result [default: beside the model, as NAME.float.safetensors or .mlpackage]
+    #[arg(short)]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    threads: ThreadsOption,
+    #[command(flatten)]
+    force: ForceOption,
+    #[command(flatten)]
+    quiet: QuietOption,
+}
+
+impl Dequantize {
+    pub fn run(&self) -> Result<(), Error> {
+        let output = match &self.output {
+            Some(output) => output.clone(),
+            None => default_output(&self.file, "float"),
+        };
+        let bytes = size_of(&self.file);
+        let (threads, quiet, force) = (self.threads.threads, self.quiet.quiet, self.force.force);
+        let restored = with_progress(threads, quiet, force, bytes, |job| {
+            quant_models::dequantize(&self.file, &output, job)
+        })?;
+        if quiet {
+            return Ok(());
+        }
+        warn(&restored.warnings);
+        print(&format!(
+            "{}  {}\n",
+            output.display(),
+            HumanBytes(restored.bytes)
+        ))
+    }
+}

@@ -1,0 +1,70 @@
+//! `quant plot`: the distributions of activations and their ranges, to be looked at.
+
+mod chart;
+mod page;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use quant_models::{Calibration, Error, WholeFile};
+
+use crate::options::{ForceOption, QuietOption};
+use crate::paths::is_same;
+use crate::terminal::print;
+
+/// Draw what calibration has seen of each activation, and the range that it chose
+///
+/// A self-contained page (.html) or picture (.svg), by the output's extension: a histogram per
+/// activation, its counts on a logarithmic scale, with what the range clips shaded; and minimum,
+/// maximum, share of clipped values, scale and zero point as text. min-max and moving-average make no
+/// histogram: their ranges are drawn alone.
+///
+/// Example:
+///
+///     quant plot ranges.json -o ranges.html
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Plot {
+    /// What `quant calibrate` wrote
+    ranges: PathBuf,
+    /// The result [default: beside the ranges, as NAME.html]
+    #[arg(short, value_name = "FILE.html|FILE.svg")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    force: ForceOption,
+    #[command(flatten)]
+    quiet: QuietOption,
+}
+
+impl Plot {
+    pub fn run(&self) -> Result<(), Error> {
+        let output = match &self.output {
+            Some(output) => output.clone(),
+            None => self.ranges.with_extension("html"),
+        };
+        let bad = |problem: &str| Error::File {
+            file: output.clone(),
+            problem: problem.into(),
+        };
+        let extension = output.extension().and_then(|extension| extension.to_str());
+        let make = match extension {
+            Some("html" | "htm") => page::page,
+            Some("svg") => page::picture,
+            _ => return Err(bad("the name of a plot ends with .html or .svg")),
+        };
+        if is_same(&self.ranges, &output) {
+            return Err(bad(
+                "the output is the input itself; choose another with -o",
+            ));
+        }
+        let file = WholeFile::new(&output, self.force.force)?;
+        let calibration = Calibration::open(&self.ranges)?;
+        let text =
+            make(&calibration).map_err(|problem| bad(&format!("cannot draw it: {problem}")))?;
+        file.put(text.as_bytes())?;
+        match self.quiet.quiet {
+            true => Ok(()),
+            false => print(&format!("{}\n", output.display())),
+        }
+    }
+}

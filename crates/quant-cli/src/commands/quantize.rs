@@ -1,0 +1,196 @@
+//! `quant quantize`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use quant_core::Scheme;
+use quant_models::{ActivationOptions, Config, Error, QuantizeOptions, WholeFile};
+use serde_json::json;
+
+use crate::choices::{ByteType, Dialect, Dtype, Granularity, Mode, NonFinite, Target};
+use crate::options::{
+    BackendOption, CautionOptions, ForceOption, JsonOption, NameOptions, ThreadsOption,
+};
+use crate::paths::{default_output, is_same};
+use crate::progress::{size_of, with_progress};
+use crate::report::summary;
+use crate::terminal::{print, print_json, warn};
+
+/// Quantize a model's weights
+#[derive(Args)]
+pub struct Quantize {
+    /// A .safetensors file, a folder with an index, an index, or an .mlpackage
+    model: PathBuf,
+    /// The result [default: beside the model, as NAME.DTYPE.safetensors or .mlpackage]
+    #[arg(short)]
+    output: Option<PathBuf>,
+    /// Type of the codes
+    #[arg(long, value_enum, default_value = "int8")]
+    dtype: Dtype,
+    /// Range symmetric about zero, or that of the values
+    #[arg(long, value_enum, default_value = "symmetric")]
+    mode: Mode,
+    /// Which elements share a scale
+    #[arg(long, value_enum, default_value = "per-channel")]
+    granularity: Granularity,
+    /// Output-channel axis; negative axes count from the end [default: 0; Core ML: by the operation]
+    #[arg(long, allow_negative_numbers = true)]
+    axis: Option<isize>,
+    /// Elements per block, for per-block
+    #[arg(long, default_value_t = 32)]
+    block_size: usize,
+    /// The axis that is cut into blocks, for per-block [default: 1; Core ML: by the operation]
+    #[arg(long, allow_negative_numbers = true)]
+    block_axis: Option<isize>,
+    /// A block size per axis; 0 or missing means the whole axis
+    #[arg(long, value_delimiter = ',', value_name = "A,B,...",
+        conflicts_with_all = ["granularity", "axis", "block_size", "block_axis"])]
+    block: Vec<usize>,
+    /// A coremltools configuration, YAML or JSON, in place of the options above
+    #[arg(long, value_name = "FILE.yaml", conflicts_with_all = ["dtype", "mode", "granularity",
+        "axis", "block_size", "block_axis", "block", "min_elements"])]
+    config: Option<PathBuf>,
+    /// Arithmetic as coremltools does it, or in f32 with f32 scales
+    #[arg(long, value_enum, default_value = "coremltools")]
+    dialect: Dialect,
+    /// Only tensors with more elements, and of rank 2 or more
+    #[arg(long, default_value_t = 2048)]
+    min_elements: usize,
+    #[command(flatten)]
+    names: NameOptions,
+    /// Core ML: quantize activations too; their ranges, as `quant activations` takes them
+    #[arg(long, value_name = "FILE.json")]
+    ranges: Option<PathBuf>,
+    /// Type of the activations' codes
+    #[arg(long, value_enum, default_value = "int8", requires = "ranges")]
+    activation_dtype: ByteType,
+    /// Range of the activations symmetric about zero, or as it is
+    #[arg(long, value_enum, default_value = "symmetric", requires = "ranges")]
+    activation_mode: Mode,
+    /// Core ML: leave alone whatever coremltools leaves alone
+    #[arg(long)]
+    exact_selection: bool,
+    /// Core ML: warn of what is known to run badly there
+    #[arg(long, value_enum)]
+    target: Option<Target>,
+    /// What to do with a tensor that holds NaN or Inf
+    #[arg(long, value_enum, default_value = "error")]
+    non_finite: NonFinite,
+    #[command(flatten)]
+    backend: BackendOption,
+    #[command(flatten)]
+    threads: ThreadsOption,
+    #[command(flatten)]
+    caution: CautionOptions,
+    #[command(flatten)]
+    force: ForceOption,
+    /// Print nothing but errors, and do not measure what was lost: it is faster
+    #[arg(long)]
+    quiet: bool,
+    #[command(flatten)]
+    json: JsonOption,
+    /// Write the report as JSON to a file
+    #[arg(long, value_name = "FILE.json")]
+    report: Option<PathBuf>,
+}
+
+impl Quantize {
+    fn options(&self) -> Result<QuantizeOptions, Error> {
+        let scheme = Scheme {
+            dtype: self.dtype.into(),
+            mode: self.mode.into(),
+            dialect: self.dialect.into(),
+        };
+        let axis = self.axis;
+        let granularity = match self.granularity {
+            _ if !self.block.is_empty() => quant_models::Granularity::Blocks(self.block.clone()),
+            Granularity::PerTensor => quant_models::Granularity::PerTensor,
+            Granularity::PerChannel => quant_models::Granularity::PerChannel { axis },
+            Granularity::PerBlock => quant_models::Granularity::PerBlock {
+                axis,
+                block_axis: self.block_axis,
+                block_size: self.block_size,
+            },
+        };
+        let activations = self.ranges.as_ref().map(|path| {
+            let mut activations = ActivationOptions::open(path)?;
+            activations.scheme =
+                Scheme::new(self.activation_dtype.into(), self.activation_mode.into());
+            Ok::<_, Error>(activations)
+        });
+        let config = self.config.as_ref();
+        let config = config.map(|path| Config::open(path, scheme.dialect));
+        Ok(QuantizeOptions {
+            scheme,
+            granularity,
+            min_elements: self.min_elements,
+            config: config.transpose()?,
+            include: self.names.include()?,
+            exclude: self.names.exclude()?,
+            non_finite: self.non_finite.into(),
+            activations: activations.transpose()?,
+            exact_selection: self.exact_selection,
+            target: self.target.map(Into::into),
+            strict: self.caution.strict,
+            dry_run: self.caution.dry_run,
+            backend: self.backend.find()?,
+            // Nobody would see them.
+            stats: !self.quiet || self.json.json || self.report.is_some(),
+        })
+    }
+
+    pub fn run(&self) -> Result<(), Error> {
+        let options = self.options()?;
+        let output = match &self.output {
+            Some(output) => output.clone(),
+            None if options.config.is_some() => default_output(&self.model, "quantized"),
+            None => default_output(&self.model, options.scheme.dtype.name()),
+        };
+        // A report that cannot be written ends the work before it begins.
+        let report_file = self.report.as_deref().map(|path| {
+            if is_same(path, &self.model) || is_same(path, &output) {
+                let problem = "the report is the model itself; choose another with --report";
+                return Err(Error::File {
+                    file: path.to_owned(),
+                    problem: problem.into(),
+                });
+            }
+            WholeFile::new(path, self.force.force)
+        });
+        let report_file = report_file.transpose()?;
+        let start = Instant::now();
+        let quiet = self.quiet || self.json.json;
+        let bytes = size_of(&self.model);
+        let report = with_progress(
+            self.threads.threads,
+            quiet,
+            self.force.force,
+            bytes,
+            |job| quant_models::quantize(&self.model, &output, &options, job),
+        )?;
+        let seconds = start.elapsed().as_secs_f64();
+        let value = json!({
+            "version": 1,
+            "input": self.model.to_string_lossy(),
+            "output": (!self.caution.dry_run).then(|| output.to_string_lossy()),
+            "seconds": seconds,
+            "bytes_before": report.bytes_before,
+            "bytes_after": report.bytes_after,
+            "warnings": report.warnings,
+            "tensors": report.tensors,
+            "operations": report.operations,
+        });
+        if !self.quiet && !self.json.json {
+            warn(&report.warnings);
+        }
+        if let Some(file) = report_file {
+            file.put(format!("{value:#}\n").as_bytes())?;
+        }
+        match (self.json.json, self.quiet) {
+            (true, _) => print_json(&value),
+            (false, true) => Ok(()),
+            (false, false) => print(&summary(&report, &output, seconds)),
+        }
+    }
+}

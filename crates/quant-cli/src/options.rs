@@ -1,0 +1,120 @@
+//! Groups of options that several commands share.
+
+use clap::Args;
+use quant_core::Scheme;
+use quant_models::Error;
+use quant_simd::Backend;
+use regex::Regex;
+
+use crate::choices::{ByteType, Mode};
+
+/// Of a command that writes a file or a folder.
+#[derive(Args)]
+pub struct ForceOption {
+    /// Replace what exists
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args)]
+pub struct QuietOption {
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+#[derive(Args)]
+pub struct JsonOption {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct ThreadsOption {
+    /// Number of threads; 0 means one per core
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    pub threads: u16,
+}
+
+#[derive(Args)]
+pub struct BackendOption {
+    /// One of those that `quant backends` lists [default: the first of them]
+    #[arg(long, value_name = "NAME")]
+    pub backend: Option<String>,
+}
+
+impl BackendOption {
+    /// The backend of that name, or the default.
+    pub fn find(&self) -> Result<Backend, Error> {
+        let Some(name) = &self.backend else {
+            return Ok(Backend::detect());
+        };
+        Backend::by_name(name).ok_or_else(|| {
+            Error::Option(format!(
+                "no backend `{name}` on this machine; `quant backends` lists them"
+            ))
+        })
+    }
+}
+
+/// Of a command that can stop short of writing.
+#[derive(Args)]
+pub struct CautionOptions {
+    /// Exit 3, without output, if something that was selected cannot be quantized
+    #[arg(long)]
+    pub strict: bool,
+    /// Say what would be done, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Which tensors or operations are meant.
+#[derive(Args)]
+pub struct NameOptions {
+    /// Only what has a name that matches; repeatable
+    #[arg(long, value_name = "REGEX")]
+    include: Vec<String>,
+    /// Nothing that has a name that matches; repeatable
+    #[arg(long, value_name = "REGEX")]
+    exclude: Vec<String>,
+}
+
+impl NameOptions {
+    pub fn include(&self) -> Result<Vec<Regex>, Error> {
+        regexes(&self.include, "--include")
+    }
+
+    pub fn exclude(&self) -> Result<Vec<Regex>, Error> {
+        regexes(&self.exclude, "--exclude")
+    }
+}
+
+fn regexes(patterns: &[String], option: &str) -> Result<Vec<Regex>, Error> {
+    let compile = |pattern: &String| {
+        Regex::new(pattern).map_err(|error| {
+            let error = error.to_string().replace('\n', " ");
+            Error::Option(format!(
+                "{option} '{pattern}' is not a regular expression: {error}"
+            ))
+        })
+    };
+    patterns.iter().map(compile).collect()
+}
+
+/// How activations are quantized, where the command is about nothing else.
+#[derive(Args)]
+pub struct ActivationScheme {
+    /// Type of the codes
+    #[arg(long, value_enum, default_value = "int8")]
+    pub dtype: ByteType,
+    /// Range symmetric about zero, or as it is
+    #[arg(long, value_enum, default_value = "symmetric")]
+    pub mode: Mode,
+}
+
+impl ActivationScheme {
+    pub fn scheme(&self) -> Scheme {
+        Scheme::new(self.dtype.into(), self.mode.into())
+    }
+}
