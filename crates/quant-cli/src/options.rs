@@ -18,7 +18,7 @@ pub struct ForceOption {
 
 #[derive(Args)]
 pub struct QuietOption {
-    /// Print nothing but errors
+    /// Print nothing but errors and warnings
     #[arg(long)]
     pub quiet: bool,
 }

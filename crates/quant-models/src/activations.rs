@@ -25,7 +25,7 @@ pub struct ActivationOptions {
     pub include: Vec<Regex>,
     /// No operation whose name one of these matches.
     pub exclude: Vec<Regex>,
-    /// End with an error where an activation has no range.
+    /// End with an error where an activation has no range, or a name or pattern matches nothing.
     pub strict: bool,
     /// Plan only, and write nothing.
     pub dry_run: bool,

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::options::Settings;
+use crate::unmatched::{Known, Unmatched};
 use crate::{Consumer, Error, Granularity};
 
 const TYPE: &str = "OpLinearQuantizerConfig";
@@ -156,6 +157,17 @@ impl Config {
             .unwrap_or(self.global.as_ref())
     }
 
+    /// Names and types that are not among those of a model's operations and weights.
+    pub(crate) fn unmatched(&self, names: &Known<'_>, types: &Known<'_>) -> Vec<Unmatched> {
+        let keys = |table: &str, known: &Known<'_>, entries: &[(String, Option<Settings>)]| {
+            let keys = entries.iter().map(|(key, _)| key.as_str());
+            known.keys(&format!("{}: {table}:", self.path.display()), keys)
+        };
+        let mut found = keys("op_name_configs", names, &self.names);
+        found.extend(keys("op_type_configs", types, &self.types));
+        found
+    }
+
     /// All schemes that it asks for.
     pub(crate) fn schemes(&self) -> impl Iterator<Item = Scheme> {
         let tables = self.types.iter().chain(&self.names);
@@ -185,6 +197,7 @@ impl Config {
             Ok((name.as_str(), pattern, settings.as_ref()))
         });
         Ok(Patterns {
+            path: &self.path,
             names: names.collect::<Result<_, Error>>()?,
             global: self.global.as_ref(),
         })
@@ -193,6 +206,7 @@ impl Config {
 
 /// See [`Config::patterns`].
 pub(crate) struct Patterns<'a> {
+    path: &'a Path,
     names: Vec<(&'a str, Regex, Option<&'a Settings>)>,
     global: Option<&'a Settings>,
 }
@@ -203,6 +217,22 @@ impl<'a> Patterns<'a> {
         let exact = self.names.iter().find(|(plain, ..)| *plain == name);
         let found = exact.or_else(|| self.names.iter().find(|(_, regex, _)| regex.is_match(name)));
         found.map_or(self.global, |(.., settings)| *settings)
+    }
+
+    /// Names that match none of these.
+    pub fn unmatched(&self, known: &Known<'_>) -> Vec<Unmatched> {
+        let matches = |(plain, regex): (&str, &Regex)| {
+            known.contains(plain) || known.any(|name| regex.is_match(name))
+        };
+        let names = self.names.iter().map(|(plain, regex, _)| (*plain, regex));
+        let missing: Vec<_> = names
+            .filter(|name| !matches(*name))
+            .map(|name| name.0)
+            .collect();
+        known.tell(
+            &format!("{}: op_name_configs:", self.path.display()),
+            &missing,
+        )
     }
 }
 

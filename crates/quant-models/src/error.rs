@@ -37,17 +37,12 @@ pub enum Error {
     /// An option makes no sense.
     #[error("{0}")]
     Option(String),
-    /// Tensors were skipped although nothing may be.
-    #[error(
-        "{count} selected tensors or operations could not be quantized, the first is `{tensor}`: {reason}; nothing was written (--strict)"
-    )]
+    /// Something fell short although nothing may: a selected tensor cannot be quantized, a name or
+    /// pattern matches nothing, or nothing is quantized at all.
+    #[error("{problem}; nothing was written (--strict)")]
     Strict {
-        /// How many.
-        count: usize,
-        /// The name of the first tensor or operation.
-        tensor: String,
-        /// Why it was skipped.
-        reason: String,
+        /// What fell short.
+        problem: String,
     },
     /// The caller asked to stop.
     #[error("interrupted; nothing was written")]
@@ -78,6 +73,12 @@ impl Error {
         }
     }
 
+    pub(crate) fn strict(problem: impl Into<String>) -> Self {
+        Self::Strict {
+            problem: one_line(problem.into()),
+        }
+    }
+
     pub(crate) fn tensor(file: &Path, tensor: &str, problem: impl Into<String>) -> Self {
         Self::Tensor {
             file: file.to_owned(),
@@ -97,6 +98,18 @@ pub(crate) fn one_line(text: String) -> String {
         false => char.to_string(),
     });
     escaped.collect()
+}
+
+/// A long name, without its middle.
+pub(crate) fn shortened(name: &str) -> String {
+    const LONGEST: usize = 100;
+    let count = name.chars().count();
+    if count <= LONGEST {
+        return name.to_owned();
+    }
+    let start = name.chars().take(LONGEST / 2 - 1);
+    let end = name.chars().skip(count - LONGEST / 2);
+    start.chain(['…']).chain(end).collect()
 }
 
 /// What went wrong, without the temporary name that tempfile adds.

@@ -20,6 +20,7 @@ mod safetensors;
 mod scheme_record;
 mod sized_file;
 mod stored;
+mod unmatched;
 mod values;
 
 use std::path::Path;

@@ -5,6 +5,7 @@ use quant_simd::Backend;
 use regex::Regex;
 use serde::Serialize;
 
+use crate::unmatched::{Known, Unmatched};
 use crate::{ActivationOptions, Config};
 
 /// What to do with a tensor that holds NaN or infinities.
@@ -141,7 +142,8 @@ pub struct QuantizeOptions {
     pub exact_selection: bool,
     /// Core ML: warn of what is known to run badly there.
     pub target: Option<ComputeUnit>,
-    /// End with an error where a selected tensor cannot be quantized.
+    /// End with an error where a selected tensor cannot be quantized, a name or pattern matches
+    /// nothing, or nothing is quantized at all.
     pub strict: bool,
     /// Plan only, and write nothing.
     pub dry_run: bool,
@@ -186,6 +188,11 @@ impl QuantizeOptions {
     pub(crate) fn left_out(&self, names: &[&str]) -> Option<&'static str> {
         left_out(&self.include, &self.exclude, names)
     }
+
+    /// Patterns that match none of these names.
+    pub(crate) fn unmatched(&self, known: &Known<'_>) -> Vec<Unmatched> {
+        unmatched(&self.include, &self.exclude, known)
+    }
 }
 
 /// Why patterns leave out what goes by these names.
@@ -200,6 +207,13 @@ pub(crate) fn left_out(
         return Some("excluded by name");
     }
     (!include.is_empty() && !any(include)).then_some("not included by name")
+}
+
+/// Patterns that match none of these names.
+pub(crate) fn unmatched(include: &[Regex], exclude: &[Regex], known: &Known<'_>) -> Vec<Unmatched> {
+    let mut found = known.patterns("--include", include);
+    found.extend(known.patterns("--exclude", exclude));
+    found
 }
 
 /// What a constant or an activation feeds.

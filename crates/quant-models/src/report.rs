@@ -1,10 +1,18 @@
 //! What was done with each tensor.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
 use quant_core::ErrorStats;
 use quant_simd::{Failure, Sink, TensorQuantizer};
 use serde::Serialize;
 
+use crate::error::{one_line, shortened};
+use crate::unmatched::Unmatched;
 use crate::{Consumer, Error, OperationReport, SchemeRecord};
+
+/// Reasons that a message lists at most.
+const REASONS: usize = 5;
 
 /// What was done.
 #[derive(Clone, Debug, Serialize)]
@@ -22,21 +30,86 @@ pub struct Report {
 }
 
 impl Report {
-    /// An error if nothing may be skipped, and something is.
-    pub(crate) fn check_strict(&self, strict: bool) -> Result<(), Error> {
+    /// Says what fell short: names and patterns that match nothing, and that nothing was quantized.
+    ///
+    /// # Errors
+    /// With `strict`, the first of these, or that something was skipped.
+    pub(crate) fn check(&mut self, strict: bool, unmatched: &[Unmatched]) -> Result<(), Error> {
+        let nothing = self.nothing();
+        if strict {
+            self.check_skipped()?;
+            let problem = match (unmatched, &nothing) {
+                ([], None) => return Ok(()),
+                ([], Some(nothing)) => nothing.clone(),
+                ([one], _) => one.to_string(),
+                ([one, rest @ ..], _) => format!("{one}; and {} more like it", rest.len()),
+            };
+            return Err(Error::strict(problem));
+        }
+        self.warnings
+            .extend(unmatched.iter().map(Unmatched::to_string));
+        self.warnings.extend(nothing);
+        Ok(())
+    }
+
+    fn check_skipped(&self) -> Result<(), Error> {
         let tensors = self.tensors.iter().filter(|tensor| tensor.skipped);
         let operations = self.operations.iter().filter(|operation| operation.skipped);
         let tensors = tensors.map(|tensor| (&tensor.name, &tensor.reason));
         let operations = operations.map(|operation| (&operation.name, &operation.reason));
         let mut skipped = tensors.chain(operations);
-        match (strict, skipped.next()) {
-            (true, Some((name, reason))) => Err(Error::Strict {
-                count: 1 + skipped.count(),
-                tensor: name.clone(),
-                reason: reason.clone().unwrap_or_default(),
-            }),
-            _ => Ok(()),
+        match skipped.next() {
+            None => Ok(()),
+            Some((name, reason)) => Err(Error::strict(format!(
+                "{} selected tensors or operations could not be quantized, the first is `{}`: {}",
+                1 + skipped.count(),
+                shortened(name),
+                reason.as_deref().unwrap_or_default(),
+            ))),
         }
+    }
+
+    /// That nothing was quantized, and why, the most frequent reason first.
+    fn nothing(&self) -> Option<String> {
+        let mut weights = self.tensors.iter().map(|tensor| tensor.scheme.is_some());
+        let mut operations = self.operations.iter().map(|one| !one.quantized.is_empty());
+        if weights.any(|done| done) || operations.any(|done| done) {
+            return None;
+        }
+        let tensors = self.tensors.iter().map(|tensor| &tensor.reason);
+        let operations = self.operations.iter().map(|operation| &operation.reason);
+        let reasons = tensors.chain(operations).flatten();
+        let mut counts: Vec<(String, usize)> = Vec::new();
+        let mut places = HashMap::new();
+        for reason in reasons {
+            let reason = kind(reason);
+            let place = *places.entry(reason.clone()).or_insert(counts.len());
+            match counts.get_mut(place) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((reason, 1)),
+            }
+        }
+        counts.sort_by_key(|(_, count)| Reverse(*count));
+        let more = counts.len().saturating_sub(REASONS);
+        let told = counts.iter().take(REASONS);
+        let told = told.map(|(reason, count)| format!("{count} x {}", shortened(reason)));
+        let mut told: Vec<String> = told.collect();
+        if more > 0 {
+            told.push(format!("{more} other reasons"));
+        }
+        let why = match told.is_empty() {
+            true => "the model holds no tensors that could be".into(),
+            false => told.join("; "),
+        };
+        Some(one_line(format!("nothing was quantized: {why}")))
+    }
+}
+
+/// A reason without the number of elements, which differs from tensor to tensor.
+fn kind(reason: &str) -> String {
+    match reason.split_once(" elements, not more than ") {
+        Some((_, least)) => format!("not more than {least} elements"),
+        None => reason.to_owned(),
     }
 }
 

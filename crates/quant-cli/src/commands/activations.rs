@@ -94,6 +94,7 @@ impl Activations {
         let report = with_progress(1, true, self.force.force, bytes, |job| {
             quant_models::quantize_activations(&self.model, &output, &options, job)
         })?;
+        warn(&report.warnings);
         if self.json.json {
             return print_json(&json!({
                 "version": 1,
@@ -109,7 +110,6 @@ impl Activations {
         if self.quiet.quiet {
             return Ok(());
         }
-        warn(&report.warnings);
         let written = match report.bytes_after {
             None => "Nothing was written (--dry-run).".into(),
             Some(_) => output.display().to_string(),

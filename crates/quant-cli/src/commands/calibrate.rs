@@ -184,6 +184,7 @@ impl Calibrate {
         };
         let seconds = start.elapsed().as_secs_f64();
         let warnings = calibration.warnings();
+        warn(&warnings);
         if self.json.json {
             let activations: Map<String, Value> = calibration
                 .activations
@@ -201,7 +202,6 @@ impl Calibrate {
         if self.quiet.quiet {
             return Ok(());
         }
-        warn(&warnings);
         print(&summary(&calibration, output, seconds, bytes))
     }
 }

@@ -38,10 +38,10 @@ impl Dequantize {
         let restored = with_progress(threads, quiet, force, bytes, |job| {
             quant_models::dequantize(&self.file, &output, job)
         })?;
+        warn(&restored.warnings);
         if quiet {
             return Ok(());
         }
-        warn(&restored.warnings);
         print(&format!(
             "{}  {}\n",
             output.display(),

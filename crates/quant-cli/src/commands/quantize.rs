@@ -85,7 +85,7 @@ pub struct Quantize {
     caution: CautionOptions,
     #[command(flatten)]
     force: ForceOption,
-    /// Print nothing but errors, and do not measure what was lost: it is faster
+    /// Print nothing but errors and warnings, and do not measure what was lost: it is faster
     #[arg(long)]
     quiet: bool,
     #[command(flatten)]
@@ -181,9 +181,7 @@ impl Quantize {
             "tensors": report.tensors,
             "operations": report.operations,
         });
-        if !self.quiet && !self.json.json {
-            warn(&report.warnings);
-        }
+        warn(&report.warnings);
         if let Some(file) = report_file {
             file.put(format!("{value:#}\n").as_bytes())?;
         }

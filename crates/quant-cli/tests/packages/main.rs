@@ -2,4 +2,5 @@
 
 mod activations;
 mod folder;
+mod unmatched;
 mod weights;

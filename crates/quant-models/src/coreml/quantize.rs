@@ -9,7 +9,7 @@ use super::emit::{Emitter, rewritten};
 use super::graph::Graph;
 use super::output::{self, Target};
 use super::package::Package;
-use super::select::{Choice, select};
+use super::select::{self, Choice, select};
 use super::weights::Weights;
 use crate::map::Bytes;
 use crate::report::Decision;
@@ -27,15 +27,16 @@ pub(crate) fn quantize(
     job: &Job<'_>,
 ) -> Result<Report, Error> {
     let mut package = Package::open(input)?;
-    let (mut operations, mut warnings) = (Vec::new(), Vec::new());
+    let (mut operations, mut unmatched, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     if let Some(activations) = &options.activations {
         let inserted = activations::insert(&package, &package.program()?, activations, 2)?;
-        (operations, warnings) = (inserted.operations, inserted.warnings);
+        (operations, unmatched) = (inserted.operations, inserted.unmatched);
         package.bytes = Bytes::Made(inserted.model);
     }
     let program = package.program()?;
     let graph = Graph::of(&program);
     let mut choices = select(&package, &program, &graph, options, &mut warnings)?;
+    unmatched.extend(select::unmatched(&program, &graph, &choices, options));
     check(&package, &mut choices, options)?;
     warn(&choices, options, &mut warnings);
     let tensors = choices.iter().map(|choice| {
@@ -60,7 +61,7 @@ pub(crate) fn quantize(
         bytes_before: output::size(input)?,
         bytes_after: None,
     };
-    report.check_strict(options.strict)?;
+    report.check(options.strict, &unmatched)?;
     if options.dry_run {
         return Ok(report);
     }

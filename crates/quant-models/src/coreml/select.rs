@@ -1,6 +1,6 @@
 //! Which constants are quantized, and how.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use quant_core::{Blocks, Dialect, FloatType};
 use quant_simd::TensorQuantizer;
@@ -11,6 +11,7 @@ use super::program::{Blob, Held, Program};
 use super::schema::DataType;
 use crate::options::Settings;
 use crate::report::Decision;
+use crate::unmatched::{Known, Unmatched};
 use crate::{Error, QuantizeOptions};
 
 /// The first version whose weights may have 4 bits, or blocks: iOS18.
@@ -100,6 +101,48 @@ pub(crate) fn select<'p, 'a>(
         choices.push(choice);
     }
     Ok(choices)
+}
+
+/// Names and patterns of the options that match no weight, and no operation that takes one.
+pub(crate) fn unmatched(
+    program: &Program<'_>,
+    graph: &Graph<'_, '_>,
+    choices: &[Choice<'_, '_>],
+    options: &QuantizeOptions,
+) -> Vec<Unmatched> {
+    let listed: HashSet<usize> = choices.iter().map(|choice| choice.constant).collect();
+    // Biases and other small tensors have names, too, that a user may give.
+    let is_weight = |(index, constant): &(usize, &Constant<'_, '_>)| {
+        let output = constant.operation.outputs.first();
+        let kind = output.and_then(|output| output.kind.as_ref());
+        listed.contains(index)
+            || kind.is_some_and(|kind| float_type(kind.dtype).is_some() && !kind.dims.is_empty())
+    };
+    let weights: Vec<_> = graph
+        .constants
+        .iter()
+        .enumerate()
+        .filter(is_weight)
+        .collect();
+    let names: Vec<_> = weights
+        .iter()
+        .map(|(_, one)| shown_name(program, one))
+        .collect();
+    let own = weights.iter().map(|(_, one)| one.operation.name());
+    let own: Vec<_> = own.chain(names.iter().map(String::as_str)).collect();
+    let mut found = options.unmatched(&Known::new("weight", own.iter().copied()));
+    if let Some(config) = &options.config {
+        let uses = || weights.iter().flat_map(|(_, one)| &one.consumers);
+        let names = uses().map(|one| one.operation.name());
+        let names = names.chain(weights.iter().map(|(_, one)| one.operation.name()));
+        let names = Known::new("weight, and no operation that takes one", names);
+        let types = Known::new(
+            "type of an operation that takes a weight",
+            uses().map(|one| one.operation.kind),
+        );
+        found.extend(config.unmatched(&names, &types));
+    }
+    found
 }
 
 struct Decide<'s, 'p, 'a> {

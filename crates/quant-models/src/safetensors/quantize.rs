@@ -10,6 +10,7 @@ use crate::options::Settings;
 use crate::output::{Output, Part, PartSink, Target};
 use crate::report::{self, Decision};
 use crate::scheme_record::{KEY, Records};
+use crate::unmatched::{Known, Unmatched};
 use crate::values::{advice, position};
 use crate::{
     Entry, Error, Job, Model, NonFinite, QuantizeOptions, Report, SafetensorsFile, SchemeRecord,
@@ -28,7 +29,9 @@ pub(crate) fn quantize(
         let problem = "already quantized by quant; quantize the float model, or `quant dequantize` this one first";
         return Err(Error::file(input, problem));
     }
-    let decisions = decide(&model, options)?;
+    let patterns = options.config.as_ref().map(|config| config.patterns());
+    let patterns = patterns.transpose()?;
+    let decisions = decide(&model, options, patterns.as_ref())?;
     let mut tensors = Vec::new();
     for (file, decisions) in model.files.iter().zip(&decisions) {
         for ((name, entry), decision) in file.entries().iter().zip(decisions) {
@@ -42,7 +45,10 @@ pub(crate) fn quantize(
         bytes_before: model.files.iter().map(SafetensorsFile::len).sum(),
         bytes_after: None,
     };
-    report.check_strict(options.strict)?;
+    report.check(
+        options.strict,
+        &unmatched(&model, options, patterns.as_ref()),
+    )?;
     if options.dry_run {
         return Ok(report);
     }
@@ -107,15 +113,30 @@ fn quantize_tensor(
     })
 }
 
-fn decide(model: &Model, options: &QuantizeOptions) -> Result<Vec<Vec<Decision>>, Error> {
-    let patterns = options.config.as_ref().map(|config| config.patterns());
-    let patterns = patterns.transpose()?;
+/// Names and patterns of the options that match no tensor.
+fn unmatched(
+    model: &Model,
+    options: &QuantizeOptions,
+    patterns: Option<&Patterns<'_>>,
+) -> Vec<Unmatched> {
+    let entries = model.files.iter().flat_map(SafetensorsFile::entries);
+    let known = Known::new("tensor", entries.map(|(name, _)| name.as_str()));
+    let mut found = options.unmatched(&known);
+    found.extend(patterns.map_or_else(Vec::new, |patterns| patterns.unmatched(&known)));
+    found
+}
+
+fn decide(
+    model: &Model,
+    options: &QuantizeOptions,
+    patterns: Option<&Patterns<'_>>,
+) -> Result<Vec<Vec<Decision>>, Error> {
     let (mut fits, mut misfit) = (0, None);
     let mut decisions = Vec::new();
     for file in &model.files {
         let mut of_file = Vec::new();
         for (name, entry) in file.entries() {
-            let mut decision = decide_one(file, name, entry, options, patterns.as_ref());
+            let mut decision = decide_one(file, name, entry, options, patterns);
             match &decision {
                 Decision::Quantize(quantizer) => {
                     fits += 1;

@@ -21,7 +21,9 @@ use super::output::{Target, size};
 use super::package::Package;
 use super::program::Program;
 use crate::activations::{ActivationOptions, OperationReport, QuantizedActivation};
-use crate::error::one_line;
+use crate::error::{one_line, shortened};
+use crate::options::{left_out, unmatched};
+use crate::unmatched::{Known, Unmatched};
 use crate::{Error, Job, Report};
 
 /// The first version with quantized activations: iOS17.
@@ -34,7 +36,8 @@ pub(crate) struct Inserted {
     /// `model.mlmodel`.
     pub model: Vec<u8>,
     pub operations: Vec<OperationReport>,
-    pub warnings: Vec<String>,
+    /// Names and patterns of the options that match nothing.
+    pub unmatched: Vec<Unmatched>,
 }
 
 /// How an operation's activations are quantized, or why they are not.
@@ -55,11 +58,11 @@ pub(crate) fn quantize(
     let mut report = Report {
         tensors: Vec::new(),
         operations: inserted.operations,
-        warnings: inserted.warnings,
+        warnings: Vec::new(),
         bytes_before: size(input)?,
         bytes_after: None,
     };
-    report.check_strict(options.strict)?;
+    report.check(options.strict, &inserted.unmatched)?;
     if options.dry_run {
         return Ok(report);
     }
@@ -88,6 +91,7 @@ pub(crate) fn insert(
     let choose = |name: &str, kind: &str| options.choose(name, kind);
     let (mut nets, mut operations) = (Vec::new(), Vec::new());
     let (mut names, mut quantized) = (HashSet::new(), false);
+    let mut candidates = Vec::new();
     for function in &program.functions {
         for (_, block) in &function.blocks {
             let mut net = Net::of(&function.inputs, block);
@@ -98,6 +102,7 @@ pub(crate) fn insert(
             let (changed, reports) = (inserter.changed, inserter.reports);
             quantized |= inserter.quantized;
             operations.extend(reports.into_values().map(|mut report| {
+                candidates.push((report.name.clone(), report.operation.clone()));
                 if program.functions.len() > 1 {
                     report.name = format!("{}/{}", function.name, report.name);
                 }
@@ -115,30 +120,23 @@ pub(crate) fn insert(
             nets.push(net);
         }
     }
-    let mut warnings = Vec::new();
-    let strange = options.ranges.activations.keys();
-    let strange: Vec<_> = strange.filter(|name| !names.contains(*name)).collect();
-    let all = options.ranges.activations.len();
+    let unmatched = options.unmatched(&names, &candidates);
     if !quantized {
-        return Err(Error::file(
-            &options.path,
-            nothing(&operations, strange.len() == all),
-        ));
-    }
-    if !strange.is_empty() {
-        warnings.push(format!(
-            "{}: {} of {all} activations are not in the model: {}",
-            options.path.display(),
-            strange.len(),
-            listed(strange.iter().map(|name| name.as_str()))
-        ));
+        return Err(match unmatched.first() {
+            Some(one) if options.strict => Error::strict(one.to_string()),
+            one => {
+                let mut ranges = options.ranges.activations.keys();
+                let known = ranges.any(|name| names.contains(name));
+                Error::file(&options.path, nothing(&operations, known, one))
+            }
+        });
     }
     let model =
         write::write(&package.bytes, &nets).map_err(|problem| Error::file(&path, problem))?;
     Ok(Inserted {
         model,
         operations,
-        warnings,
+        unmatched,
     })
 }
 
@@ -153,28 +151,38 @@ fn check_version(path: &Path, program: &Program<'_>) -> Result<(), Error> {
     Err(Error::file(path, problem))
 }
 
-/// Why there is nothing to do.
-fn nothing(operations: &[OperationReport], all_strange: bool) -> String {
+/// Why there is nothing to do; `known` where some range is that of an activation of the model.
+fn nothing(operations: &[OperationReport], known: bool, unmatched: Option<&Unmatched>) -> String {
     let missing = operations.iter().filter(|report| report.skipped);
-    let reasons: Vec<_> = missing
+    let missing: Vec<_> = missing
         .filter_map(|report| report.reason.as_deref())
         .collect();
-    match reasons.len() {
-        0 => "the model has no operation whose activations could be quantized (conv, linear, add, avg_pool, max_pool)".into(),
-        count if all_strange => format!(
+    let mut why = match (operations.first(), missing.len()) {
+        (None, _) => "the model has no operation whose activations could be quantized (conv, linear, add, avg_pool, max_pool)".into(),
+        (Some(first), 0) => format!(
+            "none of {} operations is quantized; the first, `{}`: {}",
+            operations.len(),
+            shortened(&first.name),
+            first.reason.as_deref().unwrap_or_default()
+        ),
+        (_, count) if !known => format!(
             "holds no activation of the model; {count} operations want one: {}",
-            listed(reasons.into_iter())
+            listed(missing.into_iter())
         ),
-        count => format!(
+        (_, count) => format!(
             "holds the inputs of no operation that could be quantized; {count} want one: {}",
-            listed(reasons.into_iter())
+            listed(missing.into_iter())
         ),
+    };
+    if let Some(unmatched) = unmatched {
+        why += &format!("; {unmatched}");
     }
+    why
 }
 
 fn listed<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
     let more = names.len().saturating_sub(LISTED);
-    let shown: Vec<_> = names.take(LISTED).collect();
+    let shown: Vec<_> = names.take(LISTED).map(shortened).collect();
     one_line(match more {
         0 => shown.join(", "),
         _ => format!("{} and {more} more", shown.join(", ")),
@@ -224,8 +232,28 @@ fn ranges(net: &Net<'_, '_>, options: &ActivationOptions) -> HashMap<String, (f3
 }
 
 impl ActivationOptions {
+    /// What names no variable, or no operation whose activations could be quantized.
+    fn unmatched(
+        &self,
+        variables: &HashSet<String>,
+        operations: &[(String, String)],
+    ) -> Vec<Unmatched> {
+        let variables = Known::new("activation", variables.iter().map(String::as_str));
+        let ranges = self.ranges.activations.keys().map(String::as_str);
+        let mut found = variables.keys(&format!("{}:", self.path.display()), ranges);
+        let names = operations.iter().map(|(name, _)| name.as_str());
+        let names = Known::new("operation whose activations could be quantized", names);
+        found.extend(unmatched(&self.include, &self.exclude, &names));
+        if let Some(config) = &self.config {
+            let types = operations.iter().map(|(_, kind)| kind.as_str());
+            let types = Known::new("type of such an operation", types);
+            found.extend(config.unmatched(&names, &types));
+        }
+        found
+    }
+
     fn choose(&self, name: &str, kind: &str) -> Chosen {
-        if let Some(reason) = crate::options::left_out(&self.include, &self.exclude, &[name]) {
+        if let Some(reason) = left_out(&self.include, &self.exclude, &[name]) {
             return Chosen::Leave(reason);
         }
         match self

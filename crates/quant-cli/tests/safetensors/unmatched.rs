@@ -1,0 +1,151 @@
+//! Names and patterns that match nothing, and models of which nothing is quantized, are told, however
+//! quiet the command is to be; `--strict` makes them errors.
+
+use std::fs;
+
+use safetensors::Dtype;
+
+use crate::folder::Folder;
+use crate::model::{bytes, f32, write};
+
+fn folder() -> Folder {
+    let folder = Folder::new();
+    write(
+        &folder.path("m.safetensors"),
+        &[
+            f32("model.layers.0.mlp.down_proj.weight", &[64, 96]),
+            f32("model.norm.weight", &[64]),
+            f32("lm_head.weight", &[64, 96]),
+        ],
+    );
+    folder
+}
+
+/// The only line on stderr.
+fn warning(folder: &Folder, arguments: &[&str]) -> String {
+    let (_, stderr) = folder.succeeds(arguments);
+    assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
+    assert!(stderr.starts_with("quant: warning: "), "{stderr}");
+    stderr
+}
+
+#[test]
+fn patterns_that_match_nothing_are_told() {
+    let folder = folder();
+    let quantize = ["quantize", "m.safetensors", "--force"];
+    for (options, words) in [
+        (
+            &["--exclude", "lm_haed"][..],
+            &["--exclude `lm_haed`", "`lm_head.weight`"][..],
+        ),
+        (
+            &["--exclude", "lm_head", "--exclude", "^norm"],
+            &["`^norm`", "`model.norm.weight`"],
+        ),
+        (
+            &["--include", "weight", "--include", "qzx"],
+            &["--include `qzx`", "quant inspect"],
+        ),
+    ] {
+        for quiet in [&[][..], &["--quiet"], &["--json"], &["--dry-run"]] {
+            let said = warning(&folder, &[&quantize, options, quiet].concat());
+            for word in words {
+                assert!(said.contains(word), "no `{word}` in {said}");
+            }
+        }
+        let strict = [&quantize, options, &["--strict"][..]].concat();
+        folder.refuses(&strict, 3, &[words, &["--strict"]].concat());
+    }
+    let report = folder.json(&[&quantize[..], &["--exclude", "lm_haed"]].concat());
+    assert!(report["warnings"][0].as_str().unwrap().contains("lm_haed"));
+    // A tensor that is left alone for another reason is matched all the same.
+    let (_, said) = folder.succeeds(&[&quantize[..], &["--exclude", "norm", "--strict"]].concat());
+    assert_eq!(said, "");
+}
+
+#[test]
+fn nothing_quantized_is_told() {
+    let folder = folder();
+    let include = ["quantize", "m.safetensors", "--include", "wieght"];
+    let (_, said) = folder.succeeds(&[&include[..], &["--quiet"]].concat());
+    assert!(
+        said.contains("--include `wieght` matches no tensor; near it: `lm_head.weight`"),
+        "{said}"
+    );
+    assert!(
+        said.contains("nothing was quantized: 3 x not included by name"),
+        "{said}"
+    );
+    folder.refuses(
+        &[&include[..], &["--strict", "--force"]].concat(),
+        3,
+        &["wieght"],
+    );
+
+    let large = [
+        "quantize",
+        "m.safetensors",
+        "--min-elements",
+        "100000",
+        "--force",
+    ];
+    let said = warning(&folder, &[&large[..], &["--quiet"]].concat());
+    assert!(
+        said.contains("2 x not more than 100000 elements; 1 x rank 1"),
+        "{said}"
+    );
+    folder.refuses(
+        &[&large[..], &["--strict"]].concat(),
+        3,
+        &["nothing was quantized"],
+    );
+    folder.refuses(
+        &[&large[..], &["--strict", "--dry-run"]].concat(),
+        3,
+        &["nothing was quantized"],
+    );
+
+    write(
+        &folder.path("f8.safetensors"),
+        &[bytes("w", Dtype::F8_E4M3, &[64, 64])],
+    );
+    write(
+        &folder.path("f64.safetensors"),
+        &[bytes("w", Dtype::F64, &[64, 64])],
+    );
+    write(&folder.path("none.safetensors"), &[]);
+    for (file, words) in [
+        ("f8", "type F8_E4M3"),
+        ("f64", "type F64"),
+        ("none", "no tensors"),
+    ] {
+        let file = format!("{file}.safetensors");
+        let said = warning(&folder, &["quantize", &file, "--json"]);
+        assert!(
+            said.contains("nothing was quantized") && said.contains(words),
+            "{said}"
+        );
+        folder.refuses(&["quantize", &file, "--strict", "--force"], 3, &[words]);
+    }
+}
+
+#[test]
+fn names_of_configurations_that_match_nothing_are_told() {
+    let folder = folder();
+    let text = r#"{"config_type": "OpLinearQuantizerConfig", "global_config": {},
+        "op_name_configs": {"lm_head": null, ".*norm.*": null}}"#;
+    fs::write(folder.path("c.json"), text).unwrap();
+    let quantize = ["quantize", "m.safetensors", "--config", "c.json"];
+    // The whole name must match.
+    let said = warning(&folder, &[&quantize[..], &["--quiet"]].concat());
+    assert!(
+        said.contains("c.json: op_name_configs: `lm_head` matches no tensor"),
+        "{said}"
+    );
+    assert!(said.contains("near it: `lm_head.weight`"), "{said}");
+    folder.refuses(
+        &[&quantize[..], &["--strict", "--force"]].concat(),
+        3,
+        &["`lm_head`"],
+    );
+}
