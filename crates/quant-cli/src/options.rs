@@ -90,7 +90,7 @@ impl NameOptions {
     }
 }
 
-fn regexes(patterns: &[String], option: &str) -> Result<Vec<Regex>, Error> {
+pub fn regexes(patterns: &[String], option: &str) -> Result<Vec<Regex>, Error> {
     let compile = |pattern: &String| {
         Regex::new(pattern).map_err(|error| {
             let error = error.to_string().replace('\n', " ");

@@ -40,6 +40,9 @@ pub fn summary(report: &Report, output: &Path, seconds: f64) -> String {
         };
     }
     text += &operations(report);
+    for note in &report.notes {
+        text += &format!("{note}\n");
+    }
     let before = report.bytes_before;
     text += &match report.bytes_after {
         None => "Nothing was written (--dry-run).\n".into(),

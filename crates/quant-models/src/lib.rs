@@ -19,6 +19,7 @@ mod report;
 mod safetensors;
 mod scheme_record;
 mod sized_file;
+mod sniff;
 mod stored;
 mod unmatched;
 mod values;
@@ -34,13 +35,16 @@ pub use config::Config;
 pub use diff::{Difference, TensorDifference, diff};
 pub use error::Error;
 pub use inspect::{Inspection, TensorInfo, inspect};
-pub use options::{ComputeUnit, Consumer, Granularity, NonFinite, QuantizeOptions};
+pub use options::{
+    ComputeUnit, Consumer, ExpertAxes, Experts, Granularity, NonFinite, QuantizeOptions,
+};
 pub use output::{Job, WholeFile};
 pub use ranges::{ActivationRange, Ranges};
 pub use report::{Report, TensorReport};
 pub use safetensors::{Entry, Model, Quantized, SafetensorsFile, Tensor};
 pub use scheme_record::SchemeRecord;
 
+const NO_EXPERTS: &str = "--experts and --expert-axes are for safetensors; in a Core ML package the operations say which axes their weights have";
 const NO_ACTIVATIONS: &str = "no Core ML package; only such a model says where its activations are";
 
 /// What [`dequantize`] has done.
@@ -67,6 +71,7 @@ pub fn quantize(
         activations.check()?;
     }
     match coreml::is_package(input) {
+        true if !options.experts.is_default() => Err(Error::file(input, NO_EXPERTS)),
         true => coreml::quantize::quantize(input, output, options, job),
         false if options.activations.is_some() => Err(Error::file(input, NO_ACTIVATIONS)),
         false => safetensors::quantize::quantize(input, output, options, job),

@@ -119,6 +119,43 @@ pub(crate) struct Settings {
     pub min_elements: usize,
 }
 
+/// The axes of a stack of experts behind the experts' own, which is the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpertAxes {
+    /// `[experts, output, input]`, as most models have it.
+    OutputInput,
+    /// `[experts, input, output]`, as gpt-oss and Llama 4 have it.
+    InputOutput,
+}
+
+impl ExpertAxes {
+    /// `output-input` or `input-output`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OutputInput => "output-input",
+            Self::InputOutput => "input-output",
+        }
+    }
+}
+
+/// Safetensors: which tensors of rank 3 are stacks of experts. Such a tensor gets a scale per expert
+/// and output channel, and blocks along its input channels, where no axis is given.
+#[derive(Clone, Debug, Default)]
+pub struct Experts {
+    /// Those whose name one of these matches; where empty, those whose names say so, such as
+    /// `model.layers.0.mlp.experts.gate_up_proj`.
+    pub names: Vec<Regex>,
+    /// How they lie; where not given, as the lengths of both projections of a layer say, else
+    /// [`ExpertAxes::OutputInput`].
+    pub axes: Option<ExpertAxes>,
+}
+
+impl Experts {
+    pub(crate) fn is_default(&self) -> bool {
+        self.names.is_empty() && self.axes.is_none()
+    }
+}
+
 /// How to quantize a model.
 #[derive(Clone, Debug)]
 pub struct QuantizeOptions {
@@ -134,6 +171,8 @@ pub struct QuantizeOptions {
     pub include: Vec<Regex>,
     /// No tensor whose name one of these matches.
     pub exclude: Vec<Regex>,
+    /// Safetensors: stacks of experts.
+    pub experts: Experts,
     /// What to do about NaN and infinities.
     pub non_finite: NonFinite,
     /// Core ML: quantize activations too, before the weights.
@@ -162,6 +201,7 @@ impl Default for QuantizeOptions {
             config: None,
             include: Vec::new(),
             exclude: Vec::new(),
+            experts: Experts::default(),
             non_finite: NonFinite::Error,
             activations: None,
             exact_selection: false,

@@ -12,7 +12,7 @@ use quant_simd::Sink;
 use serde_json::{Value, json};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-use crate::safetensors::model::INDEX;
+use crate::safetensors::index::INDEX;
 use crate::sized_file::SizedFile;
 use crate::{Error, Model};
 

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use clap::Args;
 use quant_core::Scheme;
-use quant_models::{ActivationOptions, Config, Error, QuantizeOptions, WholeFile};
+use quant_models::{ActivationOptions, Config, Error, Experts, QuantizeOptions, WholeFile};
 use serde_json::json;
 
-use crate::choices::{ByteType, Dialect, Dtype, Granularity, Mode, NonFinite, Target};
+use crate::choices::{ByteType, Dialect, Dtype, ExpertAxes, Granularity, Mode, NonFinite, Target};
 use crate::options::{
-    BackendOption, CautionOptions, ForceOption, JsonOption, NameOptions, ThreadsOption,
+    BackendOption, CautionOptions, ForceOption, JsonOption, NameOptions, ThreadsOption, regexes,
 };
 use crate::paths::{default_output, is_same};
 use crate::progress::{size_of, with_progress};
@@ -37,10 +37,16 @@ pub struct Quantize {
     /// Output-channel axis; negative axes count from the end [default: 0; Core ML: by the operation]
     #[arg(long, allow_negative_numbers = true)]
     axis: Option<isize>,
-    /// Elements per block, for per-block
+    /// Elements per block along one axis, for per-block
+    ///
+    /// A block is this many elements of the block axis at one index of the output-channel axis, and all
+    /// of the other axes: of a convolution's [output, input, height, width], 32 input channels with
+    /// their whole kernels; of a tensor [64, 128, 3], 32 times 3 elements. Of stacked experts, which
+    /// have rank 3, it is 32 inputs of one output row of one expert.
     #[arg(long, default_value_t = 32)]
     block_size: usize,
-    /// The axis that is cut into blocks, for per-block [default: 1; Core ML: by the operation]
+    /// The axis that is cut into blocks, for per-block [default: 1, of stacked experts that of the
+    /// inputs; Core ML: by the operation]
     #[arg(long, allow_negative_numbers = true)]
     block_axis: Option<isize>,
     /// A block size per axis; 0 or missing means the whole axis
@@ -59,6 +65,18 @@ pub struct Quantize {
     min_elements: usize,
     #[command(flatten)]
     names: NameOptions,
+    /// Safetensors: tensors of rank 3 whose name matches are stacked experts; repeatable [default: by
+    /// name]
+    ///
+    /// Stacked experts get a scale per expert and output row, and blocks along the inputs, as if each
+    /// expert were a tensor of its own; --axis, --block-axis or --block say otherwise. By default they
+    /// are known by their names, such as mlp.experts.gate_up_proj or down_proj.
+    #[arg(long, value_name = "REGEX")]
+    experts: Vec<String>,
+    /// Safetensors: how stacked experts lie [default: as the lengths of a layer's two projections say,
+    /// else output-input]
+    #[arg(long, value_enum)]
+    expert_axes: Option<ExpertAxes>,
     /// Core ML: quantize activations too; their ranges, as `quant activations` takes them
     #[arg(long, value_name = "FILE.json")]
     ranges: Option<PathBuf>,
@@ -128,6 +146,10 @@ impl Quantize {
             config: config.transpose()?,
             include: self.names.include()?,
             exclude: self.names.exclude()?,
+            experts: Experts {
+                names: regexes(&self.experts, "--experts")?,
+                axes: self.expert_axes.map(Into::into),
+            },
             non_finite: self.non_finite.into(),
             activations: activations.transpose()?,
             exact_selection: self.exact_selection,
@@ -178,6 +200,7 @@ impl Quantize {
             "bytes_before": report.bytes_before,
             "bytes_after": report.bytes_after,
             "warnings": report.warnings,
+            "notes": report.notes,
             "tensors": report.tensors,
             "operations": report.operations,
         });

@@ -58,6 +58,7 @@ pub(crate) fn quantize(
         tensors: tensors.collect::<Result<_, Error>>()?,
         operations,
         warnings,
+        notes: Vec::new(),
         bytes_before: output::size(input)?,
         bytes_after: None,
     };

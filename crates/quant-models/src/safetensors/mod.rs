@@ -1,7 +1,10 @@
 //! Safetensors files, and folders of them.
 
 pub(crate) mod dequantize;
+mod experts;
+mod foreign;
 mod format;
+pub(crate) mod index;
 pub(crate) mod inspect;
 pub(crate) mod model;
 pub(crate) mod quantize;

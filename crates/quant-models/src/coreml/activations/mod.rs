@@ -59,6 +59,7 @@ pub(crate) fn quantize(
         tensors: Vec::new(),
         operations: inserted.operations,
         warnings: Vec::new(),
+        notes: Vec::new(),
         bytes_before: size(input)?,
         bytes_after: None,
     };
@@ -160,7 +161,7 @@ fn nothing(operations: &[OperationReport], known: bool, unmatched: Option<&Unmat
     let mut why = match (operations.first(), missing.len()) {
         (None, _) => "the model has no operation whose activations could be quantized (conv, linear, add, avg_pool, max_pool)".into(),
         (Some(first), 0) => format!(
-            "none of {} operations is quantized; the first, `{}`: {}",
+            "no operation was quantized, of {}; the first, `{}`: {}",
             operations.len(),
             shortened(&first.name),
             first.reason.as_deref().unwrap_or_default()
