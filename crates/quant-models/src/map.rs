@@ -1,30 +1,11 @@
 //! Files as memory.
 
 use std::fs::File;
-use std::ops::Deref;
 use std::path::Path;
 
 use memmap2::Mmap;
 
 use crate::Error;
-
-/// What stands in a file, or is to stand there.
-#[derive(Debug)]
-pub(crate) enum Bytes {
-    Mapped(Mmap),
-    Made(Vec<u8>),
-}
-
-impl Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Mapped(map) => map,
-            Self::Made(bytes) => bytes,
-        }
-    }
-}
 
 /// Maps a file; an empty one too.
 pub(crate) fn map(path: &Path, expected: &'static str) -> Result<Mmap, Error> {

@@ -36,7 +36,7 @@ pub enum Granularity {
         axis: Option<isize>,
         /// The axis that is cut into blocks.
         block_axis: Option<isize>,
-        /// Input channels per block.
+        /// Input channels per block; 0 means all.
         block_size: usize,
     },
     /// A block size per axis; 0 means the whole axis.
@@ -74,10 +74,16 @@ impl Granularity {
                 axis,
                 block_axis,
                 block_size,
-            } => quant_core::Granularity::PerBlock {
-                axis: axis.unwrap_or(output),
-                block_axis: block_axis.unwrap_or(input),
-                block_size: *block_size,
+            } => match block_size {
+                // As in coremltools: all of the axis.
+                0 => quant_core::Granularity::PerChannel {
+                    axis: axis.unwrap_or(output),
+                },
+                _ => quant_core::Granularity::PerBlock {
+                    axis: axis.unwrap_or(output),
+                    block_axis: block_axis.unwrap_or(input),
+                    block_size: *block_size,
+                },
             },
             Self::Blocks(sizes) => quant_core::Granularity::Blocks(sizes.clone()),
         }
@@ -117,6 +123,20 @@ pub(crate) struct Settings {
     pub scheme: Scheme,
     pub granularity: Granularity,
     pub min_elements: usize,
+    /// Where block sizes are given per axis, each axis wants one, as in coremltools.
+    pub all_axes: bool,
+}
+
+impl Settings {
+    /// Why block sizes cannot be those of a tensor of this rank.
+    pub(crate) fn misfit(&self, rank: usize) -> Option<String> {
+        match &self.granularity {
+            Granularity::Blocks(sizes) if self.all_axes && sizes.len() != rank => Some(format!(
+                "block_size {sizes:?} for a tensor of {rank} axes; give one number for each axis (0 for all of it), or one alone"
+            )),
+            _ => None,
+        }
+    }
 }
 
 /// The axes of a stack of experts behind the experts' own, which is the first.
@@ -221,6 +241,7 @@ impl QuantizeOptions {
             scheme: self.scheme,
             granularity: self.granularity.clone(),
             min_elements: self.min_elements,
+            all_axes: false,
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, TempDir};
 
-use super::package::{Package, files, is_package};
+use super::package::{Contents, Folder, Package, contents, is_package};
 use crate::output::{EXISTS, parent, put_folder, sync};
 use crate::{Error, Job};
 
@@ -22,7 +22,7 @@ impl Target {
     pub fn new(package: &Package, path: &Path, job: &Job<'_>) -> Result<Self, Error> {
         let bad = |problem: &str| Err(Error::file(path, problem));
         let whole = |path: &Path| path.canonicalize().ok();
-        let input = whole(&package.path).unwrap_or_else(|| package.path.clone());
+        let input = whole(package.path).unwrap_or_else(|| package.path.to_owned());
         if whole(path).is_some_and(|output| output == input) {
             return bad("the output is the input itself; choose another with -o");
         }
@@ -62,7 +62,8 @@ impl Target {
         Ok(place)
     }
 
-    /// Copies all files of the package but `others`, and returns the bytes of these.
+    /// Makes all folders of the package, also empty ones, which its manifest may name; copies all its
+    /// files but `others`, and returns the bytes of these.
     pub fn copy_rest(
         &self,
         package: &Package,
@@ -70,7 +71,12 @@ impl Target {
         job: &Job<'_>,
     ) -> Result<u64, Error> {
         let mut bytes = 0;
-        for inner in files(&package.path)? {
+        let Contents { files, folders } = contents(package.path)?;
+        for inner in folders {
+            let made = fs::create_dir_all(self.folder.path().join(inner));
+            made.map_err(Error::io(&self.path, "create its folders"))?;
+        }
+        for inner in files {
             if others.contains(&inner) {
                 continue;
             }
@@ -88,8 +94,25 @@ impl Target {
         fs::write(self.place(inner)?, bytes).map_err(Error::io(&self.shown(inner), "write it"))
     }
 
-    /// Gives the package its name.
+    /// Opens the package as a reader will, so that none gets a name that cannot be read again.
+    fn check(&self) -> Result<(), Error> {
+        let folder = Folder::open(self.folder.path());
+        let opened = folder.and_then(|folder| Package::open(&folder).map(drop));
+        opened.map_err(|error| {
+            let problem = match error {
+                Error::File { problem, .. } | Error::Tensor { problem, .. } => problem,
+                other => other.to_string(),
+            };
+            let problem = format!(
+                "the result cannot be read again ({problem}); nothing was written, please report it"
+            );
+            Error::file(&self.path, problem)
+        })
+    }
+
+    /// Gives the package its name, once it can be read again.
     pub fn finish(self, job: &Job<'_>) -> Result<(), Error> {
+        self.check()?;
         sync_all(self.folder.path()).map_err(Error::io(&self.path, "sync it"))?;
         job.check()?;
         put_folder(self.folder, &self.path).map_err(Error::io(&self.path, "put it in place"))?;
@@ -113,7 +136,7 @@ fn sync_all(folder: &Path) -> std::io::Result<()> {
 /// Bytes of all files of a package.
 pub(crate) fn size(package: &Path) -> Result<u64, Error> {
     let mut bytes = 0;
-    for inner in files(package)? {
+    for inner in contents(package)?.files {
         let path = package.join(inner);
         let file = fs::metadata(&path).map_err(Error::io(&path, "read it"))?;
         bytes += file.len();

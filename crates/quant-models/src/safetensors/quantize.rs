@@ -231,15 +231,20 @@ impl Chooser<'_, '_> {
         if elements == 0 {
             return Decision::LeaveAlone("no elements".into());
         }
+        let misfit = settings.misfit(entry.shape.len());
         let Settings {
             scheme,
             granularity,
             min_elements,
+            ..
         } = settings;
         if elements <= min_elements {
             return Decision::LeaveAlone(format!(
                 "{elements} elements, not more than {min_elements}"
             ));
+        }
+        if let Some(problem) = misfit {
+            return Decision::Skip(problem);
         }
         let granularity = self.stacks.blocks(name, &entry.shape, &granularity);
         match Blocks::new(&entry.shape, &granularity) {
