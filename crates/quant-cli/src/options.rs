@@ -69,6 +69,14 @@ pub struct CautionOptions {
     pub dry_run: bool,
 }
 
+/// What goes beside the weights of a sharded model.
+#[derive(Args)]
+pub struct WeightsOnlyOption {
+    /// Sharded models: do not copy config.json, the tokenizer and what else a loader needs
+    #[arg(long)]
+    pub weights_only: bool,
+}
+
 /// Which tensors or operations are meant.
 #[derive(Args)]
 pub struct NameOptions {
@@ -90,7 +98,7 @@ impl NameOptions {
     }
 }
 
-pub fn regexes(patterns: &[String], option: &str) -> Result<Vec<Regex>, Error> {
+fn regexes(patterns: &[String], option: &str) -> Result<Vec<Regex>, Error> {
     let compile = |pattern: &String| {
         Regex::new(pattern).map_err(|error| {
             let error = error.to_string().replace('\n', " ");

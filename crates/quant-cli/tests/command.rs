@@ -418,7 +418,7 @@ fn sharded_models_keep_their_shards() {
     folder.refuses(
         &["inspect", "model"],
         1,
-        &["safetensors files without an index"],
+        &["no model.safetensors.index.json"],
     );
 }
 

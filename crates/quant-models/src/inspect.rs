@@ -66,8 +66,7 @@ pub struct TensorInfo {
 pub fn inspect(path: &Path, values: bool) -> Result<Inspection, Error> {
     match coreml::is_package(path) {
         true => {
-            let folder = coreml::Folder::open(path)?;
-            let package = coreml::Package::open(&folder)?;
+            let package = coreml::Package::open(path)?;
             of(&coreml::inspect::stored(&package)?, values)
         }
         false => {

@@ -5,32 +5,34 @@ use std::borrow::Cow;
 use super::graph::{Constant, Graph, Use};
 use super::package::Package;
 use super::parts;
-use super::select::{float_type, shown_name, weight};
+use super::program::{Held, Program};
+use super::select::{float_type, shown_name};
 use crate::Error;
 use crate::stored::Stored;
 
-/// Constants that are weights, and compressed ones.
-pub(crate) fn stored<'p>(package: &'p Package<'_>) -> Result<Vec<Stored<'p>>, Error> {
-    let graph = Graph::of(&package.program);
+/// Constants that stand in weight files, and compressed ones.
+pub(crate) fn stored(package: &Package) -> Result<Vec<Stored<'_>>, Error> {
+    let program = package.program()?;
+    let graph = Graph::of(&program);
     let mut found = Vec::new();
     for constant in &graph.constants {
-        found.extend(one(package, constant)?);
+        found.extend(one(package, &program, constant)?);
     }
     Ok(found)
 }
 
-fn one<'p>(
-    package: &'p Package<'_>,
-    constant: &Constant<'p, '_>,
-) -> Result<Option<Stored<'p>>, Error> {
-    let program = &package.program;
+fn one<'a>(
+    package: &'a Package,
+    program: &Program<'a>,
+    constant: &Constant<'_, 'a>,
+) -> Result<Option<Stored<'a>>, Error> {
     let operation = constant.operation;
     let output = operation
         .outputs
         .first()
         .and_then(|output| output.kind.as_ref());
     let mut stored = Stored {
-        path: package.path,
+        path: &package.path,
         name: shown_name(program, constant),
         dtype: output.map_or(String::new(), |kind| kind.dtype.name()),
         shape: output.and_then(|kind| kind.shape()).unwrap_or_default(),
@@ -42,13 +44,12 @@ fn one<'p>(
         others: Vec::new(),
     };
     if !operation.is_constexpr() {
-        let Some(value) = weight(program, constant) else {
+        let value = operation.attribute("val");
+        let Some(Held::Blob(blob)) = value.map(|value| &value.held) else {
             return Ok(None);
         };
-        match package.data(value)? {
-            Some(bytes) => stored.bytes = bytes,
-            None => stored.float = None,
-        }
+        let (file, record) = package.record(blob)?;
+        stored.bytes = Cow::Borrowed(file.data(&record));
         let size = stored
             .float
             .map(|float| stored.element_count() * float.size());
@@ -61,7 +62,7 @@ fn one<'p>(
         stored.dtype = parts.quantizer.scheme.dtype.name().into();
         stored.shape = parts.quantizer.blocks.shape().to_vec();
         stored.float = Some(parts.quantizer.source);
-        stored.bytes = codes;
+        stored.bytes = Cow::Borrowed(codes);
         stored.quantized = Some(parts);
         return Ok(Some(stored));
     }
@@ -69,7 +70,7 @@ fn one<'p>(
     stored.kind = Some(operation.kind.into());
     let values = operation.values().filter(|value| value.string().is_none());
     for value in values {
-        stored.others.extend(package.data(value)?);
+        stored.others.extend(parts::bytes(package, value)?);
     }
     Ok(Some(stored))
 }
