@@ -67,6 +67,24 @@ pub enum Granularity {
     PerBlock,
 }
 
+/// How stacked experts lie.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ExpertAxes {
+    /// [experts, output, input], as most models
+    OutputInput,
+    /// [experts, input, output], as gpt-oss and Llama 4
+    InputOutput,
+}
+
+impl From<ExpertAxes> for quant_models::ExpertAxes {
+    fn from(axes: ExpertAxes) -> Self {
+        match axes {
+            ExpertAxes::OutputInput => Self::OutputInput,
+            ExpertAxes::InputOutput => Self::InputOutput,
+        }
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Dialect {
     Coremltools,

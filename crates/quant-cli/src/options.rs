@@ -69,14 +69,6 @@ pub struct CautionOptions {
     pub dry_run: bool,
 }
 
-/// What goes beside the weights of a sharded model.
-#[derive(Args)]
-pub struct WeightsOnlyOption {
-    /// Sharded models: do not copy config.json, the tokenizer and what else a loader needs
-    #[arg(long)]
-    pub weights_only: bool,
-}
-
 /// Which tensors or operations are meant.
 #[derive(Args)]
 pub struct NameOptions {
@@ -98,7 +90,7 @@ impl NameOptions {
     }
 }
 
-fn regexes(patterns: &[String], option: &str) -> Result<Vec<Regex>, Error> {
+pub fn regexes(patterns: &[String], option: &str) -> Result<Vec<Regex>, Error> {
     let compile = |pattern: &String| {
         Regex::new(pattern).map_err(|error| {
             let error = error.to_string().replace('\n', " ");

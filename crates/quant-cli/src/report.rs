@@ -5,8 +5,6 @@ use std::path::Path;
 use indicatif::HumanBytes;
 use quant_models::{OperationReport, Report};
 
-use crate::terminal::printable;
-
 pub fn summary(report: &Report, output: &Path, seconds: f64) -> String {
     let name = report.tensors.iter().map(|tensor| tensor.name.len()).max();
     let name = name.unwrap_or(0);
@@ -42,7 +40,9 @@ pub fn summary(report: &Report, output: &Path, seconds: f64) -> String {
         };
     }
     text += &operations(report);
-    text += &copied(&report.copied);
+    for note in &report.notes {
+        text += &format!("{note}\n");
+    }
     let before = report.bytes_before;
     text += &match report.bytes_after {
         None => "Nothing was written (--dry-run).\n".into(),
@@ -113,12 +113,4 @@ fn operation_line(operation: &OperationReport) -> String {
         format!("{kind}: {reason}")
     });
     quantized.chain(left).collect::<Vec<_>>().join("; ")
-}
-
-/// A line about the files that were copied beside the weights.
-pub fn copied(names: &[String]) -> String {
-    match names {
-        [] => String::new(),
-        names => format!("copied {}\n", printable(&names.join(", "))),
-    }
 }

@@ -418,7 +418,7 @@ fn sharded_models_keep_their_shards() {
     folder.refuses(
         &["inspect", "model"],
         1,
-        &["no model.safetensors.index.json"],
+        &["safetensors files without an index"],
     );
 }
 

@@ -4,10 +4,8 @@ use std::path::{Path, PathBuf};
 
 use quant_core::{Dialect, IntType, Mode, Scheme};
 use regex::Regex;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::io::read_bounded;
 use crate::options::Settings;
 use crate::unmatched::{Known, Unmatched};
 use crate::{Consumer, Error, Granularity};
@@ -26,62 +24,6 @@ pub struct Config {
     names: Vec<(String, Option<Settings>)>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    config_type: String,
-    #[serde(default)]
-    global_config: Option<Value>,
-    #[serde(default)]
-    op_type_configs: Option<Map<String, Value>>,
-    #[serde(default)]
-    op_name_configs: Option<Map<String, Value>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    #[serde(default)]
-    config_type: Option<String>,
-    #[serde(default = "symmetric")]
-    mode: String,
-    #[serde(default = "int8")]
-    dtype: String,
-    #[serde(default = "per_channel")]
-    granularity: String,
-    #[serde(default = "block_of_32")]
-    block_size: BlockSize,
-    #[serde(default = "threshold")]
-    weight_threshold: usize,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum BlockSize {
-    One(usize),
-    PerAxis(Vec<usize>),
-}
-
-fn symmetric() -> String {
-    "linear_symmetric".into()
-}
-
-fn int8() -> String {
-    "int8".into()
-}
-
-fn per_channel() -> String {
-    "per_channel".into()
-}
-
-fn block_of_32() -> BlockSize {
-    BlockSize::One(32)
-}
-
-fn threshold() -> usize {
-    2048
-}
-
 impl Config {
     /// Reads a YAML or JSON file. `dialect` is what the file cannot say.
     ///
@@ -89,44 +31,48 @@ impl Config {
     /// A file that cannot be read, or is no configuration of a linear quantization.
     pub fn open(path: &Path, dialect: Dialect) -> Result<Self, Error> {
         let bad = |problem: String| Error::file(path, problem);
-        let text = read_bounded(path, LARGEST, "give a configuration, a YAML or JSON file")?;
-        let text = String::from_utf8(text)
-            .map_err(|_| bad("not a configuration: it is not text in UTF-8".into()))?;
+        let size = std::fs::metadata(path).map_err(Error::io(path, "open it"))?;
+        if size.len() > LARGEST {
+            return Err(bad(
+                "too large for a configuration; give a YAML or JSON file".into(),
+            ));
+        }
+        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read it"))?;
         let json = path
             .extension()
             .is_some_and(|extension| extension == "json");
-        let document: Result<Document, String> = match json {
+        let document: Result<Value, String> = match json {
             true => serde_json::from_str(&text).map_err(|error| error.to_string()),
-            false => serde_saphyr::from_str(&text).map_err(|error| error.to_string()),
+            false => yaml(&text),
         };
-        let document =
-            document.map_err(|error| bad(format!("not a configuration: {}", one_line(&error))))?;
-        let settings = |place: &str, value: &Value| {
-            settings(&document.config_type, value, dialect)
-                .map_err(|problem| bad(format!("{place}: {}", one_line(&problem))))
+        let document = document
+            .map_err(|error| bad(format!("not a configuration: {}", first_line(&error))))?;
+        let document = Document::of(&document).map_err(bad)?;
+        let entry = |place: &str, value: &Value| {
+            settings(document.config_type, value, dialect)
+                .map_err(|problem| bad(format!("{place}: {problem}")))
         };
-        let table = |place: &str, table: &Option<Map<String, Value>>| {
-            let entries = table.iter().flatten();
+        let table = |place: &str, table: Option<&Map<String, Value>>| {
+            let entries = table.into_iter().flatten();
             entries
-                .map(|(key, value)| {
-                    Ok((key.clone(), settings(&format!("{place}: `{key}`"), value)?))
-                })
+                .map(|(key, value)| Ok((key.clone(), entry(&format!("{place}: `{key}`"), value)?)))
                 .collect::<Result<Vec<_>, Error>>()
         };
-        Ok(Self {
+        let config = Self {
             path: path.to_owned(),
-            global: match &document.global_config {
-                Some(value) => settings("global_config", value)?,
+            global: match document.global {
+                Some(value) => entry("global_config", value)?,
                 None => None,
             },
-            types: table("op_type_configs", &document.op_type_configs)?,
-            names: table("op_name_configs", &document.op_name_configs)?,
-        })
-    }
-
-    /// The file that it comes from.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+            types: table("op_type_configs", document.types)?,
+            names: table("op_name_configs", document.names)?,
+        };
+        match find(&config.types, "const") {
+            Some(_) => Err(bad(
+                "op_type_configs: `const`: say it of the operations that weights feed, or in global_config".into(),
+            )),
+            None => Ok(config),
+        }
     }
 
     /// For a constant of a Core ML package: by its own name, else as its consumers ask, by their
@@ -192,7 +138,7 @@ impl Config {
             let pattern = Regex::new(&format!("^(?:{name})$")).map_err(|error| {
                 let problem = format!(
                     "op_name_configs: `{name}`: {}",
-                    one_line(&error.to_string())
+                    first_line(&error.to_string())
                 );
                 Error::file(&self.path, problem)
             })?;
@@ -243,6 +189,68 @@ fn find<'a>(table: &'a [(String, Option<Settings>)], key: &str) -> Option<Option
     Some(settings.as_ref())
 }
 
+/// YAML as coremltools' parser reads it: of a key that appears several times the last counts, as in
+/// JSON.
+fn yaml(text: &str) -> Result<Value, String> {
+    let options = serde_saphyr::options! {
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+        legacy_octal_numbers: true,
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
+}
+
+/// The parts of a document.
+struct Document<'a> {
+    config_type: &'a str,
+    global: Option<&'a Value>,
+    types: Option<&'a Map<String, Value>>,
+    names: Option<&'a Map<String, Value>>,
+}
+
+impl<'a> Document<'a> {
+    const KEYS: [&'static str; 4] = [
+        "config_type",
+        "global_config",
+        "op_type_configs",
+        "op_name_configs",
+    ];
+
+    fn of(document: &'a Value) -> Result<Self, String> {
+        let map = document.as_object();
+        let map = map.ok_or("not a configuration; give a table with config_type in it")?;
+        if let Some(key) = map.keys().find(|key| !Self::KEYS.contains(&key.as_str())) {
+            return Err(format!(
+                "unknown key `{key}`; there are {}",
+                Self::KEYS.join(", ")
+            ));
+        }
+        let given = |key: &str| map.get(key).filter(|value| !value.is_null());
+        let table = |key: &str| match given(key) {
+            None => Ok(None),
+            Some(Value::Object(table)) => Ok(Some(table)),
+            Some(_) => Err(format!("{key} is not a table of configurations")),
+        };
+        let config_type = given("config_type").and_then(Value::as_str);
+        Ok(Self {
+            config_type: config_type
+                .ok_or_else(|| format!("no config_type; write `config_type: {TYPE}`"))?,
+            global: given("global_config"),
+            types: table("op_type_configs")?,
+            names: table("op_name_configs")?,
+        })
+    }
+}
+
+const FIELDS: [&str; 5] = [
+    "mode",
+    "dtype",
+    "granularity",
+    "block_size",
+    "weight_threshold",
+];
+
+/// One entry. Its type is looked at first: what else stands there depends on it.
 fn settings(
     config_type: &str,
     value: &Value,
@@ -251,24 +259,37 @@ fn settings(
     if value.is_null() {
         return Ok(None);
     }
-    let entry = Entry::deserialize(value).map_err(|error| error.to_string())?;
-    let config_type = entry.config_type.as_deref().unwrap_or(config_type);
-    if config_type != TYPE {
+    let entry = value.as_object();
+    let entry = entry.ok_or_else(|| format!("`{value}` is not a table of settings"))?;
+    let config_type = match entry.get("config_type") {
+        None => config_type,
+        Some(Value::String(own)) => own,
+        Some(other) => return Err(format!("config_type `{other}`; give {TYPE}")),
+    };
+    check_type(config_type)?;
+    let mut keys = entry.keys().filter(|key| *key != "config_type");
+    if let Some(key) = keys.find(|key| !FIELDS.contains(&key.as_str())) {
         return Err(format!(
-            "`{config_type}` is not a linear quantization; only {TYPE} can be applied"
+            "unknown field `{key}`; {TYPE} has {}",
+            FIELDS.join(", ")
         ));
     }
-    let dtype = IntType::ALL
-        .into_iter()
-        .find(|dtype| dtype.name() == entry.dtype);
-    let dtype =
-        dtype.ok_or_else(|| format!("dtype `{}`; give int8, uint8, int4 or uint4", entry.dtype))?;
-    let mode = match entry.mode.to_ascii_lowercase().as_str() {
+    let text = |key: &str, default: &'static str| match entry.get(key) {
+        None => Ok(default.to_owned()),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(other) => Err(format!("{key} `{other}` is not text")),
+    };
+    let dtype = text("dtype", "int8")?;
+    let found = IntType::ALL.into_iter().find(|known| known.name() == dtype);
+    let dtype = found.ok_or_else(|| format!("dtype `{dtype}`; give int8, uint8, int4 or uint4"))?;
+    let mode = text("mode", "linear_symmetric")?;
+    let mode = match mode.to_ascii_lowercase().as_str() {
         "linear_symmetric" => Mode::Symmetric,
         "linear" => Mode::Affine,
-        other => return Err(format!("mode `{other}`; give linear_symmetric or linear")),
+        _ => return Err(format!("mode `{mode}`; give linear_symmetric or linear")),
     };
-    let granularity = match (entry.granularity.as_str(), entry.block_size) {
+    let blocks = block_size(entry.get("block_size"))?;
+    let granularity = match (text("granularity", "per_channel")?.as_str(), blocks) {
         ("per_tensor", _) => Granularity::PerTensor,
         ("per_channel", _) => Granularity::PerChannel { axis: None },
         ("per_block", BlockSize::One(block_size)) => Granularity::PerBlock {
@@ -290,11 +311,75 @@ fn settings(
             dialect,
         },
         granularity,
-        min_elements: entry.weight_threshold,
+        min_elements: weight_threshold(entry.get("weight_threshold"))?,
+        all_axes: true,
     }))
 }
 
-/// A message of a parser may show the place in several lines.
-fn one_line(message: &str) -> String {
+fn check_type(config_type: &str) -> Result<(), String> {
+    let what = match config_type {
+        TYPE => return Ok(()),
+        "OpPalettizerConfig" => " (palettization)",
+        "OpMagnitudePrunerConfig" | "OpThresholdPrunerConfig" => " (pruning)",
+        _ => "",
+    };
+    Err(format!(
+        "`{config_type}`{what} is not a linear quantization; only {TYPE} can be applied"
+    ))
+}
+
+enum BlockSize {
+    One(usize),
+    PerAxis(Vec<usize>),
+}
+
+/// Whole numbers, and as in Python true and false are 1 and 0; 0 means all of an axis.
+fn block_size(value: Option<&Value>) -> Result<BlockSize, String> {
+    let one = |value: &Value| match value {
+        Value::Bool(value) => Some(usize::from(*value)),
+        _ => value.as_u64().and_then(|size| usize::try_from(size).ok()),
+    };
+    let found = match value {
+        None => Some(BlockSize::One(32)),
+        Some(Value::Array(sizes)) => {
+            let sizes = sizes.iter().map(one).collect::<Option<Vec<_>>>();
+            sizes.map(BlockSize::PerAxis)
+        }
+        Some(value) => one(value).map(BlockSize::One),
+    };
+    found.ok_or_else(|| {
+        format!(
+            "block_size `{}`; give a whole number, or one for each axis; 0 means all of the axis",
+            value.unwrap_or(&Value::Null)
+        )
+    })
+}
+
+/// What Python's `int` makes of it.
+fn weight_threshold(value: Option<&Value>) -> Result<usize, String> {
+    let found = match value {
+        None => Some(2048),
+        Some(Value::Bool(value)) => Some(usize::from(*value)),
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        Some(Value::Number(number)) => match number.as_u64() {
+            Some(whole) => usize::try_from(whole).ok(),
+            // Towards 0, and no larger than any tensor.
+            None => number
+                .as_f64()
+                .filter(|number| *number > -1.0)
+                .map(|number| number as usize),
+        },
+        Some(_) => None,
+    };
+    found.ok_or_else(|| {
+        format!(
+            "weight_threshold `{}`; give a number of elements",
+            value.unwrap_or(&Value::Null)
+        )
+    })
+}
+
+/// A message of a parser may show the place in several lines, and speak of its own settings.
+fn first_line(message: &str) -> String {
     message.lines().next().unwrap_or_default().to_owned()
 }

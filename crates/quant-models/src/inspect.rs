@@ -66,7 +66,8 @@ pub struct TensorInfo {
 pub fn inspect(path: &Path, values: bool) -> Result<Inspection, Error> {
     match coreml::is_package(path) {
         true => {
-            let package = coreml::Package::open(path)?;
+            let folder = coreml::Folder::open(path)?;
+            let package = coreml::Package::open(&folder)?;
             of(&coreml::inspect::stored(&package)?, values)
         }
         false => {

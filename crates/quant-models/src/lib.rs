@@ -11,14 +11,15 @@ mod coreml;
 mod diff;
 mod error;
 mod inspect;
-mod io;
-mod job;
 mod map;
 mod options;
+mod output;
 mod ranges;
 mod report;
 mod safetensors;
 mod scheme_record;
+mod sized_file;
+mod sniff;
 mod stored;
 mod unmatched;
 mod values;
@@ -34,15 +35,16 @@ pub use config::Config;
 pub use diff::{Difference, TensorDifference, diff};
 pub use error::Error;
 pub use inspect::{Inspection, TensorInfo, inspect};
-pub use io::{AtomicFile, Inputs};
-pub use job::Job;
-pub use options::{ComputeUnit, Consumer, Granularity, NonFinite, QuantizeOptions};
-
+pub use options::{
+    ComputeUnit, Consumer, ExpertAxes, Experts, Granularity, NonFinite, QuantizeOptions,
+};
+pub use output::{Job, WholeFile};
 pub use ranges::{ActivationRange, Ranges};
 pub use report::{Report, TensorReport};
 pub use safetensors::{Entry, Model, Quantized, SafetensorsFile, Tensor};
 pub use scheme_record::SchemeRecord;
 
+const NO_EXPERTS: &str = "--experts and --expert-axes are for safetensors; in a Core ML package the operations say which axes their weights have";
 const NO_ACTIVATIONS: &str = "no Core ML package; only such a model says where its activations are";
 
 /// What [`dequantize`] has done.
@@ -52,16 +54,6 @@ pub struct Restored {
     pub bytes: u64,
     /// What the user should know, a line each.
     pub warnings: Vec<String>,
-    /// The small files beside the weights that were copied.
-    pub copied: Vec<String>,
-}
-
-/// How to restore a model.
-#[derive(Clone, Debug, Default)]
-pub struct DequantizeOptions {
-    /// A sharded model: do not copy the small files beside the weights that a loader needs, such as
-    /// `config.json` and the tokenizer.
-    pub weights_only: bool,
 }
 
 /// Quantizes the model at `input` into `output`: a file; or a folder, for a sharded model or a Core
@@ -79,6 +71,7 @@ pub fn quantize(
         activations.check()?;
     }
     match coreml::is_package(input) {
+        true if !options.experts.is_default() => Err(Error::file(input, NO_EXPERTS)),
         true => coreml::quantize::quantize(input, output, options, job),
         false if options.activations.is_some() => Err(Error::file(input, NO_ACTIVATIONS)),
         false => safetensors::quantize::quantize(input, output, options, job),
@@ -123,15 +116,16 @@ pub fn wanted_activations(
 ///
 /// # Errors
 /// See [`Error`]; then nothing has been written, and what stood at `output` is untouched.
-pub fn dequantize(
-    input: &Path,
-    output: &Path,
-    options: &DequantizeOptions,
-    job: &Job<'_>,
-) -> Result<Restored, Error> {
+pub fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<Restored, Error> {
     match coreml::is_package(input) {
         true => coreml::dequantize::dequantize(input, output, job),
-        false => safetensors::dequantize::dequantize(input, output, options, job),
+        false => {
+            let bytes = safetensors::dequantize::dequantize(input, output, job)?;
+            Ok(Restored {
+                bytes,
+                warnings: Vec::new(),
+            })
+        }
     }
 }
 

@@ -1,14 +1,12 @@
 //! How to quantize a model, whatever its format.
 
-use std::path::Path;
-
 use quant_core::{IntType, Mode, Scheme};
 use quant_simd::Backend;
 use regex::Regex;
 use serde::Serialize;
 
 use crate::unmatched::{Known, Unmatched};
-use crate::{ActivationOptions, Config, Inputs};
+use crate::{ActivationOptions, Config};
 
 /// What to do with a tensor that holds NaN or infinities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -38,7 +36,7 @@ pub enum Granularity {
         axis: Option<isize>,
         /// The axis that is cut into blocks.
         block_axis: Option<isize>,
-        /// Input channels per block.
+        /// Input channels per block; 0 means all.
         block_size: usize,
     },
     /// A block size per axis; 0 means the whole axis.
@@ -76,10 +74,16 @@ impl Granularity {
                 axis,
                 block_axis,
                 block_size,
-            } => quant_core::Granularity::PerBlock {
-                axis: axis.unwrap_or(output),
-                block_axis: block_axis.unwrap_or(input),
-                block_size: *block_size,
+            } => match block_size {
+                // As in coremltools: all of the axis.
+                0 => quant_core::Granularity::PerChannel {
+                    axis: axis.unwrap_or(output),
+                },
+                _ => quant_core::Granularity::PerBlock {
+                    axis: axis.unwrap_or(output),
+                    block_axis: block_axis.unwrap_or(input),
+                    block_size: *block_size,
+                },
             },
             Self::Blocks(sizes) => quant_core::Granularity::Blocks(sizes.clone()),
         }
@@ -119,6 +123,57 @@ pub(crate) struct Settings {
     pub scheme: Scheme,
     pub granularity: Granularity,
     pub min_elements: usize,
+    /// Where block sizes are given per axis, each axis wants one, as in coremltools.
+    pub all_axes: bool,
+}
+
+impl Settings {
+    /// Why block sizes cannot be those of a tensor of this rank.
+    pub(crate) fn misfit(&self, rank: usize) -> Option<String> {
+        match &self.granularity {
+            Granularity::Blocks(sizes) if self.all_axes && sizes.len() != rank => Some(format!(
+                "block_size {sizes:?} for a tensor of {rank} axes; give one number for each axis (0 for all of it), or one alone"
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// The axes of a stack of experts behind the experts' own, which is the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpertAxes {
+    /// `[experts, output, input]`, as most models have it.
+    OutputInput,
+    /// `[experts, input, output]`, as gpt-oss and Llama 4 have it.
+    InputOutput,
+}
+
+impl ExpertAxes {
+    /// `output-input` or `input-output`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OutputInput => "output-input",
+            Self::InputOutput => "input-output",
+        }
+    }
+}
+
+/// Safetensors: which tensors of rank 3 are stacks of experts. Such a tensor gets a scale per expert
+/// and output channel, and blocks along its input channels, where no axis is given.
+#[derive(Clone, Debug, Default)]
+pub struct Experts {
+    /// Those whose name one of these matches; where empty, those whose names say so, such as
+    /// `model.layers.0.mlp.experts.gate_up_proj`.
+    pub names: Vec<Regex>,
+    /// How they lie; where not given, as the lengths of both projections of a layer say, else
+    /// [`ExpertAxes::OutputInput`].
+    pub axes: Option<ExpertAxes>,
+}
+
+impl Experts {
+    pub(crate) fn is_default(&self) -> bool {
+        self.names.is_empty() && self.axes.is_none()
+    }
 }
 
 /// How to quantize a model.
@@ -136,6 +191,8 @@ pub struct QuantizeOptions {
     pub include: Vec<Regex>,
     /// No tensor whose name one of these matches.
     pub exclude: Vec<Regex>,
+    /// Safetensors: stacks of experts.
+    pub experts: Experts,
     /// What to do about NaN and infinities.
     pub non_finite: NonFinite,
     /// Core ML: quantize activations too, before the weights.
@@ -149,9 +206,6 @@ pub struct QuantizeOptions {
     pub strict: bool,
     /// Plan only, and write nothing.
     pub dry_run: bool,
-    /// A sharded model: do not copy the small files beside the weights that a loader needs, such as
-    /// `config.json` and the tokenizer.
-    pub weights_only: bool,
     /// The kernels to use.
     pub backend: Backend,
     /// Whether the report tells each tensor's error, which takes a third of the time.
@@ -167,13 +221,13 @@ impl Default for QuantizeOptions {
             config: None,
             include: Vec::new(),
             exclude: Vec::new(),
+            experts: Experts::default(),
             non_finite: NonFinite::Error,
             activations: None,
             exact_selection: false,
             target: None,
             strict: false,
             dry_run: false,
-            weights_only: false,
             backend: Backend::detect(),
             stats: true,
         }
@@ -187,19 +241,8 @@ impl QuantizeOptions {
             scheme: self.scheme,
             granularity: self.granularity.clone(),
             min_elements: self.min_elements,
+            all_axes: false,
         }
-    }
-
-    /// What the work reads, beside the model at `model`: no output may touch it.
-    pub fn inputs(&self, model: &Path) -> Inputs {
-        let mut inputs = match &self.activations {
-            Some(activations) => activations.inputs(model),
-            None => Inputs::of_model(model),
-        };
-        if let Some(config) = &self.config {
-            inputs.file(config.path(), "the configuration");
-        }
-        inputs
     }
 
     /// Why a tensor that goes by these names is not to be touched.

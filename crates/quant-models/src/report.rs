@@ -23,8 +23,8 @@ pub struct Report {
     pub operations: Vec<OperationReport>,
     /// What the user should know, a line each.
     pub warnings: Vec<String>,
-    /// The small files beside the weights that were copied.
-    pub copied: Vec<String>,
+    /// What was chosen where the options leave a choice, a line each.
+    pub notes: Vec<String>,
     /// Bytes of the input files.
     pub bytes_before: u64,
     /// Bytes of the output files; `None` after a dry run.

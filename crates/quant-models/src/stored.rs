@@ -26,7 +26,7 @@ pub(crate) struct Stored<'a> {
     /// How it is stored, where that is neither float nor quantized, such as palettized.
     pub kind: Option<String>,
     /// What else belongs to it then, such as the palette.
-    pub others: Vec<&'a [u8]>,
+    pub others: Vec<Cow<'a, [u8]>>,
 }
 
 /// What belongs to the codes of a quantized tensor.

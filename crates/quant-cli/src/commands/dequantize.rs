@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::HumanBytes;
-use quant_models::{DequantizeOptions, Error};
+use quant_models::Error;
 
-use crate::options::{ForceOption, QuietOption, ThreadsOption, WeightsOnlyOption};
+use crate::options::{ForceOption, QuietOption, ThreadsOption};
 use crate::paths::default_output;
-use crate::report::copied;
 use crate::progress::{size_of, with_progress};
 use crate::terminal::{print, warn};
 
@@ -25,8 +24,6 @@ pub struct Dequantize {
     #[command(flatten)]
     force: ForceOption,
     #[command(flatten)]
-    weights_only: WeightsOnlyOption,
-    #[command(flatten)]
     quiet: QuietOption,
 }
 
@@ -38,19 +35,15 @@ impl Dequantize {
         };
         let bytes = size_of(&self.file);
         let (threads, quiet, force) = (self.threads.threads, self.quiet.quiet, self.force.force);
-        let options = DequantizeOptions {
-            weights_only: self.weights_only.weights_only,
-        };
         let restored = with_progress(threads, quiet, force, bytes, |job| {
-            quant_models::dequantize(&self.file, &output, &options, job)
+            quant_models::dequantize(&self.file, &output, job)
         })?;
         warn(&restored.warnings);
         if quiet {
             return Ok(());
         }
         print(&format!(
-            "{}{}  {}\n",
-            copied(&restored.copied),
+            "{}  {}\n",
             output.display(),
             HumanBytes(restored.bytes)
         ))

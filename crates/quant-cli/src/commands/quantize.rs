@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use clap::Args;
 use quant_core::Scheme;
-use quant_models::{ActivationOptions, AtomicFile, Config, Error, QuantizeOptions};
+use quant_models::{ActivationOptions, Config, Error, Experts, QuantizeOptions, WholeFile};
 use serde_json::json;
 
-use crate::choices::{ByteType, Dialect, Dtype, Granularity, Mode, NonFinite, Target};
+use crate::choices::{ByteType, Dialect, Dtype, ExpertAxes, Granularity, Mode, NonFinite, Target};
 use crate::options::{
-    BackendOption, CautionOptions, ForceOption, JsonOption, NameOptions, ThreadsOption, WeightsOnlyOption,
+    BackendOption, CautionOptions, ForceOption, JsonOption, NameOptions, ThreadsOption, regexes,
 };
-use crate::paths::default_output;
+use crate::paths::{default_output, is_same};
 use crate::progress::{size_of, with_progress};
 use crate::report::summary;
 use crate::terminal::{print, print_json, warn};
@@ -37,10 +37,16 @@ pub struct Quantize {
     /// Output-channel axis; negative axes count from the end [default: 0; Core ML: by the operation]
     #[arg(long, allow_negative_numbers = true)]
     axis: Option<isize>,
-    /// Elements per block, for per-block
+    /// Elements per block along one axis, for per-block
+    ///
+    /// A block is this many elements of the block axis at one index of the output-channel axis, and all
+    /// of the other axes: of a convolution's [output, input, height, width], 32 input channels with
+    /// their whole kernels; of a tensor [64, 128, 3], 32 times 3 elements. Of stacked experts, which
+    /// have rank 3, it is 32 inputs of one output row of one expert.
     #[arg(long, default_value_t = 32)]
     block_size: usize,
-    /// The axis that is cut into blocks, for per-block [default: 1; Core ML: by the operation]
+    /// The axis that is cut into blocks, for per-block [default: 1, of stacked experts that of the
+    /// inputs; Core ML: by the operation]
     #[arg(long, allow_negative_numbers = true)]
     block_axis: Option<isize>,
     /// A block size per axis; 0 or missing means the whole axis
@@ -59,6 +65,18 @@ pub struct Quantize {
     min_elements: usize,
     #[command(flatten)]
     names: NameOptions,
+    /// Safetensors: tensors of rank 3 whose name matches are stacked experts; repeatable [default: by
+    /// name]
+    ///
+    /// Stacked experts get a scale per expert and output row, and blocks along the inputs, as if each
+    /// expert were a tensor of its own; --axis, --block-axis or --block say otherwise. By default they
+    /// are known by their names, such as mlp.experts.gate_up_proj or down_proj.
+    #[arg(long, value_name = "REGEX")]
+    experts: Vec<String>,
+    /// Safetensors: how stacked experts lie [default: as the lengths of a layer's two projections say,
+    /// else output-input]
+    #[arg(long, value_enum)]
+    expert_axes: Option<ExpertAxes>,
     /// Core ML: quantize activations too; their ranges, as `quant activations` takes them
     #[arg(long, value_name = "FILE.json")]
     ranges: Option<PathBuf>,
@@ -85,8 +103,6 @@ pub struct Quantize {
     caution: CautionOptions,
     #[command(flatten)]
     force: ForceOption,
-    #[command(flatten)]
-    weights_only: WeightsOnlyOption,
     /// Print nothing but errors and warnings, and do not measure what was lost: it is faster
     #[arg(long)]
     quiet: bool,
@@ -130,13 +146,16 @@ impl Quantize {
             config: config.transpose()?,
             include: self.names.include()?,
             exclude: self.names.exclude()?,
+            experts: Experts {
+                names: regexes(&self.experts, "--experts")?,
+                axes: self.expert_axes.map(Into::into),
+            },
             non_finite: self.non_finite.into(),
             activations: activations.transpose()?,
             exact_selection: self.exact_selection,
             target: self.target.map(Into::into),
             strict: self.caution.strict,
             dry_run: self.caution.dry_run,
-            weights_only: self.weights_only.weights_only,
             backend: self.backend.find()?,
             // Nobody would see them.
             stats: !self.quiet || self.json.json || self.report.is_some(),
@@ -152,9 +171,14 @@ impl Quantize {
         };
         // A report that cannot be written ends the work before it begins.
         let report_file = self.report.as_deref().map(|path| {
-            let mut inputs = options.inputs(&self.model);
-            inputs.output(&output);
-            AtomicFile::create(path, "report", self.force.force, &inputs)
+            if is_same(path, &self.model) || is_same(path, &output) {
+                let problem = "the report is the model itself; choose another with --report";
+                return Err(Error::File {
+                    file: path.to_owned(),
+                    problem: problem.into(),
+                });
+            }
+            WholeFile::new(path, self.force.force)
         });
         let report_file = report_file.transpose()?;
         let start = Instant::now();
@@ -176,13 +200,13 @@ impl Quantize {
             "bytes_before": report.bytes_before,
             "bytes_after": report.bytes_after,
             "warnings": report.warnings,
-            "copied": report.copied,
+            "notes": report.notes,
             "tensors": report.tensors,
             "operations": report.operations,
         });
         warn(&report.warnings);
         if let Some(file) = report_file {
-            file.commit(format!("{value:#}\n").as_bytes())?;
+            file.put(format!("{value:#}\n").as_bytes())?;
         }
         match (self.json.json, self.quiet) {
             (true, _) => print_json(&value),

@@ -1,5 +1,6 @@
 //! From a quantized package back to a float one.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
@@ -7,49 +8,33 @@ use std::sync::Mutex;
 use quant_core::FloatType;
 use quant_simd::Failure;
 
-use super::blob::ALIGN;
-use super::emit::{Emitter, Part, Source, rewritten};
+use super::blob::{ALIGN, WeightFile};
+use super::emit::{Emitter, Part, Source};
 use super::encode::{Become, Edit, NewValue};
-use super::graph::Graph;
+use super::graph::{Constant, Graph};
 use super::output::Target;
-use super::package::Package;
+use super::package::{Folder, Package};
 use super::parts::{self, PartsSink, Place};
 use super::program::Held;
 use super::rewrite::Changes;
 use super::schema::DataType;
 use super::select::shown_name;
 use crate::stored::Parts;
-use crate::{Error, Inputs, Job, Restored};
+use crate::{Error, Job, Restored};
 
 /// Turns linearly quantized weights into float constants.
 pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<Restored, Error> {
-    let package = Package::open(input)?;
-    let program = package.program()?;
-    let graph = Graph::of(&program);
-    let mut quantized = HashMap::new();
-    let mut warnings = Vec::new();
-    for constant in graph
-        .constants
-        .iter()
-        .filter(|one| one.operation.is_constexpr())
-    {
-        match parts::read(&package, constant.operation)? {
-            Some(found) => {
-                quantized.insert(constant.operation.id, (constant, found));
-            }
-            None => warnings.push(format!(
-                "`{}` is left alone: quant does not undo {}",
-                shown_name(&program, constant),
-                constant.operation.kind
-            )),
-        }
-    }
+    let folder = Folder::open(input)?;
+    let package = Package::open(&folder)?;
+    let graph = Graph::of(&package.program);
+    let mut warnings = package.warnings();
+    let quantized = quantized(&package, &graph, &mut warnings)?;
     if quantized.is_empty() {
         let problem = "holds no linearly quantized weight; there is nothing to do";
         return Err(Error::file(input, problem));
     }
     let mut activations = 0;
-    program.each(&mut |_, operation| {
+    package.program.each(&mut |_, operation| {
         activations += usize::from(operation.kind == "quantize");
         Ok::<_, Error>(())
     })?;
@@ -58,42 +43,32 @@ pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<R
             "activations stay quantized ({activations} quantize operations): only weights are restored"
         ));
     }
-    let mut target = Target::new(&package, &Inputs::of_model(input), output, job)?;
-    warnings.append(&mut target.warnings);
-    let room = package
-        .weights
-        .iter()
-        .map(|(name, file)| (name.as_str(), file.len()));
-    let mut room: HashMap<&str, u64> = room.collect();
-    for (_, (_, parts)) in quantized.values() {
-        let values = parts.quantizer.blocks.element_count() * parts.quantizer.source.size();
-        // Which of several files it goes to is not worth knowing: they are cut in the end.
-        room.values_mut().for_each(|room| *room += values as u64);
+    let target = Target::new(&package, output, job)?;
+    let mut room = HashMap::new();
+    for weight in quantized.values() {
+        let quantizer = &weight.parts.quantizer;
+        let values = quantizer.blocks.element_count() * quantizer.source.size();
+        let old = package.weights.get(&weight.file);
+        let old = old.map_or(ALIGN, WeightFile::len);
+        *room.entry(weight.file.clone()).or_insert(old) += values as u64 + 2 * ALIGN;
     }
-    let mut emitter = Emitter::create(&package, &target, &room, job)?;
+    let mut emitter = Emitter::create(&package, &graph, &target, room, job)?;
     let mut changes = Changes::default();
     // By block and value; and weights of other blocks, by record and parameters.
     let mut made: HashMap<(usize, Vec<NewValue>), &str> = HashMap::new();
     let mut shared: HashMap<Shared<'_>, Vec<NewValue>> = HashMap::new();
-    program.each(&mut |_, operation| {
-        let Some((constant, (codes, parts))) = quantized.get(&operation.id) else {
+    package.program.each(&mut |_, operation| {
+        let Some(weight) = quantized.get(&operation.id) else {
             return emitter.copy_all(operation);
         };
-        let blob = operation.values().find_map(|value| match &value.held {
-            Held::Blob(blob) => Some(blob.file),
-            _ => None,
-        });
-        // A weight whose every part stands in the model itself goes to the first file there is.
-        let first = || package.weights.keys().next().map(String::as_str);
-        let file = blob.or_else(first).unwrap_or_default();
-        let name = shown_name(&program, constant);
-        let key = shared_key(file, codes, parts);
-        let values = match shared.get(&key) {
+        let constant = weight.constant;
+        let values = match shared.get(&weight.key()) {
             Some(known) => known.clone(),
             None => {
-                let value = restore(&package, &emitter, job, file, &name, (codes, parts))?;
-                let values = emitter.settle(file, constant.block, vec![value])?;
-                shared.insert(key, values.clone());
+                emitter.ensure(&weight.file)?;
+                let value = restore(&package, &emitter, job, weight)?;
+                let values = emitter.settle(&weight.file, constant.block, vec![value])?;
+                shared.insert(weight.key(), values.clone());
                 values
             }
         };
@@ -110,7 +85,7 @@ pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<R
             name: output.into(),
             parameters: ["val"].into_iter().zip(values).collect(),
             as_inputs: false,
-            file: file.into(),
+            file: weight.file.clone(),
             old: &[
                 "data",
                 "scale",
@@ -123,22 +98,57 @@ pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<R
         changes.edits.insert(operation.id, Edit::Become(edit));
         Ok(())
     })?;
-    program
-        .elsewhere
-        .iter()
-        .try_for_each(|blob| emitter.copy(blob))?;
-    changes.moved.clone_from(&emitter.moved);
-    let weights = emitter.finish()?;
-    let model = changes.apply(&package.bytes);
-    let model = model.map_err(|problem| Error::file(&package.model_path(), problem))?;
-    target.put(&package, &package.model, &model)?;
-    let rest = target.copy_rest(&package, &rewritten(&package), job)?;
+    let mut elsewhere = package.program.elsewhere.iter();
+    elsewhere.try_for_each(|blob| emitter.copy(blob))?;
+    let bytes = emitter.finish(changes)?;
     target.finish(job)?;
-    Ok(Restored {
-        bytes: weights + model.len() as u64 + rest,
-        warnings,
-        copied: Vec::new(),
-    })
+    Ok(Restored { bytes, warnings })
+}
+
+/// A weight to be restored.
+struct Weight<'s, 'p> {
+    constant: &'s Constant<'p, 'p>,
+    /// Its name for people.
+    name: String,
+    /// The weight file that it goes to.
+    file: String,
+    codes: Cow<'p, [u8]>,
+    parts: Parts<'p>,
+}
+
+/// The linearly quantized weights, by their operations; and a warning of each other one.
+fn quantized<'s, 'p>(
+    package: &'p Package<'p>,
+    graph: &'s Graph<'p, 'p>,
+    warnings: &mut Vec<String>,
+) -> Result<HashMap<usize, Weight<'s, 'p>>, Error> {
+    let mut found = HashMap::new();
+    let constants = graph.constants.iter();
+    for constant in constants.filter(|one| one.operation.is_constexpr()) {
+        let operation = constant.operation;
+        let name = shown_name(&package.program, constant);
+        let Some((codes, parts)) = parts::read(package, operation)? else {
+            warnings.push(format!(
+                "`{name}` is left alone: quant does not undo {}",
+                operation.kind
+            ));
+            continue;
+        };
+        let stage = package.program.functions[constant.function].stage;
+        let file = operation.values().find_map(|value| match &value.held {
+            Held::Blob(blob) => Some(blob.file.to_owned()),
+            _ => None,
+        });
+        let weight = Weight {
+            constant,
+            name,
+            file: file.unwrap_or_else(|| package.weight_file(stage)),
+            codes,
+            parts,
+        };
+        found.insert(operation.id, weight);
+    }
+    Ok(found)
 }
 
 /// Where codes are, scales and zero points, and geometry: equal ones are the same weight.
@@ -151,27 +161,35 @@ type Shared<'a> = (
     &'a [usize],
 );
 
-fn shared_key<'a>(file: &'a str, codes: &[u8], parts: &'a Parts<'_>) -> Shared<'a> {
-    let blocks = &parts.quantizer.blocks;
-    (
-        file,
-        (codes.as_ptr(), codes.len()),
-        &parts.scales,
-        &parts.zero_points,
-        blocks.shape(),
-        blocks.block_sizes(),
-    )
+impl Weight<'_, '_> {
+    fn key(&self) -> Shared<'_> {
+        let parts = &self.parts;
+        let blocks = &parts.quantizer.blocks;
+        (
+            &self.file,
+            (self.codes.as_ptr(), self.codes.len()),
+            &parts.scales,
+            &parts.zero_points,
+            blocks.shape(),
+            blocks.block_sizes(),
+        )
+    }
 }
 
 /// Writes the values of a weight.
 fn restore(
-    package: &Package,
+    package: &Package<'_>,
     emitter: &Emitter<'_>,
     job: &Job<'_>,
-    file: &str,
-    name: &str,
-    (codes, parts): (&[u8], &Parts<'_>),
+    weight: &Weight<'_, '_>,
 ) -> Result<Part, Error> {
+    let Weight {
+        name,
+        file,
+        codes,
+        parts,
+        ..
+    } = weight;
     let quantizer = &parts.quantizer;
     let shape = quantizer.blocks.shape().to_vec();
     let source = quantizer.source;
@@ -198,10 +216,10 @@ fn restore(
             Failure::Sink(error) => error,
             Failure::Params { block, source } => {
                 let problem = format!("block {block}: {source}; the model is damaged");
-                Error::tensor(&package.path, name, problem)
+                Error::tensor(package.path, name, problem)
             }
             Failure::NonFinite { .. } => {
-                Error::tensor(&package.path, name, "NaN or Inf; the model is damaged")
+                Error::tensor(package.path, name, "NaN or Inf; the model is damaged")
             }
         })?;
     Ok(Part {

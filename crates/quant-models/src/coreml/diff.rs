@@ -1,11 +1,13 @@
 //! Two packages: their weights, and whether their programs are the same otherwise.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
+use super::graph::Graph;
 use super::inspect::stored;
-use super::package::Package;
+use super::package::{Folder, Package};
 use super::program::{Binding, Held, Operation, Program, Value};
+use super::select::weight;
 use crate::diff::{apart, of};
 use crate::stored::Stored;
 use crate::{Difference, Error};
@@ -14,9 +16,10 @@ const SUFFIX: &str = "_quantized";
 
 /// Compares two packages.
 pub(crate) fn diff(a: &Path, b: &Path) -> Result<Difference, Error> {
-    let (a, b) = (Package::open(a)?, Package::open(b)?);
+    let (a, b) = (Folder::open(a)?, Folder::open(b)?);
+    let (a, b) = (Package::open(&a)?, Package::open(&b)?);
     let mut found = of(keyed(stored(&a)?), keyed(stored(&b)?))?;
-    if let Some(reason) = programs(&a.program()?, &b.program()?) {
+    if let Some(reason) = programs(&a.program, &b.program) {
         found.equal = false;
         found.tensors.push(apart("(program)", &reason));
     }
@@ -36,11 +39,9 @@ fn keyed(all: Vec<Stored<'_>>) -> impl Iterator<Item = (String, Stored<'_>)> {
 /// Where two programs differ first, but for their weights.
 fn programs(a: &Program<'_>, b: &Program<'_>) -> Option<String> {
     let (a, b) = (operations(a), operations(b));
-    let functions: HashSet<&&str> = a.keys().chain(b.keys()).collect();
-    let mut functions: Vec<_> = functions.into_iter().collect();
-    functions.sort();
+    let functions: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
     for function in functions {
-        let (Some(a), Some(b)) = (a.get(*function), b.get(*function)) else {
+        let (Some(a), Some(b)) = (a.get(function), b.get(function)) else {
             return Some(format!("function `{function}` is only in one of them"));
         };
         if let Some((a, b)) = a.iter().zip(b).find(|(a, b)| a != b) {
@@ -57,20 +58,23 @@ fn programs(a: &Program<'_>, b: &Program<'_>) -> Option<String> {
     None
 }
 
-fn operations<'a>(program: &Program<'a>) -> BTreeMap<&'a str, Vec<String>> {
-    let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for function in &program.functions {
-        found.entry(function.name).or_default();
+/// Operations that are no weights, by the function that they are of.
+fn operations(program: &Program<'_>) -> BTreeMap<String, Vec<String>> {
+    let graph = Graph::of(program);
+    let weights = graph.constants.iter();
+    let weights = weights.filter(|constant| weight(program, constant).is_some());
+    let weights: HashSet<usize> = weights.map(|constant| constant.operation.id).collect();
+    let places: Vec<String> = (0..program.functions.len())
+        .map(|index| program.shown(index, program.functions[index].name))
+        .collect();
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for place in &places {
+        found.entry(place.clone()).or_default();
     }
     let done = program.each::<std::convert::Infallible>(&mut |function, operation| {
-        let blob = operation
-            .attribute("val")
-            .is_some_and(|value| matches!(value.held, Held::Blob(_)));
-        if !blob && !operation.is_constexpr() {
-            found
-                .entry(function.name)
-                .or_default()
-                .push(text(operation));
+        if !weights.contains(&operation.id) && !operation.is_constexpr() {
+            let all = found.entry(places[function].clone()).or_default();
+            all.push(text(operation));
         }
         Ok(())
     });

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use super::blob::{ALIGN, WeightFile, WeightWriter};
-use super::encode::{Elements, NewValue};
+use super::encode::{Edit, Elements, NewValue, Store};
+use super::graph::Graph;
 use super::output::Target;
-use super::package::Package;
-use super::program::{Blob, Operation};
+use super::package::{MANIFEST, Package};
+use super::program::{Blob, Operation, Value};
+use super::rewrite::Changes;
 use super::schema::DataType;
-use super::select::FILE_ELEMENTS;
-use crate::io::check_room;
+use super::select::{self, FILE_ELEMENTS};
 use crate::{Error, Job};
 
 /// Smaller tensors are not compared with each other.
@@ -18,13 +19,26 @@ const COMPARED: usize = 100;
 
 /// The weight files of a package being written.
 pub(crate) struct Emitter<'p> {
-    package: &'p Package,
+    package: &'p Package<'p>,
+    target: &'p Target,
     job: &'p Job<'p>,
+    room: HashMap<String, u64>,
     writers: BTreeMap<String, WeightWriter>,
     /// Where records that were copied are now.
     pub moved: HashMap<(String, u64), u64>,
+    /// Constants that stand in the model, where coremltools puts them into a weight file.
+    inline: HashMap<usize, Inline>,
+    /// What has been put there, by operation.
+    stored: HashMap<usize, Store>,
     /// What can be shared.
     written: HashMap<Sharable, Vec<u64>>,
+}
+
+/// Where a constant will stand.
+struct Inline {
+    file: String,
+    block: usize,
+    len: u64,
 }
 
 /// File, block, type, shape and first elements: what is shared is equal in these.
@@ -66,45 +80,77 @@ impl Part {
 }
 
 impl<'p> Emitter<'p> {
-    /// `parts` are the bytes of what is made anew, by weight file.
+    /// `room` are the bytes of each weight file, where these are not those of the old one.
     pub fn create(
-        package: &'p Package,
-        target: &Target,
-        parts: &HashMap<&str, u64>,
+        package: &'p Package<'p>,
+        graph: &Graph<'_, '_>,
+        target: &'p Target,
+        mut room: HashMap<String, u64>,
         job: &'p Job<'p>,
     ) -> Result<Self, Error> {
-        let mut writers = BTreeMap::new();
-        let len = |(name, weights): (&String, &WeightFile)| {
-            let replaced = parts.get(name.as_str());
-            replaced.copied().unwrap_or(weights.len())
-        };
-        check_room(target.path(), package.weights.iter().map(len).sum())?;
-        for (name, weights) in &package.weights {
-            let len = len((name, weights));
-            let inner = package
-                .weight_path(name)
-                .map_err(|problem| Error::file(&package.model_path(), problem))?;
-            let writer = WeightWriter::create(
-                &target.place(&inner)?,
-                &target.shown(&inner),
-                len,
-                package.group_and_others(&inner),
-            )?;
-            writers.insert(name.clone(), writer);
+        let mut inline = HashMap::new();
+        for constant in &graph.constants {
+            let value = select::weight(&package.program, constant);
+            let Some(bytes) = value.and_then(Value::elements) else {
+                continue;
+            };
+            let stage = package.program.functions[constant.function].stage;
+            let (file, len) = (package.weight_file(stage), bytes.len() as u64);
+            let old = package.weights.get(&file).map_or(ALIGN, WeightFile::len);
+            *room.entry(file.clone()).or_insert(old) += len + 2 * ALIGN;
+            let block = constant.block;
+            inline.insert(constant.operation.id, Inline { file, block, len });
         }
-        Ok(Self {
+        let mut emitter = Self {
             package,
+            target,
             job,
-            writers,
+            room,
+            writers: BTreeMap::new(),
             moved: HashMap::new(),
+            inline,
+            stored: HashMap::new(),
             written: HashMap::new(),
-        })
+        };
+        for name in package.weights.keys() {
+            emitter.ensure(name)?;
+        }
+        Ok(emitter)
+    }
+
+    /// Begins a weight file, if it has not begun yet.
+    pub fn ensure(&mut self, file: &str) -> Result<(), Error> {
+        if self.writers.contains_key(file) {
+            return Ok(());
+        }
+        let old = self
+            .package
+            .weights
+            .get(file)
+            .map_or(ALIGN, WeightFile::len);
+        let len = self.room.get(file).copied().unwrap_or(old);
+        let inner = self.inner(file)?;
+        let writer =
+            WeightWriter::create(&self.target.place(&inner)?, &self.target.shown(&inner), len)?;
+        self.writers.insert(file.to_owned(), writer);
+        Ok(())
+    }
+
+    fn inner(&self, file: &str) -> Result<PathBuf, Error> {
+        self.package
+            .weight_path(file)
+            .map_err(|problem| Error::file(&self.package.model_path(), problem))
     }
 
     /// The writer of a weight file; all that the program refers to have one.
     pub fn writer(&self, file: &str) -> Result<&WeightWriter, Error> {
         let writer = self.writers.get(file);
         writer.ok_or_else(|| Error::file(&self.package.model_path(), "a weight file is missing"))
+    }
+
+    /// Where the next record of a weight file goes, also of one that has not begun yet.
+    pub fn next(&self, file: &str) -> u64 {
+        self.writers.get(file).map_or(ALIGN, WeightWriter::next)
     }
 
     fn writer_mut(&mut self, file: &str) -> Result<&mut WeightWriter, Error> {
@@ -132,12 +178,42 @@ impl<'p> Emitter<'p> {
         Ok(())
     }
 
-    /// Copies the records of an operation that stays as it is, in their order in the file.
+    /// Copies the records of an operation that stays as it is, in their order in the file; and where
+    /// coremltools would make a record of a constant's value, makes one.
     pub fn copy_all(&mut self, operation: &Operation<'_>) -> Result<(), Error> {
-        operation
-            .blobs()
-            .iter()
-            .try_for_each(|blob| self.copy(blob))
+        let blobs = operation.blobs();
+        blobs.iter().try_for_each(|blob| self.copy(blob))?;
+        let Some(Inline { file, block, .. }) = self.inline.remove(&operation.id) else {
+            return Ok(());
+        };
+        let value = operation.attribute("val");
+        let Some((value, kind)) = value.and_then(|value| Some((value, value.kind.as_ref()?)))
+        else {
+            return Ok(());
+        };
+        let (Some(bytes), Some(shape)) = (value.elements(), kind.shape()) else {
+            return Ok(());
+        };
+        self.ensure(&file)?;
+        let len = bytes.len() as u64;
+        let part = Part {
+            dtype: kind.dtype,
+            shape,
+            source: Source::Memory(bytes.into_owned()),
+        };
+        self.job.check()?;
+        for value in self.settle(&file, block, vec![part])? {
+            let file = file.clone();
+            self.stored.insert(operation.id, Store { file, value });
+        }
+        (self.job.progress)(len);
+        Ok(())
+    }
+
+    /// File and bytes of the record that [`copy_all`](Self::copy_all) makes of a constant's value.
+    pub fn to_store(&self, operation: &Operation<'_>) -> Option<(&str, u64)> {
+        let inline = self.inline.get(&operation.id)?;
+        Some((&inline.file, inline.len))
     }
 
     /// Gives a weight's parts, in order, their final places: in the model itself where they are
@@ -215,7 +291,7 @@ impl<'p> Emitter<'p> {
     /// As coremltools compares what is sharable: floats may differ a little.
     fn same(&self, file: &str, places: [u64; 2], part: &Part) -> Result<bool, Error> {
         let (writer, len) = (self.writer(file)?, part.len());
-        let Some(float) = super::select::float_type(part.dtype) else {
+        let Some(float) = select::float_type(part.dtype) else {
             return writer.compare(places, len, |a, b| a == b);
         };
         let tolerance = match float {
@@ -230,16 +306,31 @@ impl<'p> Emitter<'p> {
         })
     }
 
-    /// Ends the weight files, and returns their bytes.
-    pub fn finish(self) -> Result<u64, Error> {
-        let writers = self.writers.into_values();
-        writers.map(WeightWriter::finish).sum()
+    /// Ends the weight files, writes the model with these changes and copies all the rest. Returns the
+    /// bytes of all files.
+    pub fn finish(self, mut changes: Changes) -> Result<u64, Error> {
+        let (package, target) = (self.package, self.target);
+        changes.moved = self.moved.clone();
+        let stored = self.stored.iter();
+        changes
+            .edits
+            .extend(stored.map(|(id, store)| (*id, Edit::Store(store.clone()))));
+        let files = self.writers.keys().map(|file| self.inner(file));
+        let mut written = files.collect::<Result<Vec<_>, Error>>()?;
+        let manifest = package.manifest_with(&written)?;
+        let mut bytes = 0;
+        for writer in self.writers.into_values() {
+            bytes += writer.finish()?;
+        }
+        let model = changes.apply(package.bytes);
+        let model = model.map_err(|problem| Error::file(&package.model_path(), problem))?;
+        let model = (package.model.to_owned(), model);
+        let manifest = manifest.map(|manifest| (MANIFEST.into(), manifest));
+        for (inner, content) in [Some(model), manifest].into_iter().flatten() {
+            target.put(&inner, &content)?;
+            bytes += content.len() as u64;
+            written.push(inner);
+        }
+        Ok(bytes + target.copy_rest(package, &written, self.job)?)
     }
-}
-
-/// The files of a package that are written anew.
-pub(crate) fn rewritten(package: &Package) -> Vec<PathBuf> {
-    let weights = package.weights.keys();
-    let weights = weights.filter_map(|name| package.weight_path(name).ok());
-    weights.chain([package.model.clone()]).collect()
 }

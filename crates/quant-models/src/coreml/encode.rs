@@ -29,6 +29,8 @@ pub(crate) struct NewValue {
 pub(crate) enum Edit {
     /// An operation of another type.
     Become(Become),
+    /// Its value goes to a weight file.
+    Store(Store),
     /// It goes away; its result is that of another operation.
     Remove,
 }
@@ -45,6 +47,13 @@ pub(crate) struct Become {
     pub file: String,
     /// Parameters that go.
     pub old: &'static [&'static str],
+}
+
+/// A constant's value, which stands elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    pub file: String,
+    pub value: NewValue,
 }
 
 impl NewValue {
@@ -190,6 +199,23 @@ pub(crate) fn become_other(bytes: &[u8], edit: &Become) -> Result<Vec<u8>, Strin
     }
     if !named {
         write_name(&mut out, name);
+    }
+    Ok(out.0)
+}
+
+/// The constant with its value in a weight file.
+pub(crate) fn stored(bytes: &[u8], Store { file, value }: &Store) -> Result<Vec<u8>, String> {
+    let mut out = Writer::default();
+    for field in fields(bytes) {
+        let field = field?;
+        match field.number {
+            operation::ATTRIBUTES if entry(field.bytes()?)?.0 == "val" => {
+                write_entry(&mut out, operation::ATTRIBUTES, "val", |out| {
+                    value.write(out, file);
+                });
+            }
+            _ => out.whole(&field),
+        }
     }
     Ok(out.0)
 }

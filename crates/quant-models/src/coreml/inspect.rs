@@ -5,34 +5,32 @@ use std::borrow::Cow;
 use super::graph::{Constant, Graph, Use};
 use super::package::Package;
 use super::parts;
-use super::program::{Held, Program};
-use super::select::{float_type, shown_name};
+use super::select::{float_type, shown_name, weight};
 use crate::Error;
 use crate::stored::Stored;
 
-/// Constants that stand in weight files, and compressed ones.
-pub(crate) fn stored(package: &Package) -> Result<Vec<Stored<'_>>, Error> {
-    let program = package.program()?;
-    let graph = Graph::of(&program);
+/// Constants that are weights, and compressed ones.
+pub(crate) fn stored<'p>(package: &'p Package<'_>) -> Result<Vec<Stored<'p>>, Error> {
+    let graph = Graph::of(&package.program);
     let mut found = Vec::new();
     for constant in &graph.constants {
-        found.extend(one(package, &program, constant)?);
+        found.extend(one(package, constant)?);
     }
     Ok(found)
 }
 
-fn one<'a>(
-    package: &'a Package,
-    program: &Program<'a>,
-    constant: &Constant<'_, 'a>,
-) -> Result<Option<Stored<'a>>, Error> {
+fn one<'p>(
+    package: &'p Package<'_>,
+    constant: &Constant<'p, '_>,
+) -> Result<Option<Stored<'p>>, Error> {
+    let program = &package.program;
     let operation = constant.operation;
     let output = operation
         .outputs
         .first()
         .and_then(|output| output.kind.as_ref());
     let mut stored = Stored {
-        path: &package.path,
+        path: package.path,
         name: shown_name(program, constant),
         dtype: output.map_or(String::new(), |kind| kind.dtype.name()),
         shape: output.and_then(|kind| kind.shape()).unwrap_or_default(),
@@ -44,12 +42,13 @@ fn one<'a>(
         others: Vec::new(),
     };
     if !operation.is_constexpr() {
-        let value = operation.attribute("val");
-        let Some(Held::Blob(blob)) = value.map(|value| &value.held) else {
+        let Some(value) = weight(program, constant) else {
             return Ok(None);
         };
-        let (file, record) = package.record(blob)?;
-        stored.bytes = Cow::Borrowed(file.data(&record));
+        match package.data(value)? {
+            Some(bytes) => stored.bytes = bytes,
+            None => stored.float = None,
+        }
         let size = stored
             .float
             .map(|float| stored.element_count() * float.size());
@@ -62,7 +61,7 @@ fn one<'a>(
         stored.dtype = parts.quantizer.scheme.dtype.name().into();
         stored.shape = parts.quantizer.blocks.shape().to_vec();
         stored.float = Some(parts.quantizer.source);
-        stored.bytes = Cow::Borrowed(codes);
+        stored.bytes = codes;
         stored.quantized = Some(parts);
         return Ok(Some(stored));
     }
@@ -70,7 +69,7 @@ fn one<'a>(
     stored.kind = Some(operation.kind.into());
     let values = operation.values().filter(|value| value.string().is_none());
     for value in values {
-        stored.others.extend(parts::bytes(package, value)?);
+        stored.others.extend(package.data(value)?);
     }
     Ok(Some(stored))
 }

@@ -16,11 +16,11 @@ mod package;
 mod parts;
 mod program;
 pub(crate) mod quantize;
-mod replaceable;
+mod read;
 mod rewrite;
 mod schema;
 mod select;
 mod weights;
 mod wire;
 
-pub(crate) use package::{Package, is_package};
+pub(crate) use package::{Folder, Package, is_package};

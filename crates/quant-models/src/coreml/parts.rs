@@ -8,7 +8,7 @@ use quant_simd::{Backend, Sink, TensorQuantizer};
 
 use super::blob::WeightWriter;
 use super::package::Package;
-use super::program::{Held, Operation, TensorType, Value};
+use super::program::{Operation, TensorType, Value};
 use super::schema::DataType;
 use super::select::float_type;
 use crate::stored::Parts;
@@ -56,28 +56,24 @@ fn unpacked(dtype: IntType, bytes: Cow<'_, [u8]>, count: usize) -> Cow<'_, [u8]>
     Cow::Owned((0..count).map(|i| signed(nibble(i))).collect())
 }
 
+/// The codes of a quantized weight, and what belongs to them.
+type CodesAndParts<'p> = (Cow<'p, [u8]>, Parts<'p>);
+
 /// A tensor value: its type, shape and elements.
 struct Tensor<'a> {
     kind: TensorType,
     shape: Vec<usize>,
-    bytes: &'a [u8],
+    bytes: Cow<'a, [u8]>,
 }
 
-fn tensor<'a>(package: &'a Package, value: &Value<'a>) -> Result<Option<Tensor<'a>>, Error> {
+fn tensor<'p>(package: &'p Package<'_>, value: &'p Value<'_>) -> Result<Option<Tensor<'p>>, Error> {
     let Some(kind) = value.kind.clone() else {
         return Ok(None);
     };
     let (Some(shape), Some((bits, _))) = (kind.shape(), kind.dtype.stored()) else {
         return Ok(None);
     };
-    let bytes = match &value.held {
-        Held::Blob(blob) => {
-            let (file, record) = package.record(blob)?;
-            Some(file.data(&record))
-        }
-        Held::Tensor(_) => value.elements(),
-        Held::Other => None,
-    };
+    let bytes = package.data(value)?;
     let elements: usize = shape.iter().product();
     let expected = elements.checked_mul(bits).map(|bits| bits.div_ceil(8));
     Ok(bytes
@@ -85,30 +81,87 @@ fn tensor<'a>(package: &'a Package, value: &Value<'a>) -> Result<Option<Tensor<'
         .map(|bytes| Tensor { kind, shape, bytes }))
 }
 
-/// The bytes of a constant's or a parameter's value, if it is a tensor.
-pub(crate) fn bytes<'a>(
-    package: &'a Package,
-    value: &Value<'a>,
-) -> Result<Option<&'a [u8]>, Error> {
-    match &value.held {
-        Held::Blob(blob) => {
-            let (file, record) = package.record(blob)?;
-            Ok(Some(file.data(&record)))
-        }
-        _ => Ok(value.elements()),
+/// The parameters of a linearly quantized weight: codes, scales, zero points.
+fn names(operation: &Operation<'_>) -> Option<[&'static str; 3]> {
+    match operation.kind {
+        AFFINE => Some(["quantized_data", "scale", "zero_point"]),
+        BLOCKWISE => Some(["data", "scale", "offset"]),
+        _ => None,
     }
+}
+
+/// Types and shapes of a linearly quantized weight's parts, and of its result, may not contradict each
+/// other; where the operation of either system would not take them, nothing of it can be believed.
+pub(crate) fn check(operation: &Operation<'_>) -> Result<(), String> {
+    let Some(names) = names(operation) else {
+        return Ok(());
+    };
+    let kind = |name: &str| operation.parameter(name)?.kind.as_ref();
+    let [Some(codes), Some(scale), offset] = names.map(kind) else {
+        return Ok(());
+    };
+    let shape = |kind: &TensorType| kind.shape();
+    let (Some(shape_of_codes), Some(scales)) = (shape(codes), shape(scale)) else {
+        return Ok(());
+    };
+    let differ = |what: &str| Err(format!("{what}; the model is damaged"));
+    let result = operation.outputs.first();
+    if let Some(result) = result.and_then(|output| output.kind.as_ref()) {
+        if result.shape().is_some_and(|shape| shape != shape_of_codes) {
+            return differ(&format!(
+                "codes of shape {shape_of_codes:?} for a result of shape {:?}",
+                result.shape().unwrap_or_default()
+            ));
+        }
+        if float_type(scale.dtype).is_some() && result.dtype != scale.dtype {
+            return differ(&format!(
+                "scales of type {} for a result of type {}",
+                scale.dtype.name(),
+                result.dtype.name()
+            ));
+        }
+    }
+    // An axis that is not a plain number says nothing.
+    let axis = operation.parameter("axis").and_then(Value::integer);
+    let known = operation.kind == BLOCKWISE || axis.is_some();
+    let fits = |shape: &[usize]| !known || granularity(operation, &shape_of_codes, shape).is_some();
+    if !fits(&scales) {
+        return differ(&format!(
+            "scales of shape {scales:?} for codes of shape {shape_of_codes:?}"
+        ));
+    }
+    let Some((offset, points)) = offset.and_then(|kind| Some((kind, kind.shape()?))) else {
+        return Ok(());
+    };
+    let integers = (int_type(codes.dtype), int_type(offset.dtype));
+    if matches!(integers, (Some(codes), Some(offset)) if codes != offset) {
+        return differ(&format!(
+            "zero points of type {} for codes of type {}",
+            offset.dtype.name(),
+            codes.dtype.name()
+        ));
+    }
+    let count: usize = points.iter().product();
+    let fits = match operation.kind {
+        AFFINE => fits(&points),
+        _ => points == scales || count == 1,
+    };
+    if !fits {
+        return differ(&format!(
+            "zero points of shape {points:?} for scales of shape {scales:?}"
+        ));
+    }
+    Ok(())
 }
 
 /// The codes of a linearly quantized weight and what belongs to them; `None` for operations of
 /// other kinds, and for those whose parameters are of a kind that quant does not write.
-pub(crate) fn read<'a>(
-    package: &'a Package,
-    operation: &Operation<'a>,
-) -> Result<Option<(&'a [u8], Parts<'a>)>, Error> {
-    let names = match operation.kind {
-        AFFINE => ["quantized_data", "scale", "zero_point"],
-        BLOCKWISE => ["data", "scale", "offset"],
-        _ => return Ok(None),
+pub(crate) fn read<'p>(
+    package: &'p Package<'_>,
+    operation: &'p Operation<'_>,
+) -> Result<Option<CodesAndParts<'p>>, Error> {
+    let Some(names) = names(operation) else {
+        return Ok(None);
     };
     let [codes, scale, offset] = names.map(|name| operation.parameter(name));
     let (Some(codes), Some(scale)) = (codes, scale) else {
@@ -157,7 +210,7 @@ pub(crate) fn read<'a>(
         None => Cow::Owned(vec![0; count]),
         Some(offset) => {
             let held = offset.shape.iter().product();
-            let codes = unpacked(dtype, Cow::Borrowed(offset.bytes), held);
+            let codes = unpacked(dtype, offset.bytes, held);
             match held {
                 _ if held == count => codes,
                 // One zero point for all channels.
@@ -167,7 +220,7 @@ pub(crate) fn read<'a>(
         }
     };
     let scales = match scale.bytes.len() == quantizer.scales_len() {
-        true => Cow::Borrowed(scale.bytes),
+        true => scale.bytes,
         false => return Ok(None),
     };
     let parts = Parts {

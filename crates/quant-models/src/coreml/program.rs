@@ -1,20 +1,38 @@
-//! A model's program: functions, blocks, operations and their values, borrowed from its bytes.
+//! A model's programs: functions, blocks, operations and their values, borrowed from its bytes.
 
-use super::schema::{DataType, argument, block, function, map, model, named, operation, program};
-use super::schema::{tensor_value, types, value};
-use super::wire::{Content, DEPTH, Field, entry, fields};
+use std::borrow::Cow;
+
+use super::schema::{DataType, tensor_value};
+use super::wire::{Content, fields};
 
 /// What is understood of `model.mlmodel`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Program<'a> {
-    pub specification: u64,
+    /// The ML programs: one, or those of a pipeline, in order.
+    pub stages: Vec<Stage<'a>>,
+    /// The functions of all stages, in order.
     pub functions: Vec<Function<'a>>,
     /// References to weight files outside operations.
     pub elsewhere: Vec<Blob<'a>>,
+    /// Models of a pipeline that are of other kinds: their names and what they are.
+    pub others: Vec<(String, &'static str)>,
+}
+
+/// One ML program.
+#[derive(Debug)]
+pub(crate) struct Stage<'a> {
+    /// Its name in a pipeline.
+    pub name: Option<String>,
+    /// Its place in a pipeline, the outermost pipeline first.
+    pub place: Vec<usize>,
+    pub specification: u64,
+    /// The first weight file that it refers to.
+    pub weights: Option<&'a str>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Function<'a> {
+    pub stage: usize,
     pub name: &'a str,
     pub inputs: Vec<Named<'a>>,
     /// Per opset, such as `CoreML8`.
@@ -85,14 +103,38 @@ pub(crate) struct Blob<'a> {
 }
 
 impl<'a> Program<'a> {
-    /// Visits every operation, each before those in its blocks.
+    /// The ML program that a function is of.
+    pub fn stage(&self, function: usize) -> &Stage<'a> {
+        &self.stages[self.functions[function].stage]
+    }
+
+    /// A name for people: with its function, where there are several, and its model of a pipeline.
+    pub fn shown(&self, function: usize, name: &str) -> String {
+        match self.place(function) {
+            Some(place) => format!("{place}/{name}"),
+            None => name.into(),
+        }
+    }
+
+    /// Which function of which model, where there are several.
+    pub fn place(&self, function: usize) -> Option<String> {
+        let Function { stage, name, .. } = &self.functions[function];
+        let same = self.functions.iter().filter(|other| other.stage == *stage);
+        let function = (same.count() > 1).then_some(*name);
+        match (&self.stages[*stage].name, function) {
+            (Some(stage), Some(function)) => Some(format!("{stage}/{function}")),
+            (stage, function) => stage.as_deref().or(function).map(str::to_owned),
+        }
+    }
+
+    /// Visits every operation with its function's index, each before those in its blocks.
     pub fn each<'p, E>(
         &'p self,
-        visit: &mut dyn FnMut(&'p Function<'a>, &'p Operation<'a>) -> Result<(), E>,
+        visit: &mut dyn FnMut(usize, &'p Operation<'a>) -> Result<(), E>,
     ) -> Result<(), E> {
-        for function in &self.functions {
+        for (index, function) in self.functions.iter().enumerate() {
             for (_, block) in &function.blocks {
-                block.each(&mut |operation| visit(function, operation))?;
+                block.each(&mut |operation| visit(index, operation))?;
             }
         }
         Ok(())
@@ -122,6 +164,13 @@ impl TensorType {
         dims.iter()
             .try_fold(1_usize, |product, &dim| product.checked_mul(dim))?;
         Some(dims)
+    }
+
+    /// Bytes of the elements in a weight file, where it could hold them.
+    pub fn bytes(&self) -> Option<usize> {
+        let (bits, _) = self.dtype.stored()?;
+        let elements: usize = self.shape()?.iter().product();
+        Some(elements.checked_mul(bits)?.div_ceil(8))
     }
 }
 
@@ -222,357 +271,87 @@ impl<'a> Value<'a> {
         Some(value as i32)
     }
 
-    /// The elements of an immediate tensor, as in a weight file.
-    pub fn elements(&self) -> Option<&'a [u8]> {
-        let kind = match self.kind.as_ref()?.dtype {
-            DataType::FLOAT32 => tensor_value::FLOATS,
-            _ => tensor_value::BYTES,
+    /// The elements of an immediate tensor, as in a weight file, if they are of a kind that is known
+    /// and as many as its type says.
+    pub fn elements(&self) -> Option<Cow<'a, [u8]>> {
+        let expected = self.kind.as_ref()?.bytes()?;
+        self.held_elements().filter(|bytes| bytes.len() == expected)
+    }
+
+    /// Whether an immediate tensor, where it can be read, has this type and shape.
+    pub fn fits(&self, kind: &TensorType) -> Result<(), String> {
+        let (Some(own), Some(bytes)) = (&self.kind, self.held_elements()) else {
+            return Ok(());
         };
-        let mut values = fields(self.immediate(kind)?);
-        let only = values.next()?.ok()?.bytes().ok()?;
-        values.next().is_none().then_some(only)
-    }
-}
-
-/// Reads a program, or says what is wrong with it.
-pub(crate) fn read(bytes: &[u8]) -> Result<Program<'_>, String> {
-    let (mut specification, mut body, mut other) = (0, None, None);
-    for field in fields(bytes) {
-        let field = field?;
-        match field.number {
-            model::SPECIFICATION_VERSION => specification = field.varint()?,
-            model::ML_PROGRAM => once(&mut body, field.bytes()?, "program")?,
-            number if model::KINDS.contains(&number) => other = Some(number),
-            _ => {}
-        }
-    }
-    let Some(body) = body else {
-        return Err(match other {
-            Some(number) => format!(
-                "{} (field {number}), not an ML program; convert it again with convert_to=\"mlprogram\"",
-                model::kind(number)
-            ),
-            None => "holds no model; it is damaged, or no model.mlmodel".into(),
-        });
-    };
-    let mut reader = Reader { operations: 0 };
-    let (mut functions, mut elsewhere) = (Vec::new(), Vec::new());
-    for field in fields(body) {
-        let field = field?;
-        match field.number {
-            program::FUNCTIONS => {
-                let (name, function) = entry(field.bytes()?)?;
-                let context = |problem| format!("function `{name}`: {problem}");
-                let read = reader
-                    .function(name, function, &mut elsewhere)
-                    .map_err(context)?;
-                if functions
-                    .iter()
-                    .any(|other: &Function<'_>| other.name == name)
-                {
-                    return Err(context("stands there twice".into()));
-                }
-                functions.push(read);
-            }
-            program::ATTRIBUTES => reader.elsewhere(field.bytes()?, &mut elsewhere)?,
-            _ => {}
-        }
-    }
-    Ok(Program {
-        specification,
-        functions,
-        elsewhere,
-    })
-}
-
-/// A message that may stand only once: two of them would be merged by other readers.
-fn once<'a>(place: &mut Option<&'a [u8]>, bytes: &'a [u8], what: &str) -> Result<(), String> {
-    match place.replace(bytes) {
-        None => Ok(()),
-        Some(_) => Err(format!("its {what} stands there twice")),
-    }
-}
-
-struct Reader {
-    operations: usize,
-}
-
-impl Reader {
-    fn function<'a>(
-        &mut self,
-        name: &'a str,
-        bytes: &'a [u8],
-        elsewhere: &mut Vec<Blob<'a>>,
-    ) -> Result<Function<'a>, String> {
-        let (mut inputs, mut blocks) = (Vec::new(), Vec::new());
-        for field in fields(bytes) {
-            let field = field?;
-            match field.number {
-                function::INPUTS => inputs.push(named_type(field.bytes()?)?),
-                function::BLOCKS => {
-                    let (opset, block) = entry(field.bytes()?)?;
-                    blocks.push((opset, self.block(block, elsewhere, 4)?));
-                }
-                function::ATTRIBUTES => self.elsewhere(field.bytes()?, elsewhere)?,
-                _ => {}
-            }
-        }
-        Ok(Function {
-            name,
-            inputs,
-            blocks,
-        })
-    }
-
-    fn block<'a>(
-        &mut self,
-        bytes: &'a [u8],
-        elsewhere: &mut Vec<Blob<'a>>,
-        depth: usize,
-    ) -> Result<Block<'a>, String> {
-        if depth > DEPTH {
-            return Err(format!("messages within messages more than {DEPTH} deep"));
-        }
-        let (mut inputs, mut outputs, mut operations) = (Vec::new(), Vec::new(), Vec::new());
-        for field in fields(bytes) {
-            let field = field?;
-            match field.number {
-                block::INPUTS => inputs.push(named_type(field.bytes()?)?),
-                block::OUTPUTS => outputs.push(field.text()?),
-                block::OPERATIONS => {
-                    operations.push(self.operation(field.bytes()?, elsewhere, depth + 1)?);
-                }
-                block::ATTRIBUTES => self.elsewhere(field.bytes()?, elsewhere)?,
-                _ => {}
-            }
-        }
-        Ok(Block {
-            inputs,
-            outputs,
-            operations,
-        })
-    }
-
-    fn operation<'a>(
-        &mut self,
-        bytes: &'a [u8],
-        elsewhere: &mut Vec<Blob<'a>>,
-        depth: usize,
-    ) -> Result<Operation<'a>, String> {
-        let mut read = Operation {
-            id: self.operations,
-            kind: "",
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            blocks: Vec::new(),
-            attributes: Vec::new(),
+        let (Some(expected), Some(shape)) = (kind.bytes(), kind.shape()) else {
+            return Ok(());
         };
-        self.operations += 1;
-        let nth = read.id;
-        let context = |problem: String| format!("operation {nth}: {problem}");
-        for field in fields(bytes) {
-            let field = field.map_err(context)?;
-            match field.number {
-                operation::TYPE => read.kind = field.text().map_err(context)?,
-                operation::INPUTS => {
-                    let (key, argument) = entry(field.bytes()?).map_err(context)?;
-                    let bound = bindings(argument).map_err(context)?;
-                    put_once(&mut read.inputs, key, bound).map_err(context)?;
-                }
-                operation::OUTPUTS => read
-                    .outputs
-                    .push(named_type(field.bytes()?).map_err(context)?),
-                operation::BLOCKS => {
-                    let block = self.block(field.bytes()?, elsewhere, depth + 1)?;
-                    read.blocks.push(block);
-                }
-                operation::ATTRIBUTES => {
-                    let (key, value) = entry(field.bytes()?).map_err(context)?;
-                    let value = self::value(value).map_err(context)?;
-                    put_once(&mut read.attributes, key, value).map_err(context)?;
-                }
-                _ => {}
-            }
+        let name = kind.dtype.name();
+        if own.dtype != kind.dtype {
+            let own = own.dtype.name();
+            return Err(format!(
+                "its value is of type {own}, and its result {name}; the model is damaged"
+            ));
         }
-        Ok(read)
-    }
-
-    /// An entry of a map of attributes that are not an operation's.
-    fn elsewhere<'a>(&self, bytes: &'a [u8], found: &mut Vec<Blob<'a>>) -> Result<(), String> {
-        let (_, bytes) = entry(bytes)?;
-        if let Held::Blob(blob) = value(bytes)?.held {
-            found.push(blob);
+        if bytes.len() != expected {
+            return Err(format!(
+                "shape {shape:?} of {name} takes {expected} bytes, but the model has {}; it is damaged",
+                bytes.len()
+            ));
         }
         Ok(())
     }
-}
 
-fn put_once<'a, T>(list: &mut Vec<(&'a str, T)>, key: &'a str, value: T) -> Result<(), String> {
-    if list.iter().any(|(other, _)| *other == key) {
-        return Err(format!("`{key}` stands there twice"));
-    }
-    list.push((key, value));
-    Ok(())
-}
-
-fn bindings(bytes: &[u8]) -> Result<Vec<Binding<'_>>, String> {
-    let mut found = Vec::new();
-    for field in fields(bytes) {
-        let field = field?;
-        if field.number != argument::BINDINGS {
-            continue;
-        }
-        for field in fields(field.bytes()?) {
-            let field = field?;
-            match field.number {
-                argument::NAME => found.push(Binding::Name(field.text()?)),
-                argument::VALUE => found.push(Binding::Value(value(field.bytes()?)?)),
-                _ => {}
+    fn held_elements(&self) -> Option<Cow<'a, [u8]>> {
+        match self.kind.as_ref()?.dtype {
+            DataType::FLOAT32 => floats(self.immediate(tensor_value::FLOATS)?),
+            DataType::INT32 => integers(self.immediate(tensor_value::INTS)?, 4),
+            DataType::INT16 | DataType::UINT16 => integers(self.immediate(tensor_value::INTS)?, 2),
+            _ => {
+                let mut values = fields(self.immediate(tensor_value::BYTES)?);
+                let only = values.next()?.ok()?.bytes().ok()?;
+                values.next().is_none().then_some(Cow::Borrowed(only))
             }
         }
     }
-    Ok(found)
 }
 
-fn named_type(bytes: &[u8]) -> Result<Named<'_>, String> {
-    let (mut name, mut kind, mut type_bytes) = ("", None, &[][..]);
-    for field in fields(bytes) {
-        let field = field?;
-        match field.number {
-            named::NAME => name = field.text()?,
-            named::TYPE => {
-                type_bytes = field.bytes()?;
-                kind = tensor_type(type_bytes)?;
-            }
-            _ => {}
+/// A list of floats: packed, which needs no copy, in several pieces, or one by one.
+fn floats(list: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let mut all: Option<Cow<'_, [u8]>> = None;
+    for field in fields(list) {
+        let field = field.ok()?;
+        let piece = match field.content {
+            _ if field.number != tensor_value::VALUES => continue,
+            Content::Bytes(packed) => packed,
+            // The key takes a byte.
+            Content::Other => field.whole.get(1..5)?,
+            Content::Varint(_) => return None,
+        };
+        match &mut all {
+            None => all = Some(Cow::Borrowed(piece)),
+            Some(all) => all.to_mut().extend_from_slice(piece),
         }
     }
-    Ok(Named {
-        name,
-        kind,
-        type_bytes,
-    })
+    Some(all.unwrap_or_default())
 }
 
-/// A `ValueType`, if it is that of a tensor.
-pub(crate) fn tensor_type(bytes: &[u8]) -> Result<Option<TensorType>, String> {
-    let mut found = None;
-    for field in fields(bytes) {
-        let field = field?;
-        if field.number == types::TENSOR {
-            once(&mut found, field.bytes()?, "type")?;
-        }
-    }
-    let Some(tensor) = found else {
-        return Ok(None);
-    };
-    let (mut dtype, mut dims) = (DataType(0), Vec::new());
-    for field in fields(tensor) {
-        let field = field?;
-        match field.number {
-            types::DATA_TYPE => dtype = DataType(field.varint()?),
-            types::DIMENSIONS => dims.push(dimension(field.bytes()?)?),
-            _ => {}
-        }
-    }
-    Ok(Some(TensorType { dtype, dims }))
-}
-
-fn dimension(bytes: &[u8]) -> Result<Option<u64>, String> {
-    let mut size = None;
-    for field in fields(bytes) {
-        let field = field?;
-        if field.number == types::CONSTANT {
-            // A dimension of 0 is not written.
-            size = Some(0);
-            for field in fields(field.bytes()?) {
-                let field = field?;
-                if field.number == types::SIZE {
-                    size = Some(field.varint()?);
+/// A list of integers, packed or one by one, of so many bytes each.
+fn integers(list: &[u8], width: usize) -> Option<Cow<'_, [u8]>> {
+    let mut all = Vec::new();
+    let mut put = |value: u64| all.extend_from_slice(&value.to_le_bytes()[..width]);
+    for field in fields(list) {
+        let field = field.ok()?;
+        match field.content {
+            _ if field.number != tensor_value::VALUES => {}
+            Content::Varint(value) => put(value),
+            Content::Bytes(mut packed) => {
+                while !packed.is_empty() {
+                    put(prost::encoding::decode_varint(&mut packed).ok()?);
                 }
             }
+            Content::Other => return None,
         }
     }
-    Ok(size)
-}
-
-fn value(bytes: &[u8]) -> Result<Value<'_>, String> {
-    let (mut kind, mut held) = (None, Held::Other);
-    for field in fields(bytes) {
-        let field = field?;
-        match field.number {
-            value::TYPE => kind = tensor_type(field.bytes()?)?,
-            value::IMMEDIATE => {
-                for field in fields(field.bytes()?) {
-                    let field = field?;
-                    match field.number {
-                        value::TENSOR => held = Held::Tensor(field.bytes()?),
-                        _ => no_blob_within(&field, 0)?,
-                    }
-                }
-            }
-            value::BLOB => held = Held::Blob(blob(field.bytes()?)?),
-            _ => {}
-        }
-    }
-    Ok(Value { kind, held })
-}
-
-/// Lists and dictionaries hold values, which would hold offsets that move. Nobody writes such.
-fn no_blob_within(list: &Field<'_>, depth: usize) -> Result<(), String> {
-    let (value::TUPLE..=value::DICTIONARY, Content::Bytes(bytes)) = (list.number, list.content)
-    else {
-        return Ok(());
-    };
-    if depth > DEPTH {
-        return Err(format!("values within values more than {DEPTH} deep"));
-    }
-    for item in fields(bytes) {
-        let item = item?;
-        if item.number != value::ITEMS {
-            continue;
-        }
-        let mut values = vec![item.bytes()?];
-        if list.number == value::DICTIONARY {
-            values.clear();
-            for field in fields(item.bytes()?) {
-                let field = field?;
-                if matches!(field.number, map::KEY | map::VALUE) {
-                    values.push(field.bytes()?);
-                }
-            }
-        }
-        for field in values.into_iter().flat_map(fields) {
-            let field = field?;
-            match field.number {
-                value::BLOB => {
-                    return Err("a list refers to a weight file, which quant cannot move".into());
-                }
-                value::IMMEDIATE => {
-                    for inner in fields(field.bytes()?) {
-                        no_blob_within(&inner?, depth + 1)?;
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Reads a `BlobFileValue`.
-pub(crate) fn blob(bytes: &[u8]) -> Result<Blob<'_>, String> {
-    let mut found = Blob {
-        file: "",
-        offset: 0,
-    };
-    for field in fields(bytes) {
-        let field = field?;
-        match field.number {
-            value::BLOB_FILE => found.file = field.text()?,
-            value::BLOB_OFFSET => found.offset = field.varint()?,
-            _ => {}
-        }
-    }
-    Ok(found)
+    Some(Cow::Owned(all))
 }

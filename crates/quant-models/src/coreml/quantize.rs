@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::activations;
-use super::blob::ALIGN;
-use super::emit::{Emitter, rewritten};
+use super::blob::{ALIGN, WeightFile};
+use super::emit::Emitter;
 use super::graph::Graph;
 use super::output::{self, Target};
-use super::package::Package;
+use super::package::{Folder, Package};
+use super::program::Held;
+use super::rewrite::Changes;
 use super::select::{self, Choice, select};
 use super::weights::Weights;
 use crate::report::Decision;
@@ -25,48 +27,46 @@ pub(crate) fn quantize(
     options: &QuantizeOptions,
     job: &Job<'_>,
 ) -> Result<Report, Error> {
-    let mut package = Package::open(input)?;
-    let (mut operations, mut unmatched, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+    let folder = Folder::open(input)?;
+    let mut package = Package::open(&folder)?;
+    let (mut operations, mut unmatched, mut warnings) =
+        (Vec::new(), Vec::new(), package.warnings());
+    let (mut strict, mut dry_run) = (options.strict, options.dry_run);
+    let model;
     if let Some(activations) = &options.activations {
-        let inserted = activations::insert(&package, &package.program()?, activations, 2)?;
+        let inserted = activations::insert(&package, activations, 2)?;
         (operations, unmatched) = (inserted.operations, inserted.unmatched);
-        package.bytes = inserted.model;
+        model = inserted.model;
+        package = package.with_model(&model)?;
+        strict |= activations.strict;
+        dry_run |= activations.dry_run;
     }
-    let program = package.program()?;
-    let graph = Graph::of(&program);
-    let mut choices = select(&package, &program, &graph, options, &mut warnings)?;
-    unmatched.extend(select::unmatched(&program, &graph, &choices, options));
-    check(&package, &mut choices, options)?;
+    let graph = Graph::of(&package.program);
+    let mut choices = select(&package, &graph, options, &mut warnings)?;
+    unmatched.extend(select::unmatched(
+        &package.program,
+        &graph,
+        &choices,
+        options,
+    ));
+    check_axes(&package, &choices, options)?;
+    if options.non_finite == NonFinite::Skip {
+        skip_non_finite(&package, &mut choices)?;
+    }
     warn(&choices, options, &mut warnings);
-    let tensors = choices.iter().map(|choice| {
-        let bytes = choice.blob.map_or(Ok(0), |blob| {
-            let (_, record) = package.record(&blob)?;
-            Ok(record.data.len() as u64)
-        });
-        let mut report = TensorReport::new(
-            &choice.name,
-            &choice.dtype,
-            &choice.shape,
-            bytes?,
-            &choice.decision,
-        );
-        report.consumers = choice.uses.iter().map(|one| one.consumer()).collect();
-        Ok(report)
-    });
     let mut report = Report {
-        tensors: tensors.collect::<Result<_, Error>>()?,
+        tensors: reports(&package, &choices)?,
         operations,
         warnings,
-        copied: Vec::new(),
+        notes: Vec::new(),
         bytes_before: output::size(input)?,
         bytes_after: None,
     };
-    report.check(options.strict, &unmatched)?;
-    if options.dry_run {
+    report.check(strict, &unmatched)?;
+    if dry_run {
         return Ok(report);
     }
-    let mut target = Target::new(&package, &options.inputs(input), output, job)?;
-    report.warnings.append(&mut target.warnings);
+    let target = Target::new(&package, output, job)?;
     let mut decisions = choices.iter().map(|choice| &choice.decision);
     let changes_weights = decisions.any(|it| matches!(it, Decision::Quantize(_)));
     if !changes_weights && options.activations.is_none() {
@@ -74,79 +74,128 @@ pub(crate) fn quantize(
         target.finish(job)?;
         return Ok(report);
     }
-    let emitter = Emitter::create(&package, &target, &room(&package, &choices)?, job)?;
-    let mut weights = Weights::new(&package, &program, &graph, emitter, job, options.stats);
+    let room = room(&package, &graph, &choices)?;
+    let emitter = Emitter::create(&package, &graph, &target, room, job)?;
+    let mut weights = Weights::new(&package, &graph, emitter, job, options.stats);
     weights.quantize(&choices, &mut report.tensors)?;
     let (emitter, mut changes) = weights.into_parts();
-    if program.specification < FIRST.0 && changes.edits.values().next().is_some() {
-        changes.version = Some(FIRST);
+    if raise_versions(&package, &graph, &choices, &mut changes) {
         report.warnings.push(format!(
             "the model was made for an older system, without quantized weights; it now needs iOS16 or macOS13 (specification version {})",
             FIRST.0
         ));
     }
-    let weights = emitter.finish()?;
-    let model = changes.apply(&package.bytes);
-    let model = model.map_err(|problem| Error::file(&package.model_path(), problem))?;
-    target.put(&package, &package.model, &model)?;
-    let rest = target.copy_rest(&package, &rewritten(&package), job)?;
+    report.bytes_after = Some(emitter.finish(changes)?);
     target.finish(job)?;
-    report.bytes_after = Some(weights + model.len() as u64 + rest);
     Ok(report)
 }
 
+/// Options that name axes which no weight has are a mistake. Blocks that fit none are not: coremltools
+/// skips these weights, too.
+fn check_axes(
+    package: &Package<'_>,
+    choices: &[Choice<'_, '_>],
+    options: &QuantizeOptions,
+) -> Result<(), Error> {
+    let fits = |choice: &Choice<'_, '_>| matches!(choice.decision, Decision::Quantize(_));
+    let mut lacking = choices.iter().filter(|choice| choice.lacks_axis);
+    match (lacking.next(), options.strict || options.exact_selection) {
+        (Some(choice), false) if !choices.iter().any(fits) => {
+            let Decision::Skip(reason) = &choice.decision else {
+                return Ok(());
+            };
+            let problem =
+                format!("{reason}; choose another, or leave the tensor out with --exclude");
+            Err(Error::tensor(&package.model_path(), &choice.name, problem))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn reports(package: &Package<'_>, choices: &[Choice<'_, '_>]) -> Result<Vec<TensorReport>, Error> {
+    let reports = choices.iter().map(|choice| {
+        let bytes = match choice.value {
+            Some(value) => package.data(value)?.map_or(0, |bytes| bytes.len()),
+            None => 0,
+        };
+        let mut report = TensorReport::new(
+            &choice.name,
+            &choice.dtype,
+            &choice.shape,
+            bytes as u64,
+            &choice.decision,
+        );
+        report.consumers = choice.uses.iter().map(|one| one.consumer()).collect();
+        Ok(report)
+    });
+    reports.collect()
+}
+
+/// Whether a program gets quantized weights whose version knows none.
+fn raise_versions(
+    package: &Package<'_>,
+    graph: &Graph<'_, '_>,
+    choices: &[Choice<'_, '_>],
+    changes: &mut Changes,
+) -> bool {
+    for choice in choices {
+        let function = graph.constants[choice.constant].function;
+        let stage = package.program.functions[function].stage;
+        let old = package.program.stages[stage].specification < FIRST.0;
+        if old && matches!(choice.decision, Decision::Quantize(_)) {
+            changes.raised.insert(stage, FIRST);
+        }
+    }
+    !changes.raised.is_empty()
+}
+
 /// Bytes of each weight file at most.
-fn room<'a>(package: &Package, choices: &[Choice<'_, 'a>]) -> Result<HashMap<&'a str, u64>, Error> {
+fn room(
+    package: &Package<'_>,
+    graph: &Graph<'_, '_>,
+    choices: &[Choice<'_, '_>],
+) -> Result<HashMap<String, u64>, Error> {
     let mut room = HashMap::new();
     for choice in choices {
-        let (Some(blob), Decision::Quantize(quantizer)) = (choice.blob, &choice.decision) else {
+        let (Some(value), Decision::Quantize(quantizer)) = (choice.value, &choice.decision) else {
             continue;
         };
-        let file = package.record(&blob)?.0;
-        let room = room.entry(blob.file).or_insert(file.len());
         let scales = quantizer.scales_len() + quantizer.blocks.scale_count();
         // Each record has a header, and may leave a gap.
         let after = (quantizer.codes_len() + scales) as u64 + 4 * ALIGN;
-        let before = (quantizer.blocks.element_count() * quantizer.source.size()) as u64;
+        let (file, old, before) = match &value.held {
+            Held::Blob(blob) => {
+                let (file, record) = package.record(blob)?;
+                (blob.file.to_owned(), file.len(), record.data.len() as u64)
+            }
+            _ => {
+                let function = graph.constants[choice.constant].function;
+                let file = package.weight_file(package.program.functions[function].stage);
+                let old = package.weights.get(&file).map_or(ALIGN, WeightFile::len);
+                (file, old, 0)
+            }
+        };
+        let room = room.entry(file).or_insert(old);
         *room = (*room + after).saturating_sub(before);
     }
     Ok(room)
 }
 
-/// Tensors that hold NaN or infinities, and options that fit no tensor.
-fn check(
-    package: &Package,
-    choices: &mut [Choice<'_, '_>],
-    options: &QuantizeOptions,
-) -> Result<(), Error> {
-    let (mut fits, mut misfit) = (0, None);
+/// Leaves tensors alone that hold NaN or infinities.
+fn skip_non_finite(package: &Package<'_>, choices: &mut [Choice<'_, '_>]) -> Result<(), Error> {
     for choice in choices {
-        match (&choice.decision, choice.blob) {
-            (Decision::Quantize(quantizer), Some(blob)) => {
-                fits += 1;
-                if options.non_finite == NonFinite::Skip {
-                    let (file, record) = package.record(&blob)?;
-                    if let Some((first, count)) = quantizer.non_finite(file.data(&record)) {
-                        let at = position(first, &choice.shape);
-                        choice.decision = Decision::Skip(format!(
-                            "{count} values are NaN or Inf, the first at {at:?}"
-                        ));
-                    }
-                }
-            }
-            (Decision::Skip(reason), _) if misfit.is_none() => {
-                let problem =
-                    format!("{reason}; choose another, or leave the tensor out with --exclude");
-                misfit = Some(Error::tensor(&package.model_path(), &choice.name, problem));
-            }
-            _ => {}
+        let (Decision::Quantize(quantizer), Some(value)) = (&choice.decision, choice.value) else {
+            continue;
+        };
+        let data = package.data(value)?.unwrap_or_default();
+        if let Some((first, count)) = quantizer.non_finite(&data) {
+            let at = position(first, &choice.shape);
+            choice.decision = Decision::Skip(format!(
+                "{count} values are NaN or Inf, the first at {at:?}"
+            ));
         }
     }
-    match misfit {
-        // coremltools goes on, and writes the model as it is.
-        Some(error) if fits == 0 && !options.strict && !options.exact_selection => Err(error),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// What Apple's guide to coremltools says of performance, where the model does otherwise:

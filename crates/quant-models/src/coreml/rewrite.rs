@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::encode::{Edit, become_other, with_text, with_varint};
-use super::program::blob;
+use super::encode::{Edit, become_other, stored, with_text, with_varint};
+use super::read::blob;
+use super::schema::pipeline;
 use super::schema::{argument, block, function, map, model, named, operation, program, value};
 use super::wire::{Content, Writer, entry, fields, rewrite, rewrite_messages};
 
@@ -16,49 +17,94 @@ pub(crate) struct Changes {
     pub renamed: HashMap<usize, String>,
     /// New places of records: weight file and old offset.
     pub moved: HashMap<(String, u64), u64>,
-    /// A higher version, and its opset.
-    pub version: Option<(u64, &'static str)>,
+    /// Stages that need a higher version: that, and its opset.
+    pub raised: HashMap<usize, (u64, &'static str)>,
 }
 
 type Changed = Result<Option<Vec<u8>>, String>;
+type Raised = Option<(u64, &'static str)>;
+/// From an ML program to its replacement, and the version that it needs.
+type ProgramChange<'c, 'a> = dyn FnMut(&'a [u8]) -> Result<(Option<Vec<u8>>, u64), String> + 'c;
 
 /// New names of variables, by scope; `None` hides an outer variable.
 type Scope<'a> = HashMap<&'a str, Option<String>>;
 
+/// Where a walk through a model is.
+#[derive(Default)]
+struct Place {
+    stage: usize,
+    operation: usize,
+}
+
+/// What `change` makes of each ML program, in the order in which they are read, and of the versions of
+/// the models around it: these are not lower than what it returns.
+pub(crate) fn rewrite_programs<'a>(bytes: &'a [u8], change: &mut ProgramChange<'_, 'a>) -> Changed {
+    fn pipeline<'a>(
+        bytes: &'a [u8],
+        needed: &mut u64,
+        change: &mut ProgramChange<'_, 'a>,
+    ) -> Changed {
+        rewrite_messages(bytes, |number, bytes| match number {
+            pipeline::MODELS => model(bytes, needed, change),
+            _ => Ok(None),
+        })
+    }
+    fn model<'a>(bytes: &'a [u8], outer: &mut u64, change: &mut ProgramChange<'_, 'a>) -> Changed {
+        let mut needed = 0;
+        let changed = rewrite_messages(bytes, |number, bytes| match number {
+            model::ML_PROGRAM => {
+                let (changed, version) = change(bytes)?;
+                needed = needed.max(version);
+                Ok(changed)
+            }
+            model::PIPELINE => pipeline(bytes, &mut needed, change),
+            model::PIPELINE_CLASSIFIER | model::PIPELINE_REGRESSOR => {
+                rewrite_messages(bytes, |number, bytes| match number {
+                    pipeline::OF_CLASSIFIER => pipeline(bytes, &mut needed, change),
+                    _ => Ok(None),
+                })
+            }
+            _ => Ok(None),
+        })?;
+        *outer = needed.max(*outer);
+        let new = changed.as_deref().unwrap_or(bytes);
+        let mut version = 0;
+        for field in fields(new) {
+            let field = field?;
+            if field.number == model::SPECIFICATION_VERSION {
+                version = field.varint()?;
+            }
+        }
+        match version < needed {
+            true => with_varint(new, model::SPECIFICATION_VERSION, needed).map(Some),
+            false => Ok(changed),
+        }
+    }
+    model(bytes, &mut 0, change)
+}
+
 impl Changes {
     /// Applies the changes to a whole model.
     pub fn apply(&self, bytes: &[u8]) -> Result<Vec<u8>, String> {
-        let mut next = 0;
-        let changed = rewrite(bytes, |field| match (field.number, field.content) {
-            (model::SPECIFICATION_VERSION, Content::Varint(_)) => {
-                Ok(self.version.map(|(version, _)| {
-                    let mut out = Writer::default();
-                    out.varint(model::SPECIFICATION_VERSION, version);
-                    out.0
-                }))
-            }
-            (model::ML_PROGRAM, Content::Bytes(bytes)) => {
-                let program = self.program(bytes, &mut next)?;
-                Ok(program.map(|content| {
-                    let mut out = Writer::default();
-                    out.bytes(model::ML_PROGRAM, &content);
-                    out.0
-                }))
-            }
-            _ => Ok(None),
+        let mut place = Place::default();
+        let changed = rewrite_programs(bytes, &mut |program| {
+            let raised = self.raised.get(&place.stage).copied();
+            let changed = self.program(program, raised, &mut place.operation)?;
+            place.stage += 1;
+            Ok((changed, raised.map_or(0, |(version, _)| version)))
         })?;
         Ok(changed.unwrap_or_else(|| bytes.to_vec()))
     }
 
-    fn program(&self, bytes: &[u8], next: &mut usize) -> Changed {
+    fn program(&self, bytes: &[u8], raised: Raised, next: &mut usize) -> Changed {
         rewrite_messages(bytes, |number, bytes| match number {
-            program::FUNCTIONS => map_value(bytes, |bytes| self.function(bytes, next)),
+            program::FUNCTIONS => map_value(bytes, |bytes| self.function(bytes, raised, next)),
             program::ATTRIBUTES => map_value(bytes, |bytes| self.value(bytes)),
             _ => Ok(None),
         })
     }
 
-    fn function(&self, bytes: &[u8], next: &mut usize) -> Changed {
+    fn function(&self, bytes: &[u8], raised: Raised, next: &mut usize) -> Changed {
         let mut inputs = Scope::new();
         for field in fields(bytes) {
             let field = field?;
@@ -66,12 +112,12 @@ impl Changes {
                 inputs.insert(name_of(field.bytes()?)?, None);
             }
         }
-        rewrite_messages(bytes, |number, bytes| match (number, self.version) {
+        rewrite_messages(bytes, |number, bytes| match (number, raised) {
             (function::OPSET, Some((_, opset))) => Ok(Some(opset.into())),
-            (function::BLOCKS, version) => {
+            (function::BLOCKS, raised) => {
                 let mut scopes = vec![inputs.clone()];
                 let block = map_value(bytes, |bytes| self.block(bytes, next, &mut scopes))?;
-                match version {
+                match raised {
                     None => Ok(block),
                     Some((_, opset)) => {
                         let entry = block.as_deref().unwrap_or(bytes);
@@ -157,6 +203,9 @@ impl Changes {
             (Some(Edit::Remove), _) => Outcome::Gone,
             (Some(Edit::Become(edit)), inner) => {
                 Outcome::Changed(become_other(inner.as_deref().unwrap_or(bytes), edit)?)
+            }
+            (Some(Edit::Store(edit)), inner) => {
+                Outcome::Changed(stored(inner.as_deref().unwrap_or(bytes), edit)?)
             }
             (None, Some(changed)) => Outcome::Changed(changed),
             (None, None) => Outcome::Kept,

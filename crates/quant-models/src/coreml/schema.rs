@@ -3,18 +3,53 @@
 /// `Model`.
 pub(crate) mod model {
     pub const SPECIFICATION_VERSION: u32 = 1;
+    pub const PIPELINE_CLASSIFIER: u32 = 200;
+    pub const PIPELINE_REGRESSOR: u32 = 201;
+    pub const PIPELINE: u32 = 202;
     pub const ML_PROGRAM: u32 = 502;
-    /// Any other kind of model.
-    pub const KINDS: std::ops::RangeInclusive<u32> = 200..=3000;
 
-    /// What people call the other kinds.
-    pub fn kind(number: u32) -> &'static str {
-        match number {
-            200..=202 => "a pipeline",
-            303 | 403 | 500 => "a neuralnetwork",
-            _ => "a model of another kind",
-        }
+    /// What people call the model in a field, if it is one of another kind.
+    pub fn other_kind(number: u32) -> Option<&'static str> {
+        Some(match number {
+            300 | 400 => "a generalized linear model",
+            301 | 401 => "a support vector machine",
+            302 | 402 => "a tree ensemble",
+            303 | 403 | 500 => "a neural network (neuralnetwork)",
+            304 => "a Bayesian probit regressor",
+            404 => "a nearest neighbors classifier",
+            501 => "an item similarity recommender",
+            555 => "a custom model",
+            556 => "a linked model",
+            600..=604 | 606 | 607 | 609 | 900 => "a model that prepares features",
+            560 | 610 => "a model that selects results",
+            2000 => "a text classifier",
+            2001 => "a word tagger",
+            2002 => "a vision feature print",
+            2003 | 2006 => "a model of sounds",
+            2004 => "a gazetteer",
+            2005 => "a word embedding",
+            3000 => "a serialized model",
+            _ => return None,
+        })
     }
+
+    /// Whether a field holds a model, of whatever kind.
+    pub fn is_kind(number: u32) -> bool {
+        let programs = [
+            ML_PROGRAM,
+            PIPELINE,
+            PIPELINE_CLASSIFIER,
+            PIPELINE_REGRESSOR,
+        ];
+        programs.contains(&number) || other_kind(number).is_some()
+    }
+}
+
+/// `Pipeline`, and `PipelineClassifier` and `PipelineRegressor` around it.
+pub(crate) mod pipeline {
+    pub const MODELS: u32 = 1;
+    pub const NAMES: u32 = 2;
+    pub const OF_CLASSIFIER: u32 = 1;
 }
 
 /// `Program`.
@@ -111,9 +146,12 @@ impl DataType {
     pub const FLOAT16: Self = Self(10);
     pub const FLOAT32: Self = Self(11);
     pub const INT8: Self = Self(21);
+    pub const INT16: Self = Self(22);
     pub const INT32: Self = Self(23);
     pub const INT4: Self = Self(25);
     pub const UINT8: Self = Self(31);
+    pub const UINT16: Self = Self(32);
+    pub const UINT32: Self = Self(33);
     pub const UINT4: Self = Self(35);
 
     /// Number, number in a weight file, bits, name.

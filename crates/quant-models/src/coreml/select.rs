@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use quant_core::{Blocks, Dialect, FloatType};
+use quant_core::{Blocks, Dialect, FloatType, GeometryError};
 use quant_simd::TensorQuantizer;
 
 use super::graph::{Constant, Graph, Use};
 use super::package::Package;
-use super::program::{Blob, Held, Program};
+use super::program::{Held, Program, TensorType, Value};
 use super::schema::DataType;
 use crate::options::Settings;
 use crate::report::Decision;
@@ -27,8 +27,11 @@ pub(crate) struct Choice<'p, 'a> {
     pub name: String,
     pub dtype: String,
     pub shape: Vec<usize>,
-    pub blob: Option<Blob<'a>>,
+    /// Where it is no constexpr operation.
+    pub value: Option<&'p Value<'a>>,
     pub decision: Decision,
+    /// Whether it is left alone for want of an axis that the options name.
+    pub lacks_axis: bool,
     pub uses: &'p [Use<'p, 'a>],
 }
 
@@ -40,23 +43,43 @@ pub(crate) fn float_type(dtype: DataType) -> Option<FloatType> {
     }
 }
 
-/// A constant's name for people: with its function, where there are several.
+/// A constant's name for people.
 pub(crate) fn shown_name(program: &Program<'_>, constant: &Constant<'_, '_>) -> String {
-    let name = constant.operation.name();
-    match program.functions.len() {
-        1 => name.into(),
-        _ => format!("{}/{name}", program.functions[constant.function].name),
+    program.shown(constant.function, constant.operation.name())
+}
+
+/// The value of a constant that stands in a weight file, or would if coremltools had written the
+/// package.
+pub(crate) fn weight<'p, 'a>(
+    program: &Program<'a>,
+    constant: &Constant<'p, 'a>,
+) -> Option<&'p Value<'a>> {
+    let value = constant.operation.attribute("val")?;
+    let since_18 = program.stage(constant.function).specification >= BLOCKWISE;
+    let belongs = |kind: &TensorType| {
+        let known = match kind.dtype {
+            DataType::FLOAT16 | DataType::FLOAT32 | DataType::INT8 | DataType::UINT8 => true,
+            DataType::INT16 | DataType::UINT16 | DataType::INT32 | DataType::UINT32 => since_18,
+            _ => false,
+        };
+        let elements = kind.shape().map(|shape| shape.iter().product::<usize>());
+        known && elements.is_some_and(|elements| elements >= FILE_ELEMENTS)
+    };
+    match value.held {
+        Held::Blob(_) => Some(value),
+        Held::Tensor(_) => value.kind.as_ref().is_some_and(belongs).then_some(value),
+        Held::Other => None,
     }
 }
 
-/// Goes through the constants that stand in weight files, and says what is noteworthy.
+/// Goes through the constants that are weights, and says what is noteworthy.
 pub(crate) fn select<'p, 'a>(
-    package: &Package,
-    program: &'p Program<'a>,
+    package: &'p Package<'a>,
     graph: &'p Graph<'p, 'a>,
     options: &QuantizeOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Choice<'p, 'a>>, Error> {
+    let program = &package.program;
     let mut choices = Vec::new();
     for (index, constant) in graph.constants.iter().enumerate() {
         let operation = constant.operation;
@@ -69,8 +92,9 @@ pub(crate) fn select<'p, 'a>(
             constant: index,
             dtype: output.map_or(String::new(), |kind| kind.dtype.name()),
             shape: output.and_then(|kind| kind.shape()).unwrap_or_default(),
-            blob: None,
+            value: None,
             decision: Decision::LeaveAlone(String::new()),
+            lacks_axis: false,
             uses: &constant.consumers,
             name,
         };
@@ -85,19 +109,20 @@ pub(crate) fn select<'p, 'a>(
             choices.push(choice);
             continue;
         }
-        let Some(Held::Blob(blob)) = operation.attribute("val").map(|value| &value.held) else {
+        let Some(value) = weight(program, constant) else {
             continue;
         };
-        choice.blob = Some(*blob);
+        choice.value = Some(value);
         let decide = Decide {
             package,
-            program,
+            value,
             options,
             constant,
             shape: &choice.shape,
             name: &choice.name,
         };
-        choice.decision = decide.decide(output.map(|kind| kind.dtype), warnings)?;
+        let dtype = output.map(|kind| kind.dtype);
+        choice.decision = decide.decide(dtype, &mut choice.lacks_axis, warnings)?;
         choices.push(choice);
     }
     Ok(choices)
@@ -146,8 +171,8 @@ pub(crate) fn unmatched(
 }
 
 struct Decide<'s, 'p, 'a> {
-    package: &'s Package,
-    program: &'s Program<'a>,
+    package: &'s Package<'a>,
+    value: &'s Value<'a>,
     options: &'s QuantizeOptions,
     constant: &'s Constant<'p, 'a>,
     shape: &'s [usize],
@@ -158,6 +183,7 @@ impl Decide<'_, '_, '_> {
     fn decide(
         &self,
         dtype: Option<DataType>,
+        lacks_axis: &mut bool,
         warnings: &mut Vec<String>,
     ) -> Result<Decision, Error> {
         let alone = |reason: String| Ok(Decision::LeaveAlone(reason));
@@ -166,6 +192,9 @@ impl Decide<'_, '_, '_> {
                 dtype.map_or("no tensor".into(), |dtype| format!("type {}", dtype.name())),
             );
         };
+        if self.package.data(self.value)?.is_none() {
+            return alone("its values stand in the model in a way that quant does not know".into());
+        }
         let (rank, elements) = (self.shape.len(), self.shape.iter().product::<usize>());
         if rank < 2 {
             return alone(format!("rank {rank}"));
@@ -195,6 +224,10 @@ impl Decide<'_, '_, '_> {
             return alone(format!("{elements} elements, not more than {least}"));
         }
         self.check_format(&settings, source)?;
+        if let Some(problem) = settings.misfit(rank) {
+            let path = self.package.model_path();
+            return Err(Error::tensor(&path, self.name, problem));
+        }
         let (output, input) = match self.axes() {
             Some(axes) => axes,
             None if !settings.granularity.needs_no_axis() => {
@@ -214,7 +247,10 @@ impl Decide<'_, '_, '_> {
         let granularity = settings.granularity.with_axes(output, input);
         let blocks = match Blocks::new(self.shape, &granularity) {
             Ok(blocks) => blocks,
-            Err(error) => return Ok(Decision::Skip(error.to_string())),
+            Err(error) => {
+                *lacks_axis = !matches!(error, GeometryError::BlockTooLarge { .. });
+                return Ok(Decision::Skip(error.to_string()));
+            }
         };
         let mut axes = self.shape.iter().zip(blocks.block_sizes()).enumerate();
         if let Some((axis, (dim, block))) = axes.find(|(_, (dim, block))| *dim % *block != 0) {
@@ -248,7 +284,13 @@ impl Decide<'_, '_, '_> {
                 "--dialect wide stores f32 scales, which turn f16 weights into f32; Core ML needs the dialect coremltools",
             );
         }
-        if self.program.specification >= BLOCKWISE {
+        if self
+            .package
+            .program
+            .stage(self.constant.function)
+            .specification
+            >= BLOCKWISE
+        {
             return Ok(());
         }
         let again = "convert the model again with minimum_deployment_target=ct.target.iOS18 or later, or use int8 or uint8, per tensor or channel";

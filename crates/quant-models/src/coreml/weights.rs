@@ -13,7 +13,7 @@ use super::encode::{Become, Edit, Elements, NewValue};
 use super::graph::Graph;
 use super::package::Package;
 use super::parts::{AFFINE, BLOCKWISE, PartsSink, Place, data_type, packed};
-use super::program::{Blob, Operation, Program};
+use super::program::{Held, Operation, Value};
 use super::rewrite::Changes;
 use super::schema::DataType;
 use super::select::{self, Choice, float_type};
@@ -27,8 +27,7 @@ const WINDOW: usize = 32 << 20;
 
 /// Quantizes weights, and keeps account of what that changes in the model.
 pub(crate) struct Weights<'r, 'p, 'a> {
-    package: &'r Package,
-    program: &'p Program<'a>,
+    package: &'p Package<'a>,
     graph: &'r Graph<'p, 'a>,
     emitter: Emitter<'r>,
     job: &'r Job<'r>,
@@ -41,7 +40,16 @@ pub(crate) struct Weights<'r, 'p, 'a> {
     made: HashMap<(usize, Vec<NewValue>), String>,
 }
 
-type Shared = (String, u64, Scheme, Vec<usize>, Vec<usize>);
+type Shared = (String, Origin, bool, Scheme, Vec<usize>, Vec<usize>);
+
+/// Where the values of a weight are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Origin {
+    /// In the record at this byte.
+    Record(u64),
+    /// In the operation of this position.
+    Operation(usize),
+}
 
 /// An operation, and what it is if it is quantized.
 struct Step<'s, 'p, 'a> {
@@ -53,19 +61,76 @@ struct Step<'s, 'p, 'a> {
 struct Weight<'s, 'a> {
     choice: &'s Choice<'s, 'a>,
     quantizer: &'s TensorQuantizer,
-    blob: &'s Blob<'a>,
+    value: &'s Value<'a>,
+    /// The operation's position.
+    id: usize,
+    /// The weight file that it goes to.
+    file: String,
+    since_18: bool,
     report: &'s mut TensorReport,
 }
 
 impl Weight<'_, '_> {
     fn key(&self) -> Shared {
+        let origin = match &self.value.held {
+            Held::Blob(blob) => Origin::Record(blob.offset),
+            _ => Origin::Operation(self.id),
+        };
         (
-            self.blob.file.to_owned(),
-            self.blob.offset,
+            self.file.clone(),
+            origin,
+            self.since_18,
             self.quantizer.scheme,
             self.quantizer.blocks.shape().to_vec(),
             self.quantizer.blocks.block_sizes().to_vec(),
         )
+    }
+
+    /// The shape of scales and zero points, and the axis along which they lie.
+    fn part_shape(&self) -> (Vec<usize>, usize) {
+        let scale_shape = self.quantizer.blocks.scale_shape();
+        if self.since_18 {
+            return (scale_shape, 0);
+        }
+        // A scale alone has rank 0 in the older operation.
+        let axis = scale_shape.iter().position(|&count| count > 1);
+        let shape = axis.map_or(vec![], |axis| vec![scale_shape[axis]]);
+        (shape, axis.unwrap_or(0))
+    }
+
+    fn layout(&self, start: u64) -> Layout {
+        let quantizer = self.quantizer;
+        let codes = start.next_multiple_of(ALIGN) + ALIGN;
+        let mut end = codes + quantizer.codes_len() as u64;
+        let large = Part::is_large(&self.part_shape().0);
+        let mut place = |len: usize| match large && len > 0 {
+            true => {
+                let at = end.next_multiple_of(ALIGN) + ALIGN;
+                end = at + len as u64;
+                at
+            }
+            false => end,
+        };
+        let count = quantizer.blocks.scale_count();
+        let [scales, zero_points] = match self.since_18 {
+            true => {
+                let scales = place(quantizer.scales_len());
+                let zero_points = quantizer.zero_points_len();
+                let bits = quantizer.scheme.dtype.bits() as usize;
+                [scales, place((zero_points * bits).div_ceil(8))]
+            }
+            false => {
+                // It always has zero points, of eight bits.
+                let zero_points = place(count);
+                [place(quantizer.scales_len()), zero_points]
+            }
+        };
+        Layout {
+            codes,
+            scales,
+            zero_points,
+            end,
+        }
     }
 }
 
@@ -90,8 +155,7 @@ struct Made {
 
 impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
     pub fn new(
-        package: &'r Package,
-        program: &'p Program<'a>,
+        package: &'p Package<'a>,
         graph: &'r Graph<'p, 'a>,
         emitter: Emitter<'r>,
         job: &'r Job<'r>,
@@ -101,7 +165,6 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
         let owned = |names: &HashSet<&str>| names.iter().map(|&name| name.to_owned()).collect();
         Self {
             package,
-            program,
             graph,
             emitter,
             job,
@@ -114,8 +177,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
     }
 
     /// The weight files as far as they are written, and what else changes.
-    pub fn into_parts(mut self) -> (Emitter<'r>, Changes) {
-        self.changes.moved.clone_from(&self.emitter.moved);
+    pub fn into_parts(self) -> (Emitter<'r>, Changes) {
         (self.emitter, self.changes)
     }
 
@@ -127,19 +189,30 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
     ) -> Result<(), Error> {
         let mut quantized = HashMap::new();
         for (choice, report) in choices.iter().zip(reports) {
-            if let (Decision::Quantize(quantizer), Some(blob)) = (&choice.decision, &choice.blob) {
-                let id = self.graph.constants[choice.constant].operation.id;
+            if let (Decision::Quantize(quantizer), Some(value)) = (&choice.decision, choice.value) {
+                let constant = &self.graph.constants[choice.constant];
+                let id = constant.operation.id;
+                let program = &self.package.program;
+                let file = match &value.held {
+                    Held::Blob(blob) => blob.file.to_owned(),
+                    _ => self
+                        .package
+                        .weight_file(program.functions[constant.function].stage),
+                };
                 let weight = Weight {
                     choice,
                     quantizer,
-                    blob,
+                    value,
+                    id,
+                    file,
+                    since_18: program.stage(constant.function).specification >= select::BLOCKWISE,
                     report,
                 };
                 quantized.insert(id, weight);
             }
         }
         let mut steps = Vec::new();
-        let program = self.program;
+        let program = &self.package.program;
         program.each(&mut |_, operation| -> Result<(), Error> {
             let weight = quantized.remove(&operation.id);
             steps.push(Step { operation, weight });
@@ -165,34 +238,10 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
 
     /// Quantizes the weights of some operations at the same time, then settles them in order.
     fn window(&mut self, steps: &mut [Step<'_, 'p, 'a>]) -> Result<(), Error> {
-        let mut ends: HashMap<&str, u64> = HashMap::new();
-        let (mut keys, mut copied) = (HashSet::new(), HashSet::new());
-        let mut layouts = Vec::new();
-        for (index, step) in steps.iter().enumerate() {
-            match &step.weight {
-                None => {
-                    for blob in step.operation.blobs() {
-                        if self.emitter.has_copied(&blob)
-                            || !copied.insert((blob.file, blob.offset))
-                        {
-                            continue;
-                        }
-                        let (_, record) = self.package.record(&blob)?;
-                        let end = self.end(&mut ends, blob.file)?;
-                        *end = end.next_multiple_of(ALIGN) + ALIGN + record.data.len() as u64;
-                    }
-                }
-                Some(weight) => {
-                    let key = weight.key();
-                    if !self.shared.contains_key(&key) && keys.insert(key) {
-                        let end = self.end(&mut ends, weight.blob.file)?;
-                        let layout = self.layout(weight, *end);
-                        *end = layout.end;
-                        layouts.push((index, layout));
-                    }
-                }
-            }
+        for weight in steps.iter().filter_map(|step| step.weight.as_ref()) {
+            self.emitter.ensure(&weight.file)?;
         }
+        let layouts = self.layouts(steps)?;
         let made = layouts.into_par_iter().map(|(index, layout)| {
             let weight = steps[index].weight.as_ref().expect("what has a layout");
             (index, self.make(weight, &layout))
@@ -211,65 +260,47 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
         Ok(())
     }
 
+    /// Where the weights of some operations go, if none of their records is there already.
+    fn layouts(&self, steps: &[Step<'_, 'p, 'a>]) -> Result<Vec<(usize, Layout)>, Error> {
+        let mut ends: HashMap<String, u64> = HashMap::new();
+        let (mut keys, mut copied) = (HashSet::new(), HashSet::new());
+        let mut layouts = Vec::new();
+        for (index, step) in steps.iter().enumerate() {
+            match &step.weight {
+                None => {
+                    for blob in step.operation.blobs() {
+                        if self.emitter.has_copied(&blob)
+                            || !copied.insert((blob.file, blob.offset))
+                        {
+                            continue;
+                        }
+                        let (_, record) = self.package.record(&blob)?;
+                        let end = self.end(&mut ends, blob.file);
+                        *end = end.next_multiple_of(ALIGN) + ALIGN + record.data.len() as u64;
+                    }
+                    if let Some((file, len)) = self.emitter.to_store(step.operation) {
+                        let end = self.end(&mut ends, file);
+                        *end = end.next_multiple_of(ALIGN) + ALIGN + len;
+                    }
+                }
+                Some(weight) => {
+                    let key = weight.key();
+                    if !self.shared.contains_key(&key) && keys.insert(key) {
+                        let end = self.end(&mut ends, &weight.file);
+                        let layout = weight.layout(*end);
+                        *end = layout.end;
+                        layouts.push((index, layout));
+                    }
+                }
+            }
+        }
+        Ok(layouts)
+    }
+
     /// Where the next record of a file goes.
-    fn end<'e, 'f>(
-        &self,
-        ends: &'e mut HashMap<&'f str, u64>,
-        file: &'f str,
-    ) -> Result<&'e mut u64, Error> {
-        let next = self.emitter.writer(file)?.next();
-        Ok(ends.entry(file).or_insert(next))
-    }
-
-    fn is_since_18(&self) -> bool {
-        self.program.specification >= select::BLOCKWISE
-    }
-
-    /// The shape of scales and zero points, and the axis along which they lie.
-    fn part_shape(&self, quantizer: &TensorQuantizer) -> (Vec<usize>, usize) {
-        let scale_shape = quantizer.blocks.scale_shape();
-        if self.is_since_18() {
-            return (scale_shape, 0);
-        }
-        // A scale alone has rank 0 in the older operation.
-        let axis = scale_shape.iter().position(|&count| count > 1);
-        let shape = axis.map_or(vec![], |axis| vec![scale_shape[axis]]);
-        (shape, axis.unwrap_or(0))
-    }
-
-    fn layout(&self, weight: &Weight<'_, '_>, start: u64) -> Layout {
-        let quantizer = weight.quantizer;
-        let codes = start.next_multiple_of(ALIGN) + ALIGN;
-        let mut end = codes + quantizer.codes_len() as u64;
-        let large = Part::is_large(&self.part_shape(quantizer).0);
-        let mut place = |len: usize| match large && len > 0 {
-            true => {
-                let at = end.next_multiple_of(ALIGN) + ALIGN;
-                end = at + len as u64;
-                at
-            }
-            false => end,
-        };
-        let count = quantizer.blocks.scale_count();
-        let [scales, zero_points] = match self.is_since_18() {
-            true => {
-                let scales = place(quantizer.scales_len());
-                let zero_points = quantizer.zero_points_len();
-                let bits = quantizer.scheme.dtype.bits() as usize;
-                [scales, place((zero_points * bits).div_ceil(8))]
-            }
-            false => {
-                // It always has zero points, of eight bits.
-                let zero_points = place(count);
-                [place(quantizer.scales_len()), zero_points]
-            }
-        };
-        Layout {
-            codes,
-            scales,
-            zero_points,
-            end,
-        }
+    fn end<'e>(&self, ends: &'e mut HashMap<String, u64>, file: &str) -> &'e mut u64 {
+        ends.entry(file.to_owned())
+            .or_insert_with(|| self.emitter.next(file))
     }
 
     /// Quantizes a weight into the weight file.
@@ -277,12 +308,12 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
         let Weight {
             choice,
             quantizer,
-            blob,
+            value,
             ..
         } = weight;
-        let (file, record) = self.package.record(blob)?;
+        let data = self.package.data(value)?.unwrap_or_default();
         let constant = &self.graph.constants[choice.constant];
-        let large = Part::is_large(&self.part_shape(quantizer).0);
+        let large = Part::is_large(&weight.part_shape().0);
         let zero_points_len = quantizer.zero_points_len();
         let bits = quantizer.scheme.dtype.bits();
         let place = |in_file: bool, at: u64, len: usize| match in_file {
@@ -291,14 +322,14 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
         };
         let zero_points_in_file = large && bits == 8 && zero_points_len > 0;
         let sink = PartsSink {
-            writer: self.emitter.writer(blob.file)?,
+            writer: self.emitter.writer(&weight.file)?,
             job: self.job,
             codes: Place::File(layout.codes),
             scales: place(large, layout.scales, quantizer.scales_len()),
             zero_points: place(zero_points_in_file, layout.zero_points, zero_points_len),
             per_code_byte: (quantizer.source.size() as u64 * 8, bits.into()),
         };
-        let quantized = quantize_tensor(quantizer, self.stats, file.data(&record), &sink);
+        let quantized = quantize_tensor(quantizer, self.stats, &data, &sink);
         let stats = quantized.map_err(|failure| match failure {
             Failure::Sink(error) => error,
             Failure::NonFinite { first, count } => {
@@ -307,7 +338,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
                     quantizer.blocks.element_count(),
                     position(first, &choice.shape)
                 );
-                Error::tensor(file.path(), &choice.name, problem)
+                Error::tensor(&self.package.file_of(value), &choice.name, problem)
             }
             Failure::Params { block, source } => {
                 let at = position(block, &quantizer.blocks.scale_shape());
@@ -316,7 +347,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
                     choice.dtype,
                     advice(quantizer, constant.operation.name(), false)
                 );
-                Error::tensor(file.path(), &choice.name, problem)
+                Error::tensor(&self.package.file_of(value), &choice.name, problem)
             }
         })?;
         let source = |place: Place| match place {
@@ -362,7 +393,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
         }
         let name = self.new_name(constant.function, constant.operation.name());
         self.made.entry(made).or_insert_with(|| name.clone());
-        let since_18 = self.is_since_18();
+        let since_18 = weight.since_18;
         let keys: &[&'static str] = match since_18 {
             true => &["data", "scale", "offset"],
             false => &["quantized_data", "zero_point", "scale", "axis"],
@@ -374,7 +405,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
                 name: name.clone(),
                 parameters: keys.iter().copied().zip(values).collect(),
                 as_inputs: since_18,
-                file: weight.blob.file.into(),
+                file: weight.file.clone(),
                 old: &["val"],
             }),
         );
@@ -390,7 +421,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
     ) -> Result<Vec<NewValue>, Error> {
         let quantizer = weight.quantizer;
         let dtype = quantizer.scheme.dtype;
-        let (part_shape, axis) = self.part_shape(quantizer);
+        let (part_shape, axis) = weight.part_shape();
         let part = |dtype: DataType, source: Source| Part {
             dtype,
             shape: part_shape.clone(),
@@ -412,12 +443,12 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
         }
         let block = self.graph.constants[weight.choice.constant].block;
         let has_zero_points = quantizer.zero_points_len() > 0;
-        if self.is_since_18() {
+        if weight.since_18 {
             let mut parts = vec![codes, scale];
             if has_zero_points {
                 parts.push(part(data_type(dtype), made.zero_points));
             }
-            return self.emitter.settle(weight.blob.file, block, parts);
+            return self.emitter.settle(&weight.file, block, parts);
         }
         // The older operation always has zero points.
         let zero_points = match has_zero_points {
@@ -425,7 +456,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
             false => Source::Memory(vec![0; quantizer.blocks.scale_count()]),
         };
         let parts = vec![codes, part(data_type(dtype), zero_points), scale];
-        let mut values = self.emitter.settle(weight.blob.file, block, parts)?;
+        let mut values = self.emitter.settle(&weight.file, block, parts)?;
         values.push(NewValue {
             dtype: DataType::INT32,
             shape: Vec::new(),

@@ -9,8 +9,9 @@ use quant_core::FloatType;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-use crate::Error;
+use crate::error::shortened;
 use crate::map::map;
+use crate::{Error, sniff};
 
 const HEADER_LIMIT: u64 = 100_000_000;
 
@@ -54,30 +55,31 @@ impl SafetensorsFile {
     /// A file that cannot be read, or is not a whole safetensors file.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let map = map(path, "give a .safetensors file")?;
+        let bad = |problem: &dyn Fn() -> String| Error::file(path, sniff::explain(&map, problem));
         if map.len() < 8 {
-            let problem = format!(
-                "{} bytes are too few for a safetensors file; it is empty or truncated, fetch it again",
-                map.len()
-            );
-            return Err(Error::file(path, problem));
+            return Err(bad(&|| {
+                format!(
+                    "{} bytes are too few for a safetensors file; it is empty or truncated, fetch it again",
+                    map.len()
+                )
+            }));
         }
         let header = u64::from_le_bytes(std::array::from_fn(|i| map[i]));
         if header > HEADER_LIMIT {
-            let problem = format!(
-                "a header of {header} bytes, more than the format's limit of {HEADER_LIMIT}; this is not a safetensors file"
-            );
-            return Err(Error::file(path, problem));
+            return Err(bad(&|| {
+                format!(
+                    "a header of {header} bytes, more than the format's limit of {HEADER_LIMIT}; this is not a safetensors file"
+                )
+            }));
         }
         let data_start = 8 + header as usize;
         let Some(header) = map.get(8..data_start) else {
-            let problem = "the file ends inside its header; it is truncated, fetch it again";
-            return Err(Error::file(path, problem));
+            return Err(bad(&|| {
+                "the file ends inside its header; it is truncated, fetch it again".into()
+            }));
         };
         let header: Header = serde_json::from_slice(header).map_err(|error| {
-            Error::file(
-                path,
-                format!("the header is not that of a safetensors file: {error}"),
-            )
+            bad(&|| format!("the header is not that of a safetensors file: {error}"))
         })?;
         let mut entries = header.entries;
         entries.sort_by_key(|(_, entry)| entry.data_offsets);
@@ -146,26 +148,23 @@ fn check(path: &Path, entries: &[(String, Entry)], data: usize) -> Result<(), Er
             .try_fold(1_usize, |product, &dim| product.checked_mul(dim));
         let dtype: Option<Dtype> =
             serde_json::from_value(serde_json::Value::String(entry.dtype.clone())).ok();
+        let shape = shortened(&format!("{:?}", entry.shape));
         let Some(bits) = elements.and_then(|n| n.checked_mul(dtype.map_or(1, |d| d.bitsize())))
         else {
-            return bad(format!(
-                "shape {:?} overflows; the header is damaged",
-                entry.shape
-            ));
+            return bad(format!("shape {shape} overflows; the header is damaged"));
         };
+        if dtype.is_some() && (bits % 8 != 0 || bits / 8 != end - start) {
+            return bad(format!(
+                "shape {shape} of {} does not take the {} bytes that the header gives; the file is damaged",
+                entry.dtype,
+                end - start
+            ));
+        }
         // A type that the crate does not know is carried along as bytes.
         let (dtype, shape) = match dtype {
             Some(dtype) => (dtype, entry.shape.clone()),
             None => (Dtype::U8, vec![end - start]),
         };
-        if dtype != Dtype::U8 && bits.div_ceil(8) != end - start {
-            return bad(format!(
-                "shape {:?} of {} does not take the {} bytes that the header gives; the file is damaged",
-                entry.shape,
-                entry.dtype,
-                end - start
-            ));
-        }
         infos.push((
             name.clone(),
             TensorInfo {
@@ -211,7 +210,9 @@ impl<'de> Deserialize<'de> for Header {
                         return Err(de::Error::custom(format!("duplicate name `{name}`")));
                     }
                     if name == "__metadata__" {
-                        header.metadata = map.next_value()?;
+                        // Some writers say null where there is none.
+                        let metadata: Option<_> = map.next_value()?;
+                        header.metadata = metadata.unwrap_or_default();
                     } else {
                         let entry = map.next_value().map_err(|error| {
                             de::Error::custom(format!("tensor `{name}`: {error}"))

@@ -1,19 +1,16 @@
 //! A model: one safetensors file, or an index and its shards.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use quant_core::FloatType;
 use quant_simd::{Backend, TensorQuantizer};
-use serde_json::Value;
 
-use crate::io::read_bounded;
+use super::index::{self, Found, Index};
+use super::quantize::parts;
+use crate::error::shortened;
 use crate::scheme_record::{KEY, Records};
 use crate::{Entry, Error, SafetensorsFile, SchemeRecord};
-
-pub(crate) const INDEX: &str = "model.safetensors.index.json";
-/// More than any index takes: one of a million tensors has 100 MB.
-const LARGEST_INDEX: u64 = 256 << 20;
 
 /// A model's files, mapped and checked.
 #[derive(Debug)]
@@ -22,12 +19,6 @@ pub struct Model {
     pub(crate) index: Option<Index>,
     records: HashMap<String, SchemeRecord>,
     places: HashMap<String, (usize, usize)>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Index {
-    pub path: PathBuf,
-    pub content: serde_json::Map<String, Value>,
 }
 
 /// A tensor of a model: float, integer, or quantized.
@@ -55,26 +46,19 @@ pub struct Quantized<'a> {
 }
 
 impl Model {
-    /// Opens a `.safetensors` file, a folder with an index, or an index.
+    /// Opens a `.safetensors` file, an index, or a folder with one of them: the only index in it,
+    /// whatever its name, else the only file.
     ///
     /// # Errors
-    /// A file that cannot be read or is not whole; an index that does not fit its shards.
+    /// A file that cannot be read or is not whole; an index that does not fit its shards; a folder
+    /// with several models, or none.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let (files, index) = if path.is_dir() {
-            let index = path.join(INDEX);
-            if !index.is_file() {
-                let problem =
-                    format!("no {INDEX} in this folder; give the .safetensors file itself");
-                return Err(Error::file(path, problem));
+        let (files, index) = match index::find(path)? {
+            Found::Index(path) => {
+                let (files, index) = index::open(&path)?;
+                (files, Some(index))
             }
-            open_index(&index)?
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension == "json")
-        {
-            open_index(path)?
-        } else {
-            (vec![SafetensorsFile::open(path)?], None)
+            Found::File(path) => (vec![SafetensorsFile::open(&path)?], None),
         };
         let (mut records, mut places) = (HashMap::new(), HashMap::new());
         for (i, file) in files.iter().enumerate() {
@@ -123,12 +107,17 @@ impl Model {
         self.places.contains_key(name)
     }
 
+    pub(crate) fn entry(&self, name: &str) -> Option<&Entry> {
+        let (file, entry) = *self.places.get(name)?;
+        Some(&self.files[file].entries()[entry].1)
+    }
+
     /// The tensors; scales and zero points stand with the tensor that they belong to.
     ///
     /// # Errors
     /// A quantized tensor whose parts do not fit its record.
     pub fn tensors(&self) -> Result<Vec<Tensor<'_>>, Error> {
-        let parts: std::collections::HashSet<String> = self
+        let parts: HashSet<String> = self
             .records
             .keys()
             .flat_map(|name| [format!("{name}.scale"), format!("{name}.zero_point")])
@@ -141,7 +130,7 @@ impl Model {
         for file in &self.files {
             for (name, entry) in file.entries() {
                 if !parts.contains(name) {
-                    let quantized = self.quantized(file, name, entry)?;
+                    let quantized = self.quantized(file, name)?;
                     tensors.push(Tensor {
                         name,
                         file,
@@ -158,41 +147,39 @@ impl Model {
         &'a self,
         file: &'a SafetensorsFile,
         name: &str,
-        entry: &'a Entry,
     ) -> Result<Option<Quantized<'a>>, Error> {
         let Some(record) = self.records.get(name) else {
             return Ok(None);
         };
         let bad = |problem: String| Error::tensor(file.path(), name, problem);
         let quantizer = record.quantizer(Backend::detect()).map_err(bad)?;
-        let part = |suffix: &str, len: usize| {
-            if len == 0 {
-                return Ok(&[][..]);
+        // Types and shapes as we write them: bytes that fit by chance are something else.
+        let mut data = [&[][..]; 3];
+        for (data, part) in data.iter_mut().zip(parts(name, &quantizer)) {
+            let place = self.places.get(&part.name);
+            let &(file, entry) = place
+                .ok_or_else(|| bad(format!("`{}` is missing; the file is damaged", part.name)))?;
+            let (file, entry) = (&self.files[file], &self.files[file].entries()[entry].1);
+            if (&entry.dtype, &entry.shape) != (&part.dtype, &part.shape) {
+                return Err(bad(format!(
+                    "`{}` is {} {}, where its quantization record wants {} {}; the file is damaged",
+                    shortened(&part.name),
+                    shortened(&entry.dtype),
+                    shortened(&format!("{:?}", entry.shape)),
+                    part.dtype,
+                    shortened(&format!("{:?}", part.shape)),
+                )));
             }
-            let name = format!("{name}.{suffix}");
-            let place = self.places.get(&name);
-            let place =
-                place.ok_or_else(|| bad(format!("`{name}` is missing; the file is damaged")))?;
-            let file = &self.files[place.0];
-            Ok(file.data(&file.entries()[place.1].1))
-        };
+            *data = file.data(entry);
+        }
+        let [codes, scales, zero_points] = data;
         let quantized = Quantized {
-            codes: file.data(entry),
-            scales: part("scale", quantizer.scales_len())?,
-            zero_points: part("zero_point", quantizer.zero_points_len())?,
+            codes,
+            scales,
+            zero_points,
             record,
             quantizer,
         };
-        let quantizer = &quantized.quantizer;
-        if quantized.codes.len() != quantizer.codes_len()
-            || quantized.scales.len() != quantizer.scales_len()
-            || quantized.zero_points.len() != quantizer.zero_points_len()
-        {
-            return Err(bad(
-                "its codes, scales or zero points do not fit its record; the file is damaged"
-                    .into(),
-            ));
-        }
         Ok(Some(quantized))
     }
 
@@ -237,41 +224,4 @@ impl Tensor<'_> {
             None => self.entry.float_type(),
         }
     }
-}
-
-fn open_index(path: &Path) -> Result<(Vec<SafetensorsFile>, Option<Index>), Error> {
-    let text = read_bounded(path, LARGEST_INDEX, "give an index of safetensors files")?;
-    let bad = |problem: String| Error::file(path, problem);
-    let content: serde_json::Map<String, Value> = serde_json::from_slice(&text)
-        .map_err(|error| bad(format!("not an index of safetensors files: {error}")))?;
-    let map: BTreeMap<String, String> = content
-        .get("weight_map")
-        .and_then(|map| serde_json::from_value(map.clone()).ok())
-        .ok_or_else(|| bad("no `weight_map` from tensor to file; this is not an index".into()))?;
-    let mut by_file: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (tensor, file) in &map {
-        by_file.entry(file).or_default().push(tensor);
-    }
-    if by_file.is_empty() {
-        return Err(bad("the `weight_map` names no file".into()));
-    }
-    let mut files = Vec::new();
-    for (name, tensors) in by_file {
-        if Path::new(name)
-            .file_name()
-            .is_none_or(|plain| plain != name)
-        {
-            return Err(bad(format!("`{name}` is not a plain file name")));
-        }
-        let file = SafetensorsFile::open(&path.with_file_name(name))?;
-        let held: std::collections::HashSet<_> =
-            file.entries().iter().map(|(n, _)| n.as_str()).collect();
-        if let Some(missing) = tensors.into_iter().find(|tensor| !held.contains(tensor)) {
-            let problem = format!("the index expects it in `{name}`, which does not hold it");
-            return Err(Error::tensor(path, missing, problem));
-        }
-        files.push(file);
-    }
-    let path = path.to_owned();
-    Ok((files, Some(Index { path, content })))
 }

@@ -5,9 +5,11 @@ use std::path::Path;
 use quant_core::{Blocks, ErrorStats, FloatType};
 use quant_simd::{Failure, TensorQuantizer};
 
-use super::output::{Layout, Output, Part, PartSink, Target};
+use super::experts::Stacks;
+use super::foreign::Foreign;
 use crate::config::Patterns;
 use crate::options::Settings;
+use crate::output::{Output, Part, PartSink, Target};
 use crate::report::{self, Decision};
 use crate::scheme_record::{KEY, Records};
 use crate::unmatched::{Known, Unmatched};
@@ -31,7 +33,17 @@ pub(crate) fn quantize(
     }
     let patterns = options.config.as_ref().map(|config| config.patterns());
     let patterns = patterns.transpose()?;
-    let decisions = decide(&model, options, patterns.as_ref())?;
+    let foreign = Foreign::find(&model);
+    if let Some(problem) = foreign.refusal() {
+        return Err(Error::file(input, problem));
+    }
+    let mut chooser = Chooser {
+        options,
+        patterns: patterns.as_ref(),
+        foreign: &foreign,
+        stacks: Stacks::new(&options.experts, &model),
+    };
+    let decisions = decide(&model, &mut chooser)?;
     let mut tensors = Vec::new();
     for (file, decisions) in model.files.iter().zip(&decisions) {
         for ((name, entry), decision) in file.entries().iter().zip(decisions) {
@@ -41,29 +53,20 @@ pub(crate) fn quantize(
     let mut report = Report {
         tensors,
         operations: Vec::new(),
-        warnings: Vec::new(),
-        copied: Vec::new(),
+        warnings: foreign.warning().into_iter().collect(),
+        notes: chooser.stacks.notes(),
         bytes_before: model.files.iter().map(SafetensorsFile::len).sum(),
         bytes_after: None,
     };
-    report.check(
-        options.strict,
-        &unmatched(&model, options, patterns.as_ref()),
-    )?;
+    report.check(options.strict, &chooser.unmatched(&model))?;
     if options.dry_run {
         return Ok(report);
     }
-    let layouts = model.files.iter().zip(&decisions);
-    let layouts = layouts.map(|(file, decisions)| layout(file, decisions));
-    let layouts = layouts.collect::<Result<Vec<_>, Error>>()?;
-    let inputs = options.inputs(input);
-    let mut target = Target::new(&model, &inputs, &layouts, output, job)?;
-    if !options.weights_only {
-        target.copy_companions(job)?;
-    }
+    let target = Target::new(&model, output, job)?;
+    let mut outputs = Vec::new();
     let mut reports = report.tensors.iter_mut();
-    for ((file, decisions), layout) in model.files.iter().zip(&decisions).zip(layouts) {
-        let output = target.begin(file, layout)?;
+    for (file, decisions) in model.files.iter().zip(&decisions) {
+        let output = open_output(&target, file, decisions)?;
         for ((name, entry), decision) in file.entries().iter().zip(decisions) {
             let report = reports.next();
             let Decision::Quantize(quantizer) = decision else {
@@ -75,11 +78,9 @@ pub(crate) fn quantize(
                 report.set_stats(stats.as_ref());
             }
         }
-        target.end(file, output, job)?;
+        outputs.push(output);
     }
-    report.warnings.append(&mut target.warnings);
-    report.copied = std::mem::take(&mut target.copied);
-    report.bytes_after = Some(target.finish(job)?);
+    report.bytes_after = Some(target.finish(&model, outputs, job)?);
     Ok(report)
 }
 
@@ -122,30 +123,14 @@ fn quantize_tensor(
     })
 }
 
-/// Names and patterns of the options that match no tensor.
-fn unmatched(
-    model: &Model,
-    options: &QuantizeOptions,
-    patterns: Option<&Patterns<'_>>,
-) -> Vec<Unmatched> {
-    let entries = model.files.iter().flat_map(SafetensorsFile::entries);
-    let known = Known::new("tensor", entries.map(|(name, _)| name.as_str()));
-    let mut found = options.unmatched(&known);
-    found.extend(patterns.map_or_else(Vec::new, |patterns| patterns.unmatched(&known)));
-    found
-}
-
-fn decide(
-    model: &Model,
-    options: &QuantizeOptions,
-    patterns: Option<&Patterns<'_>>,
-) -> Result<Vec<Vec<Decision>>, Error> {
+fn decide(model: &Model, chooser: &mut Chooser<'_, '_>) -> Result<Vec<Vec<Decision>>, Error> {
+    let options = chooser.options;
     let (mut fits, mut misfit) = (0, None);
     let mut decisions = Vec::new();
     for file in &model.files {
         let mut of_file = Vec::new();
         for (name, entry) in file.entries() {
-            let mut decision = decide_one(file, name, entry, options, patterns);
+            let mut decision = chooser.decide(file, name, entry);
             match &decision {
                 Decision::Quantize(quantizer) => {
                     fits += 1;
@@ -202,49 +187,75 @@ fn check_names(
     Ok(())
 }
 
-fn decide_one(
-    file: &SafetensorsFile,
-    name: &str,
-    entry: &Entry,
-    options: &QuantizeOptions,
-    patterns: Option<&Patterns<'_>>,
-) -> Decision {
-    let Some(source) = entry.float_type() else {
-        return Decision::LeaveAlone(format!("type {}", entry.dtype));
-    };
-    if let Some(reason) = options.left_out(&[name]) {
-        return Decision::LeaveAlone(reason.into());
+/// What decides about tensors.
+struct Chooser<'o, 'm> {
+    options: &'o QuantizeOptions,
+    patterns: Option<&'o Patterns<'o>>,
+    foreign: &'o Foreign<'m>,
+    stacks: Stacks<'o, 'm>,
+}
+
+impl Chooser<'_, '_> {
+    /// Names and patterns of the options that match no tensor.
+    fn unmatched(&self, model: &Model) -> Vec<Unmatched> {
+        let entries = model.files.iter().flat_map(SafetensorsFile::entries);
+        let known = Known::new("tensor", entries.map(|(name, _)| name.as_str()));
+        let mut found = self.options.unmatched(&known);
+        found.extend(self.stacks.unmatched());
+        let patterns = self.patterns.map(|patterns| patterns.unmatched(&known));
+        found.extend(patterns.unwrap_or_default());
+        found
     }
-    let settings = match patterns {
-        None => options.settings(),
-        Some(patterns) => match patterns.of(name) {
-            Some(settings) => settings.clone(),
-            None => return Decision::LeaveAlone("left out by the configuration".into()),
-        },
-    };
-    if entry.shape.len() < 2 {
-        return Decision::LeaveAlone(format!("rank {}", entry.shape.len()));
-    }
-    let elements = file.data(entry).len() / source.size();
-    if elements == 0 {
-        return Decision::LeaveAlone("no elements".into());
-    }
-    let Settings {
-        scheme,
-        granularity,
-        min_elements,
-    } = settings;
-    if elements <= min_elements {
-        return Decision::LeaveAlone(format!("{elements} elements, not more than {min_elements}"));
-    }
-    match Blocks::new(&entry.shape, &granularity.with_axes(0, 1)) {
-        Err(error) => Decision::Skip(error.to_string()),
-        Ok(blocks) => Decision::Quantize(TensorQuantizer {
-            backend: options.backend,
+
+    fn decide(&mut self, file: &SafetensorsFile, name: &str, entry: &Entry) -> Decision {
+        if let Some(reason) = self.foreign.reason(name) {
+            return Decision::LeaveAlone(reason);
+        }
+        let Some(source) = entry.float_type() else {
+            return Decision::LeaveAlone(format!("type {}", entry.dtype));
+        };
+        if let Some(reason) = self.options.left_out(&[name]) {
+            return Decision::LeaveAlone(reason.into());
+        }
+        let settings = match self.patterns {
+            None => self.options.settings(),
+            Some(patterns) => match patterns.of(name) {
+                Some(settings) => settings.clone(),
+                None => return Decision::LeaveAlone("left out by the configuration".into()),
+            },
+        };
+        if entry.shape.len() < 2 {
+            return Decision::LeaveAlone(format!("rank {}", entry.shape.len()));
+        }
+        let elements = file.data(entry).len() / source.size();
+        if elements == 0 {
+            return Decision::LeaveAlone("no elements".into());
+        }
+        let misfit = settings.misfit(entry.shape.len());
+        let Settings {
             scheme,
-            source,
-            blocks,
-        }),
+            granularity,
+            min_elements,
+            ..
+        } = settings;
+        if elements <= min_elements {
+            return Decision::LeaveAlone(format!(
+                "{elements} elements, not more than {min_elements}"
+            ));
+        }
+        if let Some(problem) = misfit {
+            return Decision::Skip(problem);
+        }
+        let granularity = self.stacks.blocks(name, &entry.shape, &granularity);
+        match Blocks::new(&entry.shape, &granularity) {
+            Err(error) => Decision::Skip(error.to_string()),
+            Ok(blocks) => Decision::Quantize(TensorQuantizer {
+                backend: self.options.backend,
+                scheme,
+                source,
+                blocks,
+            }),
+        }
     }
 }
 
@@ -261,15 +272,56 @@ pub(crate) fn type_name(float: FloatType) -> &'static str {
     }
 }
 
-fn layout(file: &SafetensorsFile, decisions: &[Decision]) -> Result<Layout, Error> {
+/// What a quantized tensor consists of in a file: codes, scales and, where the scheme stores them,
+/// zero points.
+pub(crate) fn parts(name: &str, quantizer: &TensorQuantizer) -> Vec<Part> {
+    let dtype = quantizer.scheme.dtype;
+    let byte = match dtype {
+        quant_core::IntType::Int8 => "I8",
+        _ => "U8",
+    };
+    let scale_shape = quantizer.blocks.scale_shape();
+    let mut parts = vec![
+        Part {
+            name: name.into(),
+            dtype: byte.into(),
+            shape: match dtype.bits() {
+                4 => vec![quantizer.codes_len()],
+                _ => quantizer.blocks.shape().to_vec(),
+            },
+            len: quantizer.codes_len(),
+        },
+        Part {
+            name: format!("{name}.scale"),
+            dtype: type_name(quantizer.scale_type()).into(),
+            shape: scale_shape.clone(),
+            len: quantizer.scales_len(),
+        },
+    ];
+    if quantizer.scheme.stores_zero_point() {
+        parts.push(Part {
+            name: format!("{name}.zero_point"),
+            dtype: if dtype.is_signed() { "I8" } else { "U8" }.into(),
+            shape: scale_shape,
+            len: quantizer.zero_points_len(),
+        });
+    }
+    parts
+}
+
+fn open_output(
+    target: &Target,
+    file: &SafetensorsFile,
+    decisions: &[Decision],
+) -> Result<Output, Error> {
     let mut records = Records {
         version: 1,
         tensors: Default::default(),
     };
-    let mut parts = Vec::new();
+    let mut all = Vec::new();
     for ((name, entry), decision) in file.entries().iter().zip(decisions) {
         let Decision::Quantize(quantizer) = decision else {
-            parts.push(Part {
+            all.push(Part {
                 name: name.clone(),
                 dtype: entry.dtype.clone(),
                 shape: entry.shape.clone(),
@@ -277,42 +329,14 @@ fn layout(file: &SafetensorsFile, decisions: &[Decision]) -> Result<Layout, Erro
             });
             continue;
         };
-        let dtype = quantizer.scheme.dtype;
-        let byte = match dtype {
-            quant_core::IntType::Int8 => "I8",
-            _ => "U8",
-        };
-        let scale_shape = quantizer.blocks.scale_shape();
         records
             .tensors
             .insert(name.clone(), SchemeRecord::of(quantizer));
-        parts.push(Part {
-            name: name.clone(),
-            dtype: byte.into(),
-            shape: match dtype.bits() {
-                4 => vec![quantizer.codes_len()],
-                _ => entry.shape.clone(),
-            },
-            len: quantizer.codes_len(),
-        });
-        parts.push(Part {
-            name: format!("{name}.scale"),
-            dtype: type_name(quantizer.scale_type()).into(),
-            shape: scale_shape.clone(),
-            len: quantizer.scales_len(),
-        });
-        if quantizer.scheme.stores_zero_point() {
-            parts.push(Part {
-                name: format!("{name}.zero_point"),
-                dtype: if dtype.is_signed() { "I8" } else { "U8" }.into(),
-                shape: scale_shape,
-                len: quantizer.zero_points_len(),
-            });
-        }
+        all.extend(parts(name, quantizer));
     }
     let mut metadata = file.metadata().clone();
     let records = serde_json::to_string(&records)
         .map_err(|error| Error::file(file.path(), error.to_string()))?;
     metadata.insert(KEY.into(), records);
-    Ok(Layout::new(&metadata, parts))
+    target.file(&metadata, all)
 }

@@ -282,7 +282,8 @@ def type_text(value):
 def value_text(value, records):
     kind = value.WhichOneof("value")
     if kind == "blobFileValue":
-        return f"{type_text(value.type)}@{records[value.blobFileValue.offset]}"
+        blob = value.blobFileValue
+        return f"{type_text(value.type)}@{records(blob.fileName)[blob.offset]}"
     tensor = value.immediateValue.tensor
     kind = tensor.WhichOneof("value")
     if kind is None:
@@ -327,11 +328,28 @@ def lines_of(block, records, depth, lines):
 
 
 def describe(package):
-    """One line per operation of every function."""
+    """One line per operation of every function, of every model of a pipeline."""
     model = ct.proto.Model_pb2.Model()
     model.ParseFromString((package / MODEL).read_bytes())
-    records = blobs(package / WEIGHTS)
+    files = {}
+
+    def records(name):
+        if name not in files:
+            files[name] = blobs(package / MODEL.replace("model.mlmodel", name.removeprefix("@model_path/")))
+        return files[name]
+    return describe_model(model, records)
+
+
+def describe_model(model, records):
     lines = [f"version {model.specificationVersion}"]
+    kind = model.WhichOneof("Type")
+    if kind.startswith("pipeline"):
+        pipeline = model.pipeline if kind == "pipeline" else getattr(model, kind).pipeline
+        for index, inner in enumerate(pipeline.models):
+            lines += [f"model {index}", *describe_model(inner, records)]
+        return lines
+    if kind != "mlProgram":
+        return lines + ["another kind"]
     for name in sorted(model.mlProgram.functions):
         function = model.mlProgram.functions[name]
         inputs = " ".join(f"{one.name}:{type_text(one.type)}" for one in function.inputs)

@@ -1,7 +1,10 @@
 //! Packages for tests, and a description of them by a reader of their own.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use prost::encoding::{WireType, decode_key, decode_varint};
 use sha2::{Digest, Sha256};
@@ -18,6 +21,53 @@ pub fn fixture(name: &str) -> PathBuf {
 pub fn fixtures() -> Vec<PathBuf> {
     let entries = fs::read_dir(fixture("")).unwrap();
     let mut found: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
+/// A copy of a package of `layouts`, with the empty folders that its manifest names.
+pub fn layout(name: &str, to: &Path) {
+    let from = fixture("../layouts").join(format!("{name}.mlpackage"));
+    copy(&from, to);
+    let manifest = fs::read(from.join("Manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    for item in manifest["itemInfoEntries"].as_object().unwrap().values() {
+        let place = to.join("Data").join(item["path"].as_str().unwrap());
+        if !place.exists() {
+            fs::create_dir_all(place).unwrap();
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let place = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &place),
+            false => {
+                fs::copy(entry.path(), place).unwrap();
+            }
+        }
+    }
+}
+
+/// All files and folders of a package.
+pub fn contents(package: &Path) -> Vec<String> {
+    fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let inner = entry.path();
+            let inner = inner.strip_prefix(root).unwrap();
+            found.push(inner.to_str().unwrap().to_owned());
+            if entry.file_type().unwrap().is_dir() {
+                walk(root, &entry.path(), found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(package, package, &mut found);
     found.sort();
     found
 }
@@ -101,14 +151,49 @@ fn map(bytes: &[u8], number: u32) -> Vec<(String, &[u8])> {
     entries
 }
 
-/// As make_fixtures.py does it: one line per operation of every function.
+/// The weight files of a package, by the names that its model calls them.
+struct Files {
+    folder: PathBuf,
+    read: RefCell<HashMap<String, Rc<Vec<u8>>>>,
+}
+
+impl Files {
+    fn get(&self, name: &str) -> Rc<Vec<u8>> {
+        let mut read = self.read.borrow_mut();
+        let file = read.entry(name.to_owned()).or_insert_with(|| {
+            let inner = name.strip_prefix("@model_path/").unwrap();
+            Rc::new(fs::read(self.folder.join(inner)).unwrap())
+        });
+        Rc::clone(file)
+    }
+}
+
+/// As make_fixtures.py does it: one line per operation of every function, of every model of a pipeline.
 pub fn describe(package: &Path) -> Vec<String> {
-    let (model, weights) = (
-        fs::read(package.join(MODEL)).unwrap(),
-        fs::read(package.join(WEIGHTS)).unwrap(),
-    );
-    let mut lines = vec![format!("version {}", number(&model, 1))];
-    for (name, function) in map(first(&model, 502).unwrap(), 2) {
+    let files = Files {
+        folder: package.join(MODEL).parent().unwrap().to_owned(),
+        read: RefCell::default(),
+    };
+    let mut lines = Vec::new();
+    describe_model(&fs::read(package.join(MODEL)).unwrap(), &files, &mut lines);
+    lines
+}
+
+fn describe_model(model: &[u8], files: &Files, lines: &mut Vec<String>) {
+    lines.push(format!("version {}", number(model, 1)));
+    let inner = |kind| first(model, kind).and_then(|outer| first(outer, 1));
+    if let Some(pipeline) = first(model, 202).or(inner(200)).or(inner(201)) {
+        for (index, model) in all(pipeline, 1).into_iter().enumerate() {
+            lines.push(format!("model {index}"));
+            describe_model(model, files, lines);
+        }
+        return;
+    }
+    let Some(program) = first(model, 502) else {
+        lines.push("another kind".into());
+        return;
+    };
+    for (name, function) in map(program, 2) {
         let inputs: Vec<String> = all(function, 1).into_iter().map(named).collect();
         lines.push(format!(
             "function {name} {} {}",
@@ -117,11 +202,10 @@ pub fn describe(package: &Path) -> Vec<String> {
         ));
         for (opset, block) in map(function, 3) {
             lines.push(format!("specialization {opset}"));
-            operations(block, &weights, 0, &mut lines);
+            operations(block, files, 0, lines);
             lines.push(format!("gives {}", outputs(block)));
         }
     }
-    lines
 }
 
 fn outputs(block: &[u8]) -> String {
@@ -160,11 +244,11 @@ fn kind(bytes: &[u8]) -> String {
     format!("{}[{}]", number(tensor, 1), dims.join(","))
 }
 
-fn value(bytes: &[u8], weights: &[u8]) -> String {
+fn value(bytes: &[u8], files: &Files) -> String {
     let kind = kind(first(bytes, 2).unwrap_or_default());
     if let Some(blob) = first(bytes, 5) {
-        assert_eq!(text(blob, 1), "@model_path/weights/weight.bin");
-        return format!("{kind}@{}", record(weights, number(blob, 2) as usize));
+        let weights = files.get(&text(blob, 1));
+        return format!("{kind}@{}", record(&weights, number(blob, 2) as usize));
     }
     let tensor = first(bytes, 3).and_then(|immediate| first(immediate, 1));
     let Some((which, Item::Bytes(content))) =
@@ -247,7 +331,7 @@ fn record(weights: &[u8], at: usize) -> String {
     format!("{}/{}/{digest}", u32_at(at + 4), u64_at(at + 24))
 }
 
-fn operations(block: &[u8], weights: &[u8], depth: usize, lines: &mut Vec<String>) {
+fn operations(block: &[u8], files: &Files, depth: usize, lines: &mut Vec<String>) {
     let indent = "  ".repeat(depth);
     for operation in all(block, 3) {
         let mut parts = vec![format!("{indent}{}", text(operation, 1))];
@@ -255,13 +339,13 @@ fn operations(block: &[u8], weights: &[u8], depth: usize, lines: &mut Vec<String
             let bound = all(argument, 1)
                 .into_iter()
                 .map(|binding| match first(binding, 2) {
-                    Some(given) => value(given, weights),
+                    Some(given) => value(given, files),
                     None => text(binding, 1),
                 });
             parts.push(format!("{name}({})", bound.collect::<Vec<_>>().join(" ")));
         }
         for (name, given) in map(operation, 5) {
-            parts.push(format!("{name}<{}>", value(given, weights)));
+            parts.push(format!("{name}<{}>", value(given, files)));
         }
         parts.push("->".into());
         parts.extend(all(operation, 3).into_iter().map(named));
@@ -269,7 +353,7 @@ fn operations(block: &[u8], weights: &[u8], depth: usize, lines: &mut Vec<String
         for inner in all(operation, 4) {
             let inputs: Vec<String> = all(inner, 1).into_iter().map(named).collect();
             lines.push(format!("{indent} block {}", inputs.join(" ")));
-            operations(inner, weights, depth + 1, lines);
+            operations(inner, files, depth + 1, lines);
             lines.push(format!("{indent} gives {}", outputs(inner)));
         }
     }

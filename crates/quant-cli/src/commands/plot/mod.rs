@@ -6,10 +6,11 @@ mod page;
 use std::path::PathBuf;
 
 use clap::Args;
-use quant_models::{AtomicFile, Calibration, Error, Inputs};
+use quant_models::{Calibration, Error, WholeFile};
 
 use crate::options::{ForceOption, QuietOption};
-use crate::terminal::{print, warn};
+use crate::paths::is_same;
+use crate::terminal::print;
 
 /// Draw what calibration has seen of each activation, and the range that it chose
 ///
@@ -51,14 +52,16 @@ impl Plot {
             Some("svg") => page::picture,
             _ => return Err(bad("the name of a plot ends with .html or .svg")),
         };
-        let mut inputs = Inputs::new();
-        inputs.file(&self.ranges, "the input");
-        let file = AtomicFile::create(&output, "output", self.force.force, &inputs)?;
-        warn(file.warnings());
+        if is_same(&self.ranges, &output) {
+            return Err(bad(
+                "the output is the input itself; choose another with -o",
+            ));
+        }
+        let file = WholeFile::new(&output, self.force.force)?;
         let calibration = Calibration::open(&self.ranges)?;
         let text =
             make(&calibration).map_err(|problem| bad(&format!("cannot draw it: {problem}")))?;
-        file.commit(text.as_bytes())?;
+        file.put(text.as_bytes())?;
         match self.quiet.quiet {
             true => Ok(()),
             false => print(&format!("{}\n", output.display())),

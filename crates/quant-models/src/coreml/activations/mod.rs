@@ -18,7 +18,7 @@ use self::net::{Bound, Net};
 use self::parameters::Parameters;
 pub(crate) use self::wanted::wanted;
 use super::output::{Target, size};
-use super::package::Package;
+use super::package::{Folder, Package};
 use super::program::Program;
 use crate::activations::{ActivationOptions, OperationReport, QuantizedActivation};
 use crate::error::{one_line, shortened};
@@ -53,13 +53,14 @@ pub(crate) fn quantize(
     options: &ActivationOptions,
     job: &Job<'_>,
 ) -> Result<Report, Error> {
-    let package = Package::open(input)?;
-    let inserted = insert(&package, &package.program()?, options, 1)?;
+    let folder = Folder::open(input)?;
+    let package = Package::open(&folder)?;
+    let inserted = insert(&package, options, 1)?;
     let mut report = Report {
         tensors: Vec::new(),
         operations: inserted.operations,
-        warnings: Vec::new(),
-        copied: Vec::new(),
+        warnings: package.warnings(),
+        notes: Vec::new(),
         bytes_before: size(input)?,
         bytes_after: None,
     };
@@ -67,10 +68,9 @@ pub(crate) fn quantize(
     if options.dry_run {
         return Ok(report);
     }
-    let mut target = Target::new(&package, &options.inputs(input), output, job)?;
-    report.warnings.append(&mut target.warnings);
-    target.put(&package, &package.model, &inserted.model)?;
-    let rest = target.copy_rest(&package, std::slice::from_ref(&package.model), job)?;
+    let target = Target::new(&package, output, job)?;
+    target.put(package.model, &inserted.model)?;
+    let rest = target.copy_rest(&package, &[package.model.to_owned()], job)?;
     target.finish(job)?;
     report.bytes_after = Some(inserted.model.len() as u64 + rest);
     Ok(report)
@@ -83,18 +83,18 @@ pub(crate) fn quantize(
 /// A model for a system that knows no quantized activations; parameters that its types cannot hold; a
 /// model of which nothing is in the ranges.
 pub(crate) fn insert(
-    package: &Package,
-    program: &Program<'_>,
+    package: &Package<'_>,
     options: &ActivationOptions,
     saved: usize,
 ) -> Result<Inserted, Error> {
+    let program = &package.program;
     let path = package.model_path();
     check_version(&path, program)?;
     let choose = |name: &str, kind: &str| options.choose(name, kind);
     let (mut nets, mut operations) = (Vec::new(), Vec::new());
     let (mut names, mut quantized) = (HashSet::new(), false);
     let mut candidates = Vec::new();
-    for function in &program.functions {
+    for (index, function) in program.functions.iter().enumerate() {
         for (_, block) in &function.blocks {
             let mut net = Net::of(&function.inputs, block);
             names.extend(net.vars.iter().map(|var| var.name.clone().into_owned()));
@@ -105,9 +105,7 @@ pub(crate) fn insert(
             quantized |= inserter.quantized;
             operations.extend(reports.into_values().map(|mut report| {
                 candidates.push((report.name.clone(), report.operation.clone()));
-                if program.functions.len() > 1 {
-                    report.name = format!("{}/{}", function.name, report.name);
-                }
+                report.name = program.shown(index, &report.name);
                 report
             }));
             done.map_err(|problem| Error::file(&options.path, problem))?;
@@ -134,7 +132,7 @@ pub(crate) fn insert(
         });
     }
     let model =
-        write::write(&package.bytes, &nets).map_err(|problem| Error::file(&path, problem))?;
+        write::write(package.bytes, &nets).map_err(|problem| Error::file(&path, problem))?;
     Ok(Inserted {
         model,
         operations,
@@ -143,12 +141,20 @@ pub(crate) fn insert(
 }
 
 fn check_version(path: &Path, program: &Program<'_>) -> Result<(), Error> {
-    if program.specification >= FIRST {
+    let Some(old) = program
+        .stages
+        .iter()
+        .find(|stage| stage.specification < FIRST)
+    else {
         return Ok(());
-    }
+    };
+    let model = old.name.as_ref();
+    let model = model.map_or(String::new(), |name| {
+        format!("model `{name}` of the pipeline has ")
+    });
     let problem = format!(
-        "specification version {}: activations are quantized since iOS17 and macOS14 (version {FIRST}); convert the model again with minimum_deployment_target=ct.target.iOS17 or later",
-        program.specification
+        "{model}specification version {}: activations are quantized since iOS17 and macOS14 (version {FIRST}); convert the model again with minimum_deployment_target=ct.target.iOS17 or later",
+        old.specification
     );
     Err(Error::file(path, problem))
 }
@@ -162,7 +168,7 @@ fn nothing(operations: &[OperationReport], known: bool, unmatched: Option<&Unmat
     let mut why = match (operations.first(), missing.len()) {
         (None, _) => "the model has no operation whose activations could be quantized (conv, linear, add, avg_pool, max_pool)".into(),
         (Some(first), 0) => format!(
-            "none of {} operations is quantized; the first, `{}`: {}",
+            "no operation was quantized, of {}; the first, `{}`: {}",
             operations.len(),
             shortened(&first.name),
             first.reason.as_deref().unwrap_or_default()

@@ -492,10 +492,12 @@ impl<'p, 'a> Net<'p, 'a> {
     }
 
     /// A constant's type and the bytes of its elements.
-    pub fn constant(&self, bound: Bound<'p, 'a>) -> Option<(DataType, &[u8])> {
+    pub fn constant(&self, bound: Bound<'p, 'a>) -> Option<(DataType, Cow<'_, [u8]>)> {
         let of = |value: &'p Value<'a>| {
             let TensorType { dtype, .. } = value.kind.as_ref()?;
-            Some((*dtype, value.elements()?))
+            // Pairs along an axis, which alone is such a number, are left as they are.
+            let known = *dtype != DataType::INT32;
+            Some((*dtype, value.elements().filter(|_| known)?))
         };
         match bound {
             Bound::Value(value) => of(value),
@@ -508,7 +510,7 @@ impl<'p, 'a> Net<'p, 'a> {
                     dtype,
                     elements: Elements::Here(bytes),
                     ..
-                }) => Some((*dtype, bytes)),
+                }) => Some((*dtype, Cow::Borrowed(bytes))),
                 _ => None,
             },
         }

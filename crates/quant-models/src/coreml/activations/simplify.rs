@@ -222,7 +222,8 @@ impl<'p, 'a> Net<'p, 'a> {
 
     /// A single zero point of either type.
     fn zero_point(&self, op: OpId) -> Option<i32> {
-        match self.constant(self.input(op, "zero_point")?)? {
+        let (dtype, bytes) = self.constant(self.input(op, "zero_point")?)?;
+        match (dtype, &*bytes) {
             (DataType::INT8, &[code]) => Some(i32::from(code as i8)),
             (DataType::UINT8, &[code]) => Some(i32::from(code)),
             _ => None,
@@ -387,7 +388,7 @@ impl<'p, 'a> Net<'p, 'a> {
     /// A single scale, and its type.
     fn scale(&self, op: OpId) -> Option<(f32, DataType)> {
         let (dtype, bytes) = self.constant(self.input(op, "scale")?)?;
-        match (dtype, bytes) {
+        match (dtype, &*bytes) {
             (DataType::FLOAT16, &[a, b]) => Some((f16::from_le_bytes([a, b]).to_f32(), dtype)),
             (DataType::FLOAT32, &[a, b, c, d]) => Some((f32::from_le_bytes([a, b, c, d]), dtype)),
             _ => None,

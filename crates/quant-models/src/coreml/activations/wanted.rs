@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
-use super::super::package::Package;
-use super::super::program::tensor_type;
+use super::super::package::{Folder, Package};
+use super::super::read::tensor_type;
 use super::insert::Inserter;
 use super::net::{Bound, Net, VarId};
 use super::{Chosen, check_version};
@@ -16,13 +16,14 @@ pub(crate) fn wanted(
     input: &Path,
     options: &ActivationOptions,
 ) -> Result<Vec<WantedActivation>, Error> {
-    let package = Package::open(input)?;
-    let program = package.program()?;
+    let folder = Folder::open(input)?;
+    let package = Package::open(&folder)?;
+    let program = &package.program;
     let path = package.model_path();
-    check_version(&path, &program)?;
+    check_version(&path, program)?;
     let choose = |name: &str, kind: &str| options.choose(name, kind);
     let mut all = Vec::new();
-    for function in &program.functions {
+    for (index, function) in program.functions.iter().enumerate() {
         let mut names = HashSet::new();
         for (_, block) in &function.blocks {
             let read = || Net::of(&function.inputs, block);
@@ -33,9 +34,7 @@ pub(crate) fn wanted(
             });
             let found = found.map_err(|problem| Error::file(&path, problem))?;
             for mut activation in found {
-                if program.functions.len() > 1 {
-                    activation.function = Some(function.name.to_owned());
-                }
+                activation.function = program.place(index);
                 if names.insert(activation.name.clone()) {
                     all.push(activation);
                 }

@@ -2,7 +2,8 @@
 //! of an operation that does not change, stays as it stands.
 
 use super::super::encode::{renamed, write_entry, write_name};
-use super::super::schema::{argument, block, function, map, model, named, operation, program};
+use super::super::rewrite::rewrite_programs;
+use super::super::schema::{argument, block, function, map, named, operation, program};
 use super::super::wire::{Writer, entry, fields, rewrite, rewrite_messages};
 use super::net::{BlockId, Bound, Net, Op, OpId, Origin};
 
@@ -11,8 +12,8 @@ type Changed = Result<Option<Vec<u8>>, String>;
 /// The model, where `nets` are those of all specializations of all functions, in order.
 pub(super) fn write(bytes: &[u8], nets: &[Net<'_, '_>]) -> Result<Vec<u8>, String> {
     let mut nets = nets.iter();
-    let changed = rewrite_messages(bytes, |number, bytes| match number {
-        model::ML_PROGRAM => rewrite_messages(bytes, |number, bytes| match number {
+    let changed = rewrite_programs(bytes, &mut |bytes| {
+        let changed = rewrite_messages(bytes, |number, bytes| match number {
             program::FUNCTIONS => map_value(bytes, |bytes| {
                 rewrite_messages(bytes, |number, bytes| match number {
                     function::BLOCKS => map_value(bytes, |bytes| match nets.next() {
@@ -23,8 +24,8 @@ pub(super) fn write(bytes: &[u8], nets: &[Net<'_, '_>]) -> Result<Vec<u8>, Strin
                 })
             }),
             _ => Ok(None),
-        }),
-        _ => Ok(None),
+        })?;
+        Ok((changed, 0))
     })?;
     Ok(changed.unwrap_or_else(|| bytes.to_vec()))
 }

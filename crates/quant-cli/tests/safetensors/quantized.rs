@@ -1,0 +1,59 @@
+//! Files that we have quantized, damaged.
+
+use std::fs;
+
+use safetensors::Dtype;
+use serde_json::Value;
+
+use crate::folder::Folder;
+use crate::model::{f32, write};
+
+/// Writes a file with another header.
+fn alter(folder: &Folder, from: &str, to: &str, change: impl Fn(&mut Value)) {
+    let bytes = fs::read(folder.path(from)).unwrap();
+    let len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + len]).unwrap();
+    change(&mut header);
+    let header = header.to_string();
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    file.extend(&bytes[8 + len..]);
+    fs::write(folder.path(to), file).unwrap();
+}
+
+#[test]
+fn types_and_shapes_of_parts_are_checked() {
+    let folder = Folder::new();
+    write(&folder.path("m.safetensors"), &[f32("w", &[64, 96])]);
+    let quantize = ["quantize", "m.safetensors", "--mode", "affine", "-o"];
+    folder.succeeds(&[&quantize[..], &["q8.safetensors"]].concat());
+    folder.succeeds(&[&quantize[..], &["q4.safetensors", "--dtype", "uint4"]].concat());
+    for (file, part, field, value) in [
+        ("q8", "w", "dtype", Value::from("U8")),
+        ("q8", "w", "shape", [96, 64].as_slice().into()),
+        ("q8", "w.scale", "dtype", "I32".into()),
+        ("q8", "w.scale", "shape", [1, 64].as_slice().into()),
+        ("q8", "w.zero_point", "dtype", "U8".into()),
+        ("q8", "w.zero_point", "shape", [64].as_slice().into()),
+        ("q4", "w", "dtype", "I8".into()),
+        ("q4", "w", "shape", [32, 96].as_slice().into()),
+        ("q4", "w.zero_point", "dtype", "BOOL".into()),
+    ] {
+        let from = format!("{file}.safetensors");
+        alter(&folder, &from, "x.safetensors", |header| {
+            header[part][field] = value.clone()
+        });
+        for command in ["inspect", "dequantize"] {
+            folder.refuses(
+                &[command, "x.safetensors"],
+                1,
+                &["`w`", &format!("`{part}`"), "damaged"],
+            );
+        }
+    }
+    alter(&folder, "q8.safetensors", "x.safetensors", |_| {});
+    folder.succeeds(&["dequantize", "x.safetensors"]);
+    let floats = fs::read(folder.path("x.float.safetensors")).unwrap();
+    let floats = safetensors::SafeTensors::deserialize(&floats).unwrap();
+    assert_eq!(floats.tensor("w").unwrap().dtype(), Dtype::F32);
+}
