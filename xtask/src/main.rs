@@ -10,9 +10,11 @@ mod cross;
 mod dist;
 mod equivalence;
 mod exhaustive;
+mod hide;
 mod ios;
 mod mca;
 mod memory;
+mod not_run;
 mod processors;
 mod release;
 mod sanitize;
@@ -25,14 +27,24 @@ use std::error::Error;
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
+use hide::Hidden;
 
 /// The project's own tasks.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Call {
+    #[command(subcommand)]
+    task: Task,
+    /// Work as on a machine whose processor lacks this
+    #[arg(long, global = true, value_enum, value_name = "BACKEND")]
+    hide: Option<Hidden>,
+}
+
+#[derive(clap::Subcommand)]
 enum Task {
     /// Run every test there is: on this machine, on what it can emulate, on some of every input
     Test {
-        /// Fail if `equivalence` cannot run these targets, or `all`
+        /// Fail if `equivalence` cannot run these targets, or `all` that this machine can have
         #[arg(long, value_name = "LIST", value_delimiter = ',')]
         require: Vec<String>,
     },
@@ -115,7 +127,7 @@ enum Task {
 /// What must be there, and what is to be written down.
 #[derive(clap::Args)]
 struct Equivalence {
-    /// Fail if these targets cannot be run, or `all`
+    /// Fail if these targets cannot be run, or `all` that this machine can have
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     require: Vec<String>,
     /// Write the digests to xtask/equivalence.lock instead of comparing them
@@ -127,7 +139,23 @@ struct Equivalence {
 type Outcome = Result<(), Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    let outcome = match Task::parse() {
+    let Call { task, hide } = Call::parse();
+    let outcome = match hide {
+        Some(Hidden::Avx512) if !hide::IS_HIDDEN => hide::rerun(),
+        _ => run(task),
+    };
+    not_run::print();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Outcome {
+    match task {
         Task::Test { require } => test(&require),
         Task::Setup { test } => setup::setup(test),
         Task::Cross => cross::cross(),
@@ -150,13 +178,6 @@ fn main() -> ExitCode {
         Task::Doc => release::doc(),
         Task::Deny => release::deny(),
         Task::Semver { baseline } => release::semver(baseline),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("xtask: {error}");
-            ExitCode::FAILURE
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Emulated processors, by QEMU, and how programs for them are built.
 
-use std::error::Error;
+use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
@@ -24,6 +24,24 @@ pub const PROCESSORS: [Processor; 4] = [
     Processor::new("x86_64", "Haswell-v4", "avx2 scalar"),
 ];
 
+/// Why something is not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// No package would help: this machine cannot have it.
+    Impossible(String),
+    /// `cargo xtask setup` installs what is missing.
+    NotInstalled(String),
+}
+
+impl fmt::Display for Absent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Impossible(why) | Self::NotInstalled(why)) = self;
+        f.write_str(why)
+    }
+}
+
+impl std::error::Error for Absent {}
+
 impl Processor {
     const fn new(architecture: &'static str, name: &'static str, backends: &'static str) -> Self {
         Self {
@@ -46,11 +64,13 @@ impl Processor {
 
     /// # Errors
     /// If the emulator is missing.
-    pub fn find(&self) -> Result<(), Box<dyn Error>> {
+    pub fn find(&self) -> Result<(), Absent> {
         let emulator = emulator(self.architecture);
         match program(&emulator) {
             Some(_) => Ok(()),
-            None => Err(format!("no {emulator}; `cargo xtask setup` installs it").into()),
+            None => Err(Absent::NotInstalled(format!(
+                "no {emulator}; `cargo xtask setup` installs it"
+            ))),
         }
     }
 }
@@ -63,12 +83,17 @@ fn emulator(architecture: &str) -> String {
 ///
 /// # Errors
 /// If this machine cannot build for it.
-pub fn cargo(architecture: &str, subcommand: &str) -> Result<Command, Box<dyn Error>> {
+pub fn cargo(architecture: &str, subcommand: &str) -> Result<Command, Absent> {
     match architecture {
         _ if HOST.starts_with(architecture) && HOST.ends_with("linux-gnu") => {
             Ok(toolchain::cargo(subcommand))
         }
-        "aarch64" => Ok(Toolchain::find(&AARCH64_LINUX)?.cargo(subcommand)),
-        _ => Err(format!("no way to build for {architecture} on this machine").into()),
+        "aarch64" => match Toolchain::find(&AARCH64_LINUX) {
+            Ok(toolchain) => Ok(toolchain.cargo(subcommand)),
+            Err(missing) => Err(Absent::NotInstalled(missing.to_string())),
+        },
+        _ => Err(Absent::Impossible(format!(
+            "there is no way to build for {architecture} on this machine"
+        ))),
     }
 }

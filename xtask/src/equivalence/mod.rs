@@ -6,15 +6,16 @@ mod files;
 mod lock;
 mod targets;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
-use crate::Outcome;
+use crate::processors::Absent;
+use crate::{Outcome, not_run};
 use lock::Lock;
-use targets::{Programs, Target};
+use targets::{AllPrograms, Programs, Target};
 
 /// What a function, or the command, gave: how many cases, and the digest of all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,49 +56,62 @@ impl Task<'_> {
     }
 }
 
-/// Runs all there is. `require` names targets whose absence is a failure, or `all` of them;
-/// `update` writes down what came out instead of comparing it with what was written down.
+/// What of a target is not run, and why.
+struct NotRun<'a> {
+    target: &'a Target,
+    /// `None` for all of it.
+    backend: Option<&'static str>,
+    why: Absent,
+}
+
+impl NotRun<'_> {
+    fn backends(&self) -> String {
+        self.backend
+            .map_or_else(|| self.target.backends.join(" "), str::to_owned)
+    }
+
+    /// Whether that is a failure. A machine need not have what it cannot have, but whoever names a
+    /// target wants it run.
+    fn is_failure(&self, require: &[String]) -> bool {
+        let is_named = require.contains(&self.target.name);
+        let is_required = is_named || require.iter().any(|it| it == "all");
+        match self.why {
+            Absent::NotInstalled(_) => is_required,
+            Absent::Impossible(_) => is_named && self.backend.is_none(),
+        }
+    }
+
+    /// Says it in the table, and again at the end.
+    fn report(&self, tasks: &[Task<'_>]) {
+        let Self { target, why, .. } = self;
+        let (name, backends) = (&target.name, self.backends());
+        println!("{name:<19} {backends:<13} not run: {why}");
+        let same = |task: &&Task| {
+            task.backend == self.backend && task.target.architecture == target.architecture
+        };
+        let elsewhere = self.backend.and_then(|_| tasks.iter().find(same));
+        let elsewhere = elsewhere.map(|it| format!("; {} runs it", it.target.name));
+        let elsewhere = elsewhere.unwrap_or_default();
+        not_run::note(format!("{backends} on {name}: {why}{elsewhere}"));
+    }
+}
+
+/// Runs all there is. `require` names targets whose absence is a failure, or `all` that this machine
+/// can have; `update` writes down what came out instead of comparing it with what was written down.
 pub fn equivalence(require: &[String], update: bool) -> Outcome {
     let targets = targets::all();
     check_names(&targets, require)?;
     let programs = targets::build(&targets)?;
-    let mut missing = BTreeSet::new();
-    let mut tasks = Vec::new();
     println!(
         "{:<19} {:<13} {:>9} {:>7} {:>14} {:>8}",
         "target", "backend", "functions", "cases", "digests equal", "seconds"
     );
+    let (mut tasks, mut not_run) = (Vec::new(), Vec::new());
     for target in &targets {
-        let mut not_run = |backends: &str, why: &str| {
-            println!("{:<19} {backends:<13} not run: {why}", target.name);
-            missing.insert(target.name.as_str());
-        };
-        let every = target.backends.join(" ");
-        match &programs[target.architecture] {
-            Err(why) => not_run(&every, why),
-            Ok(programs) => match target.find_backends(programs)? {
-                Err(why) => not_run(&every, &why),
-                Ok(found) => {
-                    for &backend in &target.backends {
-                        match found.iter().any(|it| it == backend) {
-                            false => not_run(backend, "this processor does not have it"),
-                            true => tasks.push(Task {
-                                target,
-                                programs,
-                                backend: Some(backend),
-                            }),
-                        }
-                    }
-                    if target.runs_command {
-                        tasks.push(Task {
-                            target,
-                            programs,
-                            backend: None,
-                        });
-                    }
-                }
-            },
-        }
+        plan(target, &programs, &mut tasks, &mut not_run)?;
+    }
+    for it in &not_run {
+        it.report(&tasks);
     }
     let done = run(&tasks)?;
     let lock = match update {
@@ -108,13 +122,61 @@ pub fn equivalence(require: &[String], update: bool) -> Outcome {
     if update && differences == 0 {
         lock.write()?;
     }
-    let is_required = |name: &&&str| require.iter().any(|it| it == "all" || it == **name);
-    let missing: Vec<&str> = missing.iter().filter(is_required).copied().collect();
-    match (differences, missing.as_slice()) {
+    let failures = not_run.iter().filter(|it| it.is_failure(require));
+    let failures: Vec<&str> = failures.map(|it| it.target.name.as_str()).collect();
+    match (differences, failures.as_slice()) {
         (0, []) => Ok(()),
-        (0, missing) => Err(format!("required, but not run: {}", missing.join(", ")).into()),
+        (0, names) => Err(format!("required, but not run: {}", names.join(", ")).into()),
         (differences, _) => Err(format!("{differences} digests differ, see above").into()),
     }
+}
+
+/// What is to be run of a target, and what cannot be.
+fn plan<'a>(
+    target: &'a Target,
+    programs: &'a AllPrograms,
+    tasks: &mut Vec<Task<'a>>,
+    not_run: &mut Vec<NotRun<'a>>,
+) -> Result<(), String> {
+    let mut leave_out = |backend, why| {
+        not_run.push(NotRun {
+            target,
+            backend,
+            why,
+        });
+    };
+    let programs = match &programs[target.architecture] {
+        Ok(programs) => programs,
+        Err(why) => {
+            leave_out(None, why.clone());
+            return Ok(());
+        }
+    };
+    let found = match target.find_backends(programs)? {
+        Ok(found) => found,
+        Err(why) => {
+            leave_out(None, why);
+            return Ok(());
+        }
+    };
+    let task = |backend| Task {
+        target,
+        programs,
+        backend,
+    };
+    for &backend in &target.backends {
+        match found.iter().any(|it| it == backend) {
+            true => tasks.push(task(Some(backend))),
+            false => {
+                let why = "this processor does not have it".to_owned();
+                leave_out(Some(backend), Absent::Impossible(why));
+            }
+        }
+    }
+    if target.runs_command {
+        tasks.push(task(None));
+    }
+    Ok(())
 }
 
 fn check_names(targets: &[Target], require: &[String]) -> Outcome {
@@ -201,4 +263,33 @@ fn compare(all: &[Done<'_>], lock: &Lock) -> Result<usize, String> {
         }
     }
     Ok(differences)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Absent, NotRun, targets};
+
+    #[test]
+    fn only_what_could_be_there_is_a_failure() {
+        let targets = targets::all();
+        let target = &targets[0];
+        let of = |backend, why: fn(String) -> Absent, require: &str| {
+            let why = why(String::new());
+            let not_run = NotRun {
+                target,
+                backend,
+                why,
+            };
+            not_run.is_failure(&[require.to_owned()])
+        };
+        let (impossible, missing) = (Absent::Impossible, Absent::NotInstalled);
+        for require in ["all", "native", "another"] {
+            assert!(!of(Some("avx512"), impossible, require), "{require}");
+        }
+        assert!(!of(None, impossible, "all"));
+        assert!(of(None, impossible, "native"));
+        assert!(of(None, missing, "all"));
+        assert!(of(None, missing, "native"));
+        assert!(!of(None, missing, "another"));
+    }
 }

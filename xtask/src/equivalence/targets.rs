@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::{Digests, lock};
 use crate::artifacts;
-use crate::processors::{self, PROCESSORS, Processor};
+use crate::processors::{self, Absent, PROCESSORS, Processor};
 use crate::toolchain::stdout;
 
 /// The architecture of this machine.
@@ -56,7 +56,7 @@ pub fn all() -> Vec<Target> {
 }
 
 /// What each architecture runs, or why nothing can be built for it.
-pub type AllPrograms = BTreeMap<&'static str, Result<Programs, String>>;
+pub type AllPrograms = BTreeMap<&'static str, Result<Programs, Absent>>;
 
 /// Builds for every architecture, once.
 ///
@@ -74,7 +74,7 @@ pub fn build(targets: &[Target]) -> Result<AllPrograms, Box<dyn Error>> {
         };
         let programs = match cargo {
             Ok(cargo) => Ok(build_with(cargo)?),
-            Err(missing) => Err(missing.to_string()),
+            Err(absent) => Err(absent),
         };
         built.insert(target.architecture, programs);
     }
@@ -125,10 +125,9 @@ impl Target {
     pub fn find_backends(
         &self,
         programs: &Programs,
-    ) -> Result<Result<Vec<String>, String>, String> {
-        let missing = self.processor.and_then(|it| it.find().err());
-        if let Some(missing) = missing {
-            return Ok(Err(missing.to_string()));
+    ) -> Result<Result<Vec<String>, Absent>, String> {
+        if let Some(Err(absent)) = self.processor.map(Processor::find) {
+            return Ok(Err(absent));
         }
         let found = self.print(programs, &["backends"])?;
         let found: Vec<String> = found.lines().map(str::to_owned).collect();
