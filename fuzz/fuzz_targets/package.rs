@@ -66,5 +66,5 @@ fuzz_target!(|bytes: &[u8]| {
         tensor.reason.as_deref(),
         Some("only in the first" | "only in the second")
     )));
-    let _ = dequantize(&codes, &floats, &job);
+    let _ = dequantize(&codes, &floats, &Default::default(), &job);
 });

@@ -48,7 +48,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(names(&before), names(&after));
     // Where nothing was quantized, nothing can be made float again.
     if report.tensors.iter().any(|tensor| tensor.scheme.is_some()) {
-        dequantize(&codes, &floats, &job).unwrap();
+        dequantize(&codes, &floats, &Default::default(), &job).unwrap();
         assert_eq!(names(&before), names(&Model::open(&floats).unwrap()));
     }
     assert!(diff(&codes, &codes).unwrap().equal);

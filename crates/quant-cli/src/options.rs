@@ -69,6 +69,14 @@ pub struct CautionOptions {
     pub dry_run: bool,
 }
 
+/// What goes beside the weights of a sharded model.
+#[derive(Args)]
+pub struct WeightsOnlyOption {
+    /// Sharded models: do not copy config.json, the tokenizer and what else a loader needs
+    #[arg(long)]
+    pub weights_only: bool,
+}
+
 /// Which tensors or operations are meant.
 #[derive(Args)]
 pub struct NameOptions {

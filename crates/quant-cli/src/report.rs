@@ -5,6 +5,8 @@ use std::path::Path;
 use indicatif::HumanBytes;
 use quant_models::{OperationReport, Report};
 
+use crate::terminal::printable;
+
 pub fn summary(report: &Report, output: &Path, seconds: f64) -> String {
     let name = report.tensors.iter().map(|tensor| tensor.name.len()).max();
     let name = name.unwrap_or(0);
@@ -43,6 +45,7 @@ pub fn summary(report: &Report, output: &Path, seconds: f64) -> String {
     for note in &report.notes {
         text += &format!("{note}\n");
     }
+    text += &copied(&report.copied);
     let before = report.bytes_before;
     text += &match report.bytes_after {
         None => "Nothing was written (--dry-run).\n".into(),
@@ -113,4 +116,12 @@ fn operation_line(operation: &OperationReport) -> String {
         format!("{kind}: {reason}")
     });
     quantized.chain(left).collect::<Vec<_>>().join("; ")
+}
+
+/// A line about the files that were copied beside the weights.
+pub fn copied(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        names => format!("copied {}\n", printable(&names.join(", "))),
+    }
 }

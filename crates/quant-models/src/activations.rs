@@ -8,7 +8,7 @@ use regex::Regex;
 use serde::Serialize;
 
 use crate::ranges::VERSION;
-use crate::{Config, Consumer, Error, Ranges};
+use crate::{Config, Consumer, Error, Inputs, Ranges};
 
 /// How to quantize a model's activations.
 #[derive(Clone, Debug)]
@@ -61,6 +61,16 @@ impl ActivationOptions {
             path: path.to_owned(),
             ..Self::default()
         })
+    }
+
+    /// What the work reads, beside the model at `model`: no output may touch it.
+    pub fn inputs(&self, model: &Path) -> Inputs {
+        let mut inputs = Inputs::of_model(model);
+        inputs.file(&self.path, "the file of ranges");
+        if let Some(config) = &self.config {
+            inputs.file(config.path(), "the configuration");
+        }
+        inputs
     }
 
     /// Types that Core ML's `quantize` does not give.

@@ -6,6 +6,7 @@ use quant_core::{Dialect, IntType, Mode, Scheme};
 use regex::Regex;
 use serde_json::{Map, Value};
 
+use crate::io::read_bounded;
 use crate::options::Settings;
 use crate::unmatched::{Known, Unmatched};
 use crate::{Consumer, Error, Granularity};
@@ -31,13 +32,9 @@ impl Config {
     /// A file that cannot be read, or is no configuration of a linear quantization.
     pub fn open(path: &Path, dialect: Dialect) -> Result<Self, Error> {
         let bad = |problem: String| Error::file(path, problem);
-        let size = std::fs::metadata(path).map_err(Error::io(path, "open it"))?;
-        if size.len() > LARGEST {
-            return Err(bad(
-                "too large for a configuration; give a YAML or JSON file".into(),
-            ));
-        }
-        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read it"))?;
+        let text = read_bounded(path, LARGEST, "give a configuration, a YAML or JSON file")?;
+        let text = String::from_utf8(text)
+            .map_err(|_| bad("not a configuration: it is not text in UTF-8".into()))?;
         let json = path
             .extension()
             .is_some_and(|extension| extension == "json");
@@ -73,6 +70,11 @@ impl Config {
             )),
             None => Ok(config),
         }
+    }
+
+    /// The file that it comes from.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// For a constant of a Core ML package: by its own name, else as its consumers ask, by their

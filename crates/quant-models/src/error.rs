@@ -79,6 +79,16 @@ impl Error {
         }
     }
 
+    /// The same of a file that goes by another name.
+    pub(crate) fn at(mut self, path: &Path) -> Self {
+        if let Self::Io { file, .. } | Self::File { file, .. } | Self::Tensor { file, .. } =
+            &mut self
+        {
+            path.clone_into(file);
+        }
+        self
+    }
+
     pub(crate) fn tensor(file: &Path, tensor: &str, problem: impl Into<String>) -> Self {
         Self::Tensor {
             file: file.to_owned(),

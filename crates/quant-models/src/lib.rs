@@ -11,14 +11,14 @@ mod coreml;
 mod diff;
 mod error;
 mod inspect;
+mod io;
+mod job;
 mod map;
 mod options;
-mod output;
 mod ranges;
 mod report;
 mod safetensors;
 mod scheme_record;
-mod sized_file;
 mod sniff;
 mod stored;
 mod unmatched;
@@ -35,10 +35,11 @@ pub use config::Config;
 pub use diff::{Difference, TensorDifference, diff};
 pub use error::Error;
 pub use inspect::{Inspection, TensorInfo, inspect};
+pub use io::{AtomicFile, Inputs};
+pub use job::Job;
 pub use options::{
     ComputeUnit, Consumer, ExpertAxes, Experts, Granularity, NonFinite, QuantizeOptions,
 };
-pub use output::{Job, WholeFile};
 pub use ranges::{ActivationRange, Ranges};
 pub use report::{Report, TensorReport};
 pub use safetensors::{Entry, Model, Quantized, SafetensorsFile, Tensor};
@@ -54,6 +55,16 @@ pub struct Restored {
     pub bytes: u64,
     /// What the user should know, a line each.
     pub warnings: Vec<String>,
+    /// The small files beside the weights that were copied.
+    pub copied: Vec<String>,
+}
+
+/// How to restore a model.
+#[derive(Clone, Debug, Default)]
+pub struct DequantizeOptions {
+    /// A sharded model: do not copy the small files beside the weights that a loader needs, such as
+    /// `config.json` and the tokenizer.
+    pub weights_only: bool,
 }
 
 /// Quantizes the model at `input` into `output`: a file; or a folder, for a sharded model or a Core
@@ -116,16 +127,15 @@ pub fn wanted_activations(
 ///
 /// # Errors
 /// See [`Error`]; then nothing has been written, and what stood at `output` is untouched.
-pub fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<Restored, Error> {
+pub fn dequantize(
+    input: &Path,
+    output: &Path,
+    options: &DequantizeOptions,
+    job: &Job<'_>,
+) -> Result<Restored, Error> {
     match coreml::is_package(input) {
         true => coreml::dequantize::dequantize(input, output, job),
-        false => {
-            let bytes = safetensors::dequantize::dequantize(input, output, job)?;
-            Ok(Restored {
-                bytes,
-                warnings: Vec::new(),
-            })
-        }
+        false => safetensors::dequantize::dequantize(input, output, options, job),
     }
 }
 

@@ -1,12 +1,14 @@
 //! How to quantize a model, whatever its format.
 
+use std::path::Path;
+
 use quant_core::{IntType, Mode, Scheme};
 use quant_simd::Backend;
 use regex::Regex;
 use serde::Serialize;
 
 use crate::unmatched::{Known, Unmatched};
-use crate::{ActivationOptions, Config};
+use crate::{ActivationOptions, Config, Inputs};
 
 /// What to do with a tensor that holds NaN or infinities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -206,6 +208,9 @@ pub struct QuantizeOptions {
     pub strict: bool,
     /// Plan only, and write nothing.
     pub dry_run: bool,
+    /// A sharded model: do not copy the small files beside the weights that a loader needs, such as
+    /// `config.json` and the tokenizer.
+    pub weights_only: bool,
     /// The kernels to use.
     pub backend: Backend,
     /// Whether the report tells each tensor's error, which takes a third of the time.
@@ -228,6 +233,7 @@ impl Default for QuantizeOptions {
             target: None,
             strict: false,
             dry_run: false,
+            weights_only: false,
             backend: Backend::detect(),
             stats: true,
         }
@@ -243,6 +249,18 @@ impl QuantizeOptions {
             min_elements: self.min_elements,
             all_axes: false,
         }
+    }
+
+    /// What the work reads, beside the model at `model`: no output may touch it.
+    pub fn inputs(&self, model: &Path) -> Inputs {
+        let mut inputs = match &self.activations {
+            Some(activations) => activations.inputs(model),
+            None => Inputs::of_model(model),
+        };
+        if let Some(config) = &self.config {
+            inputs.file(config.path(), "the configuration");
+        }
+        inputs
     }
 
     /// Why a tensor that goes by these names is not to be touched.

@@ -8,10 +8,12 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::map::map;
+use crate::io::read_bounded;
 
 /// The version of the document that is read and written.
 pub(crate) const VERSION: u32 = 1;
+/// More than any document holds: a histogram of 2^20 bins for each of some hundred activations.
+pub(crate) const LARGEST: u64 = 1 << 30;
 
 /// The ranges of a model's activations, by their names in the model.
 ///
@@ -43,7 +45,7 @@ impl Ranges {
     /// whose bounds are the wrong way round; an activation that stands there twice. The message
     /// names the file, and the activation where there is one.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let bytes = map(path, "give the ranges that calibration wrote")?;
+        let bytes = read_bounded(path, LARGEST, "give the ranges that calibration wrote")?;
         Self::parse(&bytes).map_err(|problem| Error::file(path, problem))
     }
 

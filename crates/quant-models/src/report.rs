@@ -25,6 +25,8 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// What was chosen where the options leave a choice, a line each.
     pub notes: Vec<String>,
+    /// The small files beside the weights that were copied.
+    pub copied: Vec<String>,
     /// Bytes of the input files.
     pub bytes_before: u64,
     /// Bytes of the output files; `None` after a dry run.

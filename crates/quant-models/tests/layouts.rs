@@ -110,7 +110,7 @@ fn layouts_are_what_coremltools_writes() {
                     .any(|line| line.contains("constexpr_"))
             {
                 let flag = AtomicBool::new(false);
-                quant_models::dequantize(&out, &floats, &job(&flag)).unwrap();
+                quant_models::dequantize(&out, &floats, &Default::default(), &job(&flag)).unwrap();
                 check(&floats, &expected, case, stable, &format!("{what}, back"));
                 compared += 1;
             }

@@ -154,7 +154,9 @@ fn packages_are_what_coremltools_writes() {
             let Some(case) = case.get("decompressed") else {
                 continue;
             };
-            quant_models::dequantize(&out, &floats, &job(&AtomicBool::new(false))).unwrap();
+            let cancelled = AtomicBool::new(false);
+            let options = Default::default();
+            quant_models::dequantize(&out, &floats, &options, &job(&cancelled)).unwrap();
             assert_eq!(
                 digest(&floats.join(WEIGHTS)),
                 case["weights"],

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::HumanBytes;
-use quant_models::Error;
+use quant_models::{DequantizeOptions, Error};
 
-use crate::options::{ForceOption, QuietOption, ThreadsOption};
+use crate::options::{ForceOption, QuietOption, ThreadsOption, WeightsOnlyOption};
 use crate::paths::default_output;
 use crate::progress::{size_of, with_progress};
+use crate::report::copied;
 use crate::terminal::{print, warn};
 
 /// Turn a quantized model back into a float one
@@ -24,6 +25,8 @@ pub struct Dequantize {
     #[command(flatten)]
     force: ForceOption,
     #[command(flatten)]
+    weights_only: WeightsOnlyOption,
+    #[command(flatten)]
     quiet: QuietOption,
 }
 
@@ -35,15 +38,19 @@ impl Dequantize {
         };
         let bytes = size_of(&self.file);
         let (threads, quiet, force) = (self.threads.threads, self.quiet.quiet, self.force.force);
+        let options = DequantizeOptions {
+            weights_only: self.weights_only.weights_only,
+        };
         let restored = with_progress(threads, quiet, force, bytes, |job| {
-            quant_models::dequantize(&self.file, &output, job)
+            quant_models::dequantize(&self.file, &output, &options, job)
         })?;
         warn(&restored.warnings);
         if quiet {
             return Ok(());
         }
         print(&format!(
-            "{}  {}\n",
+            "{}{}  {}\n",
+            copied(&restored.copied),
             output.display(),
             HumanBytes(restored.bytes)
         ))

@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use clap::Args;
 use quant_core::Scheme;
-use quant_models::{ActivationOptions, Config, Error, Experts, QuantizeOptions, WholeFile};
+use quant_models::{ActivationOptions, AtomicFile, Config, Error, Experts, QuantizeOptions};
 use serde_json::json;
 
 use crate::choices::{ByteType, Dialect, Dtype, ExpertAxes, Granularity, Mode, NonFinite, Target};
 use crate::options::{
-    BackendOption, CautionOptions, ForceOption, JsonOption, NameOptions, ThreadsOption, regexes,
+    BackendOption, CautionOptions, ForceOption, JsonOption, NameOptions, ThreadsOption,
+    WeightsOnlyOption, regexes,
 };
-use crate::paths::{default_output, is_same};
+use crate::paths::default_output;
 use crate::progress::{size_of, with_progress};
 use crate::report::summary;
 use crate::terminal::{print, print_json, warn};
@@ -103,6 +104,8 @@ pub struct Quantize {
     caution: CautionOptions,
     #[command(flatten)]
     force: ForceOption,
+    #[command(flatten)]
+    weights_only: WeightsOnlyOption,
     /// Print nothing but errors and warnings, and do not measure what was lost: it is faster
     #[arg(long)]
     quiet: bool,
@@ -156,6 +159,7 @@ impl Quantize {
             target: self.target.map(Into::into),
             strict: self.caution.strict,
             dry_run: self.caution.dry_run,
+            weights_only: self.weights_only.weights_only,
             backend: self.backend.find()?,
             // Nobody would see them.
             stats: !self.quiet || self.json.json || self.report.is_some(),
@@ -171,14 +175,9 @@ impl Quantize {
         };
         // A report that cannot be written ends the work before it begins.
         let report_file = self.report.as_deref().map(|path| {
-            if is_same(path, &self.model) || is_same(path, &output) {
-                let problem = "the report is the model itself; choose another with --report";
-                return Err(Error::File {
-                    file: path.to_owned(),
-                    problem: problem.into(),
-                });
-            }
-            WholeFile::new(path, self.force.force)
+            let mut inputs = options.inputs(&self.model);
+            inputs.output(&output);
+            AtomicFile::create(path, "report", self.force.force, &inputs)
         });
         let report_file = report_file.transpose()?;
         let start = Instant::now();
@@ -201,12 +200,13 @@ impl Quantize {
             "bytes_after": report.bytes_after,
             "warnings": report.warnings,
             "notes": report.notes,
+            "copied": report.copied,
             "tensors": report.tensors,
             "operations": report.operations,
         });
         warn(&report.warnings);
         if let Some(file) = report_file {
-            file.put(format!("{value:#}\n").as_bytes())?;
+            file.commit(format!("{value:#}\n").as_bytes())?;
         }
         match (self.json.json, self.quiet) {
             (true, _) => print_json(&value),

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh64::xxh64;
 
 use super::settings::CalibrationSettings;
-use crate::map::map;
-use crate::{Error, WholeFile};
+use crate::io::read_bounded;
+use crate::ranges::LARGEST;
+use crate::{AtomicFile, Error, Inputs};
 
 const VERSION: u32 = 1;
 
@@ -65,7 +66,7 @@ impl Checkpoint {
         if fs::symlink_metadata(path).is_err() {
             return Ok(None);
         }
-        let bytes = map(path, "a checkpoint is expected there")?;
+        let bytes = read_bounded(path, LARGEST, "a checkpoint is expected there")?;
         let bad = |problem: String| Error::file(path, problem);
         let text = str::from_utf8(&bytes).ok().and_then(|text| {
             let (digest, text) = text.strip_suffix('\n')?.split_once('\n')?;
@@ -113,11 +114,11 @@ impl Checkpoint {
     }
 
     /// Writes it: at any moment the whole old one or the whole new one is there.
-    pub fn write(&self, path: &Path) -> Result<(), Error> {
+    pub fn write(&self, path: &Path, inputs: &Inputs) -> Result<(), Error> {
         let text = serde_json::to_string(self)
             .map_err(|error| Error::io(path, "write the checkpoint")(error.into()))?;
         let text = format!("{:016x}\n{text}\n", xxh64(text.as_bytes(), 0));
-        WholeFile::new(path, true)?.put(text.as_bytes())
+        AtomicFile::create(path, "checkpoint", true, inputs)?.commit(text.as_bytes())
     }
 }
 

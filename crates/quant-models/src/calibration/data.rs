@@ -13,7 +13,7 @@ use xxhash_rust::xxh64::Xxh64;
 
 use super::npy::{Header, Problem};
 use super::values::{Encoding, Float};
-use crate::{Error, SafetensorsFile};
+use crate::{Error, Inputs, SafetensorsFile};
 
 /// The files that were named, and those in the folders that were, in order.
 ///
@@ -31,6 +31,7 @@ pub struct Recordings {
     hash: Xxh64,
     /// Device and inode of what must not be among them.
     output: Option<(u64, u64)>,
+    inputs: Inputs,
 }
 
 struct Folder {
@@ -54,7 +55,15 @@ impl Recordings {
             output: fs::metadata(output)
                 .ok()
                 .map(|output| (output.dev(), output.ino())),
+            inputs: Inputs::new(),
         };
+        for path in data {
+            found.inputs.file(path, "the recordings");
+        }
+        // Who creates it says that a folder is none.
+        if !output.is_dir() {
+            found.inputs.check(output, "output")?;
+        }
         for path in data {
             let kind = fs::metadata(path).map_err(Error::io(path, "open it"))?;
             if kind.is_dir() {
@@ -143,6 +152,11 @@ impl Recordings {
         self.hash.update(&file.mtime_nsec().to_le_bytes());
         self.files.push((folder, name.into_boxed_os_str()));
         Ok(())
+    }
+
+    /// What was named: no output may touch it.
+    pub(crate) fn inputs(&self) -> &Inputs {
+        &self.inputs
     }
 
     /// How many files.

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::settings::CalibrationSettings;
-use crate::map::map;
+use crate::io::read_bounded;
+use crate::ranges::LARGEST;
 use crate::ranges::VERSION;
-use crate::{ActivationRange, Error, Job, WholeFile};
+use crate::{ActivationRange, AtomicFile, Error, Job};
 
 /// The ranges of a model's activations, and how they were found: `ranges.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -303,7 +304,8 @@ impl Calibration {
     /// an activation whose fields contradict each other. The message names the file, and the
     /// activation where there is one.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let bytes = map(path, "give the ranges that `quant calibrate` wrote")?;
+        let expected = "give the ranges that `quant calibrate` wrote";
+        let bytes = read_bounded(path, LARGEST, expected)?;
         Self::parse(&bytes).map_err(|problem| Error::file(path, problem))
     }
 
@@ -374,10 +376,9 @@ impl Calibration {
     }
 
     /// Writes the document: whole, or not at all.
-    pub(crate) fn write(&self, path: &Path, job: &Job<'_>) -> Result<(), Error> {
-        let file = WholeFile::new(path, job.force)?;
+    pub(crate) fn write(&self, file: AtomicFile, job: &Job<'_>) -> Result<(), Error> {
         job.check()?;
-        file.put(self.to_json().as_bytes())
+        file.commit(self.to_json().as_bytes())
     }
 
     /// What the user should know, a line each.

@@ -22,7 +22,7 @@ pub use data::Recordings;
 pub use document::{Calibrated, Calibration};
 pub use settings::CalibrationSettings;
 
-use crate::{Error, Job, WholeFile};
+use crate::{AtomicFile, Error, Inputs, Job};
 use checkpoint::{Checkpoint, Task};
 use observing::Observers;
 use stream::{Stream, Window};
@@ -61,7 +61,8 @@ pub fn calibrate(
     job: &Job<'_>,
 ) -> Result<Calibration, Error> {
     check_settings(&options.settings)?;
-    check_output(output, job)?;
+    let inputs = recordings.inputs();
+    let file = AtomicFile::create(output, "output", job.force, inputs)?.later();
     let path = checkpoint::path_of(output);
     let task = Task {
         settings: options.settings,
@@ -80,7 +81,7 @@ pub fn calibrate(
         false => None,
     };
     // Else the first checkpoint would be the end.
-    WholeFile::new(&path, true)?;
+    AtomicFile::create(&path, "checkpoint", true, inputs)?;
     let mut checkpoint = stored.unwrap_or_else(|| Checkpoint::new(task));
     let mut observers = Observers::new(options.settings.observer, options.backend);
     observers.restore(std::mem::take(&mut checkpoint.observers));
@@ -94,7 +95,7 @@ pub fn calibrate(
                 // Observers are as they were before the window.
                 Error::Interrupted => {
                     checkpoint.observers = observers.stored();
-                    checkpoint.write(&path)?;
+                    checkpoint.write(&path, inputs)?;
                     Error::Paused { checkpoint: path }
                 }
                 error => error,
@@ -106,7 +107,7 @@ pub fn calibrate(
         }
         if written.elapsed() >= options.checkpoint_every {
             checkpoint.observers = observers.stored();
-            checkpoint.write(&path)?;
+            checkpoint.write(&path, inputs)?;
             checkpoint.observers.clear();
             written = Instant::now();
         }
@@ -117,10 +118,10 @@ pub fn calibrate(
         return Err(Error::Option(problem.into()));
     }
     let calibration = Calibration::of(options.settings, &checkpoint.observers, job)
-        .and_then(|calibration| calibration.write(output, job).map(|()| calibration));
+        .and_then(|calibration| calibration.write(file, job).map(|()| calibration));
     let calibration = match calibration {
         Err(Error::Interrupted) => {
-            checkpoint.write(&path)?;
+            checkpoint.write(&path, inputs)?;
             return Err(Error::Paused { checkpoint: path });
         }
         calibration => calibration?,
@@ -146,7 +147,7 @@ pub fn calibrate_stream(
     job: &Job<'_>,
 ) -> Result<Calibration, Error> {
     check_settings(&options.settings)?;
-    check_output(output, job)?;
+    let file = AtomicFile::create(output, "output", job.force, &Inputs::new())?.later();
     let Some(activation) = &options.activation else {
         let problem = "arrays of a stream have no names; say with --name which activation it is";
         return Err(Error::Option(problem.into()));
@@ -177,7 +178,7 @@ pub fn calibrate_stream(
         ));
     }
     let calibration = Calibration::of(options.settings, &found, job)?;
-    calibration.write(output, job)?;
+    calibration.write(file, job)?;
     Ok(calibration)
 }
 
@@ -191,15 +192,15 @@ pub fn merge_calibrations(
     output: &Path,
     job: &Job<'_>,
 ) -> Result<Calibration, Error> {
-    check_output(output, job)?;
+    let mut documents = Inputs::new();
+    for path in inputs {
+        documents.file(path, "the inputs");
+    }
+    let file = AtomicFile::create(output, "output", job.force, &documents)?.later();
     let mut settings: Option<CalibrationSettings> = None;
     let mut merged: std::collections::BTreeMap<String, Observer> = Default::default();
     for path in inputs {
         job.check()?;
-        if same_file::is_same_file(path, output).unwrap_or(false) {
-            let problem = "the output is one of the inputs; choose another with -o";
-            return Err(Error::file(path, problem));
-        }
         let document = Calibration::open(path)?;
         let first = *settings.get_or_insert(document.settings);
         if document.settings != first {
@@ -240,7 +241,7 @@ pub fn merge_calibrations(
     };
     let merged: Vec<_> = merged.into_iter().collect();
     let calibration = Calibration::of(settings, &merged, job)?;
-    calibration.write(output, job)?;
+    calibration.write(file, job)?;
     Ok(calibration)
 }
 
@@ -253,9 +254,4 @@ fn check_settings(settings: &CalibrationSettings) -> Result<(), Error> {
     }
     let observer = Observer::new(settings.observer).map(drop);
     observer.map_err(|error| Error::Option(error.to_string()))
-}
-
-/// Refuses what exists, and where no file can be, before any work is done.
-fn check_output(output: &Path, job: &Job<'_>) -> Result<(), Error> {
-    WholeFile::new(output, job.force).map(drop)
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
+use crate::io::{self, PreallocatedFile};
 use crate::map::map;
-use crate::sized_file::SizedFile;
 use crate::{Error, Job};
 
 const MAGIC: u32 = 0xDEAD_BEEF;
@@ -133,21 +133,19 @@ pub(crate) struct WeightWriter {
     path: PathBuf,
     /// For reading back.
     file: File,
-    sized: SizedFile,
+    sized: PreallocatedFile,
     records: u32,
     end: u64,
 }
 
 impl WeightWriter {
-    /// Makes room for `len` bytes, which may turn out to be more than it takes.
-    pub fn create(at: &Path, path: &Path, len: u64) -> Result<Self, Error> {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(at);
-        let file = file.map_err(Error::io(path, "create it"))?;
-        let sized = file.try_clone().and_then(|file| SizedFile::new(file, len));
+    /// Makes room for `len` bytes, which may turn out to be more than it takes. `others` is what
+    /// group and others may do with it at most.
+    pub fn create(at: &Path, path: &Path, len: u64, others: u32) -> Result<Self, Error> {
+        let file = io::create(at, others).map_err(Error::io(path, "create it"))?;
+        let sized = file
+            .try_clone()
+            .and_then(|file| PreallocatedFile::new(file, len));
         Ok(Self {
             path: path.to_owned(),
             file,

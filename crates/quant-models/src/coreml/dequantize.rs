@@ -20,7 +20,7 @@ use super::rewrite::Changes;
 use super::schema::DataType;
 use super::select::shown_name;
 use crate::stored::Parts;
-use crate::{Error, Job, Restored};
+use crate::{Error, Inputs, Job, Restored};
 
 /// Turns linearly quantized weights into float constants.
 pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<Restored, Error> {
@@ -43,7 +43,8 @@ pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<R
             "activations stay quantized ({activations} quantize operations): only weights are restored"
         ));
     }
-    let target = Target::new(&package, output, job)?;
+    let mut target = Target::new(&package, &Inputs::of_model(input), output, job)?;
+    warnings.append(&mut target.warnings);
     let mut room = HashMap::new();
     for weight in quantized.values() {
         let quantizer = &weight.parts.quantizer;
@@ -102,7 +103,11 @@ pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<R
     elsewhere.try_for_each(|blob| emitter.copy(blob))?;
     let bytes = emitter.finish(changes)?;
     target.finish(job)?;
-    Ok(Restored { bytes, warnings })
+    Ok(Restored {
+        bytes,
+        warnings,
+        copied: Vec::new(),
+    })
 }
 
 /// A weight to be restored.

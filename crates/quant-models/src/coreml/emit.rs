@@ -12,6 +12,7 @@ use super::program::{Blob, Operation, Value};
 use super::rewrite::Changes;
 use super::schema::DataType;
 use super::select::{self, FILE_ELEMENTS};
+use crate::io::check_room;
 use crate::{Error, Job};
 
 /// Smaller tensors are not compared with each other.
@@ -112,6 +113,16 @@ impl<'p> Emitter<'p> {
             stored: HashMap::new(),
             written: HashMap::new(),
         };
+        let len = |name: &String| {
+            let replaced = emitter.room.get(name).copied();
+            replaced.unwrap_or_else(|| package.weights.get(name).map_or(ALIGN, WeightFile::len))
+        };
+        let new = emitter.room.keys();
+        let new = new.filter(|name| !package.weights.contains_key(*name));
+        check_room(
+            target.path(),
+            package.weights.keys().chain(new).map(len).sum(),
+        )?;
         for name in package.weights.keys() {
             emitter.ensure(name)?;
         }
@@ -130,8 +141,9 @@ impl<'p> Emitter<'p> {
             .map_or(ALIGN, WeightFile::len);
         let len = self.room.get(file).copied().unwrap_or(old);
         let inner = self.inner(file)?;
-        let writer =
-            WeightWriter::create(&self.target.place(&inner)?, &self.target.shown(&inner), len)?;
+        let at = self.target.place(&inner)?;
+        let others = self.target.others(&inner);
+        let writer = WeightWriter::create(&at, &self.target.shown(&inner), len, others)?;
         self.writers.insert(file.to_owned(), writer);
         Ok(())
     }

@@ -17,6 +17,7 @@ mod parts;
 mod program;
 pub(crate) mod quantize;
 mod read;
+mod replaceable;
 mod rewrite;
 mod schema;
 mod select;

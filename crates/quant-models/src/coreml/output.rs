@@ -1,97 +1,120 @@
 //! A package being written: a folder under a temporary name beside its place.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, DirBuilder};
+use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use tempfile::{Builder, TempDir};
-
-use super::package::{Contents, Folder, Package, contents, is_package};
-use crate::output::{EXISTS, parent, put_folder, sync};
+use super::package::{Contents, Folder, Package, contents};
+use super::replaceable::own_files;
+use crate::io::{
+    self, Destination, Inputs, Links, TemporaryFolder, group_and_others, parent, sync,
+};
 use crate::{Error, Job};
 
 /// Where the result will stand.
 #[derive(Debug)]
 pub(crate) struct Target {
-    path: PathBuf,
-    folder: TempDir,
+    input: PathBuf,
+    destination: Destination,
+    folder: TemporaryFolder,
+    /// What the user should know, a line each.
+    pub warnings: Vec<String>,
 }
 
 impl Target {
-    /// Refuses what exists, or is the input; nothing is replaced before `finish`.
-    pub fn new(package: &Package, path: &Path, job: &Job<'_>) -> Result<Self, Error> {
-        let bad = |problem: &str| Err(Error::file(path, problem));
-        let whole = |path: &Path| path.canonicalize().ok();
-        let input = whole(package.path).unwrap_or_else(|| package.path.to_owned());
-        if whole(path).is_some_and(|output| output == input) {
-            return bad("the output is the input itself; choose another with -o");
+    /// Refuses what exists, or has to do with `inputs`; nothing is replaced before `finish`.
+    pub fn new(
+        package: &Package<'_>,
+        inputs: &Inputs,
+        path: &Path,
+        job: &Job<'_>,
+    ) -> Result<Self, Error> {
+        let destination = Destination::folder(path, job.force, inputs, own_files)?;
+        let links = Links::new(package.path)?;
+        for inner in contents(package.path)?.files {
+            links.inside_package(&package.path.join(inner))?;
         }
-        if whole(parent(path)).is_some_and(|parent| parent.starts_with(&input)) {
-            return bad("inside the input; choose another place with -o");
-        }
-        if let Ok(existing) = fs::symlink_metadata(path) {
-            if !job.force {
-                return bad(EXISTS);
-            }
-            if !existing.is_dir() || !is_package(path) {
-                return bad("exists and is no Core ML package; choose another name with -o");
-            }
-            if whole(path).is_some_and(|output| input.starts_with(output)) {
-                return bad("holds the input; choose another place with -o");
-            }
-        }
-        let folder = Builder::new().prefix(".quant-").tempdir_in(parent(path));
-        let folder = folder.map_err(Error::io(path, "create a folder beside it"))?;
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
-            .map_err(Error::io(path, "create it"))?;
+        let warnings = io::clean(parent(destination.path()));
+        let input = fs::metadata(package.path).map_err(Error::io(package.path, "open it"))?;
         Ok(Self {
-            path: path.to_owned(),
-            folder,
+            input: package.path.to_owned(),
+            folder: TemporaryFolder::new(destination.path(), group_and_others(&input))?,
+            destination,
+            warnings,
         })
+    }
+
+    /// What messages name.
+    pub fn path(&self) -> &Path {
+        self.destination.path()
     }
 
     /// What messages name for a file of the package.
     pub fn shown(&self, inner: &Path) -> PathBuf {
-        self.path.join(inner)
+        self.path().join(inner)
+    }
+
+    /// What group and others may do with a file or folder of the package at most: what they may do
+    /// with that of the input, or with all of it.
+    pub fn others(&self, inner: &Path) -> u32 {
+        let found = fs::metadata(self.input.join(inner)).or_else(|_| fs::metadata(&self.input));
+        found.map_or(0, |found| group_and_others(&found))
+    }
+
+    /// Makes a folder of the package, and those that it is in.
+    fn folder(&self, inner: &Path) -> Result<(), Error> {
+        let at = self.folder.path().join(inner);
+        if at.is_dir() {
+            return Ok(());
+        }
+        if let Some(parent) = inner.parent() {
+            self.folder(parent)?;
+        }
+        let made = DirBuilder::new()
+            .mode(0o700 | self.others(inner))
+            .create(at);
+        made.map_err(Error::io(self.path(), "create its folders"))
     }
 
     /// Where a file of the package stands meanwhile; its folder is there then.
     pub fn place(&self, inner: &Path) -> Result<PathBuf, Error> {
-        let place = self.folder.path().join(inner);
-        fs::create_dir_all(parent(&place)).map_err(Error::io(&self.path, "create its folders"))?;
-        Ok(place)
+        if let Some(parent) = inner.parent() {
+            self.folder(parent)?;
+        }
+        Ok(self.folder.path().join(inner))
     }
 
-    /// Makes all folders of the package, also empty ones, which its manifest may name; copies all its
-    /// files but `others`, and returns the bytes of these.
+    /// Copies all files of the package but `others`, and all its folders; returns the bytes of these
+    /// files.
     pub fn copy_rest(
         &self,
-        package: &Package,
+        package: &Package<'_>,
         others: &[PathBuf],
         job: &Job<'_>,
     ) -> Result<u64, Error> {
+        let links = Links::new(package.path)?;
         let mut bytes = 0;
         let Contents { files, folders } = contents(package.path)?;
         for inner in folders {
-            let made = fs::create_dir_all(self.folder.path().join(inner));
-            made.map_err(Error::io(&self.path, "create its folders"))?;
+            self.folder(&inner)?;
         }
         for inner in files {
             if others.contains(&inner) {
                 continue;
             }
             job.check()?;
-            let (from, to) = (package.path.join(&inner), self.place(&inner)?);
-            bytes += fs::copy(&from, &to).map_err(Error::io(&from, "copy it"))?;
-            // What may not be written may be read-only in a cache; the copy is the user's.
-            let _ = fs::set_permissions(&to, Permissions::from_mode(0o644));
+            let from = links.inside_package(&package.path.join(&inner))?;
+            bytes += io::copy(&from, &self.place(&inner)?, job)?;
         }
         Ok(bytes)
     }
 
     /// Writes the model.
     pub fn put(&self, inner: &Path, bytes: &[u8]) -> Result<(), Error> {
-        fs::write(self.place(inner)?, bytes).map_err(Error::io(&self.shown(inner), "write it"))
+        io::create(&self.place(inner)?, self.others(inner))
+            .and_then(|mut file| file.write_all(bytes))
+            .map_err(Error::io(&self.shown(inner), "write it"))
     }
 
     /// Opens the package as a reader will, so that none gets a name that cannot be read again.
@@ -106,19 +129,16 @@ impl Target {
             let problem = format!(
                 "the result cannot be read again ({problem}); nothing was written, please report it"
             );
-            Error::file(&self.path, problem)
+            Error::file(self.path(), problem)
         })
     }
 
     /// Gives the package its name, once it can be read again.
     pub fn finish(self, job: &Job<'_>) -> Result<(), Error> {
         self.check()?;
-        sync_all(self.folder.path()).map_err(Error::io(&self.path, "sync it"))?;
+        sync_all(self.folder.path()).map_err(Error::io(self.path(), "sync it"))?;
         job.check()?;
-        put_folder(self.folder, &self.path).map_err(Error::io(&self.path, "put it in place"))?;
-        // The rename itself should survive a power cut; not every file system can promise it.
-        let _ = sync(parent(&self.path));
-        Ok(())
+        self.destination.put_folder(self.folder)
     }
 }
 

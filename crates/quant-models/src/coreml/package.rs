@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
@@ -14,6 +13,7 @@ use super::read::read;
 use super::wire::DEPTH;
 use crate::Error;
 use crate::error::one_line;
+use crate::io::{Links, read_bounded};
 
 pub(crate) const MANIFEST: &str = "Manifest.json";
 const MODEL_PATH: &str = "@model_path/";
@@ -81,14 +81,20 @@ impl Folder {
         if path.is_dir() && !manifest.is_file() {
             return bad("no Manifest.json in this folder; this is no Core ML package");
         }
-        let text = read_whole(
-            &manifest,
-            LARGEST_MANIFEST,
-            "it should be the package's manifest",
-        )?;
+        let links = Links::new(path)?;
+        let read = |file: &Path, largest, expected| {
+            let inside = match fs::symlink_metadata(file) {
+                Ok(_) => links.inside_package(file)?,
+                // Who opens it says that it is missing.
+                Err(_) => file.to_owned(),
+            };
+            read_bounded(&inside, largest, expected).map_err(|error| error.at(file))
+        };
+        let expected = "it should be the package's manifest";
+        let text = read(&manifest, LARGEST_MANIFEST, expected)?;
         let found = items(&text).map_err(|problem| Error::file(&manifest, problem))?;
         let file = path.join(&found.root);
-        let bytes = read_whole(&file, LARGEST_MODEL, "the manifest calls it the model")?;
+        let bytes = read(&file, LARGEST_MODEL, "the manifest calls it the model")?;
         for item in &found.all {
             if !path.join(item).exists() {
                 let problem = format!(
@@ -154,6 +160,11 @@ impl<'a> Package<'a> {
         others.map(line).collect()
     }
 
+    /// What the manifest names, from the package on.
+    pub fn items(&self) -> &[PathBuf] {
+        &self.folder.items
+    }
+
     fn damaged(&self, problem: impl Into<String>) -> Error {
         Error::file(&self.model_path(), problem)
     }
@@ -205,7 +216,11 @@ impl<'a> Package<'a> {
     fn open_weights(&self, name: &str, offsets: BTreeSet<u64>) -> Result<WeightFile, Error> {
         let path = self.weight_path(name);
         let path = path.map_err(|problem| self.damaged(problem))?;
-        let file = WeightFile::open(&self.path.join(path))?;
+        let file = self.path.join(path);
+        if fs::symlink_metadata(&file).is_ok() {
+            Links::new(self.path)?.inside_package(&file)?;
+        }
+        let file = WeightFile::open(&file)?;
         let records = offsets
             .into_iter()
             .map(|offset| Ok((offset, file.record(offset)?)));
@@ -305,23 +320,6 @@ impl<'a> Package<'a> {
             super::parts::check(operation)
                 .map_err(|problem| Error::tensor(&self.model_path(), operation.name(), problem))
         })
-    }
-}
-
-/// Reads a file that is not larger than it can be.
-fn read_whole(path: &Path, largest: u64, expected: &str) -> Result<Vec<u8>, Error> {
-    // Before it is opened: a pipe would wait for somebody to write.
-    let kind = fs::metadata(path).map_err(Error::io(path, "open it"))?;
-    if !kind.is_file() {
-        return Err(Error::file(path, format!("not a file; {expected}")));
-    }
-    let file = File::open(path).map_err(Error::io(path, "open it"))?;
-    let mut bytes = Vec::new();
-    let read = file.take(largest + 1).read_to_end(&mut bytes);
-    read.map_err(Error::io(path, "read it"))?;
-    match bytes.len() as u64 > largest {
-        true => Err(Error::file(path, format!("too large; {expected}"))),
-        false => Ok(bytes),
     }
 }
 

@@ -59,6 +59,7 @@ pub(crate) fn quantize(
         operations,
         warnings,
         notes: Vec::new(),
+        copied: Vec::new(),
         bytes_before: output::size(input)?,
         bytes_after: None,
     };
@@ -66,7 +67,8 @@ pub(crate) fn quantize(
     if dry_run {
         return Ok(report);
     }
-    let target = Target::new(&package, output, job)?;
+    let mut target = Target::new(&package, &options.inputs(input), output, job)?;
+    report.warnings.append(&mut target.warnings);
     let mut decisions = choices.iter().map(|choice| &choice.decision);
     let changes_weights = decisions.any(|it| matches!(it, Decision::Quantize(_)));
     if !changes_weights && options.activations.is_none() {

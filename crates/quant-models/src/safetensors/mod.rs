@@ -1,5 +1,6 @@
 //! Safetensors files, and folders of them.
 
+mod companions;
 pub(crate) mod dequantize;
 mod experts;
 mod foreign;
@@ -7,7 +8,9 @@ mod format;
 pub(crate) mod index;
 pub(crate) mod inspect;
 pub(crate) mod model;
+mod output;
 pub(crate) mod quantize;
+mod replaceable;
 
 pub use format::{Entry, SafetensorsFile};
 pub use model::{Model, Quantized, Tensor};

@@ -7,9 +7,9 @@ use quant_simd::{Failure, TensorQuantizer};
 
 use super::experts::Stacks;
 use super::foreign::Foreign;
+use super::output::{Layout, Output, Part, PartSink, Target};
 use crate::config::Patterns;
 use crate::options::Settings;
-use crate::output::{Output, Part, PartSink, Target};
 use crate::report::{self, Decision};
 use crate::scheme_record::{KEY, Records};
 use crate::unmatched::{Known, Unmatched};
@@ -55,6 +55,7 @@ pub(crate) fn quantize(
         operations: Vec::new(),
         warnings: foreign.warning().into_iter().collect(),
         notes: chooser.stacks.notes(),
+        copied: Vec::new(),
         bytes_before: model.files.iter().map(SafetensorsFile::len).sum(),
         bytes_after: None,
     };
@@ -62,11 +63,17 @@ pub(crate) fn quantize(
     if options.dry_run {
         return Ok(report);
     }
-    let target = Target::new(&model, output, job)?;
-    let mut outputs = Vec::new();
+    let layouts = model.files.iter().zip(&decisions);
+    let layouts = layouts.map(|(file, decisions)| layout(file, decisions));
+    let layouts = layouts.collect::<Result<Vec<_>, Error>>()?;
+    let inputs = options.inputs(input);
+    let mut target = Target::new(&model, &inputs, &layouts, output, job)?;
+    if !options.weights_only {
+        target.copy_companions(job)?;
+    }
     let mut reports = report.tensors.iter_mut();
-    for (file, decisions) in model.files.iter().zip(&decisions) {
-        let output = open_output(&target, file, decisions)?;
+    for ((file, decisions), layout) in model.files.iter().zip(&decisions).zip(layouts) {
+        let output = target.begin(file, layout)?;
         for ((name, entry), decision) in file.entries().iter().zip(decisions) {
             let report = reports.next();
             let Decision::Quantize(quantizer) = decision else {
@@ -78,9 +85,11 @@ pub(crate) fn quantize(
                 report.set_stats(stats.as_ref());
             }
         }
-        outputs.push(output);
+        target.end(file, output, job)?;
     }
-    report.bytes_after = Some(target.finish(&model, outputs, job)?);
+    report.warnings.append(&mut target.warnings);
+    report.copied = std::mem::take(&mut target.copied);
+    report.bytes_after = Some(target.finish(job)?);
     Ok(report)
 }
 
@@ -309,11 +318,7 @@ pub(crate) fn parts(name: &str, quantizer: &TensorQuantizer) -> Vec<Part> {
     parts
 }
 
-fn open_output(
-    target: &Target,
-    file: &SafetensorsFile,
-    decisions: &[Decision],
-) -> Result<Output, Error> {
+fn layout(file: &SafetensorsFile, decisions: &[Decision]) -> Result<Layout, Error> {
     let mut records = Records {
         version: 1,
         tensors: Default::default(),
@@ -338,5 +343,5 @@ fn open_output(
     let records = serde_json::to_string(&records)
         .map_err(|error| Error::file(file.path(), error.to_string()))?;
     metadata.insert(KEY.into(), records);
-    target.file(&metadata, all)
+    Ok(Layout::new(&metadata, all))
 }

@@ -351,7 +351,7 @@ fn shared_weights_stay_shared() {
         progress: &|_| {},
         cancelled: &flag,
     };
-    quant_models::dequantize(&package.out(), &floats, &job).unwrap();
+    quant_models::dequantize(&package.out(), &floats, &Default::default(), &job).unwrap();
     let len = |package: &Path| fs::metadata(package.join(WEIGHTS)).unwrap().len();
     assert_eq!(len(&floats), len(&package.path()));
 }

@@ -6,11 +6,10 @@ mod page;
 use std::path::PathBuf;
 
 use clap::Args;
-use quant_models::{Calibration, Error, WholeFile};
+use quant_models::{AtomicFile, Calibration, Error, Inputs};
 
 use crate::options::{ForceOption, QuietOption};
-use crate::paths::is_same;
-use crate::terminal::print;
+use crate::terminal::{print, warn};
 
 /// Draw what calibration has seen of each activation, and the range that it chose
 ///
@@ -52,16 +51,14 @@ impl Plot {
             Some("svg") => page::picture,
             _ => return Err(bad("the name of a plot ends with .html or .svg")),
         };
-        if is_same(&self.ranges, &output) {
-            return Err(bad(
-                "the output is the input itself; choose another with -o",
-            ));
-        }
-        let file = WholeFile::new(&output, self.force.force)?;
+        let mut inputs = Inputs::new();
+        inputs.file(&self.ranges, "the input");
+        let file = AtomicFile::create(&output, "output", self.force.force, &inputs)?;
+        warn(file.warnings());
         let calibration = Calibration::open(&self.ranges)?;
         let text =
             make(&calibration).map_err(|problem| bad(&format!("cannot draw it: {problem}")))?;
-        file.put(text.as_bytes())?;
+        file.commit(text.as_bytes())?;
         match self.quiet.quiet {
             true => Ok(()),
             false => print(&format!("{}\n", output.display())),

@@ -61,6 +61,7 @@ pub(crate) fn quantize(
         operations: inserted.operations,
         warnings: package.warnings(),
         notes: Vec::new(),
+        copied: Vec::new(),
         bytes_before: size(input)?,
         bytes_after: None,
     };
@@ -68,7 +69,8 @@ pub(crate) fn quantize(
     if options.dry_run {
         return Ok(report);
     }
-    let target = Target::new(&package, output, job)?;
+    let mut target = Target::new(&package, &options.inputs(input), output, job)?;
+    report.warnings.append(&mut target.warnings);
     target.put(package.model, &inserted.model)?;
     let rest = target.copy_rest(&package, &[package.model.to_owned()], job)?;
     target.finish(job)?;

@@ -13,7 +13,7 @@ const STEP: u64 = 8 << 20;
 /// Room for the whole file is reserved at the start: a full disk shows before any work is done, and
 /// the writes need not look for room one by one. Large files go to the disk while the rest is
 /// still being made, so that there is little left to wait for in [`sync`](Self::sync).
-pub(crate) struct SizedFile {
+pub(crate) struct PreallocatedFile {
     file: File,
     written: AtomicU64,
     write_back: Option<WriteBack>,
@@ -24,7 +24,7 @@ struct WriteBack {
     thread: JoinHandle<io::Result<()>>,
 }
 
-impl SizedFile {
+impl PreallocatedFile {
     /// Gives an empty file its size.
     pub fn new(file: File, len: u64) -> io::Result<Self> {
         reserve(&file, len)?;

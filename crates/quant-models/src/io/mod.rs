@@ -1,0 +1,48 @@
+//! Files: what may be written where, temporary names, renames, and inputs read with bounds.
+
+mod atomic_file;
+mod copy;
+mod destination;
+mod inputs;
+mod leftovers;
+mod links;
+mod preallocated_file;
+mod rename;
+mod room;
+mod small_file;
+mod temporary;
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+pub use atomic_file::AtomicFile;
+pub use inputs::Inputs;
+
+pub(crate) use copy::{copy, create};
+pub(crate) use destination::Destination;
+pub(crate) use leftovers::clean;
+pub(crate) use links::Links;
+pub(crate) use preallocated_file::PreallocatedFile;
+pub(crate) use room::check_room;
+pub(crate) use small_file::read_bounded;
+pub(crate) use temporary::{TemporaryFile, TemporaryFolder, group_and_others};
+
+/// Device and inode: which file or folder it is, by whatever name.
+pub(crate) type Id = (u64, u64);
+
+pub(crate) fn id(found: &fs::Metadata) -> Id {
+    (found.dev(), found.ino())
+}
+
+/// The folder that holds `path`.
+pub(crate) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+pub(crate) fn sync(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()
+}

@@ -1,0 +1,299 @@
+//! Writing: a header first, every part at its place, shard by shard, and a rename at the end.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use quant_simd::Sink;
+use serde_json::{Value, json};
+
+use super::companions;
+use super::index::INDEX;
+use super::replaceable::own_files;
+use crate::io::{
+    self, Destination, Inputs, PreallocatedFile, TemporaryFile, TemporaryFolder, group_and_others,
+    parent, sync,
+};
+use crate::{Error, Job, Model, SafetensorsFile};
+
+/// A tensor to be written.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub name: String,
+    pub dtype: String,
+    pub shape: Vec<usize>,
+    pub len: usize,
+}
+
+/// A file that is to be written: its header, and where its tensors go.
+pub(crate) struct Layout {
+    header: Vec<u8>,
+    places: BTreeMap<String, (usize, usize)>,
+    data_len: usize,
+}
+
+impl Layout {
+    pub fn new(metadata: &BTreeMap<String, String>, mut parts: Vec<Part>) -> Self {
+        // The widest types first, so that every tensor is aligned; readers rely on it.
+        parts.sort_by_key(|part| std::cmp::Reverse(width(part)));
+        let (mut header, mut places, mut end) = (serde_json::Map::new(), BTreeMap::new(), 0_usize);
+        if !metadata.is_empty() {
+            header.insert("__metadata__".into(), json!(metadata));
+        }
+        for part in parts {
+            let entry = json!({"dtype": part.dtype, "shape": part.shape,
+                "data_offsets": [end, end + part.len]});
+            header.insert(part.name.clone(), entry);
+            places.insert(part.name, (end, part.len));
+            end += part.len;
+        }
+        let mut header = Value::Object(header).to_string().into_bytes();
+        header.resize(header.len().next_multiple_of(8), b' ');
+        Self {
+            header,
+            places,
+            data_len: end,
+        }
+    }
+
+    fn data_start(&self) -> u64 {
+        8 + self.header.len() as u64
+    }
+
+    /// Bytes of the file.
+    fn len(&self) -> u64 {
+        self.data_start() + self.data_len as u64
+    }
+}
+
+/// Where the result will stand.
+pub(crate) struct Target<'a> {
+    model: &'a Model,
+    destination: Destination,
+    folder: Option<TemporaryFolder>,
+    /// A model of one file.
+    file: Option<TemporaryFile>,
+    weight_map: Vec<(String, String)>,
+    tensor_bytes: usize,
+    written: u64,
+    /// What the user should know, a line each.
+    pub warnings: Vec<String>,
+    /// The files beside the weights that were copied.
+    pub copied: Vec<String>,
+}
+
+impl<'a> Target<'a> {
+    /// Refuses what exists, or has to do with `inputs`, and what the disk has no room for; nothing
+    /// is replaced before `finish`.
+    pub fn new(
+        model: &'a Model,
+        inputs: &Inputs,
+        layouts: &[Layout],
+        path: &Path,
+        job: &Job<'_>,
+    ) -> Result<Self, Error> {
+        let destination = match &model.index {
+            None => Destination::file(path, "output", job.force, inputs)?,
+            Some(index) => Destination::folder(path, job.force, inputs, |folder| {
+                own_files(folder, parent(&index.path))
+            })?,
+        };
+        let warnings = io::clean(parent(destination.path()));
+        io::check_room(destination.path(), layouts.iter().map(Layout::len).sum())?;
+        let folder = match &model.index {
+            None => None,
+            Some(index) => {
+                let input = fs::metadata(parent(&index.path));
+                let others = input.map_or(0, |input| group_and_others(&input));
+                Some(TemporaryFolder::new(destination.path(), others)?)
+            }
+        };
+        Ok(Self {
+            model,
+            destination,
+            folder,
+            file: None,
+            weight_map: Vec::new(),
+            tensor_bytes: 0,
+            written: 0,
+            warnings,
+            copied: Vec::new(),
+        })
+    }
+
+    /// A file for one shard, its header written.
+    pub fn begin(&self, input: &SafetensorsFile, layout: Layout) -> Result<Output, Error> {
+        let path = self.destination.path();
+        let folder = match &self.folder {
+            Some(folder) => folder.path(),
+            None => parent(path),
+        };
+        let meta = fs::metadata(input.path());
+        let others = meta.map_or(0, |input| group_and_others(&input));
+        let temporary = TemporaryFile::new(folder, path, others)?;
+        let file = temporary.file().try_clone();
+        let file = file.and_then(|file| PreallocatedFile::new(file, layout.len()));
+        let output = Output {
+            path: path.to_owned(),
+            file: file.map_err(Error::io(path, "write it"))?,
+            temporary,
+            layout,
+        };
+        let length = (output.layout.header.len() as u64).to_le_bytes();
+        output.write(0, &length)?;
+        output.write(8, &output.layout.header)?;
+        Ok(output)
+    }
+
+    /// A shard is whole: it goes to the disk, gets its name in the folder, and is closed.
+    pub fn end(
+        &mut self,
+        input: &SafetensorsFile,
+        output: Output,
+        job: &Job<'_>,
+    ) -> Result<(), Error> {
+        let path = self.destination.path();
+        let Output {
+            temporary,
+            file,
+            layout,
+            ..
+        } = output;
+        file.sync().map_err(Error::io(path, "sync it"))?;
+        self.written += layout.len();
+        self.tensor_bytes += layout.places.values().map(|(_, len)| len).sum::<usize>();
+        job.check()?;
+        let Some(folder) = &self.folder else {
+            self.file = Some(temporary);
+            return Ok(());
+        };
+        let name = input.path().file_name().unwrap_or_default();
+        let shown = name.to_string_lossy();
+        for tensor in layout.places.into_keys() {
+            self.weight_map.push((tensor, shown.clone().into_owned()));
+        }
+        let named = fs::rename(temporary.path(), folder.path().join(name));
+        named.map_err(Error::io(path, "put it in place"))?;
+        temporary.forget();
+        Ok(())
+    }
+
+    /// Copies what a loader needs beside the weights.
+    pub fn copy_companions(&mut self, job: &Job<'_>) -> Result<(), Error> {
+        let (Some(folder), Some(index)) = (&self.folder, &self.model.index) else {
+            return Ok(());
+        };
+        let (copied, warnings) = companions::copy(parent(&index.path), folder.path(), job)?;
+        self.copied = copied;
+        self.warnings.extend(warnings);
+        Ok(())
+    }
+
+    /// Gives the result its name, and returns the bytes of its weights.
+    pub fn finish(self, job: &Job<'_>) -> Result<u64, Error> {
+        job.check()?;
+        if let Some(file) = self.file {
+            self.destination.put_file(file)?;
+        }
+        let (Some(folder), Some(index)) = (self.folder, &self.model.index) else {
+            return Ok(self.written);
+        };
+        let path = self.destination.path();
+        let mut content = index.content.clone();
+        let mut weight_map: serde_json::Map<String, Value> = self
+            .weight_map
+            .into_iter()
+            .map(|(tensor, file)| (tensor, Value::String(file)))
+            .collect();
+        weight_map.sort_keys();
+        job.check()?;
+        content.insert("weight_map".into(), Value::Object(weight_map));
+        if let Some(total) = content
+            .get_mut("metadata")
+            .and_then(|m| m.get_mut("total_size"))
+        {
+            *total = json!(self.tensor_bytes);
+        }
+        let name = index.path.file_name().unwrap_or(INDEX.as_ref());
+        let text = format!("{:#}\n", Value::Object(content));
+        let input = fs::metadata(&index.path);
+        let others = input.map_or(0, |input| group_and_others(&input));
+        let written = io::create(&folder.path().join(name), others).and_then(|mut file| {
+            file.write_all(text.as_bytes())
+                .and_then(|()| file.sync_all())
+        });
+        written.map_err(Error::io(path, "write its index"))?;
+        sync(folder.path()).map_err(Error::io(path, "sync it"))?;
+        job.check()?;
+        self.destination.put_folder(folder)?;
+        Ok(self.written)
+    }
+}
+
+fn width(part: &Part) -> usize {
+    let elements: usize = part.shape.iter().product();
+    part.len.checked_div(elements).unwrap_or(0)
+}
+
+/// A file being written, under a temporary name.
+pub(crate) struct Output {
+    path: std::path::PathBuf,
+    temporary: TemporaryFile,
+    file: PreallocatedFile,
+    layout: Layout,
+}
+
+impl Output {
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.file
+            .write_at(bytes, offset)
+            .map_err(Error::io(&self.path, "write it"))
+    }
+
+    /// Writes some bytes of a tensor.
+    pub fn write_part(&self, name: &str, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        let (start, len) = self.layout.places[name];
+        assert!(offset + bytes.len() <= len, "inside the tensor");
+        self.write(self.layout.data_start() + (start + offset) as u64, bytes)
+    }
+
+    /// Copies a tensor that is left as it is.
+    pub fn copy(&self, name: &str, bytes: &[u8], job: &Job<'_>) -> Result<(), Error> {
+        const STEP: usize = 4 << 20;
+        for (i, piece) in bytes.chunks(STEP).enumerate() {
+            job.check()?;
+            self.write_part(name, i * STEP, piece)?;
+            (job.progress)(piece.len() as u64);
+        }
+        Ok(())
+    }
+}
+
+/// Takes the parts of tensor `name`.
+pub(crate) struct PartSink<'a> {
+    pub output: &'a Output,
+    pub job: &'a Job<'a>,
+    pub name: &'a str,
+    pub scale: String,
+    pub zero_point: String,
+    /// Input bytes for `numerator / denominator` bytes of codes.
+    pub per_code_byte: (u64, u64),
+}
+
+impl Sink for PartSink<'_> {
+    type Error = Error;
+    fn codes(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        self.job.check()?;
+        self.output.write_part(self.name, offset, bytes)?;
+        let (numerator, denominator) = self.per_code_byte;
+        (self.job.progress)(bytes.len() as u64 * numerator / denominator);
+        Ok(())
+    }
+    fn scales(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        self.output.write_part(&self.scale, offset, bytes)
+    }
+    fn zero_points(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        self.output.write_part(&self.zero_point, offset, bytes)
+    }
+}

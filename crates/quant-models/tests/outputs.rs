@@ -1,0 +1,233 @@
+//! What appears while the work is done is not replaced.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use quant_models::{DequantizeOptions, Error, Job, QuantizeOptions};
+use safetensors::tensor::{Dtype, TensorView};
+
+fn model(path: &Path, tensor: &str) {
+    let values = (0..64 * 96).map(|i| ((i * 7919) % 1009) as f32 / 500.0 - 1.0);
+    let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+    let view = TensorView::new(Dtype::F32, vec![64, 96], &bytes).unwrap();
+    fs::write(
+        path,
+        safetensors::serialize([(tensor, view)], None).unwrap(),
+    )
+    .unwrap();
+}
+
+fn sharded(folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    for i in 0..3 {
+        model(&folder.join(format!("{i}.safetensors")), &format!("w{i}"));
+    }
+    let index =
+        r#"{"weight_map": {"w0": "0.safetensors", "w1": "1.safetensors", "w2": "2.safetensors"}}"#;
+    fs::write(folder.join("model.safetensors.index.json"), index).unwrap();
+}
+
+fn package(to: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/coreml/packages");
+    copy(&from.join("linear_18_f16.mlpackage"), to);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
+fn tree(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(tree(&path)),
+            false => drop(found.insert(path.clone(), fs::read(&path).unwrap())),
+        }
+        found.entry(path).or_default();
+    }
+    found
+}
+
+type Run<'a> = (&'a str, &'a dyn Fn(&Path, &Job<'_>) -> Result<(), Error>);
+
+#[test]
+fn nothing_appears_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    model(&at("m.safetensors"), "w");
+    sharded(&at("model"));
+    package(&at("m.mlpackage"));
+    let options = QuantizeOptions::default();
+    let quantize = |input: PathBuf| {
+        let options = &options;
+        move |output: &Path, job: &Job<'_>| {
+            quant_models::quantize(&input, output, options, job).map(drop)
+        }
+    };
+    let dequantize = |input: PathBuf| {
+        move |output: &Path, job: &Job<'_>| {
+            let options = DequantizeOptions::default();
+            quant_models::dequantize(&input, output, &options, job).map(drop)
+        }
+    };
+    let free = Job {
+        force: false,
+        progress: &|_| {},
+        cancelled: &AtomicBool::new(false),
+    };
+    for (from, to) in [("model", "q"), ("m.mlpackage", "q.mlpackage")] {
+        quantize(at(from))(&at(to), &free).unwrap();
+    }
+    let runs: [Run<'_>; 5] = [
+        ("file", &quantize(at("m.safetensors"))),
+        ("folder", &quantize(at("model"))),
+        ("float folder", &dequantize(at("q"))),
+        ("package", &quantize(at("m.mlpackage"))),
+        ("float package", &dequantize(at("q.mlpackage"))),
+    ];
+    for (what, run) in runs {
+        for force in [false, true] {
+            for appears in ["file", "folder", "empty folder", "link"] {
+                let output = at("out");
+                let once = AtomicUsize::new(0);
+                let put = || match appears {
+                    "file" => fs::write(&output, "precious").unwrap(),
+                    "link" => std::os::unix::fs::symlink("nowhere", &output).unwrap(),
+                    _ => {
+                        fs::create_dir(&output).unwrap();
+                        if appears == "folder" {
+                            fs::write(output.join("notes"), "precious").unwrap();
+                        }
+                    }
+                };
+                let job = Job {
+                    force,
+                    progress: &|_| {
+                        if once.fetch_add(1, Ordering::SeqCst) == 0 {
+                            put();
+                        }
+                    },
+                    cancelled: &AtomicBool::new(false),
+                };
+                let said = run(&output, &job).expect_err(what).to_string();
+                assert!(said.contains("meanwhile"), "{what}, {appears}: {said}");
+                match appears {
+                    "file" => assert_eq!(fs::read(&output).unwrap(), b"precious"),
+                    "link" => drop(fs::read_link(&output).unwrap()),
+                    "folder" => assert_eq!(fs::read(output.join("notes")).unwrap(), b"precious"),
+                    _ => assert_eq!(fs::read_dir(&output).unwrap().count(), 0),
+                }
+                match appears {
+                    "file" | "link" => fs::remove_file(&output).unwrap(),
+                    _ => fs::remove_dir_all(&output).unwrap(),
+                }
+                for entry in fs::read_dir(folder.path()).unwrap() {
+                    let name = entry.unwrap().file_name().into_string().unwrap();
+                    assert!(!name.starts_with(".quant-"), "{what}, {appears}: {name}");
+                }
+            }
+        }
+    }
+}
+
+/// With force: the model that was checked is exchanged or changed while the work is done.
+#[test]
+fn what_is_replaced_is_what_was_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    sharded(&at("model"));
+    package(&at("m.mlpackage"));
+    let options = QuantizeOptions::default();
+    for input in ["model", "m.mlpackage"] {
+        let free = Job {
+            force: true,
+            progress: &|_| {},
+            cancelled: &AtomicBool::new(false),
+        };
+        quant_models::quantize(&at(input), &at("out"), &options, &free).unwrap();
+        let change = |done: &(dyn Fn() + Sync)| {
+            let once = AtomicUsize::new(0);
+            let seen = std::sync::Mutex::new(BTreeMap::new());
+            let job = Job {
+                progress: &|_| {
+                    if once.fetch_add(1, Ordering::SeqCst) == 0 {
+                        done();
+                        *seen.lock().unwrap() = tree(&at("out"));
+                    }
+                },
+                ..free
+            };
+            let said = quant_models::quantize(&at(input), &at("out"), &options, &job);
+            let said = said.unwrap_err().to_string();
+            assert!(said.contains("meanwhile"), "{input}: {said}");
+            assert!(
+                tree(&at("out")) == *seen.lock().unwrap(),
+                "{input}: it stays"
+            );
+        };
+        change(&|| fs::write(at("out/notes"), "precious").unwrap());
+        fs::remove_file(at("out/notes")).unwrap();
+        change(&|| {
+            fs::rename(at("out"), at("kept")).unwrap();
+            copy(&at("kept"), &at("out"));
+        });
+        fs::remove_dir_all(at("kept")).unwrap();
+        quant_models::quantize(&at(input), &at("out"), &options, &free).unwrap();
+        fs::remove_dir_all(at("out")).unwrap();
+    }
+}
+
+/// One of two runs to one place succeeds, and its model is whole.
+#[test]
+fn of_two_runs_only_one_succeeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    model(&at("m.safetensors"), "w");
+    sharded(&at("model"));
+    package(&at("m.mlpackage"));
+    let options = QuantizeOptions::default();
+    for input in ["m.safetensors", "model", "m.mlpackage"] {
+        for force in [false, true] {
+            for _ in 0..10 {
+                let start = std::sync::Barrier::new(2);
+                let run = || {
+                    // Both have looked at the place before one is done.
+                    let once = AtomicBool::new(false);
+                    let wait = || {
+                        if !once.swap(true, Ordering::SeqCst) {
+                            start.wait();
+                        }
+                    };
+                    let job = Job {
+                        force,
+                        progress: &|_| wait(),
+                        cancelled: &AtomicBool::new(false),
+                    };
+                    quant_models::quantize(&at(input), &at("out"), &options, &job)
+                };
+                let done: Vec<_> = std::thread::scope(|scope| {
+                    let runs = [scope.spawn(run), scope.spawn(run)];
+                    runs.into_iter().map(|run| run.join().unwrap()).collect()
+                });
+                let succeeded = done.iter().filter(|done| done.is_ok()).count();
+                assert_eq!(succeeded, 1, "{input}, force {force}: {done:?}");
+                quant_models::inspect(&at("out"), false).unwrap();
+                match at("out").is_dir() {
+                    true => fs::remove_dir_all(at("out")).unwrap(),
+                    false => fs::remove_file(at("out")).unwrap(),
+                }
+            }
+        }
+    }
+}
