@@ -377,7 +377,7 @@ fn bad_recordings_are_refused() {
     let folder = Folder::new();
     let good = npy_f32(&values(0, 100));
     for (array, words) in [
-        (npy("<i8", "(2,)", &[0; 16]), "type `<i8`"),
+        (npy("<c8", "(2,)", &[0; 16]), "type `<c8`"),
         (npy("|O", "(2,)", &[0; 16]), "Python objects"),
         (
             npy("<f4", "(4611686018427387904, 4)", &[0; 16]),
@@ -402,12 +402,15 @@ fn bad_recordings_are_refused() {
     folder.write("ints.safetensors", &ints);
     folder.refuses(
         "ints.safetensors -o out.json",
-        &["ints.safetensors", "tensor `tokens`", "type I64"],
+        &["no tensor of floats", "`tokens` is of I64"],
     );
     folder.write("broken.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\xff");
     folder.refuses("broken.safetensors -o out.json", &["broken.safetensors"]);
     folder.write("empty/nothing.txt", b"");
-    folder.refuses("empty -o out.json", &["empty", "no .safetensors or .npy"]);
+    folder.refuses(
+        "empty -o out.json",
+        &["empty", "no .safetensors, .npy or .npz"],
+    );
     folder.refuses("nowhere -o out.json", &["nowhere"]);
     folder.refuses(
         "empty/nothing.txt -o out.json",
@@ -470,10 +473,7 @@ fn bad_recordings_are_refused() {
             [good.clone(), b"x".to_vec()].concat(),
             "array 1 of the stream: not an npy",
         ),
-        (
-            npy("<u1", "(1,)", &[0]),
-            "array 0 of the stream: type `<u1`",
-        ),
+        (npy("<u1", "(1,)", &[0]), "array 0 of the stream: type U8"),
         (Vec::new(), "no array in it"),
     ] {
         let mut child = folder

@@ -34,12 +34,15 @@ pub enum Observer {
 ///
 /// A safetensors file is one sample of each activation that one of its tensors is named for. An npy
 /// file is one sample of one activation: NAME.npy of NAME; in a folder below one that is given, such
-/// as DATA/NAME/000001.npy, of that folder's NAME. `-` reads npy arrays from a stream, one after the
-/// other. Folders are read in the order of names. f16, bf16, f32 and f64 are read; f64 is rounded to
-/// f32. NaN and infinities are counted, and left out.
+/// as DATA/NAME/000001.npy, of that folder's NAME. An npz archive is one sample of each activation that
+/// one of its arrays is named for; if it holds one array without a name, it is like an npy file. `-`
+/// reads npy arrays from a stream, one after the other. Folders are read in the order of names, without
+/// what begins with a dot. f16, bf16, f32 and f64 are read; f64 is rounded to f32. NaN and infinities
+/// are counted, and left out. Integers and truth values are passed over, and told.
 ///
-/// Data is read once and not kept: some 40 MiB of memory are enough for any amount of it, beside the
-/// histograms and 80 bytes for each file. While files are read, OUTPUT.checkpoint keeps what was
+/// Data is read once and not kept: some 40 MiB of memory are enough for any amount of it, beside 80
+/// bytes for each file and three times the histograms, which may take 512 MiB in all: 8 bytes for each
+/// bin of each activation. While files are read, OUTPUT.checkpoint keeps what was
 /// found; after a crash or Ctrl-C, the same command with --resume goes on there, and writes the same
 /// ranges.
 ///

@@ -1,5 +1,6 @@
 //! Where a calibration stands, so that another process goes on with it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +43,9 @@ pub struct Checkpoint {
     pub task: Task,
     pub position: Position,
     pub observers: Vec<(String, Observer)>,
+    /// Activations that are not observed, and their types.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub passed_over: BTreeMap<String, String>,
 }
 
 /// `ranges.json.checkpoint`: xxHash64 of a line of JSON, and that line.
@@ -58,6 +62,7 @@ impl Checkpoint {
             task,
             position: Position::default(),
             observers: Vec::new(),
+            passed_over: BTreeMap::new(),
         }
     }
 

@@ -12,17 +12,20 @@ use quant_core::FloatType;
 use xxhash_rust::xxh64::Xxh64;
 
 use super::npy::{Header, Problem};
+use super::npz::{self, Deflated};
 use super::values::{Encoding, Float};
-use crate::{Error, Inputs, SafetensorsFile};
+use crate::{Error, Inputs, SafetensorsFile, sniff};
 
 /// The files that were named, and those in the folders that were, in order.
 ///
 /// A safetensors file is one sample of each activation whose name one of its tensors has. An npy
 /// file is one sample of one activation: in a folder below one that was named, its name is that
-/// folder's path from there; elsewhere it is the file's own name without `.npy`.
+/// folder's path from there; elsewhere it is the file's own name without `.npy`. An npz archive is one
+/// sample of each activation whose name one of its arrays has; a single array without a name of its own
+/// (`arr_0`) is like an npy file.
 ///
 /// What stands in a folder is taken in the order of names, byte by byte, folders among files; other
-/// files, and links to folders, are passed over.
+/// files, links to folders, and whatever begins with a dot are passed over.
 pub struct Recordings {
     folders: Vec<Folder>,
     /// Folder and name: there may be millions.
@@ -70,16 +73,18 @@ impl Recordings {
                 let before = found.files.len();
                 found.folder(path, activation.map(str::to_owned), path, activation)?;
                 if found.files.len() == before {
-                    let problem = "no .safetensors or .npy file in this folder";
+                    let problem = "no .safetensors, .npy or .npz file in this folder";
                     return Err(Error::file(path, problem));
                 }
+                continue;
+            }
+            if kind.is_file() && path.file_name().is_some_and(is_system) {
                 continue;
             }
             let name = match path.file_name() {
                 Some(name) if kind.is_file() && is_recording(name) => name,
                 _ => {
-                    let problem =
-                        "not a recording; give .safetensors and .npy files, or folders of them";
+                    let problem = "not a recording; give .safetensors, .npy and .npz files, or folders of them";
                     return Err(Error::file(path, problem));
                 }
             };
@@ -111,6 +116,9 @@ impl Recordings {
         };
         self.folders.push(folder(activation.clone()));
         for name in names {
+            if is_system(&name) {
+                continue;
+            }
             let below = path.join(&name);
             let link = fs::symlink_metadata(&below).map_err(Error::io(&below, "open it"))?;
             if link.is_dir() {
@@ -180,15 +188,14 @@ impl Recordings {
         let folder = &self.folders[*folder as usize];
         let name: &OsStr = name;
         let path = folder.path.join(name);
-        match is_npy(name) {
-            true => {
-                let activation = match &folder.activation {
-                    Some(name) => name.clone(),
-                    None => name_of(&path, Path::new(name).file_stem().unwrap_or_default())?,
-                };
-                npy(path, activation)
-            }
-            false => safetensors(path),
+        let activation = || match &folder.activation {
+            Some(name) => Ok(name.clone()),
+            None => name_of(&path, Path::new(name).file_stem().unwrap_or_default()),
+        };
+        match kind_of(name) {
+            Some(Kind::Npy) => npy(&path, activation()?),
+            Some(Kind::Npz) => npz(&path, activation),
+            _ => safetensors(path),
         }
     }
 }
@@ -202,12 +209,31 @@ fn name_of(path: &Path, name: &OsStr) -> Result<String, Error> {
     })
 }
 
-fn is_npy(name: &OsStr) -> bool {
-    name.as_bytes().ends_with(b".npy")
+enum Kind {
+    Npy,
+    Npz,
+    Safetensors,
+}
+
+fn kind_of(name: &OsStr) -> Option<Kind> {
+    let ends = |end: &[u8]| name.as_bytes().ends_with(end);
+    match () {
+        () if ends(b".npy") => Some(Kind::Npy),
+        () if ends(b".npz") => Some(Kind::Npz),
+        () if ends(b".safetensors") => Some(Kind::Safetensors),
+        () => None,
+    }
 }
 
 fn is_recording(name: &OsStr) -> bool {
-    is_npy(name) || name.as_bytes().ends_with(b".safetensors")
+    kind_of(name).is_some()
+}
+
+/// Whether the system has put a file there, or hides it: `._000001.npy` beside each file that macOS
+/// has copied, `.DS_Store`, `Thumbs.db`.
+fn is_system(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    name.starts_with(b".") || name == b"__MACOSX" || name == b"Thumbs.db" || name == b"desktop.ini"
 }
 
 /// An open file, and where its tensors are.
@@ -220,16 +246,39 @@ pub struct Recording {
 
 pub struct RecordedFile {
     pub path: PathBuf,
-    file: File,
+    pub file: File,
 }
 
 /// A sample of an activation.
 pub struct RecordedTensor {
     pub activation: String,
-    pub encoding: Encoding,
-    /// Where the values begin, in bytes.
-    pub start: u64,
+    pub content: Content,
     pub elements: u64,
+}
+
+/// Where its values are.
+pub enum Content {
+    /// One after the other, from a place on, in bytes.
+    At { encoding: Encoding, start: u64 },
+    /// In a member of an archive.
+    Deflated {
+        encoding: Encoding,
+        member: Deflated,
+    },
+    /// Nowhere: they are integers or truth values, of a type of this name.
+    PassedOver(&'static str),
+}
+
+impl RecordedTensor {
+    /// Bytes of the values that are observed.
+    pub fn bytes(&self) -> u64 {
+        match self.content {
+            Content::At { encoding, .. } | Content::Deflated { encoding, .. } => {
+                self.elements * encoding.size() as u64
+            }
+            Content::PassedOver(_) => 0,
+        }
+    }
 }
 
 impl RecordedFile {
@@ -240,14 +289,44 @@ impl RecordedFile {
     }
 }
 
-fn npy(path: PathBuf, activation: String) -> Result<Recording, Error> {
-    let file = File::open(&path).map_err(Error::io(&path, "open it"))?;
-    let bytes = file.metadata().map_err(Error::io(&path, "open it"))?.len();
-    let bad = |problem: String| Error::tensor(&path, &activation, problem);
+fn open_file(path: &Path) -> Result<(File, u64), Error> {
+    let file = File::open(path).map_err(Error::io(path, "open it"))?;
+    let bytes = file.metadata().map_err(Error::io(path, "open it"))?.len();
+    Ok((file, bytes))
+}
+
+fn recording(path: &Path, file: File, tensors: Vec<RecordedTensor>, bytes: u64) -> Recording {
+    let path = path.to_owned();
+    Recording {
+        file: Arc::new(RecordedFile { path, file }),
+        tensors,
+        bytes,
+    }
+}
+
+fn npz(path: &Path, alone: impl Fn() -> Result<String, Error>) -> Result<Recording, Error> {
+    let (file, bytes) = open_file(path)?;
+    let tensors = npz::arrays(path, &file, alone)?;
+    Ok(recording(path, file, tensors, bytes))
+}
+
+fn npy(path: &Path, activation: String) -> Result<Recording, Error> {
+    let (file, bytes) = open_file(path)?;
+    let bad = |problem: String| Error::tensor(path, &activation, problem);
     let header = Header::read(&mut BufReader::with_capacity(512, &file));
     let header = header.map_err(|problem| match problem {
-        Problem::Io(error) => Error::io(&path, "read it")(error),
-        Problem::Array(problem) => bad(problem),
+        Problem::Io(error) => Error::io(path, "read it")(error),
+        Problem::Array(problem) => {
+            let mut head = [0; sniff::HEAD];
+            let got = file.read_at(&mut head, 0).unwrap_or(0);
+            match sniff::kind(&head[..got]) {
+                // An array of a kind that is not read.
+                Some(kind) if !head.starts_with(b"\x93NUMPY") => {
+                    bad(format!("not an npy array, but {}", kind.what))
+                }
+                _ => bad(problem),
+            }
+        }
     })?;
     let header = header.ok_or_else(|| bad("an empty file; it is truncated".into()))?;
     let (expected, got) = (header.data_bytes(), bytes - header.bytes.min(bytes));
@@ -262,48 +341,57 @@ fn npy(path: PathBuf, activation: String) -> Result<Recording, Error> {
             got - expected
         )));
     }
+    let content = match header.encoding() {
+        Ok(encoding) => Content::At {
+            encoding,
+            start: header.bytes,
+        },
+        Err(dtype) => Content::PassedOver(dtype),
+    };
     let tensor = RecordedTensor {
         activation,
-        encoding: header.encoding,
-        start: header.bytes,
+        content,
         elements: header.elements,
     };
-    Ok(Recording {
-        file: Arc::new(RecordedFile { path, file }),
-        tensors: vec![tensor],
-        bytes,
-    })
+    Ok(recording(path, file, vec![tensor], bytes))
 }
+
+/// Types of integers and truth values.
+const PASSED_OVER: [&str; 9] = ["BOOL", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64"];
 
 fn safetensors(path: PathBuf) -> Result<Recording, Error> {
     let header = SafetensorsFile::open(&path)?;
     let mut tensors = Vec::with_capacity(header.entries().len());
     for (name, entry) in header.entries() {
+        let passed_over = PASSED_OVER.into_iter().find(|dtype| *dtype == entry.dtype);
         let float = match (entry.float_type(), entry.dtype.as_str()) {
-            (Some(FloatType::F16), _) => Float::F16,
-            (Some(FloatType::Bf16), _) => Float::Bf16,
-            (Some(FloatType::F32), _) => Float::F32,
-            (None, "F64") => Float::F64,
+            (Some(FloatType::F16), _) => Some(Float::F16),
+            (Some(FloatType::Bf16), _) => Some(Float::Bf16),
+            (Some(FloatType::F32), _) => Some(Float::F32),
+            (None, "F64") => Some(Float::F64),
+            (None, _) if passed_over.is_some() => None,
             (None, other) => {
                 let problem = format!("type {other}; give F16, BF16, F32 or F64");
                 return Err(Error::tensor(&path, name, problem));
             }
         };
-        let encoding = Encoding::little(float);
         let (start, end) = entry.data_offsets;
+        let (content, elements) = match (float.map(Encoding::little), passed_over) {
+            (Some(encoding), _) => {
+                let start = (header.data_start() + start) as u64;
+                let elements = (end - entry.data_offsets.0) / encoding.size();
+                (Content::At { encoding, start }, elements as u64)
+            }
+            (None, dtype) => (Content::PassedOver(dtype.unwrap_or_default()), 0),
+        };
         tensors.push(RecordedTensor {
             activation: name.clone(),
-            encoding,
-            start: (header.data_start() + start) as u64,
-            elements: ((end - start) / encoding.size()) as u64,
+            content,
+            elements,
         });
     }
     let bytes = header.len();
     drop(header);
-    let file = File::open(&path).map_err(Error::io(&path, "open it"))?;
-    Ok(Recording {
-        file: Arc::new(RecordedFile { path, file }),
-        tensors,
-        bytes,
-    })
+    let (file, _) = open_file(&path)?;
+    Ok(recording(&path, file, tensors, bytes))
 }

@@ -9,8 +9,10 @@ use quant_core::{ActivationRule, FloatType, Range};
 use rayon::prelude::*;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
+use serde_json::value::RawValue;
 
+use super::memory::Memory;
 use super::settings::CalibrationSettings;
 use crate::io::read_bounded;
 use crate::ranges::LARGEST;
@@ -24,6 +26,8 @@ pub struct Calibration {
     pub settings: CalibrationSettings,
     /// Per activation.
     pub activations: BTreeMap<String, Calibrated>,
+    /// Activations of integers or truth values, which were passed over, and their types.
+    pub passed_over: BTreeMap<String, String>,
 }
 
 /// One activation.
@@ -79,17 +83,21 @@ struct Document {
     #[serde(flatten)]
     settings: CalibrationSettings,
     #[serde(deserialize_with = "unique")]
-    activations: BTreeMap<String, Value>,
+    activations: BTreeMap<String, Box<RawValue>>,
     #[serde(default, deserialize_with = "unique")]
-    without_range: BTreeMap<String, Value>,
+    without_range: BTreeMap<String, Box<RawValue>>,
+    #[serde(default)]
+    passed_over: BTreeMap<String, String>,
 }
 
-/// Entries whose names differ.
-fn unique<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Value>, D::Error> {
+/// Entries whose names differ. Their text is kept as it is: parsed, it would take many times as much.
+fn unique<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, Box<RawValue>>, D::Error> {
     struct Entries;
 
     impl<'de> Visitor<'de> for Entries {
-        type Value = BTreeMap<String, Value>;
+        type Value = BTreeMap<String, Box<RawValue>>;
 
         fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
             formatter.write_str("activations by their names")
@@ -97,7 +105,7 @@ fn unique<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String,
 
         fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
             let mut found = BTreeMap::new();
-            while let Some((name, entry)) = entries.next_entry::<String, Value>()? {
+            while let Some((name, entry)) = entries.next_entry::<String, Box<RawValue>>()? {
                 if found.contains_key(&name) {
                     let problem = format!("activation `{name}`: stands there twice");
                     return Err(de::Error::custom(problem));
@@ -294,6 +302,7 @@ impl Calibration {
         Ok(Self {
             settings,
             activations: activations?,
+            passed_over: BTreeMap::new(),
         })
     }
 
@@ -320,6 +329,12 @@ impl Calibration {
         }
         let settings = document.settings;
         Observer::new(settings.observer).map_err(|error| error.to_string())?;
+        let mut memory = Memory::new(settings.observer);
+        let mut names = document
+            .activations
+            .keys()
+            .chain(document.without_range.keys());
+        names.try_for_each(|name| memory.add(name))?;
         let mut activations = BTreeMap::new();
         for (with_range, entries) in [
             (true, document.activations),
@@ -327,7 +342,7 @@ impl Calibration {
         ] {
             let bad = |name: &str, problem: &str| format!("activation `{name}`: {problem}");
             let found = entries.into_par_iter().map(|(name, value)| {
-                let found = Stored::deserialize(value)
+                let found = serde_json::from_str::<Stored>(value.get())
                     .map_err(|error| error.to_string())
                     .and_then(|stored| Calibrated::from_stored(stored, &settings));
                 match found {
@@ -351,7 +366,13 @@ impl Calibration {
         Ok(Self {
             settings,
             activations,
+            passed_over: document.passed_over,
         })
+    }
+
+    pub(crate) fn with_passed_over(mut self, passed_over: &BTreeMap<String, String>) -> Self {
+        self.passed_over.clone_from(passed_over);
+        self
     }
 
     /// The document: a line for each activation, in the order of names.
@@ -372,6 +393,9 @@ impl Calibration {
                 text += &format!(",\n\"{place}\": {{{}\n}}", lines.join(","));
             }
         }
+        if !self.passed_over.is_empty() {
+            text += &format!(",\n\"passed_over\": {}", json!(self.passed_over));
+        }
         text + "\n}\n"
     }
 
@@ -384,6 +408,13 @@ impl Calibration {
     /// What the user should know, a line each.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        for (name, dtype) in &self.passed_over {
+            let name = crate::error::one_line(crate::error::shortened(name));
+            let dtype = crate::error::one_line(crate::error::shortened(dtype));
+            warnings.push(format!(
+                "activation `{name}`: passed over, since its type is {dtype}; only floats are quantized"
+            ));
+        }
         for (name, found) in &self.activations {
             let name = crate::error::one_line(name.clone());
             let (elements, non_finite) = (found.elements, found.non_finite);

@@ -3,13 +3,16 @@
 mod checkpoint;
 mod data;
 mod document;
+mod memory;
 mod npy;
+mod npz;
 mod observing;
 mod settings;
 mod stream;
 mod values;
 mod windows;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -22,8 +25,10 @@ pub use data::Recordings;
 pub use document::{Calibrated, Calibration};
 pub use settings::CalibrationSettings;
 
+use crate::error::shortened;
 use crate::{AtomicFile, Error, Inputs, Job};
 use checkpoint::{Checkpoint, Task};
+use memory::Memory;
 use observing::Observers;
 use stream::{Stream, Window};
 use windows::Windows;
@@ -84,8 +89,9 @@ pub fn calibrate(
     AtomicFile::create(&path, "checkpoint", true, inputs)?;
     let mut checkpoint = stored.unwrap_or_else(|| Checkpoint::new(task));
     let mut observers = Observers::new(options.settings.observer, options.backend);
-    observers.restore(std::mem::take(&mut checkpoint.observers));
+    observers.restore(std::mem::take(&mut checkpoint.observers))?;
     let mut windows = Windows::new(recordings, checkpoint.position);
+    windows.passed_over = std::mem::take(&mut checkpoint.passed_over);
     let mut written = Instant::now();
     loop {
         let window = windows.next(&mut observers, job.progress)?;
@@ -102,6 +108,7 @@ pub fn calibrate(
             });
         }
         checkpoint.position = windows.position;
+        checkpoint.passed_over.clone_from(&windows.passed_over);
         if is_last {
             break;
         }
@@ -114,10 +121,16 @@ pub fn calibrate(
     }
     checkpoint.observers = observers.stored();
     if checkpoint.observers.is_empty() {
-        let problem = "no tensor in any of the recordings";
-        return Err(Error::Option(problem.into()));
+        return Err(Error::Option(match checkpoint.passed_over.iter().next() {
+            None => "no tensor in any of the recordings".into(),
+            Some((name, dtype)) => format!(
+                "no tensor of floats in any of the recordings; `{}` is of {dtype}",
+                shortened(name)
+            ),
+        }));
     }
     let calibration = Calibration::of(options.settings, &checkpoint.observers, job)
+        .map(|calibration| calibration.with_passed_over(&checkpoint.passed_over))
         .and_then(|calibration| calibration.write(file, job).map(|()| calibration));
     let calibration = match calibration {
         Err(Error::Interrupted) => {
@@ -198,7 +211,9 @@ pub fn merge_calibrations(
     }
     let file = AtomicFile::create(output, "output", job.force, &documents)?.later();
     let mut settings: Option<CalibrationSettings> = None;
-    let mut merged: std::collections::BTreeMap<String, Observer> = Default::default();
+    let mut merged: BTreeMap<String, Observer> = BTreeMap::new();
+    let mut passed_over = BTreeMap::new();
+    let mut memory: Option<Memory> = None;
     for path in inputs {
         job.check()?;
         let document = Calibration::open(path)?;
@@ -213,11 +228,16 @@ pub fn merge_calibrations(
                 ),
             ));
         }
+        for (name, dtype) in &document.passed_over {
+            memory::note(&mut passed_over, name, dtype);
+        }
+        let memory = memory.get_or_insert_with(|| Memory::new(first.observer));
         for (name, found) in document.activations {
             let bad =
                 |problem: String| Error::file(path, format!("activation `{name}`: {problem}"));
             let observer = found.observer(&first).map_err(bad)?;
             let Some(whole) = merged.get_mut(&name) else {
+                memory.add(&name).map_err(Error::Option)?;
                 merged.insert(name, observer);
                 continue;
             };
@@ -241,6 +261,7 @@ pub fn merge_calibrations(
     };
     let merged: Vec<_> = merged.into_iter().collect();
     let calibration = Calibration::of(settings, &merged, job)?;
+    let calibration = calibration.with_passed_over(&passed_over);
     calibration.write(file, job)?;
     Ok(calibration)
 }

@@ -26,10 +26,27 @@ impl From<&str> for Problem {
     }
 }
 
+/// The type of an array's values.
+#[derive(Clone, Debug, PartialEq)]
+enum Type {
+    Float(Encoding),
+    /// Integers or truth values: the type's name, as safetensors has it, and bytes of each.
+    Other(&'static str, u64),
+}
+
+impl Type {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Float(encoding) => encoding.size() as u64,
+            Self::Other(_, size) => *size,
+        }
+    }
+}
+
 /// What an array holds. In which order of its axes does not matter to an observer of all of it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Header {
-    pub encoding: Encoding,
+    dtype: Type,
     pub elements: u64,
     /// Of the header itself.
     pub bytes: u64,
@@ -42,7 +59,7 @@ impl Header {
         match fill(stream, &mut start)? {
             0 => return Ok(None),
             got if start[..got.min(6)] != MAGIC[..got.min(6)] => {
-                return Err("not an npy array: it does not begin with \\x93NUMPY".into());
+                return Err(other_kind(&start[..got]));
             }
             8 => {}
             _ => return Err("ends inside the header of an array; it is truncated".into()),
@@ -65,9 +82,9 @@ impl Header {
         let mut text = vec![0; length];
         exact(stream, &mut text)?;
         let text = str::from_utf8(&text).map_err(|_| "a header that is not text")?;
-        let (encoding, elements) = parse(text).map_err(Problem::Array)?;
+        let (dtype, elements) = parse(text).map_err(Problem::Array)?;
         Ok(Some(Self {
-            encoding,
+            dtype,
             elements,
             bytes: (8 + width + length) as u64,
         }))
@@ -75,8 +92,24 @@ impl Header {
 
     /// Bytes of all values.
     pub fn data_bytes(&self) -> u64 {
-        self.elements * self.encoding.size() as u64
+        self.elements * self.dtype.size()
     }
+
+    /// How its floats are stored, or the name of the type that it has instead.
+    pub fn encoding(&self) -> Result<Encoding, &'static str> {
+        match self.dtype {
+            Type::Float(encoding) => Ok(encoding),
+            Type::Other(name, _) => Err(name),
+        }
+    }
+}
+
+/// What begins like this instead.
+fn other_kind(start: &[u8]) -> Problem {
+    Problem::Array(match start.starts_with(b"PK") {
+        true => "not an npy array: it begins like an npz archive; give that as a file whose name ends in .npz".into(),
+        false => "not an npy array: it does not begin with \\x93NUMPY".into(),
+    })
 }
 
 fn fill(stream: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Problem> {
@@ -100,10 +133,10 @@ fn exact(stream: &mut impl Read, buffer: &mut [u8]) -> Result<(), Problem> {
 }
 
 /// A dictionary of three entries, as Python writes it.
-fn parse(text: &str) -> Result<(Encoding, u64), String> {
+fn parse(text: &str) -> Result<(Type, u64), String> {
     let damaged = || "a header that is not that of an npy array".to_string();
     let mut rest = text.trim().strip_prefix('{').ok_or_else(damaged)?;
-    let (mut encoding, mut order, mut elements) = (None, None, None);
+    let (mut dtype, mut order, mut elements) = (None, None, None);
     loop {
         rest = rest.trim_start();
         if let Some(end) = rest.strip_prefix('}') {
@@ -121,7 +154,7 @@ fn parse(text: &str) -> Result<(Encoding, u64), String> {
             }
             "descr" => {
                 let (descr, after) = quoted(rest).ok_or_else(damaged)?;
-                encoding = Some(encoding_of(descr)?);
+                dtype = Some(type_of(descr)?);
                 rest = after;
             }
             "fortran_order" => {
@@ -148,12 +181,12 @@ fn parse(text: &str) -> Result<(Encoding, u64), String> {
             None => return Err(damaged()),
         };
     }
-    let (Some(encoding), Some(()), Some(elements)) = (encoding, order, elements) else {
+    let (Some(dtype), Some(()), Some(elements)) = (dtype, order, elements) else {
         return Err("a header without descr, fortran_order or shape".into());
     };
     // More than any file or stream holds; below, sums of bytes do not overflow.
-    match elements.checked_mul(encoding.size() as u64) {
-        Some(bytes) if bytes <= i64::MAX as u64 => Ok((encoding, elements)),
+    match elements.checked_mul(dtype.size()) {
+        Some(bytes) if bytes <= i64::MAX as u64 => Ok((dtype, elements)),
         _ => Err(format!(
             "a shape of {elements} elements; the array is damaged"
         )),
@@ -165,20 +198,30 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
     text[1..].split_once(quote)
 }
 
-fn encoding_of(descr: &str) -> Result<Encoding, String> {
+fn type_of(descr: &str) -> Result<Type, String> {
+    let other = |name, size| Ok(Type::Other(name, size));
     let float = match descr.get(1..) {
         Some("f2") => Float::F16,
         Some("f4") => Float::F32,
         Some("f8") => Float::F64,
+        Some("b1") => return other("BOOL", 1),
+        Some("i1") => return other("I8", 1),
+        Some("i2") => return other("I16", 2),
+        Some("i4") => return other("I32", 4),
+        Some("i8") => return other("I64", 8),
+        Some("u1") => return other("U8", 1),
+        Some("u2") => return other("U16", 2),
+        Some("u4") => return other("U32", 4),
+        Some("u8") => return other("U64", 8),
         Some("O") => return Err("Python objects are no tensor; give f16, f32 or f64".into()),
         _ => return Err(format!("type `{descr}`; give f16, f32 or f64")),
     };
     match descr.as_bytes()[0] {
-        b'<' => Ok(Encoding::little(float)),
-        b'>' => Ok(Encoding {
+        b'<' => Ok(Type::Float(Encoding::little(float))),
+        b'>' => Ok(Type::Float(Encoding {
             float,
             big_endian: true,
-        }),
+        })),
         _ => Err(format!("type `{descr}`; give f16, f32 or f64")),
     }
 }
@@ -261,9 +304,15 @@ mod tests {
             ),
         ] {
             let found = read(&array(version, header)).unwrap().unwrap();
-            assert_eq!(found.encoding, encoding_of(descr).unwrap());
+            assert_eq!(found.dtype, type_of(descr).unwrap());
             assert_eq!(found.elements, elements, "{header}");
         }
+        let found = read(&array(
+            1,
+            "{'descr': '<u4', 'fortran_order': False, 'shape': (3,)}",
+        ));
+        let found = found.unwrap().unwrap();
+        assert_eq!((found.encoding(), found.data_bytes()), (Err("U32"), 12));
         assert_eq!(read(b""), Ok(None));
     }
 
@@ -283,9 +332,9 @@ mod tests {
             format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}")
         };
         for (header, words) in [
-            (one("'<i8'", "(2,)"), "type `<i8`"),
+            (one("'<c8'", "(2,)"), "type `<c8`"),
             (one("'|O'", "(2,)"), "Python objects"),
-            (one("'|b1'", "(2,)"), "type `|b1`"),
+            (one("'|V1'", "(2,)"), "type `|V1`"),
             (one("'é'", "(2,)"), "type `é`"),
             (one("''", "(2,)"), "type ``"),
             (one("[('a', '<f4')]", "(2,)"), "records of fields"),

@@ -8,6 +8,7 @@ use quant_simd::Backend;
 use rayon::prelude::*;
 
 use super::data::RecordedFile;
+use super::memory::Memory;
 use super::values::{Encoding, Values};
 use crate::{Error, Job};
 
@@ -34,6 +35,8 @@ pub enum Source<'a> {
     File(Arc<RecordedFile>, u64),
     /// Values of this machine, aligned.
     Memory(&'a [u8]),
+    /// So many bytes of such.
+    Owned(Vec<u64>, usize),
 }
 
 /// Room for the values at hand.
@@ -51,12 +54,19 @@ impl Piece<'_> {
 
     fn chunks(&self, room: &mut Room, mut take: impl FnMut(Values<'_>)) -> Result<(), Error> {
         let most = CHUNK * self.encoding.size();
-        match &self.source {
-            Source::Memory(bytes) => {
-                for bytes in bytes.chunks(most) {
-                    take(self.encoding.values(bytes, &mut room.rounded));
-                }
+        let memory = match &self.source {
+            Source::Memory(bytes) => Some(*bytes),
+            Source::Owned(words, len) => {
+                let bytes: &[u8] = bytemuck::cast_slice(words);
+                Some(&bytes[..*len])
             }
+            Source::File(..) => None,
+        };
+        for bytes in memory.unwrap_or_default().chunks(most) {
+            take(self.encoding.values(bytes, &mut room.rounded));
+        }
+        match &self.source {
+            Source::Memory(_) | Source::Owned(..) => {}
             Source::File(file, start) => {
                 let (mut offset, end) = (*start, start + self.bytes());
                 while offset < end {
@@ -89,6 +99,7 @@ pub struct Observers {
     backend: Backend,
     indices: HashMap<String, usize>,
     observers: Vec<Observer>,
+    memory: Memory,
 }
 
 impl Observers {
@@ -98,15 +109,18 @@ impl Observers {
             backend,
             indices: HashMap::new(),
             observers: Vec::new(),
+            memory: Memory::new(config),
         }
     }
 
     /// Goes on with some that were stored.
-    pub fn restore(&mut self, stored: Vec<(String, Observer)>) {
+    pub fn restore(&mut self, stored: Vec<(String, Observer)>) -> Result<(), Error> {
         for (name, observer) in stored {
+            self.memory.add(&name).map_err(Error::Option)?;
             self.indices.insert(name, self.observers.len());
             self.observers.push(observer);
         }
+        Ok(())
     }
 
     /// The number of an activation.
@@ -114,6 +128,7 @@ impl Observers {
         if let Some(&index) = self.indices.get(name) {
             return Ok(index);
         }
+        self.memory.add(name).map_err(Error::Option)?;
         let observer = Observer::new(self.config);
         let observer = observer.map_err(|error| Error::Option(error.to_string()))?;
         self.indices.insert(name.into(), self.observers.len());

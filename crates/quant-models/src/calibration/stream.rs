@@ -147,7 +147,10 @@ impl<R: Read> Reader<R> {
         let mut arrays = 0_u64;
         while let Some(header) = self.header(arrays)? {
             arrays += 1;
-            let encoding = header.encoding;
+            let encoding = header.encoding().map_err(|dtype| {
+                let problem = format!("type {dtype}; give f16, f32 or f64");
+                Some(bad(&self.activation, arrays - 1, &problem))
+            })?;
             let mut left = header.elements;
             loop {
                 let elements = left.min(PIECE);
