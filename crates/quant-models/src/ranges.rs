@@ -7,8 +7,8 @@ use std::path::Path;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::io::read_bounded;
+use crate::{Error, sniff};
 
 /// The version of the document that is read and written.
 pub(crate) const VERSION: u32 = 1;
@@ -51,7 +51,7 @@ impl Ranges {
 
     fn parse(bytes: &[u8]) -> Result<Self, String> {
         let ranges: Self = serde_json::from_slice(bytes)
-            .map_err(|error| format!("not a document of ranges: {error}"))?;
+            .map_err(|error| sniff::or(bytes, format!("not a document of ranges: {error}")))?;
         if ranges.version != VERSION {
             return Err(format!(
                 "version {} of ranges, where {VERSION} is known; this quant is too old for it",

@@ -131,6 +131,17 @@ pub(crate) fn explain(head: &[u8], otherwise: impl FnOnce() -> String) -> String
     kind(head).map_or_else(otherwise, |kind| kind.to_string())
 }
 
+/// The problem of a document, or what the file is instead, if it is no JSON at all.
+pub(crate) fn or(head: &[u8], problem: String) -> String {
+    match head.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{' | b'[') | None => problem,
+        Some(_) => match kind(head) {
+            Some(kind) if !kind.what.starts_with("a text file") => kind.to_string(),
+            _ => problem,
+        },
+    }
+}
+
 /// A length that a header may have, and an object.
 pub(crate) fn is_safetensors(head: &[u8]) -> bool {
     let length = head.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));

@@ -147,13 +147,26 @@ fn an_index_names_a_tensor_once() {
     );
     refuses(r#"{"weight_map": {"w": 1}}"#, &["not an index"]);
     refuses(r#"{"weight_map": 1}"#, &["not an index"]);
-    refuses("[]", &["JSON"]);
+    refuses("[]", &["not an index"]);
     refuses(r#"{"model_type": "llama"}"#, &["weight_map"]);
     #[cfg(target_os = "linux")]
     {
         std::os::unix::fs::symlink("/dev/zero", folder.path("z.json")).unwrap();
         folder.refuses(&["inspect", "z.json"], 1, &["z.json", "not a file"]);
     }
+}
+
+/// Documents that are something else.
+#[test]
+fn ranges_of_another_kind_are_named() {
+    let folder = Folder::new();
+    for (head, words) in &OTHERS[..5] {
+        fs::write(folder.path("r.json"), head).unwrap();
+        let merge = ["calibrate", "--merge", "r.json", "-o", "o.json"];
+        folder.refuses(&merge, 1, &[&["r.json"], &words[..1]].concat());
+    }
+    let endless = ["calibrate", "--merge", "/dev/zero", "-o", "o.json"];
+    folder.refuses(&endless, 1, &["/dev/zero", "not a file"]);
 }
 
 /// What the safetensors library reads we read, and what it refuses we refuse, but for two things: its

@@ -17,7 +17,7 @@ use super::settings::CalibrationSettings;
 use crate::io::read_bounded;
 use crate::ranges::LARGEST;
 use crate::ranges::VERSION;
-use crate::{ActivationRange, AtomicFile, Error, Job};
+use crate::{ActivationRange, AtomicFile, Error, Job, sniff};
 
 /// The ranges of a model's activations, and how they were found: `ranges.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -319,8 +319,10 @@ impl Calibration {
     }
 
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let document: Document = serde_json::from_slice(bytes)
-            .map_err(|error| format!("not a document that `quant calibrate` writes: {error}"))?;
+        let document: Document = serde_json::from_slice(bytes).map_err(|error| {
+            let problem = format!("not a document that `quant calibrate` writes: {error}");
+            sniff::or(bytes, problem)
+        })?;
         if document.version != VERSION {
             return Err(format!(
                 "version {} of ranges, where {VERSION} is known; this quant is too old for it",

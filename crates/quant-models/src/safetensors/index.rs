@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::error::shortened;
+use crate::io::read_bounded;
 use crate::{Error, SafetensorsFile, sniff};
 
 /// The name that most tools look for.
@@ -155,39 +155,13 @@ impl<'de> Deserialize<'de> for Document {
     }
 }
 
-/// A file that ends, and is not too large.
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let kind = fs::metadata(path).map_err(Error::io(path, "open it"))?;
-    if !kind.is_file() {
-        return Err(Error::file(
-            path,
-            "not a file; give an index of safetensors files",
-        ));
-    }
-    let file = fs::File::open(path).map_err(Error::io(path, "open it"))?;
-    let mut text = Vec::new();
-    let read = file.take(LARGEST + 1).read_to_end(&mut text);
-    read.map_err(Error::io(path, "read it"))?;
-    match text.len() as u64 > LARGEST {
-        true => Err(Error::file(
-            path,
-            "too large for an index of safetensors files",
-        )),
-        false => Ok(text),
-    }
-}
-
 /// Reads an index, and opens its shards.
 pub(crate) fn open(path: &Path) -> Result<(Vec<SafetensorsFile>, Index), Error> {
-    let text = read(path)?;
+    let text = read_bounded(path, LARGEST, "give an index of safetensors files")?;
     let bad = |problem: String| Error::file(path, problem);
     let document: Document = serde_json::from_slice(&text).map_err(|error| {
-        bad(match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            Some(b'{') => format!("not an index of safetensors files: {error}"),
-            _ => sniff::explain(&text, || {
-                format!("not an index of safetensors files: {error}")
-            }),
-        })
+        let problem = format!("not an index of safetensors files: {error}");
+        bad(sniff::or(&text, problem))
     })?;
     let map = document.weight_map;
     let map =
