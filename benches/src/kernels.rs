@@ -17,7 +17,7 @@ const INT8: Scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
 const INT4: Scheme = Scheme::new(IntType::Int4, Mode::Symmetric);
 const UINT8: Scheme = Scheme::new(IntType::Uint8, Mode::Affine);
 const WIDE: Scheme = Scheme {
-    dialect: Dialect::Wide,
+    dialect: Dialect::F32,
     ..INT8
 };
 
@@ -208,7 +208,9 @@ fn quantize_with_stats<F: Element>(n: usize) -> Box<dyn Case> {
 }
 
 fn pack(n: usize) -> Box<dyn Case> {
-    let kernel = |backend: Backend, codes: &[u8], packed: &mut [u8]| backend.pack(codes, packed, 0);
+    let kernel = |backend: Backend, codes: &[u8], packed: &mut [u8]| {
+        backend.pack(codes, IntType::Int4, packed, 0)
+    };
     case(bytes(n), n / 2, kernel, vec![])
 }
 

@@ -78,10 +78,8 @@ fn tensor<F: Float + bytemuck::Pod>(u: &mut Unstructured<'_>, blocks: Blocks) ->
         };
         assert_eq!(*stats, want.stats, "{quantizer:?}");
         let mut stored = want.codes.clone();
-        if scheme.dtype.bits() == 4 {
-            stored.truncate(codes);
-            reference::pack(&want.codes, &mut stored);
-        }
+        stored.truncate(codes);
+        reference::pack(&want.codes, scheme.dtype, &mut stored);
         assert_eq!(memory.codes.into_inner().unwrap(), stored, "{quantizer:?}");
     }
     Ok(())

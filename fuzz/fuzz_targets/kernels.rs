@@ -21,11 +21,8 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
 }
 
 fn stored(scheme: Scheme, codes: &[u8]) -> Vec<u8> {
-    let mut stored = codes.to_vec();
-    if scheme.dtype.bits() == 4 {
-        stored.truncate(scheme.dtype.storage_len(codes.len()));
-        reference::pack(codes, &mut stored);
-    }
+    let mut stored = vec![0; scheme.dtype.storage_len(codes.len())];
+    reference::pack(codes, scheme.dtype, &mut stored);
     stored
 }
 

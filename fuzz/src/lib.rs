@@ -11,8 +11,8 @@ use quant_simd::Sink;
 pub fn scheme(u: &mut Unstructured<'_>) -> Result<Scheme> {
     Ok(Scheme {
         dtype: *u.choose(&IntType::ALL)?,
-        mode: *u.choose(&[Mode::Symmetric, Mode::Affine])?,
-        dialect: *u.choose(&[Dialect::Coremltools, Dialect::Wide])?,
+        mode: *u.choose(&Mode::ALL)?,
+        dialect: *u.choose(&Dialect::ALL)?,
     })
 }
 

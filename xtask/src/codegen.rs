@@ -10,20 +10,29 @@ use crate::toolchain::root;
 
 const CRATE: &str = "crates/quant-capi";
 pub const HEADER: &str = "crates/quant-capi/include/quant.h";
+const SWIFT: &str = "swift/Sources/Quant/Enumerations.swift";
+/// The header's enumerations that Swift has, and what they are called there.
+const SWIFT_NAMES: [(&str, &str); 3] = [
+    ("QuantCode", "Code"),
+    ("QuantMode", "Mode"),
+    ("QuantDialect", "Dialect"),
+];
 
-/// Writes the header of the C library, or checks that it is as it would be written.
+/// Writes the header of the C library and Swift's enumerations, or checks that they are as they
+/// would be written.
 pub fn codegen(check: bool) -> Outcome {
-    let path = root().join(HEADER);
     let header = header()?;
-    if check {
-        let committed = fs::read_to_string(path).unwrap_or_default();
-        return match committed == header {
-            true => Ok(()),
-            false => Err(format!("{HEADER} is not up to date: run `cargo xtask codegen`").into()),
-        };
+    let enumerations = swift_enumerations(&header)?;
+    for (file, text) in [(HEADER, header), (SWIFT, enumerations)] {
+        let path = root().join(file);
+        if !check {
+            fs::create_dir_all(path.parent().ok_or("a folder")?)?;
+            fs::write(path, text)?;
+        } else if fs::read_to_string(path).unwrap_or_default() != text {
+            return Err(format!("{file} is not up to date: run `cargo xtask codegen`").into());
+        }
     }
-    fs::create_dir_all(path.parent().ok_or("a folder")?)?;
-    Ok(fs::write(path, header)?)
+    Ok(())
 }
 
 fn header() -> Result<String, Box<dyn Error>> {
@@ -82,6 +91,34 @@ fn annotated(header: &str) -> Result<String, Box<dyn Error>> {
         annotated.into_owned()
     });
     Ok(lines.collect::<Vec<_>>().join("\n") + "\n")
+}
+
+/// The header's enumerations as Swift's, which cannot hold other numbers.
+fn swift_enumerations(header: &str) -> Result<String, Box<dyn Error>> {
+    let case = Regex::new(r"^  QUANT_\w+ QUANT_SWIFT_NAME\((?<case>\w+)\) = (?<number>\d+),$")?;
+    let mut swift = String::from(
+        "// Made from the C library's header by `cargo xtask codegen`: change it there.\n\nextension Scheme {",
+    );
+    for (c_name, name) in SWIFT_NAMES {
+        let lines: Vec<&str> = header.lines().collect();
+        let end = format!("}} {c_name};");
+        let end = lines.iter().position(|line| *line == end);
+        let end = end.ok_or_else(|| format!("no {c_name} in the header"))?;
+        let start = lines[..end].iter().rposition(|line| line.is_empty());
+        swift += "\n";
+        for line in &lines[start.map_or(0, |line| line + 1)..end] {
+            if let Some(found) = case.captures(line) {
+                swift += &format!("        case {} = {}\n", &found["case"], &found["number"]);
+            } else if let Some(text) = line.trim_start().strip_prefix("//") {
+                let depth = if line.starts_with("//") { 4 } else { 8 };
+                swift += &format!("{:depth$}///{}\n", "", text.trim_start_matches('/'));
+            } else {
+                swift += &format!("    public enum {name}: UInt32, CaseIterable, Sendable {{\n");
+            }
+        }
+        swift += "    }\n";
+    }
+    Ok(swift + "}\n")
 }
 
 /// `NON_FINITE` as `nonFinite`.

@@ -47,7 +47,7 @@ fn size(name: &str) -> Result<usize, String> {
 }
 
 fn backend(name: &str) -> Result<Backend, String> {
-    Backend::by_name(name).ok_or_else(|| "no such backend here".into())
+    Backend::by_name(name).map_err(|error| error.to_string())
 }
 
 impl Arguments {

@@ -57,7 +57,7 @@ typedef enum QUANT_OPEN_ENUM {
   // There are NaN or infinities among values whose parameters were to be found.
   QUANT_STATUS_NON_FINITE QUANT_SWIFT_NAME(nonFinite) = 7,
   // The values are too large or too small: the scale or the zero point would overflow, or the
-  // scale would become 0. `QUANT_DIALECT_WIDE` is for such values, where they are not f32.
+  // scale would become 0. `QUANT_DIALECT_F32` is for such values, where they are not f32.
   QUANT_STATUS_OUT_OF_RANGE QUANT_SWIFT_NAME(outOfRange) = 8,
   // The system starts no more threads.
   QUANT_STATUS_NO_THREADS QUANT_SWIFT_NAME(noThreads) = 9,
@@ -87,8 +87,9 @@ typedef enum QUANT_OPEN_ENUM {
   QUANT_FLOAT_BF16 QUANT_SWIFT_NAME(bf16) = 2,
 } QuantFloat;
 
-// The type of codes. 4-bit codes are packed: code `2 * i` is in the low nibble of byte `i`, code
-// `2 * i + 1` in the high one; after an odd number of codes the last high nibble is 0.
+// The type of codes. Codes of fewer than 8 bits are packed: they are a stream of bits, the first
+// code in the lowest bits of the first byte. Of 4 bits, code `2 * i` is in the low nibble of byte
+// `i`; of 3, 5 and 6 bits, 8, 8 and 4 codes fill 3, 5 and 3 bytes. Bits behind the last code are 0.
 typedef enum QUANT_OPEN_ENUM {
   // Signed, 8 bits, two's complement.
   QUANT_CODE_INT8 QUANT_SWIFT_NAME(int8) = 0,
@@ -98,6 +99,22 @@ typedef enum QUANT_OPEN_ENUM {
   QUANT_CODE_INT4 QUANT_SWIFT_NAME(int4) = 2,
   // Unsigned, 4 bits.
   QUANT_CODE_UINT4 QUANT_SWIFT_NAME(uint4) = 3,
+  // Signed, 2 bits, two's complement.
+  QUANT_CODE_INT2 QUANT_SWIFT_NAME(int2) = 4,
+  // Unsigned, 2 bits.
+  QUANT_CODE_UINT2 QUANT_SWIFT_NAME(uint2) = 5,
+  // Signed, 3 bits, two's complement.
+  QUANT_CODE_INT3 QUANT_SWIFT_NAME(int3) = 6,
+  // Unsigned, 3 bits.
+  QUANT_CODE_UINT3 QUANT_SWIFT_NAME(uint3) = 7,
+  // Signed, 5 bits, two's complement.
+  QUANT_CODE_INT5 QUANT_SWIFT_NAME(int5) = 8,
+  // Unsigned, 5 bits.
+  QUANT_CODE_UINT5 QUANT_SWIFT_NAME(uint5) = 9,
+  // Signed, 6 bits, two's complement.
+  QUANT_CODE_INT6 QUANT_SWIFT_NAME(int6) = 10,
+  // Unsigned, 6 bits.
+  QUANT_CODE_UINT6 QUANT_SWIFT_NAME(uint6) = 11,
 } QuantCode;
 
 // How the range of codes is laid over the range of values.
@@ -108,12 +125,17 @@ typedef enum QUANT_OPEN_ENUM {
   QUANT_MODE_AFFINE QUANT_SWIFT_NAME(affine) = 1,
 } QuantMode;
 
-// The type that is computed in.
+// Whose arithmetic: the type that is computed in, that of the scales, and the range of codes.
 typedef enum QUANT_OPEN_ENUM {
   // As coremltools 9.0: each step is rounded to the type of the values, and scales have it.
   QUANT_DIALECT_COREMLTOOLS QUANT_SWIFT_NAME(coremltools) = 0,
-  // Every step is in f32, and scales are f32.
-  QUANT_DIALECT_WIDE QUANT_SWIFT_NAME(wide) = 1,
+  // The same steps, all in f32, and scales are f32. `QUANT_DIALECT_WIDE` is its first name.
+  QUANT_DIALECT_F32 QUANT_SWIFT_NAME(f32) = 1,
+  // As torch's observers: f32, a scale of at least 2^-23, the whole range of codes in both modes.
+  QUANT_DIALECT_TORCH QUANT_SWIFT_NAME(torch) = 2,
+  // As coremltools 9.0's activations: computed in f16, a scale of 0 becomes 1, the whole range of
+  // codes in both modes.
+  QUANT_DIALECT_COREMLTOOLS_ACTIVATIONS QUANT_SWIFT_NAME(coremltoolsActivations) = 3,
 } QuantDialect;
 
 // The range of some values. NaN takes no part in it.
@@ -246,7 +268,7 @@ QuantStatus quant_params_from_range(QuantFloat dtype,
                                     QuantScheme scheme,
                                     QuantParams *params);
 
-// The bytes that `count` codes take: `count`, or half as many, rounded up, of 4 bits each.
+// The bytes that `count` codes take, packed where they have fewer than 8 bits.
 //
 // Status: `NULL_POINTER`, `UNKNOWN_VALUE`.
 QuantStatus quant_codes_size(QuantCode dtype, size_t count, size_t *size);
@@ -309,7 +331,7 @@ QuantStatus quant_pack4(const uint8_t *QUANT_NULLABLE codes, size_t count, uint8
 
 // Unpacks `count` 4-bit codes to one per byte, with the sign where `dtype` is signed.
 //
-// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`; also for a type of 8 bits.
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`; also for a type of other than 4 bits.
 QuantStatus quant_unpack4(QuantCode dtype,
                           const uint8_t *QUANT_NULLABLE packed,
                           size_t packed_size,
@@ -318,7 +340,7 @@ QuantStatus quant_unpack4(QuantCode dtype,
 
 // Scales, zero points and codes of blocks of `block_size` consecutive values, of which the last
 // may be shorter. There are `count / block_size` blocks, rounded up; as many scales, of type
-// `dtype` (f32 with `QUANT_DIALECT_WIDE`); as many zero points, one per byte, in the type of the
+// `dtype` (f32 with other dialects than `QUANT_DIALECT_COREMLTOOLS`); as many zero points, one per byte, in the type of the
 // codes, or none where the scheme stores none (see `QuantScheme`). Codes are packed without gaps
 // between blocks. Blocks of 32, 64, 128 and 256 are the fastest; where values
 // or scales are not aligned, blocks are done one by one.
@@ -360,7 +382,7 @@ QuantStatus quant_tensor_sizes(const QuantTensor *tensor, QuantTensorSizes *size
 
 // Quantizes a whole tensor: `values_size` bytes of values in, bytes of codes, scales and zero
 // points out, of the sizes that `quant_tensor_sizes` gives. Scales have the tensor's type (f32
-// with `QUANT_DIALECT_WIDE`).
+// with other dialects than `QUANT_DIALECT_COREMLTOOLS`).
 //
 // It runs on so many `threads`: 1 is the caller's own, and no other is started; 0 is one for each
 // core. Others are started, and ended before this returns; no more than there is work for. The
@@ -408,6 +430,9 @@ QuantStatus quant_dequantize_tensor(const QuantTensor *tensor,
 }  // extern "C"
 #endif  // __cplusplus
 
+
+// The first name of QUANT_DIALECT_F32.
+#define QUANT_DIALECT_WIDE QUANT_DIALECT_F32
 #if defined(__clang__)
 #pragma clang assume_nonnull end
 #endif

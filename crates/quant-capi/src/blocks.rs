@@ -7,13 +7,13 @@ use quant_core::{Params, Scheme};
 use quant_simd::{Backend, Element};
 
 use crate::buffers::{Input, Output, call, expect, expect_apart, with_float};
-use crate::slices::{clear_last_nibble, decode, encode, find_range};
+use crate::slices::{clear_behind, decode, encode, find_range};
 use crate::types::known;
 use crate::{QuantFloat, QuantScheme, QuantStatus};
 
 /// Scales, zero points and codes of blocks of `block_size` consecutive values, of which the last
 /// may be shorter. There are `count / block_size` blocks, rounded up; as many scales, of type
-/// `dtype` (f32 with `QUANT_DIALECT_WIDE`); as many zero points, one per byte, in the type of the
+/// `dtype` (f32 with other dialects than `QUANT_DIALECT_COREMLTOOLS`); as many zero points, one per byte, in the type of the
 /// codes, or none where the scheme stores none (see `QuantScheme`). Codes are packed without gaps
 /// between blocks. Blocks of 32, 64, 128 and 256 are the fastest; where values
 /// or scales are not aligned, blocks are done one by one.
@@ -146,9 +146,7 @@ fn quantize<F: Element, S: Element>(
             *zero_point = params.zero_point() as u8;
         }
     }
-    if scheme.dtype.bits() == 4 {
-        clear_last_nibble(codes, values.len());
-    }
+    clear_behind(codes, scheme.dtype, values.len());
     Ok(())
 }
 

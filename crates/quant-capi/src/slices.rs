@@ -3,7 +3,9 @@
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 
-use quant_core::{ErrorStats, Float, FloatType, IntType, Params, Range, STATS_CHUNK, Scheme};
+use quant_core::{
+    ErrorStats, Float, FloatType, IntType, Packing, Params, Range, STATS_CHUNK, Scheme,
+};
 use quant_simd::{Backend, Element};
 
 use crate::buffers::{
@@ -67,7 +69,7 @@ pub unsafe extern "C" fn quant_params_from_range(
     })
 }
 
-/// The bytes that `count` codes take: `count`, or half as many, rounded up, of 4 bits each.
+/// The bytes that `count` codes take, packed where they have fewer than 8 bits.
 ///
 /// Status: `NULL_POINTER`, `UNKNOWN_VALUE`.
 // SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
@@ -229,15 +231,15 @@ pub unsafe extern "C" fn quant_pack4(
             )
         };
         expect_apart(&[packed.region()], &[codes.region()])?;
-        Backend::detect().pack(codes.bytes(), packed.bytes(), 0);
-        clear_last_nibble(packed.bytes(), count);
+        Backend::detect().pack(codes.bytes(), IntType::Uint4, packed.bytes(), 0);
+        clear_behind(packed.bytes(), IntType::Uint4, count);
         Ok(())
     })
 }
 
 /// Unpacks `count` 4-bit codes to one per byte, with the sign where `dtype` is signed.
 ///
-/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`; also for a type of 8 bits.
+/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`; also for a type of other than 4 bits.
 // SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_unpack4(
@@ -249,7 +251,7 @@ pub unsafe extern "C" fn quant_unpack4(
 ) -> QuantStatus {
     call(|| {
         let dtype = known(dtype)?;
-        if dtype.bits() != 4 {
+        if dtype.packing() != Packing::Nibbles {
             return Err(QuantStatus::UnknownValue);
         }
         expect(packed_size, count.div_ceil(2))?;
@@ -290,13 +292,13 @@ pub fn encode<F: Element>(
             non_finite += backend.quantize(values, scheme, params, codes);
             return;
         }
-        let (mut packed, mut unpacked) = ([0; PIECE / 2], [0; PIECE]);
+        let (mut packed, mut unpacked) = ([0; PIECE], [0; PIECE]);
         for (i, values) in values.chunks(PIECE).enumerate() {
             let packed = &mut packed[..dtype.storage_len(values.len())];
             let unpacked = &mut unpacked[..values.len()];
             non_finite += backend.quantize(values, scheme, params, packed);
             backend.unpack(packed, 0, dtype, unpacked);
-            backend.pack(unpacked, codes, offset + start + i * PIECE);
+            backend.pack(unpacked, dtype, codes, offset + start + i * PIECE);
         }
     });
     non_finite
@@ -318,26 +320,28 @@ pub fn decode<F: Element>(
             backend.dequantize(codes, scheme, params, values);
             return;
         }
-        let (mut packed, mut unpacked) = ([0; PIECE / 2], [0; PIECE]);
+        let (mut packed, mut unpacked) = ([0; PIECE], [0; PIECE]);
         for (i, values) in values.chunks_mut(PIECE).enumerate() {
             let packed = &mut packed[..dtype.storage_len(values.len())];
             let unpacked = &mut unpacked[..values.len()];
             backend.unpack(codes, offset + start + i * PIECE, dtype, unpacked);
-            backend.pack(unpacked, packed, 0);
-            clear_last_nibble(packed, values.len());
+            backend.pack(unpacked, dtype, packed, 0);
+            clear_behind(packed, dtype, values.len());
             backend.dequantize(packed, scheme, params, values);
         }
     });
 }
 
+/// Whether code `offset` starts a byte.
 fn is_byte(dtype: IntType, offset: usize) -> bool {
-    dtype.bits() == 8 || offset.is_multiple_of(2)
+    offset.is_multiple_of(dtype.packing().unit())
 }
 
-/// After an odd number of 4-bit codes there is 0.
-pub fn clear_last_nibble(packed: &mut [u8], count: usize) {
-    if let (1, Some(last)) = (count % 2, packed.last_mut()) {
-        *last &= 15;
+/// Behind the last code there are zeros.
+pub fn clear_behind(packed: &mut [u8], dtype: IntType, count: usize) {
+    let used = count % 8 * dtype.bits() as usize % 8;
+    if let (1.., Some(last)) = (used, packed.last_mut()) {
+        *last &= (1 << used) - 1;
     }
 }
 

@@ -32,7 +32,7 @@ pub enum QuantStatus {
     /// There are NaN or infinities among values whose parameters were to be found.
     NonFinite = 7,
     /// The values are too large or too small: the scale or the zero point would overflow, or the
-    /// scale would become 0. `QUANT_DIALECT_WIDE` is for such values, where they are not f32.
+    /// scale would become 0. `QUANT_DIALECT_F32` is for such values, where they are not f32.
     OutOfRange = 8,
     /// The system starts no more threads.
     NoThreads = 9,
@@ -74,8 +74,9 @@ pub enum QuantFloat {
     Bf16 = 2,
 }
 
-/// The type of codes. 4-bit codes are packed: code `2 * i` is in the low nibble of byte `i`, code
-/// `2 * i + 1` in the high one; after an odd number of codes the last high nibble is 0.
+/// The type of codes. Codes of fewer than 8 bits are packed: they are a stream of bits, the first
+/// code in the lowest bits of the first byte. Of 4 bits, code `2 * i` is in the low nibble of byte
+/// `i`; of 3, 5 and 6 bits, 8, 8 and 4 codes fill 3, 5 and 3 bytes. Bits behind the last code are 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuantCode {
@@ -87,6 +88,22 @@ pub enum QuantCode {
     Int4 = 2,
     /// Unsigned, 4 bits.
     Uint4 = 3,
+    /// Signed, 2 bits, two's complement.
+    Int2 = 4,
+    /// Unsigned, 2 bits.
+    Uint2 = 5,
+    /// Signed, 3 bits, two's complement.
+    Int3 = 6,
+    /// Unsigned, 3 bits.
+    Uint3 = 7,
+    /// Signed, 5 bits, two's complement.
+    Int5 = 8,
+    /// Unsigned, 5 bits.
+    Uint5 = 9,
+    /// Signed, 6 bits, two's complement.
+    Int6 = 10,
+    /// Unsigned, 6 bits.
+    Uint6 = 11,
 }
 
 /// How the range of codes is laid over the range of values.
@@ -99,14 +116,19 @@ pub enum QuantMode {
     Affine = 1,
 }
 
-/// The type that is computed in.
+/// Whose arithmetic: the type that is computed in, that of the scales, and the range of codes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuantDialect {
     /// As coremltools 9.0: each step is rounded to the type of the values, and scales have it.
     Coremltools = 0,
-    /// Every step is in f32, and scales are f32.
-    Wide = 1,
+    /// The same steps, all in f32, and scales are f32. `QUANT_DIALECT_WIDE` is its first name.
+    F32 = 1,
+    /// As torch's observers: f32, a scale of at least 2^-23, the whole range of codes in both modes.
+    Torch = 2,
+    /// As coremltools 9.0's activations: computed in f16, a scale of 0 becomes 1, the whole range of
+    /// codes in both modes.
+    CoremltoolsActivations = 3,
 }
 
 /// A set of kernels. All of them give the same bytes.
@@ -136,6 +158,8 @@ pub(crate) unsafe trait Enumeration: Copy + 'static {
 
 macro_rules! enumeration {
     ($name:ident, $meaning:ident: $($variant:ident)*) => {
+        // A choice that C lacks does not compile.
+        const _: () = assert!($meaning::ALL.len() == [$($meaning::$variant),*].len());
         // SAFETY: see above.
         unsafe impl Enumeration for $name {
             type Meaning = $meaning;
@@ -146,9 +170,9 @@ macro_rules! enumeration {
 }
 
 enumeration!(QuantFloat, FloatType: F32 F16 Bf16);
-enumeration!(QuantCode, IntType: Int8 Uint8 Int4 Uint4);
+enumeration!(QuantCode, IntType: Int8 Uint8 Int4 Uint4 Int2 Uint2 Int3 Uint3 Int5 Uint5 Int6 Uint6);
 enumeration!(QuantMode, Mode: Symmetric Affine);
-enumeration!(QuantDialect, Dialect: Coremltools Wide);
+enumeration!(QuantDialect, Dialect: Coremltools F32 Torch CoremltoolsActivations);
 enumeration!(QuantBackend, Backend: Scalar Avx2 Avx512 Neon);
 
 /// The meaning of a number that C passed, which may be any: hence `MaybeUninit`.

@@ -19,6 +19,10 @@ fn schemes() -> impl Iterator<Item = (Scheme, QuantScheme)> {
         (IntType::Uint8, QuantCode::Uint8),
         (IntType::Int4, QuantCode::Int4),
         (IntType::Uint4, QuantCode::Uint4),
+        (IntType::Int2, QuantCode::Int2),
+        (IntType::Uint3, QuantCode::Uint3),
+        (IntType::Int5, QuantCode::Int5),
+        (IntType::Uint6, QuantCode::Uint6),
     ];
     let modes = [
         (Mode::Symmetric, QuantMode::Symmetric),
@@ -26,7 +30,12 @@ fn schemes() -> impl Iterator<Item = (Scheme, QuantScheme)> {
     ];
     let dialects = [
         (Dialect::Coremltools, QuantDialect::Coremltools),
-        (Dialect::Wide, QuantDialect::Wide),
+        (Dialect::F32, QuantDialect::F32),
+        (Dialect::Torch, QuantDialect::Torch),
+        (
+            Dialect::CoremltoolsActivations,
+            QuantDialect::CoremltoolsActivations,
+        ),
     ];
     codes.into_iter().flat_map(move |code| {
         modes.into_iter().flat_map(move |mode| {
@@ -180,9 +189,9 @@ fn blocks() {
 
 fn blocks_by_dialect<F: Element>() {
     for (scheme, c_scheme) in schemes() {
-        match scheme.dialect {
-            Dialect::Coremltools => blocks_of::<F, F>(scheme, c_scheme),
-            Dialect::Wide => blocks_of::<F, f32>(scheme, c_scheme),
+        match scheme.dialect.scale_type(F::TYPE) == F::TYPE {
+            true => blocks_of::<F, F>(scheme, c_scheme),
+            false => blocks_of::<F, f32>(scheme, c_scheme),
         }
     }
 }
@@ -329,7 +338,7 @@ fn packed_codes() {
         };
         assert_eq!(status, [OK; 2]);
         let mut expected = vec![0; size];
-        quant_core::reference::pack(&codes, &mut expected);
+        quant_core::reference::pack(&codes, IntType::Int4, &mut expected);
         assert_eq!(packed, expected);
         assert_eq!(back, codes);
     }

@@ -118,7 +118,7 @@ fn equal_the_reference_with_any_number_of_threads() {
         let blocks = Blocks::new(&SHAPE, &granularity).unwrap();
         let expected = reference::quantize_tensor(&values, scheme, &blocks).unwrap();
         let mut codes = vec![0; COUNT / 2];
-        reference::pack(&expected.codes, &mut codes);
+        reference::pack(&expected.codes, scheme.dtype, &mut codes);
         let params = expected.params.iter();
         let expected_parts = Quantized {
             codes,

@@ -88,6 +88,7 @@ impl From<ExpertAxes> for quant_models::ExpertAxes {
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Dialect {
     Coremltools,
+    #[value(alias = "f32")]
     Wide,
 }
 
@@ -95,7 +96,7 @@ impl From<Dialect> for quant_core::Dialect {
     fn from(dialect: Dialect) -> Self {
         match dialect {
             Dialect::Coremltools => Self::Coremltools,
-            Dialect::Wide => Self::Wide,
+            Dialect::Wide => Self::F32,
         }
     }
 }

@@ -50,7 +50,7 @@ impl BackendOption {
         let Some(name) = &self.backend else {
             return Ok(Backend::detect());
         };
-        Backend::by_name(name).ok_or_else(|| {
+        Backend::by_name(name).map_err(|_| {
             Error::Option(format!(
                 "no backend `{name}` on this machine; `quant backends` lists them"
             ))

@@ -2,7 +2,13 @@
 
 use half::{bf16, f16};
 
+use crate::named;
+use crate::named::stored_by_name;
+use crate::packing::Packing;
+
 /// A quantized integer type. A code is held in one byte, signed types as two's complement.
+///
+/// Everything but the name follows from bits and sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IntType {
     /// Signed, 8 bits.
@@ -13,41 +19,92 @@ pub enum IntType {
     Int4,
     /// Unsigned, 4 bits.
     Uint4,
+    /// Signed, 2 bits.
+    Int2,
+    /// Unsigned, 2 bits.
+    Uint2,
+    /// Signed, 3 bits.
+    Int3,
+    /// Unsigned, 3 bits.
+    Uint3,
+    /// Signed, 5 bits.
+    Int5,
+    /// Unsigned, 5 bits.
+    Uint5,
+    /// Signed, 6 bits.
+    Int6,
+    /// Unsigned, 6 bits.
+    Uint6,
 }
 
-impl IntType {
-    /// Every integer type.
-    pub const ALL: [Self; 4] = [Self::Int8, Self::Uint8, Self::Int4, Self::Uint4];
+named!(
+    IntType, "integer type":
+    Int8 "int8", Uint8 "uint8", Int4 "int4", Uint4 "uint4",
+    Int2 "int2", Uint2 "uint2", Int3 "int3", Uint3 "uint3",
+    Int5 "int5", Uint5 "uint5", Int6 "int6", Uint6 "uint6",
+);
 
-    /// Bits per code: 8 or 4.
-    pub const fn bits(self) -> u32 {
+impl IntType {
+    const fn bits_and_sign(self) -> (u32, bool) {
         match self {
-            Self::Int8 | Self::Uint8 => 8,
-            Self::Int4 | Self::Uint4 => 4,
+            Self::Int8 => (8, true),
+            Self::Uint8 => (8, false),
+            Self::Int4 => (4, true),
+            Self::Uint4 => (4, false),
+            Self::Int2 => (2, true),
+            Self::Uint2 => (2, false),
+            Self::Int3 => (3, true),
+            Self::Uint3 => (3, false),
+            Self::Int5 => (5, true),
+            Self::Uint5 => (5, false),
+            Self::Int6 => (6, true),
+            Self::Uint6 => (6, false),
         }
+    }
+
+    /// The type of so many bits, with or without a sign.
+    ///
+    /// ```
+    /// use quant_core::IntType;
+    /// assert_eq!(IntType::new(4, true), Some(IntType::Int4));
+    /// assert_eq!(IntType::new(7, true), None);
+    /// ```
+    pub fn new(bits: u32, is_signed: bool) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|it| it.bits_and_sign() == (bits, is_signed))
+    }
+
+    /// Bits per code, at most 8.
+    pub const fn bits(self) -> u32 {
+        self.bits_and_sign().0
     }
 
     /// Whether codes can be negative.
     pub const fn is_signed(self) -> bool {
-        matches!(self, Self::Int8 | Self::Int4)
+        self.bits_and_sign().1
     }
 
-    /// The lower-case name: `int8`, `uint8`, `int4`, `uint4`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Int8 => "int8",
-            Self::Uint8 => "uint8",
-            Self::Int4 => "int4",
-            Self::Uint4 => "uint4",
+    /// The smallest number that the type holds.
+    pub const fn min_value(self) -> i32 {
+        match self.is_signed() {
+            true => -(1 << (self.bits() - 1)),
+            false => 0,
         }
     }
 
-    /// Bytes that `count` codes take, packed where the type has 4 bits.
+    /// The largest number that the type holds.
+    pub const fn max_value(self) -> i32 {
+        self.min_value() + (1 << self.bits()) - 1
+    }
+
+    /// How stored codes lie in memory.
+    pub const fn packing(self) -> Packing {
+        Packing::of_bits(self.bits())
+    }
+
+    /// Bytes that `count` codes take as they are stored.
     pub const fn storage_len(self, count: usize) -> usize {
-        match self.bits() {
-            4 => count.div_ceil(2),
-            _ => count,
-        }
+        self.packing().storage_len(count)
     }
 
     /// The value of a code held in one byte.
@@ -71,24 +128,15 @@ pub enum FloatType {
     Bf16,
 }
 
-impl FloatType {
-    /// Every float type.
-    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
+named!(FloatType, "float type": F32 "f32", F16 "f16", Bf16 "bf16");
+stored_by_name!(IntType FloatType);
 
+impl FloatType {
     /// Bytes per element.
     pub const fn size(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
-        }
-    }
-
-    /// The lower-case name: `f32`, `f16`, `bf16`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
         }
     }
 

@@ -19,19 +19,25 @@
 
 extern crate alloc;
 
-mod activation;
 mod blocks;
+mod dialect;
 mod dtype;
+mod mode;
+mod named;
 pub mod observer;
+mod packing;
 mod params;
 pub mod reference;
 mod scheme;
 mod stats;
 
-pub use activation::ActivationRule;
 pub use blocks::{Arrangement, Blocks, GeometryError, Granularity, Run, Runs};
+pub use dialect::{ActivationRule, Dialect, OffsetKind, Ties};
 pub use dtype::{Float, FloatType, IntType};
+pub use mode::Mode;
+pub use named::{Named, UnknownName};
+pub use packing::Packing;
 pub use params::{Params, ParamsError, Range};
 pub use reference::TensorError;
-pub use scheme::{Dialect, Mode, Scheme};
+pub use scheme::Scheme;
 pub use stats::{ErrorStats, STATS_CHUNK};

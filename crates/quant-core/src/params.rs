@@ -1,6 +1,6 @@
-//! From a range of values to scale and zero point.
+//! Ranges of values; scales and zero points.
 
-use crate::{FloatType, Mode, Scheme};
+use crate::dtype::FloatType;
 
 /// The range of some values. NaN takes no part in it; infinities do. A bound that is zero is `+0.0`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,6 +33,14 @@ impl Range {
     /// Whether no value took part.
     pub fn is_empty(&self) -> bool {
         self.min > self.max
+    }
+
+    /// The smallest and the largest value; zeros where there was none.
+    pub(crate) fn bounds(&self) -> (f32, f32) {
+        match self.is_empty() {
+            true => (0.0, 0.0),
+            false => (self.min, self.max),
+        }
     }
 
     /// The largest magnitude; 0 where there was no value.
@@ -78,30 +86,13 @@ pub enum ParamsError {
 }
 
 impl Params {
-    /// Given parameters, for instance read from a file. `scale_type` is the type that the scale
-    /// is stored in: dequantized values are rounded to it.
-    ///
-    /// # Errors
-    /// A negative or non-finite scale; a scale that `scale_type` cannot hold; a zero point outside
-    /// `scheme`'s range of codes (0 is always accepted: blocks of zeros have it).
-    pub fn new(
-        scheme: Scheme,
-        scale: f32,
-        zero_point: i32,
-        scale_type: FloatType,
-    ) -> Result<Self, ParamsError> {
-        let held = scale_type.round(scale) == scale;
-        if !(scale.is_finite() && scale >= 0.0 && held) {
-            return Err(ParamsError::InvalidScale);
-        }
-        if zero_point != 0 && !(scheme.qmin()..=scheme.qmax()).contains(&zero_point) {
-            return Err(ParamsError::InvalidZeroPoint);
-        }
-        Ok(Self {
-            scale: scale + 0.0,
+    /// As a dialect computes them.
+    pub(crate) const fn found(scale: f32, zero_point: i32, scale_type: FloatType) -> Self {
+        Self {
+            scale,
             zero_point,
             scale_type,
-        })
+        }
     }
 
     /// What one step of the code is worth; 0 for a block of zeros.
@@ -117,54 +108,5 @@ impl Params {
     /// The type that the scale is stored in.
     pub const fn scale_type(&self) -> FloatType {
         self.scale_type
-    }
-}
-
-impl Scheme {
-    /// Scale and zero point for values of type `source` with this range, each step rounded as the
-    /// dialect says. An empty range is that of zeros.
-    ///
-    /// # Errors
-    /// Non-finite values; a scale that overflows, or underflows to 0 for values that are not all
-    /// zero; an overflow on the way to the zero point.
-    pub fn params(self, range: &Range, source: FloatType) -> Result<Params, ParamsError> {
-        if range.non_finite > 0 {
-            return Err(ParamsError::NonFinite);
-        }
-        let arithmetic = self.dialect.arithmetic(source);
-        let scale_type = self.dialect.scale_type(source);
-        let round = |value: f32| arithmetic.round(value);
-        let (qmin, qmax) = (self.qmin() as f32, self.qmax() as f32);
-
-        let (min, max) = match self.mode {
-            Mode::Symmetric => (-range.abs_max(), range.abs_max()),
-            Mode::Affine => (range.min.min(0.0), range.max.max(0.0)),
-        };
-        let width = round(max - min);
-        let scale = scale_type.round(round(width / (qmax - qmin)));
-        if !scale.is_finite() {
-            return Err(ParamsError::ScaleOverflow);
-        }
-        if scale == 0.0 && max > min {
-            return Err(ParamsError::ScaleUnderflow);
-        }
-
-        let zero_point = match self.mode {
-            Mode::Symmetric => self.symmetric_zero_point(),
-            Mode::Affine if scale == 0.0 => 0,
-            Mode::Affine => {
-                let numerator = round(round(qmin * max) - round(qmax * min));
-                let quotient = round(numerator / width);
-                if !quotient.is_finite() || !numerator.is_finite() {
-                    return Err(ParamsError::ZeroPointOverflow);
-                }
-                libm::rintf(quotient).clamp(qmin, qmax) as i32
-            }
-        };
-        Ok(Params {
-            scale,
-            zero_point,
-            scale_type,
-        })
     }
 }

@@ -1,63 +1,9 @@
 //! The choice of integer type, mode and dialect, and what follows from it.
 
-use crate::{FloatType, IntType};
-
-/// How the integer range is laid over the float range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum Mode {
-    /// The float range is symmetric about zero; coremltools' `linear_symmetric`.
-    #[default]
-    Symmetric,
-    /// The range of the values, widened to hold zero; coremltools' `linear`.
-    Affine,
-}
-
-impl Mode {
-    /// The lower-case name: `symmetric`, `affine`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Symmetric => "symmetric",
-            Self::Affine => "affine",
-        }
-    }
-}
-
-/// In which type the arithmetic is done and the scale is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum Dialect {
-    /// As coremltools 9.0: every step rounded to the weight's own type (bf16, which it does not
-    /// have: computed in f32, the scale rounded to bf16).
-    #[default]
-    Coremltools,
-    /// Every step in f32, the scale stored as f32, whatever the weight's type.
-    Wide,
-}
-
-impl Dialect {
-    /// The lower-case name: `coremltools`, `wide`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Coremltools => "coremltools",
-            Self::Wide => "wide",
-        }
-    }
-
-    /// The type that every intermediate result is rounded to.
-    pub const fn arithmetic(self, source: FloatType) -> FloatType {
-        match (self, source) {
-            (Self::Coremltools, FloatType::F16) => FloatType::F16,
-            _ => FloatType::F32,
-        }
-    }
-
-    /// The type that the scale is rounded to and stored in.
-    pub const fn scale_type(self, source: FloatType) -> FloatType {
-        match self {
-            Self::Coremltools => source,
-            Self::Wide => FloatType::F32,
-        }
-    }
-}
+use crate::dialect::{Dialect, OffsetKind};
+use crate::dtype::{FloatType, IntType};
+use crate::mode::Mode;
+use crate::params::{Params, ParamsError, Range};
 
 /// Integer type, mode and dialect of a quantization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,7 +12,7 @@ pub struct Scheme {
     pub dtype: IntType,
     /// Symmetric or affine.
     pub mode: Mode,
-    /// Type of the arithmetic and of the scale.
+    /// Whose arithmetic: types of intermediate results and of the scale, range of the codes.
     pub dialect: Dialect,
 }
 
@@ -80,36 +26,79 @@ impl Scheme {
         }
     }
 
+    /// The same in another dialect.
+    ///
+    /// ```
+    /// use quant_core::{Dialect, IntType, Mode, Scheme};
+    /// let scheme = Scheme::new(IntType::Int8, Mode::Symmetric).with_dialect(Dialect::F32);
+    /// assert_eq!(scheme.dialect, Dialect::F32);
+    /// ```
+    pub const fn with_dialect(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
+    }
+
     /// The smallest code.
-    pub const fn qmin(self) -> i32 {
-        match (self.dtype, self.mode) {
-            (IntType::Int8, Mode::Symmetric) => -127,
-            (IntType::Int8, Mode::Affine) => -128,
-            (IntType::Int4, Mode::Symmetric) => -7,
-            (IntType::Int4, Mode::Affine) => -8,
-            (IntType::Uint8 | IntType::Uint4, _) => 0,
-        }
+    pub fn qmin(self) -> i32 {
+        self.dialect.code_range(self.dtype, self.mode).0
     }
 
     /// The largest code.
-    pub const fn qmax(self) -> i32 {
-        match (self.dtype, self.mode) {
-            (IntType::Int8, _) => 127,
-            (IntType::Int4, _) => 7,
-            (IntType::Uint8, Mode::Symmetric) => 254,
-            (IntType::Uint8, Mode::Affine) => 255,
-            (IntType::Uint4, Mode::Symmetric) => 14,
-            (IntType::Uint4, Mode::Affine) => 15,
-        }
+    pub fn qmax(self) -> i32 {
+        self.dialect.code_range(self.dtype, self.mode).1
     }
 
-    /// The zero point of a symmetric scheme: 0, or the middle of an unsigned type.
-    pub const fn symmetric_zero_point(self) -> i32 {
+    /// The middle of the codes: 0, or half of an unsigned type. It is the zero point of symmetric
+    /// schemes in the dialects `coremltools` and `f32`.
+    pub fn symmetric_zero_point(self) -> i32 {
         (self.qmin() + self.qmax()) / 2
     }
 
-    /// Whether a zero point is stored beside the scale: affine and unsigned schemes.
-    pub const fn stores_zero_point(self) -> bool {
-        matches!(self.mode, Mode::Affine) || !self.dtype.is_signed()
+    /// What is stored beside the scale.
+    pub fn offset(self) -> OffsetKind {
+        self.dialect.offset(self.dtype, self.mode)
+    }
+
+    /// Whether a zero point is stored beside the scale.
+    pub fn stores_zero_point(self) -> bool {
+        self.offset() == OffsetKind::ZeroPoint
+    }
+}
+
+impl Scheme {
+    /// Scale and zero point for values of type `source` with this range, each step rounded as the
+    /// dialect says. An empty range is that of zeros.
+    ///
+    /// # Errors
+    /// Non-finite values; a scale that overflows, or underflows to 0 for values that are not all
+    /// zero; an overflow on the way to the zero point.
+    pub fn params(self, range: &Range, source: FloatType) -> Result<Params, ParamsError> {
+        if range.non_finite > 0 {
+            return Err(ParamsError::NonFinite);
+        }
+        self.dialect.params(range, self.dtype, self.mode, source)
+    }
+}
+
+impl Params {
+    /// Given parameters, for instance read from a file. `scale_type` is the type that the scale
+    /// is stored in: dequantized values are rounded to it.
+    ///
+    /// # Errors
+    /// A negative or non-finite scale; a scale that `scale_type` cannot hold; a zero point outside
+    /// `scheme`'s range of codes (0 is always accepted: blocks of zeros have it).
+    pub fn new(
+        scheme: Scheme,
+        scale: f32,
+        zero_point: i32,
+        scale_type: FloatType,
+    ) -> Result<Self, ParamsError> {
+        let held = scale_type.round(scale) == scale;
+        if !(scale.is_finite() && scale >= 0.0 && held) {
+            return Err(ParamsError::InvalidScale);
+        }
+        if zero_point != 0 && !(scheme.qmin()..=scheme.qmax()).contains(&zero_point) {
+            return Err(ParamsError::InvalidZeroPoint);
+        }
+        Ok(Self::found(scale + 0.0, zero_point, scale_type))
     }
 }

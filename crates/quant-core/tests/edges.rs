@@ -76,7 +76,7 @@ fn bf16_divides_by_the_rounded_scale() {
 #[test]
 fn wide_takes_what_the_exact_dialect_refuses() {
     let wide = |scheme| Scheme {
-        dialect: Dialect::Wide,
+        dialect: Dialect::F32,
         ..scheme
     };
     for (scheme, range, error) in [

@@ -33,7 +33,7 @@ proptest! {
     fn pack_and_unpack_round_trip(codes in prop::collection::vec(-8_i8..8, 0..40)) {
         let codes: Vec<u8> = codes.into_iter().map(|code| code as u8).collect();
         let mut packed = vec![0xaa; codes.len().div_ceil(2)];
-        reference::pack(&codes, &mut packed);
+        reference::pack(&codes, IntType::Int4, &mut packed);
         let mut back = vec![0; codes.len()];
         reference::unpack(&packed, IntType::Int4, &mut back);
         prop_assert_eq!(back, codes);

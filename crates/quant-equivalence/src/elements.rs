@@ -128,7 +128,8 @@ pub fn pack(case: &mut Case<'_>) {
     let codes = case.codes(IntType::Uint4, count);
     let codes = case.input("codes", &codes);
     let mut packed = case.output::<u8>("packed", (start + count).div_ceil(2));
-    case.backend.pack(codes.get(), packed.get_mut(), start);
+    case.backend
+        .pack(codes.get(), IntType::Uint4, packed.get_mut(), start);
     case.record.bytes("packed", packed.get());
 }
 

@@ -31,20 +31,26 @@ fn run(arguments: &[&str]) -> Option<()> {
             }
         }
         ["digests", backend] => {
-            let backend = Backend::by_name(backend)?;
+            let backend = Backend::by_name(backend).ok()?;
             for function in &FUNCTIONS {
                 let (name, cases) = (function.name, function.cases);
                 println!("{name} {cases} {:016x}", function.digest(backend));
             }
         }
         ["cases", backend, function] => {
-            let (backend, function) = (Backend::by_name(backend)?, Function::by_name(function)?);
+            let (backend, function) = (
+                Backend::by_name(backend).ok()?,
+                Function::by_name(function)?,
+            );
             for digest in function.digests(backend) {
                 println!("{digest:016x}");
             }
         }
         ["case", backend, function, number] => {
-            let (backend, function) = (Backend::by_name(backend)?, Function::by_name(function)?);
+            let (backend, function) = (
+                Backend::by_name(backend).ok()?,
+                Function::by_name(function)?,
+            );
             let number = number.parse().ok().filter(|&it| it < function.cases)?;
             let mut record = Record::in_words();
             function.run(backend, number, &mut record);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use quant_core::{Dialect, IntType, Mode, Scheme};
+use quant_core::{Dialect, IntType, Mode, Named, Scheme};
 use regex::Regex;
 use serde_json::{Map, Value};
 
@@ -282,7 +282,8 @@ fn settings(
         Some(other) => Err(format!("{key} `{other}` is not text")),
     };
     let dtype = text("dtype", "int8")?;
-    let found = IntType::ALL.into_iter().find(|known| known.name() == dtype);
+    // What coremltools has.
+    let found = IntType::from_name(&dtype).filter(|dtype| [8, 4].contains(&dtype.bits()));
     let dtype = found.ok_or_else(|| format!("dtype `{dtype}`; give int8, uint8, int4 or uint4"))?;
     let mode = text("mode", "linear_symmetric")?;
     let mode = match mode.to_ascii_lowercase().as_str() {

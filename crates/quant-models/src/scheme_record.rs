@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quant_core::{Blocks, Dialect, FloatType, Granularity, IntType, Mode, Scheme};
+use quant_core::{Blocks, Dialect, Granularity, Named, Scheme};
 use quant_simd::{Backend, TensorQuantizer};
 use serde::{Deserialize, Serialize};
 
@@ -12,11 +12,11 @@ pub(crate) const KEY: &str = "quant";
 /// How one tensor was quantized.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchemeRecord {
-    /// `int8`, `uint8`, `int4` or `uint4`.
+    /// `int8`, `uint4` and so on: the names of [`IntType`](quant_core::IntType).
     pub dtype: String,
     /// `symmetric` or `affine`.
     pub mode: String,
-    /// `coremltools` or `wide`.
+    /// `coremltools`, `wide` and so on: the names of [`Dialect`], of which f32 is `wide`.
     pub dialect: String,
     /// The float tensor's shape.
     pub shape: Vec<usize>,
@@ -32,12 +32,20 @@ pub(crate) struct Records {
     pub tensors: BTreeMap<String, SchemeRecord>,
 }
 
+/// Files name the f32 dialect by its first name, which every version of quant reads.
+fn recorded(dialect: Dialect) -> &'static str {
+    match dialect == Dialect::F32 {
+        true => "wide",
+        false => dialect.name(),
+    }
+}
+
 impl SchemeRecord {
     pub(crate) fn of(quantizer: &TensorQuantizer) -> Self {
         Self {
             dtype: quantizer.scheme.dtype.name().into(),
             mode: quantizer.scheme.mode.name().into(),
-            dialect: quantizer.scheme.dialect.name().into(),
+            dialect: recorded(quantizer.scheme.dialect).into(),
             shape: quantizer.blocks.shape().to_vec(),
             blocks: quantizer.blocks.block_sizes().to_vec(),
             source: quantizer.source.name().into(),
@@ -46,19 +54,14 @@ impl SchemeRecord {
 
     /// What the record describes, if all of it is known and fits together.
     pub(crate) fn quantizer(&self, backend: Backend) -> Result<TensorQuantizer, String> {
-        fn find<T: Copy>(all: &[T], name: fn(T) -> &'static str, given: &str) -> Result<T, String> {
-            let mut all = all.iter().copied();
-            all.find(|&one| name(one) == given)
+        fn find<T: Named>(given: &str) -> Result<T, String> {
+            T::from_name(given)
                 .ok_or_else(|| format!("`{given}` in its quantization record is unknown; a newer version of quant may know it"))
         }
         let scheme = Scheme {
-            dtype: find(&IntType::ALL, IntType::name, &self.dtype)?,
-            mode: find(&[Mode::Symmetric, Mode::Affine], Mode::name, &self.mode)?,
-            dialect: find(
-                &[Dialect::Coremltools, Dialect::Wide],
-                Dialect::name,
-                &self.dialect,
-            )?,
+            dtype: find(&self.dtype)?,
+            mode: find(&self.mode)?,
+            dialect: find(&self.dialect)?,
         };
         if self.blocks.len() != self.shape.len() {
             return Err("its quantization record has another number of blocks than of axes".into());
@@ -68,7 +71,7 @@ impl SchemeRecord {
         Ok(TensorQuantizer {
             backend,
             scheme,
-            source: find(&FloatType::ALL, FloatType::name, &self.source)?,
+            source: find(&self.source)?,
             blocks,
         })
     }

@@ -7,7 +7,7 @@ use quant_simd::TensorQuantizer;
 /// wide dialect makes.
 pub(crate) fn advice(quantizer: &TensorQuantizer, name: &str, wide: bool) -> String {
     let other = Scheme {
-        dialect: Dialect::Wide,
+        dialect: Dialect::F32,
         ..quantizer.scheme
     };
     let exclude = format!(

@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use quant_core::UnknownName;
+
 #[cfg(target_arch = "aarch64")]
 use crate::arch::neon::Neon;
 use crate::arch::scalar::Scalar;
@@ -53,9 +55,12 @@ impl Backend {
             Self::Avx2 => Avx2::is_available(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => Avx512::try_new().is_some(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512 => false,
             #[cfg(target_arch = "aarch64")]
             Self::Neon => Neon::try_new().is_some(),
-            _ => false,
+            #[cfg(not(target_arch = "aarch64"))]
+            Self::Neon => false,
         }
     }
 
@@ -86,7 +91,11 @@ impl Backend {
                 Some(isa) => Ok(isa.run(kernel)),
                 None => Err(kernel),
             },
-            _ => Err(kernel),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512 => Err(kernel),
+            #[cfg(not(target_arch = "aarch64"))]
+            Self::Neon => Err(kernel),
+            Self::Scalar => Err(kernel),
         }
     }
 
@@ -96,18 +105,37 @@ impl Backend {
     }
 
     /// The backend of that name, if this machine can run it.
-    pub fn by_name(name: &str) -> Option<Self> {
-        let mut backends = Self::available().iter().copied();
-        backends.find(|backend| backend.name() == name)
-    }
-
-    /// The lower-case name: `scalar`, `avx2`, `avx512`, `neon`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Scalar => "scalar",
-            Self::Avx2 => "avx2",
-            Self::Avx512 => "avx512",
-            Self::Neon => "neon",
+    ///
+    /// # Errors
+    /// A name that no backend has; a backend that this machine cannot run.
+    ///
+    /// ```
+    /// use quant_simd::{Backend, BackendError};
+    /// assert_eq!(Backend::by_name("scalar"), Ok(Backend::Scalar));
+    /// assert!(matches!(Backend::by_name("abacus"), Err(BackendError::Unknown(_))));
+    /// ```
+    pub fn by_name(name: &str) -> Result<Self, BackendError> {
+        let backend: Self = name.parse().map_err(BackendError::Unknown)?;
+        match backend.is_available() {
+            true => Ok(backend),
+            false => Err(BackendError::Unavailable(backend)),
         }
     }
+}
+
+quant_core::named!(
+    Backend, "backend":
+    Scalar "scalar", Avx2 "avx2", Avx512 "avx512", Neon "neon",
+);
+
+/// Why a backend cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// No backend has that name.
+    #[error(transparent)]
+    Unknown(UnknownName),
+    /// This machine's processor, or its operating system, lacks the instructions.
+    #[error("this machine cannot run the backend `{0}`")]
+    Unavailable(Backend),
 }

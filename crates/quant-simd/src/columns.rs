@@ -1,11 +1,12 @@
 //! Matrices whose columns have scales of their own.
 
-use quant_core::{FloatType, IntType, Params, Range, Scheme};
+use quant_core::{FloatType, Packing, Params, Range, Scheme};
 
-use crate::dispatch::{Coding, ElementTerms, Place};
 use crate::kernels::columns::ROWS;
+use crate::place::{Coding, ElementTerms, Place};
 use crate::slice::assert_storage;
-use crate::terms::{PADDING, TermTable, Terms};
+use crate::source::PADDING;
+use crate::terms::{CodeRange, TermTable, Terms};
 use crate::{Backend, Element, stream};
 
 impl Backend {
@@ -28,11 +29,11 @@ impl Backend {
     }
 
     /// Quantizes a row-major matrix whose columns have parameters of their own, and returns how
-    /// many values were NaN or infinite. 4-bit codes are packed without gaps between rows.
+    /// many values were NaN or infinite. Codes are packed without gaps between rows.
     ///
     /// # Panics
     /// If `values` is not a whole number of rows, or `codes` does not have
-    /// [`IntType::storage_len`] bytes.
+    /// [`IntType::storage_len`](quant_core::IntType::storage_len) bytes.
     pub fn quantize_columns<F: Element>(
         self,
         values: &[F],
@@ -46,22 +47,14 @@ impl Backend {
             columns.source,
             "the type that the columns were made for"
         );
-        let stream = stream::is_worthwhile(size_of_val(values), codes.len());
-        F::quantize(
-            self,
-            values,
-            columns.coding(),
-            columns.place(0),
-            codes,
-            stream,
-        )
+        self.quantize_stored(values, columns.coding(), columns.place(0), codes)
     }
 
     /// The values of what [`Backend::quantize_columns`] wrote.
     ///
     /// # Panics
     /// If `values` is not a whole number of rows, or `codes` does not have
-    /// [`IntType::storage_len`] bytes.
+    /// [`IntType::storage_len`](quant_core::IntType::storage_len) bytes.
     pub fn dequantize_columns<F: Element>(self, codes: &[u8], columns: &Columns, values: &mut [F]) {
         let dtype = columns.scheme.dtype;
         assert_storage(dtype, values.len(), codes);
@@ -99,7 +92,11 @@ impl Columns {
     pub fn new(scheme: Scheme, source: FloatType, params: &[Params]) -> Self {
         let scale_type = params.first().map_or(FloatType::F32, Params::scale_type);
         let count = params.len();
-        let repeats = repeats(count);
+        let repeats = match scheme.dtype.packing() {
+            Packing::Bytes | Packing::Nibbles => repeats(count),
+            // Whole rows of bytes, whatever the bits.
+            Packing::Bits(_) => repeats(count).next_multiple_of(8),
+        };
         let (mut terms, mut stored) = (TermTable::default(), TermTable::default());
         for _ in 0..repeats {
             for &column in params {
@@ -139,7 +136,7 @@ impl Columns {
         ElementTerms {
             rows: table.rows(),
             len: self.width(),
-            has_zero_points: table.has_zero_points() || self.scheme.dtype == IntType::Uint8,
+            has_zero_points: table.has_zero_points() || CodeRange::of(self.scheme).shift != 0,
         }
     }
 

@@ -6,99 +6,25 @@
 use std::marker::PhantomData;
 
 use half::{bf16, f16};
-use quant_core::{FloatType, IntType, Params, Range, Scheme};
+use quant_core::{FloatType, IntType, Packing, Range, Scheme};
 
 use crate::kernels::blocks::{FindBlockTerms, QuantizeBlocks};
 use crate::kernels::columns::{BoundColumns, ROWS};
 use crate::kernels::dequantize::Dequantize;
 use crate::kernels::encode::{Encode, Encoded};
 use crate::kernels::error::{AddErrors, ErrorSums};
-use crate::kernels::histogram::CountBins;
+use crate::kernels::histogram::{CELLS, CountBins, SMALL, histogram_len};
 use crate::kernels::quantize::{Quantize, QuantizeSurely};
 use crate::kernels::range::FindRange;
 use crate::kernels::widen::{Narrow, Widen};
 use crate::kernels::{Bytes, Form, Packed};
-use crate::terms::{
-    Block32, BlockRows, BlockSize, BlockTerms, CodeRange, Divide, Division, Exact, LARGEST_PAIR,
-    PerBlock, PerElement, PowerOfTwo, Quotient, Source, TermRows, Terms, Uniform,
-};
-use crate::{Backend, Element, stream};
+use crate::lane::Lane;
+use crate::place::{BLOCKS, Batches, Coding, Place};
+use crate::source::{Block32, BlockSize, PerBlock, PerElement, PowerOfTwo, Source, Uniform};
+use crate::terms::{BlockTerms, CodeRange, Divide, Division, Exact, Quotient, Terms};
+use crate::{Backend, dialects, stream};
 
-/// Blocks that [`Place::PerBlock`] holds the terms of.
-pub const BLOCKS: usize = 512;
-
-/// Where the terms of elements come from.
-#[derive(Clone, Copy)]
-pub enum Place<'a> {
-    /// The same for all.
-    Uniform(Terms),
-    /// The same for so many, see [`is_block_size`]; and whether some zero point is not 0.
-    PerBlock(BlockRows<'a, BLOCKS>, usize, bool),
-    /// Each its own, for a row of so many elements, an even number; rows share them.
-    PerElement(ElementTerms<'a>),
-}
-
-/// Terms for a row of elements; rows that follow one another share them.
-#[derive(Clone, Copy)]
-pub struct ElementTerms<'a> {
-    /// The terms, and padding.
-    pub rows: TermRows<'a>,
-    /// Elements in a row: an even number, or all that there are.
-    pub len: usize,
-    /// Whether some zero point is not 0, or codes are shifted.
-    pub has_zero_points: bool,
-}
-
-impl Place<'_> {
-    /// That of the elements from `count` on, an even number.
-    pub fn skip(&self, count: usize) -> Self {
-        match self {
-            Self::PerElement(terms) => Self::PerElement(ElementTerms {
-                rows: terms.rows.skip(count),
-                len: terms.len - count,
-                ..*terms
-            }),
-            Self::PerBlock(terms, size, has_zero_points) => {
-                let mut rest = *terms;
-                rest.start += count;
-                Self::PerBlock(rest, *size, *has_zero_points)
-            }
-            other => *other,
-        }
-    }
-}
-
-/// Whether [`Place::PerBlock`] and the batches of blocks serve this block size. Larger blocks are
-/// worth a kernel each.
-pub fn is_block_size(block_size: usize) -> bool {
-    block_size.is_power_of_two() && (LARGEST_PAIR..=256).contains(&block_size)
-}
-
-/// How values become codes.
-#[derive(Clone, Copy)]
-pub struct Coding {
-    /// Integer type, mode and dialect.
-    pub scheme: Scheme,
-    /// The division that all terms allow.
-    pub division: Division,
-    /// The type that scales are stored in.
-    pub scale_type: FloatType,
-}
-
-impl Coding {
-    /// With given parameters; and their terms.
-    pub fn of<F: Element>(scheme: Scheme, params: Params) -> (Self, Terms) {
-        let (terms, division) = Terms::of(scheme, F::TYPE, params);
-        let coding = Self {
-            scheme,
-            division,
-            scale_type: params.scale_type(),
-        };
-        (coding, terms)
-    }
-}
-
-fn quantize<F: Element, C: Form>(
+fn quantize<F: Lane, C: Form>(
     backend: Backend,
     values: &[F],
     coding: Coding,
@@ -106,7 +32,7 @@ fn quantize<F: Element, C: Form>(
     codes: &mut [u8],
     stream: bool,
 ) -> u64 {
-    fn fast<F: Element, S: Source, Q: Quotient, C: Form>(
+    fn fast<F: Lane, S: Source, Q: Quotient, C: Form>(
         backend: Backend,
         values: &[F],
         scheme: Scheme,
@@ -121,7 +47,7 @@ fn quantize<F: Element, C: Form>(
             source,
             row,
             range: CodeRange::of(scheme),
-            arithmetic: scheme.dialect.arithmetic(F::TYPE),
+            rounding: scheme.dialect.rounding(F::TYPE),
             stream,
             way: PhantomData,
         };
@@ -132,7 +58,7 @@ fn quantize<F: Element, C: Form>(
             }
         }
     }
-    fn surely<F: Element, S: Source, C: Form>(
+    fn surely<F: Lane, S: Source, C: Form>(
         backend: Backend,
         values: &[F],
         scheme: Scheme,
@@ -147,7 +73,7 @@ fn quantize<F: Element, C: Form>(
             first_pair: 0,
             row,
             range: CodeRange::of(scheme),
-            arithmetic: scheme.dialect.arithmetic(F::TYPE),
+            rounding: scheme.dialect.rounding(F::TYPE),
             form: PhantomData,
         })
     }
@@ -183,7 +109,7 @@ fn quantize<F: Element, C: Form>(
     }
 }
 
-fn encode<F: Element, B: Element, S: Source, const CODES: bool>(
+fn encode<F: Lane, B: Lane, S: Source, const CODES: bool>(
     backend: Backend,
     values: &[F],
     coding: Coding,
@@ -201,7 +127,7 @@ fn encode<F: Element, B: Element, S: Source, const CODES: bool>(
                 source,
                 first_pair: 0,
                 range: CodeRange::of(scheme),
-                arithmetic: scheme.dialect.arithmetic(F::TYPE),
+                rounding: scheme.dialect.rounding(F::TYPE),
                 scale_type: coding.scale_type,
                 way: PhantomData,
             }
@@ -217,11 +143,11 @@ fn encode<F: Element, B: Element, S: Source, const CODES: bool>(
         Division::Half if fast && f16_scale => {
             backend.run_vectors(kernel!(F::Own)).unwrap_or_default()
         }
-        _ => backend.run(kernel!(Divide)),
+        Division::Exact | Division::Half | Division::Divide => backend.run(kernel!(Divide)),
     }
 }
 
-fn dequantize<F: Element>(
+fn dequantize<F: Lane>(
     backend: Backend,
     codes: &[u8],
     dtype: IntType,
@@ -243,9 +169,9 @@ fn dequantize<F: Element>(
     }
     macro_rules! run_form {
         ($source:expr) => {
-            match dtype.bits() {
-                4 => run!(Packed, $source),
-                _ => run!(Bytes, $source),
+            match dtype.packing() {
+                Packing::Nibbles => run!(Packed, $source),
+                Packing::Bytes | Packing::Bits(_) => run!(Bytes, $source),
             }
         };
     }
@@ -268,27 +194,9 @@ fn dequantize<F: Element>(
     }
 }
 
-/// Blocks to be quantized in batches.
-pub struct Batches<'a, F> {
-    /// The values.
-    pub values: &'a [F],
-    /// Values per block, see [`is_block_size`].
-    pub block_size: usize,
-    /// Integer type, mode and dialect.
-    pub scheme: Scheme,
-    /// Room for codes.
-    pub codes: &'a mut [u8],
-    /// Room for scales.
-    pub scales: &'a mut [f32],
-    /// Room for zero points, where the scheme stores them.
-    pub zero_points: &'a mut [u8],
-    /// Whether to store codes around the cache.
-    pub stream: bool,
-}
-
-fn quantize_batches<F: Element>(backend: Backend, batches: Batches<'_, F>) -> usize {
-    fn run<F: Element, Q: Quotient, C: Form>(backend: Backend, batches: Batches<'_, F>) -> usize {
-        fn run<F: Element, Q: Quotient, C: Form, B: BlockSize>(
+fn quantize_batches<F: Lane>(backend: Backend, batches: Batches<'_, F>) -> usize {
+    fn run<F: Lane, Q: Quotient, C: Form>(backend: Backend, batches: Batches<'_, F>) -> usize {
+        fn run<F: Lane, Q: Quotient, C: Form, B: BlockSize>(
             backend: Backend,
             batches: Batches<'_, F>,
             block_size: B,
@@ -310,16 +218,21 @@ fn quantize_batches<F: Element>(backend: Backend, batches: Batches<'_, F>) -> us
             size => run::<F, Q, C, _>(backend, batches, PowerOfTwo(size.trailing_zeros())),
         }
     }
-    let half = batches.scheme.dialect.arithmetic(F::TYPE) == FloatType::F16;
-    match (half, batches.scheme.dtype.bits()) {
-        (false, 4) => run::<F, Exact, Packed>(backend, batches),
-        (false, _) => run::<F, Exact, Bytes>(backend, batches),
-        (true, 4) => run::<F, F::Own, Packed>(backend, batches),
-        (true, _) => run::<F, F::Own, Bytes>(backend, batches),
+    let scheme = batches.scheme;
+    if !dialects::has_block_formula(scheme.dialect) {
+        return 0;
+    }
+    let half = scheme.dialect.rounding(F::TYPE) == FloatType::F16;
+    match (half, scheme.dtype.packing()) {
+        (false, Packing::Nibbles) => run::<F, Exact, Packed>(backend, batches),
+        (false, Packing::Bytes) => run::<F, Exact, Bytes>(backend, batches),
+        (true, Packing::Nibbles) => run::<F, F::Own, Packed>(backend, batches),
+        (true, Packing::Bytes) => run::<F, F::Own, Bytes>(backend, batches),
+        (_, Packing::Bits(_)) => 0,
     }
 }
 
-fn block_terms<F: Element>(
+fn block_terms<F: Lane>(
     backend: Backend,
     values: &[F],
     block_size: usize,
@@ -337,12 +250,15 @@ fn block_terms<F: Element>(
             }
         };
     }
-    let (found, division) = match scheme.dialect.arithmetic(F::TYPE) {
+    if !dialects::has_block_formula(scheme.dialect) {
+        return None;
+    }
+    let (found, division) = match scheme.dialect.rounding(F::TYPE) {
         FloatType::F16 => (
             backend.run_vectors(kernel!(F::Own)).is_ok_and(|all| all),
             Division::Half,
         ),
-        _ => (
+        FloatType::F32 | FloatType::Bf16 => (
             backend.run_vectors(kernel!(Exact)).is_ok_and(|all| all),
             Division::Exact,
         ),
@@ -350,42 +266,23 @@ fn block_terms<F: Element>(
     found.then_some(division)
 }
 
-/// Cells that [`Dispatch::count_bins`] counts in.
-pub const CELLS: usize = 8192;
-
-/// The histograms that the cells are, one after the other: so many cells each, of which the first
-/// `bins` count.
-pub const fn histogram_len(bins: usize) -> usize {
-    if bins <= SMALL { SMALL } else { CELLS }
-}
-
-/// Bins of which several histograms fit the first cache, beside the values.
-const SMALL: usize = 2048;
-
-fn count_bins<F: Element>(
+fn count_bins<F: Lane>(
     backend: Backend,
     values: &[F],
     exponent: i32,
     bins: usize,
     cells: &mut [u32; CELLS],
 ) {
-    fn run<F: Element, const BINS: usize, const HISTOGRAMS: usize>(
+    fn run<F: Lane, const BINS: usize, const HISTOGRAMS: usize>(
         backend: Backend,
         values: &[F],
         exponent: i32,
         bins: usize,
         cells: &mut [u32; CELLS],
     ) {
-        let (cells, _) = cells.as_chunks_mut();
-        backend.run(CountBins::<_, BINS, HISTOGRAMS> {
-            values,
-            // A normal power of two, by which products are exact: see `Histogram`.
-            per_width: f32::from_bits(((127 - exponent) as u32) << 23),
-            middle: (bins / 2) as i32,
-            cells: cells
-                .try_into()
-                .expect("as many histograms as there are cells for"),
-        });
+        backend.run(CountBins::<_, BINS, HISTOGRAMS>::new(
+            values, exponent, bins, cells,
+        ));
     }
     match histogram_len(bins) {
         SMALL => run::<F, SMALL, { CELLS / SMALL }>(backend, values, exponent, bins, cells),
@@ -394,10 +291,10 @@ fn count_bins<F: Element>(
 }
 
 /// The kernels for one type of values.
-pub trait Dispatch: Sized {
+pub trait Dispatch: Lane {
     /// See [`FindRange`].
     fn find_range(backend: Backend, values: &[Self]) -> Range;
-    /// See [`Quantize`]. Not for [`Place::PerBlock`].
+    /// See [`Quantize`]; codes of [`Packing::Bits`] one per byte. Not for [`Place::PerBlock`].
     fn quantize(
         backend: Backend,
         values: &[Self],
@@ -406,7 +303,7 @@ pub trait Dispatch: Sized {
         codes: &mut [u8],
         stream: bool,
     ) -> u64;
-    /// See [`Quantize`]; one code per byte, 4-bit ones too.
+    /// See [`Quantize`]; one code per byte, whatever their bits.
     fn quantize_bytes(
         backend: Backend,
         values: &[Self],
@@ -431,7 +328,7 @@ pub trait Dispatch: Sized {
         terms: Terms,
         became: &mut [Self],
     ) -> Encoded;
-    /// See [`Dequantize`].
+    /// See [`Dequantize`]; codes of [`Packing::Bits`] one per byte.
     fn dequantize(
         backend: Backend,
         codes: &[u8],
@@ -440,7 +337,7 @@ pub trait Dispatch: Sized {
         values: &mut [Self],
         stream: bool,
     );
-    /// See [`QuantizeBlocks`].
+    /// See [`QuantizeBlocks`]; 0 for dialects and packings that it does not know.
     fn quantize_batches(backend: Backend, batches: Batches<'_, Self>) -> usize;
     /// See [`FindBlockTerms`]; and the division that the terms allow.
     fn block_terms(
@@ -490,9 +387,13 @@ macro_rules! dispatch {
                 codes: &mut [u8],
                 stream: bool,
             ) -> u64 {
-                match coding.scheme.dtype.bits() {
-                    4 => quantize::<Self, Packed>(backend, values, coding, place, codes, stream),
-                    _ => quantize::<Self, Bytes>(backend, values, coding, place, codes, stream),
+                match coding.scheme.dtype.packing() {
+                    Packing::Nibbles => {
+                        quantize::<Self, Packed>(backend, values, coding, place, codes, stream)
+                    }
+                    Packing::Bytes | Packing::Bits(_) => {
+                        quantize::<Self, Bytes>(backend, values, coding, place, codes, stream)
+                    }
                 }
             }
             fn quantize_bytes(

@@ -2,6 +2,9 @@
 
 use bytemuck::Pod;
 
+/// Groups after which a kernel looks whether the fast way was good enough.
+pub const TILE: usize = 32;
+
 /// A piece of work that exists once and runs on every instruction set.
 ///
 /// `run` and all that it calls must be `#[inline(always)]`, and no closure may be handed to a

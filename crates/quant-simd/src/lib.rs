@@ -30,21 +30,27 @@ mod arch;
 #[cfg(feature = "ndarray")]
 mod array;
 mod backend;
+mod blocks;
 mod columns;
+mod dialects;
 mod dispatch;
 mod element;
 mod isa;
 mod kernels;
+mod lane;
 mod observe;
 mod owned;
+mod pack;
+mod place;
 mod slice;
+mod source;
 mod stream;
 mod tensor;
 mod terms;
 
 #[cfg(feature = "ndarray")]
 pub use array::ArrayError;
-pub use backend::Backend;
+pub use backend::{Backend, BackendError};
 pub use columns::Columns;
 pub use element::Element;
 pub use owned::{QuantizedTensor, quantize};

@@ -3,7 +3,7 @@
 use quant_core::Range;
 use quant_core::observer::{ChannelMinMax, Histogram, MinMax, ObserveError, Observer};
 
-use crate::dispatch::{CELLS, histogram_len};
+use crate::kernels::histogram::{CELLS, histogram_len};
 use crate::{Backend, Element};
 
 /// Values that are observed at a time, so that they are still in the cache when they are counted.

@@ -50,7 +50,7 @@ pub struct QuantizedTensor {
 impl QuantizedTensor {
     /// The scales in f32, which is exact.
     pub fn scales(&self) -> Vec<f32> {
-        crate::widen(&self.scales, self.quantizer.scale_type())
+        crate::tensor::widen(&self.scales, self.quantizer.scale_type())
     }
 
     /// The values that the codes stand for, on the current rayon pool.

@@ -1,20 +1,17 @@
 //! The functions on slices, on the caller's thread.
 
-use quant_core::{ErrorStats, FloatType, IntType, Params, Range, STATS_CHUNK, Scheme, TensorError};
+use quant_core::{ErrorStats, FloatType, IntType, Packing, Params, Range, STATS_CHUNK, Scheme};
 
-use crate::dispatch::{BLOCKS, Batches, Coding, Dispatch, Place, is_block_size};
-use crate::kernels::blocks::BATCH;
+use crate::dispatch::Dispatch;
 use crate::kernels::error::ErrorSums;
-use crate::kernels::pack::{Pack, Unpack};
-use crate::kernels::range::AreScales;
-use crate::terms::{BlockRows, Terms};
+use crate::pack::clear_behind;
+use crate::place::{Coding, Place};
+use crate::terms::Terms;
 use crate::{Backend, Element, stream};
 
-/// Elements that a function works on at a time where it needs room for them.
+/// Elements that a function works on at a time where it needs room for them: as many fill whole
+/// bytes of codes.
 const PIECE: usize = 2048;
-
-/// Scales that [`Backend::quantize_blocks`] holds in f32 where it stores others; an even number.
-const SCALES: usize = 2048;
 
 impl Backend {
     /// The range of `values`, and how many of them are NaN or infinite.
@@ -28,8 +25,8 @@ impl Backend {
     }
 
     /// Quantizes with given parameters and returns how many values were NaN or infinite. NaN
-    /// becomes the zero point; infinities saturate; where the scale is 0, every code is 0. 4-bit
-    /// codes are packed, the first in the low nibble; an odd count leaves the last high nibble 0.
+    /// becomes the zero point; infinities saturate; where the scale is 0, every code is 0. Codes are
+    /// packed as [`Packing`] says.
     ///
     /// # Panics
     /// If `codes` does not have [`IntType::storage_len`] bytes.
@@ -69,7 +66,7 @@ impl Backend {
     ) -> ErrorStats {
         assert_storage(scheme.dtype, values.len(), codes);
         let (coding, terms) = Coding::of::<F>(scheme, params);
-        let packed = scheme.dtype.bits() == 4;
+        let packed = scheme.dtype.packing().is_packed();
         let (mut unpacked, mut became) = ([0; PIECE], [0.0; PIECE]);
         let mut total = ErrorStats::default();
         let chunk_len = scheme.dtype.storage_len(STATS_CHUNK);
@@ -88,10 +85,7 @@ impl Backend {
                 let place = Place::Uniform(terms);
                 clipped += F::encode(self, values, coding, place, bytes, became).clipped;
                 if packed {
-                    self.run(Pack {
-                        codes: &unpacked[..values.len()],
-                        packed: codes,
-                    });
+                    self.pack_all(&unpacked[..values.len()], scheme.dtype, codes);
                 }
                 F::add_errors(self, values, became, &mut sums);
             }
@@ -102,8 +96,8 @@ impl Backend {
         total
     }
 
-    /// `scale * (code - zero_point)`, rounded to the scale's type and from there to `F`. 4-bit
-    /// codes are packed.
+    /// `scale * (code - zero_point)`, rounded to the scale's type and from there to `F`. Codes are
+    /// packed as [`Packing`] says.
     ///
     /// # Panics
     /// If `codes` does not have [`IntType::storage_len`] bytes.
@@ -136,188 +130,6 @@ impl Backend {
         F::fake_quantize(self, values, coding, terms, became).non_finite
     }
 
-    /// Scale, zero point and codes of blocks of `block_size` consecutive values; the last may be
-    /// shorter. `S` is the type that the scheme stores scales in. `zero_points` is empty where
-    /// the scheme stores none. 4-bit codes are packed without gaps. Blocks of 32, 64,
-    /// 128 and 256 are quantized many at a time, others one by one.
-    ///
-    /// # Errors
-    /// The first block that has no usable parameters; what was written by then is of no use.
-    ///
-    /// # Panics
-    /// If `block_size` is 0, a buffer does not have the right length, or `S` is not the scheme's
-    /// scale type for `F`.
-    pub fn quantize_blocks<F: Element, S: Element>(
-        self,
-        values: &[F],
-        block_size: usize,
-        scheme: Scheme,
-        codes: &mut [u8],
-        scales: &mut [S],
-        zero_points: &mut [u8],
-    ) -> Result<(), TensorError> {
-        assert_storage(scheme.dtype, values.len(), codes);
-        assert_blocks(scheme, values.len(), block_size, scales, zero_points);
-        assert_eq!(
-            S::TYPE,
-            scheme.dialect.scale_type(F::TYPE),
-            "the type of the scales"
-        );
-        let stream = stream::is_worthwhile(size_of_val(values), codes.len());
-        let mut blocks = Batches {
-            values,
-            block_size,
-            scheme,
-            codes,
-            scales: &mut [],
-            zero_points,
-            stream,
-        };
-        if S::TYPE == FloatType::F32 {
-            blocks.scales = bytemuck::cast_slice_mut(scales);
-            return self.quantize_some_blocks(blocks);
-        }
-        // Some blocks at a time, an even number: their codes start at whole bytes.
-        let mut wide = [0.0; SCALES];
-        let mut done = 0;
-        for scales in scales.chunks_mut(SCALES) {
-            let len = blocks.values.len().min(block_size.saturating_mul(SCALES));
-            let (values, rest) = blocks.values.split_at(len);
-            let (codes, rest_codes) = blocks.codes.split_at_mut(scheme.dtype.storage_len(len));
-            let stored = scales.len().min(blocks.zero_points.len());
-            let (zero_points, rest_zero_points) = blocks.zero_points.split_at_mut(stored);
-            let wide = &mut wide[..scales.len()];
-            self.quantize_some_blocks(Batches {
-                values,
-                codes,
-                scales: wide,
-                zero_points,
-                ..blocks
-            })
-            .map_err(|error| TensorError {
-                block: done + error.block,
-                ..error
-            })?;
-            S::narrow_slice(self, wide, FloatType::F32, scales);
-            done += scales.len();
-            blocks = Batches {
-                values: rest,
-                codes: rest_codes,
-                scales: &mut [],
-                zero_points: rest_zero_points,
-                ..blocks
-            };
-        }
-        Ok(())
-    }
-
-    /// The values of what [`Backend::quantize_blocks`] wrote.
-    ///
-    /// # Errors
-    /// The first block whose scale or zero point cannot be.
-    ///
-    /// # Panics
-    /// If `block_size` is 0 or a buffer does not have the right length.
-    pub fn dequantize_blocks<S: Element, F: Element>(
-        self,
-        codes: &[u8],
-        block_size: usize,
-        scheme: Scheme,
-        scales: &[S],
-        zero_points: &[u8],
-        values: &mut [F],
-    ) -> Result<(), TensorError> {
-        assert_storage(scheme.dtype, values.len(), codes);
-        assert_blocks(scheme, values.len(), block_size, scales, zero_points);
-        let stream = stream::is_worthwhile(codes.len(), size_of_val(values));
-        let mut start = 0;
-        for scales in scales.chunks(BLOCKS) {
-            let blocks = start / block_size;
-            let len = (scales.len() * block_size).min(values.len() - start);
-            let zero_points = match zero_points.is_empty() {
-                true => zero_points,
-                false => &zero_points[blocks..][..scales.len()],
-            };
-            // Whole bytes: as many blocks have an even number of codes.
-            let codes = &codes[scheme.dtype.storage_len(start)..];
-            let codes = &codes[..scheme.dtype.storage_len(len)];
-            let values = &mut values[start..start + len];
-            let stored = StoredBlocks {
-                codes,
-                block_size,
-                scheme,
-                scales,
-                zero_points,
-            };
-            self.dequantize_some_blocks(stored, values, stream)
-                .map_err(|error| TensorError {
-                    block: blocks + error.block,
-                    ..error
-                })?;
-            start += len;
-        }
-        Ok(())
-    }
-
-    /// Packs 4-bit codes, one per byte, into nibbles `offset` and following of `packed`, the low
-    /// nibble of a byte first. Other nibbles are left as they are.
-    ///
-    /// # Panics
-    /// If `packed` is too short.
-    ///
-    /// ```
-    /// let mut packed = [0x11, 0x11];
-    /// quant_simd::Backend::detect().pack(&[7, 8], &mut packed, 1);
-    /// assert_eq!(packed, [0x71, 0x18]);
-    /// ```
-    pub fn pack(self, codes: &[u8], packed: &mut [u8], offset: usize) {
-        if codes.is_empty() {
-            return;
-        }
-        let end = offset.checked_add(codes.len()).expect("a count of nibbles");
-        let mut packed = &mut packed[offset / 2..end.div_ceil(2)];
-        let mut codes = codes;
-        if let (1, Some((&first, rest))) = (offset % 2, codes.split_first()) {
-            packed[0] = packed[0] & 15 | first << 4;
-            (codes, packed) = (rest, &mut packed[1..]);
-        }
-        if let (1, Some((&last, rest))) = (codes.len() % 2, codes.split_last()) {
-            let end = packed.len() - 1;
-            packed[end] = packed[end] & !15 | last & 15;
-            (codes, packed) = (rest, &mut packed[..end]);
-        }
-        self.run(Pack { codes, packed });
-    }
-
-    /// Unpacks nibbles `offset` and following to one code per byte, sign-extended where `dtype`
-    /// is signed.
-    ///
-    /// # Panics
-    /// If `packed` is too short, or `dtype` has 8 bits.
-    pub fn unpack(self, packed: &[u8], offset: usize, dtype: IntType, codes: &mut [u8]) {
-        assert_eq!(dtype.bits(), 4, "only 4-bit codes are packed");
-        if codes.is_empty() {
-            return;
-        }
-        let end = offset.checked_add(codes.len()).expect("a count of nibbles");
-        let mut packed = &packed[offset / 2..end.div_ceil(2)];
-        let mut codes = codes;
-        let signed = dtype.is_signed();
-        if offset % 2 == 1 && !codes.is_empty() {
-            let (first, rest) = codes.split_at_mut(1);
-            first[0] = match signed {
-                true => (packed[0] as i8 >> 4) as u8,
-                false => packed[0] >> 4,
-            };
-            (codes, packed) = (rest, &packed[1..]);
-        }
-        self.run(Unpack {
-            packed,
-            codes,
-            signed,
-        });
-    }
-
     /// The statistics of `values` against what they became; `saturated` is 0.
     ///
     /// # Panics
@@ -334,70 +146,11 @@ impl Backend {
     }
 }
 
-/// Some blocks as they are stored.
-struct StoredBlocks<'a, S> {
-    codes: &'a [u8],
-    block_size: usize,
-    scheme: Scheme,
-    scales: &'a [S],
-    zero_points: &'a [u8],
-}
-
 /// What the public functions, and the tensor driver, are made of.
 impl Backend {
-    fn quantize_some_blocks<F: Element>(self, blocks: Batches<'_, F>) -> Result<(), TensorError> {
-        let Batches {
-            values,
-            block_size,
-            scheme,
-            codes,
-            scales,
-            zero_points,
-            stream,
-        } = blocks;
-        let mut done = 0;
-        while done < scales.len() {
-            let start = done * block_size;
-            let stored = scheme.dtype.storage_len(start);
-            if is_block_size(block_size) {
-                let batches = F::quantize_batches(
-                    self,
-                    Batches {
-                        values: &values[start..],
-                        block_size,
-                        scheme,
-                        codes: &mut codes[stored..],
-                        scales: &mut scales[done..],
-                        zero_points: match zero_points.is_empty() {
-                            true => &mut [],
-                            false => &mut zero_points[done..],
-                        },
-                        stream,
-                    },
-                );
-                done += batches * BATCH;
-            }
-            // A batch with a block out of the ordinary, or what is left over.
-            let end = (done + BATCH).min(scales.len());
-            for (block, scale) in scales.iter_mut().enumerate().take(end).skip(done) {
-                let elements = block * block_size..values.len().min((block + 1) * block_size);
-                let (range, offset) = (self.range(&values[elements.clone()]), elements.start);
-                let params = scheme
-                    .params(&range, F::TYPE)
-                    .map_err(|source| TensorError { block, source })?;
-                self.quantize_at(&values[elements], scheme, params, codes, offset);
-                *scale = params.scale();
-                if let Some(zero_point) = zero_points.get_mut(block) {
-                    *zero_point = params.zero_point() as u8;
-                }
-            }
-            done = end;
-        }
-        Ok(())
-    }
-
-    /// Quantizes into codes `offset` and following, which may start within a byte.
-    fn quantize_at<F: Element>(
+    /// Quantizes into codes `offset` and following, which may start within a byte. The bits behind
+    /// them, to the end of their last byte, become 0.
+    pub(crate) fn quantize_at<F: Element>(
         self,
         values: &[F],
         scheme: Scheme,
@@ -409,85 +162,70 @@ impl Backend {
         let place = Place::Uniform(terms);
         let (mut values, mut start) = (values, offset);
         let mut non_finite = 0;
-        if scheme.dtype.bits() == 4 {
-            if offset % 2 == 1 && !values.is_empty() {
-                let (first, rest) = values.split_at(1);
-                let mut code = [0];
-                non_finite += F::quantize(self, first, coding, place, &mut code, false);
-                codes[offset / 2] = codes[offset / 2] & 15 | code[0] << 4;
-                (values, start) = (rest, offset + 1);
+        match scheme.dtype.packing() {
+            Packing::Bytes => {}
+            Packing::Nibbles => {
+                if offset % 2 == 1 && !values.is_empty() {
+                    let (first, rest) = values.split_at(1);
+                    let mut code = [0];
+                    non_finite += F::quantize(self, first, coding, place, &mut code, false);
+                    codes[offset / 2] = codes[offset / 2] & 15 | code[0] << 4;
+                    (values, start) = (rest, offset + 1);
+                }
+                start /= 2;
             }
-            start /= 2;
+            Packing::Bits(_) => return self.quantize_bits(values, coding, place, codes, offset),
         }
         let codes = &mut codes[start..start + scheme.dtype.storage_len(values.len())];
         let stream = stream::is_worthwhile(size_of_val(values), codes.len());
         non_finite + F::quantize(self, values, coding, place, codes, stream)
     }
 
-    fn dequantize_some_blocks<S: Element, F: Element>(
+    /// Quantizes values that fill `codes`. Not for [`Place::PerBlock`].
+    pub(crate) fn quantize_stored<F: Element>(
         self,
-        blocks: StoredBlocks<'_, S>,
-        values: &mut [F],
-        stream: bool,
-    ) -> Result<(), TensorError> {
-        let StoredBlocks {
-            codes,
-            block_size,
-            scheme,
-            scales,
-            zero_points,
-        } = blocks;
-        // Scales that are there already, and no zero points, are the usual case.
-        let mut own_scales;
-        let mut own_zero_points;
-        let mut usable: &[f32; BLOCKS] = match scales.first_chunk::<BLOCKS>() {
-            Some(scales) if S::TYPE == FloatType::F32 => bytemuck::cast_ref(scales),
-            _ => {
-                own_scales = [0.0; BLOCKS];
-                S::widen_slice(self, scales, &mut own_scales[..scales.len()]);
-                &own_scales
+        values: &[F],
+        coding: Coding,
+        place: Place<'_>,
+        codes: &mut [u8],
+    ) -> u64 {
+        match coding.scheme.dtype.packing() {
+            Packing::Bytes | Packing::Nibbles => {
+                let stream = stream::is_worthwhile(size_of_val(values), codes.len());
+                F::quantize(self, values, coding, place, codes, stream)
             }
-        };
-        let mut usable_zero_points = &[0; BLOCKS];
-        // Almost always all is well, which takes a vector or two to see.
-        let (mut low, mut high) = (0, 0);
-        if !zero_points.is_empty() {
-            own_zero_points = [0; BLOCKS];
-            for (zero_point, &code) in own_zero_points.iter_mut().zip(zero_points) {
-                *zero_point = scheme.dtype.value(code);
-                low = low.min(*zero_point);
-                high = high.max(*zero_point);
-            }
-            usable_zero_points = &own_zero_points;
+            Packing::Bits(_) => self.quantize_bits(values, coding, place, codes, 0),
         }
-        let well =
-            self.run(AreScales(usable)) && low >= scheme.qmin().min(0) && high <= scheme.qmax();
-        if !well {
-            let mut sure = *usable;
-            for (block, scale) in sure[..scales.len()].iter_mut().enumerate() {
-                let params = Params::new(scheme, *scale, usable_zero_points[block], S::TYPE)
-                    .map_err(|source| TensorError { block, source })?;
-                *scale = params.scale();
-            }
-            own_scales = sure;
-            usable = &own_scales;
-        }
-        if is_block_size(block_size) {
-            let terms = BlockRows::stored(usable, usable_zero_points);
-            let place = Place::PerBlock(terms, block_size, !zero_points.is_empty());
-            self.dequantize_through(codes, scheme.dtype, place, S::TYPE, values, stream);
-            return Ok(());
-        }
-        for (block, values) in values.chunks_mut(block_size).enumerate() {
-            let own = Terms {
-                floats: [usable[block]; 4],
-                zero_point: usable_zero_points[block],
+    }
+
+    /// Quantizes to bytes, and packs these, a piece at a time.
+    fn quantize_bits<F: Element>(
+        self,
+        values: &[F],
+        coding: Coding,
+        place: Place<'_>,
+        codes: &mut [u8],
+        offset: usize,
+    ) -> u64 {
+        let dtype = coding.scheme.dtype;
+        let mut bytes = [0; PIECE];
+        let (mut done, mut non_finite) = (0, 0);
+        while done < values.len() {
+            // Rows begin again at the first column's parameters.
+            let (column, left) = match place {
+                Place::PerElement(terms) => (done % terms.len, terms.len - done % terms.len),
+                Place::Uniform(_) | Place::PerBlock(..) => (0, PIECE),
             };
-            let offset = block * block_size;
-            let place = Place::Uniform(own);
-            self.dequantize_at(codes, scheme.dtype, place, S::TYPE, values, offset);
+            let count = left.min(PIECE).min(values.len() - done);
+            let (piece, bytes) = (&values[done..done + count], &mut bytes[..count]);
+            non_finite += F::quantize_bytes(self, piece, coding, place.skip(column), bytes);
+            self.pack(bytes, dtype, codes, offset + done);
+            done += count;
         }
-        Ok(())
+        if !values.is_empty() {
+            clear_behind(codes, dtype, offset + done);
+        }
+        non_finite
     }
 
     /// Dequantizes codes `offset` and following, which may start within a byte.
@@ -501,18 +239,24 @@ impl Backend {
         offset: usize,
     ) {
         let (mut place, mut values, mut start) = (place, values, offset);
-        if dtype.bits() == 4 {
-            if offset % 2 == 1 && !values.is_empty() {
-                let code = [codes[offset / 2] >> 4];
-                let (first, rest) = values.split_at_mut(1);
-                self.dequantize_through(&code, dtype, place, scale_type, first, false);
-                (place, values, start) = (place.skip(1), rest, offset + 1);
+        match dtype.packing() {
+            Packing::Bytes => {}
+            Packing::Nibbles => {
+                if offset % 2 == 1 && !values.is_empty() {
+                    let code = [codes[offset / 2] >> 4];
+                    let (first, rest) = values.split_at_mut(1);
+                    self.dequantize_formed(&code, dtype, place, scale_type, first, false);
+                    (place, values, start) = (place.skip(1), rest, offset + 1);
+                }
+                start /= 2;
             }
-            start /= 2;
+            Packing::Bits(_) => {
+                return self.dequantize_bits(codes, dtype, place, scale_type, values, offset);
+            }
         }
         let codes = &codes[start..start + dtype.storage_len(values.len())];
         let stream = stream::is_worthwhile(codes.len(), size_of_val(values));
-        self.dequantize_through(codes, dtype, place, scale_type, values, stream);
+        self.dequantize_formed(codes, dtype, place, scale_type, values, stream);
     }
 
     /// Dequantizes, rounding to the scale's type first where that is neither f32 nor `F`.
@@ -525,14 +269,56 @@ impl Backend {
         values: &mut [F],
         stream: bool,
     ) {
+        match dtype.packing() {
+            Packing::Bytes | Packing::Nibbles => {
+                self.dequantize_formed(codes, dtype, place, scale_type, values, stream);
+            }
+            Packing::Bits(_) => {
+                self.dequantize_bits(codes, dtype, place, scale_type, values, 0);
+            }
+        }
+    }
+
+    /// Unpacks to bytes, and dequantizes these, a piece at a time.
+    fn dequantize_bits<F: Element>(
+        self,
+        codes: &[u8],
+        dtype: IntType,
+        place: Place<'_>,
+        scale_type: FloatType,
+        values: &mut [F],
+        offset: usize,
+    ) {
+        let mut bytes = [0; PIECE];
+        for (i, values) in values.chunks_mut(PIECE).enumerate() {
+            let bytes = &mut bytes[..values.len()];
+            self.unpack(codes, offset + i * PIECE, dtype, bytes);
+            let place = place.skip(i * PIECE);
+            self.dequantize_formed(bytes, dtype, place, scale_type, values, false);
+        }
+    }
+
+    /// Codes of [`Packing::Bits`] are given one per byte.
+    fn dequantize_formed<F: Element>(
+        self,
+        codes: &[u8],
+        dtype: IntType,
+        place: Place<'_>,
+        scale_type: FloatType,
+        values: &mut [F],
+        stream: bool,
+    ) {
         if scale_type == FloatType::F32 || scale_type == F::TYPE {
             F::dequantize(self, codes, dtype, place, values, stream);
             return;
         }
+        let formed_len = |count: usize| match dtype.packing() {
+            Packing::Bytes | Packing::Bits(_) => count,
+            Packing::Nibbles => count.div_ceil(2),
+        };
         let mut wide = [0.0; PIECE];
         for (i, values) in values.chunks_mut(PIECE).enumerate() {
-            let codes = &codes[dtype.storage_len(i * PIECE)..];
-            let codes = &codes[..dtype.storage_len(values.len())];
+            let codes = &codes[formed_len(i * PIECE)..][..formed_len(values.len())];
             let wide = &mut wide[..values.len()];
             let place = place.skip(i * PIECE);
             f32::dequantize(self, codes, dtype, place, wide, false);
@@ -543,26 +329,4 @@ impl Backend {
 
 pub(crate) fn assert_storage(dtype: IntType, count: usize, codes: &[u8]) {
     assert_eq!(codes.len(), dtype.storage_len(count), "room for each code");
-}
-
-fn assert_blocks<S>(
-    scheme: Scheme,
-    count: usize,
-    block_size: usize,
-    scales: &[S],
-    zero_points: &[u8],
-) {
-    assert_ne!(block_size, 0, "a block size");
-    let blocks = count.div_ceil(block_size);
-    assert_eq!(scales.len(), blocks, "one scale per block");
-    let stored = if scheme.stores_zero_point() {
-        blocks
-    } else {
-        0
-    };
-    assert_eq!(
-        zero_points.len(),
-        stored,
-        "a zero point per block, if stored"
-    );
 }

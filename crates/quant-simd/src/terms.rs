@@ -1,9 +1,8 @@
 //! What the kernels need to know of scales and zero points.
 
-use quant_core::{FloatType, IntType, Params, Scheme};
+use quant_core::{FloatType, Params, Scheme};
 
 use crate::isa::Isa;
-use crate::kernels::TILE;
 
 /// The smallest and the largest scale for which [`Exact`] rounds to the same integers as a
 /// division, 2^-96 and 2^64: between them nothing that matters under- or overflows.
@@ -118,9 +117,9 @@ pub struct CodeRange {
 impl CodeRange {
     /// Of `scheme`.
     pub fn of(scheme: Scheme) -> Self {
-        let shift = match scheme.dtype {
-            IntType::Uint8 => 128,
-            _ => 0,
+        let shift = match scheme.dtype.max_value() > i8::MAX.into() {
+            true => 128,
+            false => 0,
         };
         Self {
             low: (scheme.qmin() - shift) as i8,
@@ -153,16 +152,16 @@ impl Terms {
     pub fn of(scheme: Scheme, source: FloatType, params: Params) -> (Self, Division) {
         let shift = CodeRange::of(scheme).shift;
         let scale = params.scale();
-        let arithmetic = scheme.dialect.arithmetic(source);
+        let rounding = scheme.dialect.rounding(source);
         if scale == 0.0 {
             let zero = if params.zero_point() > 0 { -0.0 } else { 0.0 };
             let terms = Self {
                 floats: [f32::INFINITY, 0.0, 0.0, zero],
                 zero_point: -shift,
             };
-            let division = match arithmetic {
+            let division = match rounding {
                 FloatType::F16 => Division::Half,
-                _ => Division::Exact,
+                FloatType::F32 | FloatType::Bf16 => Division::Exact,
             };
             return (terms, division);
         }
@@ -172,11 +171,15 @@ impl Terms {
             floats: [scale, reciprocal, residual, scale],
             zero_point: params.zero_point() - shift,
         };
-        let exact = (EXACT_SCALES.0..=EXACT_SCALES.1).contains(&scale);
-        let division = match arithmetic {
-            FloatType::F16 if FloatType::F16.round(scale) == scale => Division::Half,
-            FloatType::F32 if exact => Division::Exact,
-            _ => Division::Divide,
+        let proven = match rounding {
+            FloatType::F16 => FloatType::F16.round(scale) == scale,
+            FloatType::F32 => (EXACT_SCALES.0..=EXACT_SCALES.1).contains(&scale),
+            FloatType::Bf16 => false,
+        };
+        let division = match (proven, rounding) {
+            (true, FloatType::F16) => Division::Half,
+            (true, FloatType::F32 | FloatType::Bf16) => Division::Exact,
+            (false, _) => Division::Divide,
         };
         (terms, division)
     }
@@ -251,87 +254,6 @@ impl TermTable {
             floats: [a, b, c, d],
             zero_points: &self.zero_points,
         }
-    }
-}
-
-/// Where a kernel finds the terms of the elements at hand. A *pair* is two vectors of elements.
-pub trait Source: Copy {
-    /// Whether a pair has one scale and zero point.
-    const SHARED: bool;
-    /// Whether there are zero points, as codes are shifted.
-    const ZERO_POINTS: bool;
-    /// The terms of one tile, loaded or at hand.
-    type Loaded<I: Isa>: Copy;
-    /// Terms for a tile of elements that starts with this pair.
-    fn load<I: Isa>(self, isa: I, first_pair: usize) -> Self::Loaded<I>;
-    /// Float terms of one kind, for both vectors of a pair of the tile.
-    fn floats<I: Isa>(
-        self,
-        isa: I,
-        loaded: &Self::Loaded<I>,
-        kind: usize,
-        pair: usize,
-    ) -> [I::F32; 2];
-    /// Zero points of both vectors.
-    fn zero_points<I: Isa>(self, isa: I, loaded: &Self::Loaded<I>, pair: usize) -> [I::I32; 2];
-    /// Zero points of the pair.
-    fn narrow_zero_points<I: Isa>(self, isa: I, loaded: &Self::Loaded<I>, pair: usize) -> I::I16;
-    /// What turns 4-bit codes of the pair into values, if `SHARED`.
-    fn nibble_terms<I: Isa>(
-        self,
-        isa: I,
-        loaded: &Self::Loaded<I>,
-        signed: bool,
-        pair: usize,
-    ) -> I::NibbleTerms;
-}
-
-/// The same terms for all elements.
-#[derive(Clone, Copy)]
-pub struct Uniform<const ZERO_POINTS: bool>(pub Terms);
-
-/// [`Uniform`] in registers.
-#[derive(Clone, Copy)]
-pub struct UniformTerms<I: Isa> {
-    floats: [I::F32; 4],
-    zero_point: I::I32,
-    narrow_zero_point: I::I16,
-}
-
-impl<const ZERO_POINTS: bool> Source for Uniform<ZERO_POINTS> {
-    const SHARED: bool = true;
-    const ZERO_POINTS: bool = ZERO_POINTS;
-    type Loaded<I: Isa> = UniformTerms<I>;
-    #[inline(always)]
-    fn load<I: Isa>(self, isa: I, _: usize) -> UniformTerms<I> {
-        let [a, b, c, d] = self.0.floats;
-        UniformTerms {
-            floats: [isa.splat(a), isa.splat(b), isa.splat(c), isa.splat(d)],
-            zero_point: isa.splat_i32(self.0.zero_point),
-            narrow_zero_point: isa.splat_i16(self.0.zero_point as i16),
-        }
-    }
-    #[inline(always)]
-    fn floats<I: Isa>(self, _: I, loaded: &UniformTerms<I>, kind: usize, _: usize) -> [I::F32; 2] {
-        [loaded.floats[kind]; 2]
-    }
-    #[inline(always)]
-    fn zero_points<I: Isa>(self, _: I, loaded: &UniformTerms<I>, _: usize) -> [I::I32; 2] {
-        [loaded.zero_point; 2]
-    }
-    #[inline(always)]
-    fn narrow_zero_points<I: Isa>(self, _: I, loaded: &UniformTerms<I>, _: usize) -> I::I16 {
-        loaded.narrow_zero_point
-    }
-    #[inline(always)]
-    fn nibble_terms<I: Isa>(
-        self,
-        isa: I,
-        _: &UniformTerms<I>,
-        signed: bool,
-        _: usize,
-    ) -> I::NibbleTerms {
-        isa.nibble_terms(signed, self.0.floats[SCALE], self.0.zero_point)
     }
 }
 
@@ -411,168 +333,5 @@ impl<'a, const BLOCKS: usize> BlockRows<'a, BLOCKS> {
             zero_points,
             start: 0,
         }
-    }
-}
-
-/// The same terms for the elements of a block; its size is a multiple of [`LARGEST_PAIR`].
-#[derive(Clone, Copy)]
-pub struct PerBlock<'a, B, const BLOCKS: usize, const ZERO_POINTS: bool> {
-    /// Terms per block.
-    pub terms: BlockRows<'a, BLOCKS>,
-    /// Elements per block.
-    pub size: B,
-}
-
-/// Elements of the largest instruction set's pair.
-pub const LARGEST_PAIR: usize = 32;
-
-/// A block size, a power of two.
-pub trait BlockSize: Copy {
-    /// The power.
-    fn log2(self) -> u32;
-}
-
-/// Blocks of 32, the usual size: loops over them are unrolled.
-#[derive(Clone, Copy)]
-pub struct Block32;
-
-impl BlockSize for Block32 {
-    #[inline(always)]
-    fn log2(self) -> u32 {
-        5
-    }
-}
-
-/// Blocks of 2 to this power.
-#[derive(Clone, Copy)]
-pub struct PowerOfTwo(pub u32);
-
-impl BlockSize for PowerOfTwo {
-    #[inline(always)]
-    fn log2(self) -> u32 {
-        self.0
-    }
-}
-
-impl<B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool>
-    PerBlock<'_, B, BLOCKS, ZERO_POINTS>
-{
-    /// The remainder is what it is, and spares the bounds check.
-    #[inline(always)]
-    fn block<I: Isa>(self, first_pair: usize, pair: usize) -> usize {
-        (((first_pair + pair) * 2 * I::LANES) >> self.size.log2()) % BLOCKS
-    }
-}
-
-impl<B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool> Source
-    for PerBlock<'_, B, BLOCKS, ZERO_POINTS>
-{
-    const SHARED: bool = true;
-    const ZERO_POINTS: bool = ZERO_POINTS;
-    type Loaded<I: Isa> = usize;
-    #[inline(always)]
-    fn load<I: Isa>(self, _: I, first_pair: usize) -> usize {
-        first_pair + self.terms.start / (2 * I::LANES)
-    }
-    #[inline(always)]
-    fn floats<I: Isa>(self, isa: I, first: &usize, kind: usize, pair: usize) -> [I::F32; 2] {
-        let block = self.block::<I>(*first, pair);
-        let [first, second] = self.terms.floats[kind];
-        let second = if I::TWINS { second } else { first };
-        [isa.splat(first[block]), isa.splat(second[block])]
-    }
-    #[inline(always)]
-    fn zero_points<I: Isa>(self, isa: I, first: &usize, pair: usize) -> [I::I32; 2] {
-        [isa.splat_i32(self.terms.zero_points[self.block::<I>(*first, pair)]); 2]
-    }
-    #[inline(always)]
-    fn narrow_zero_points<I: Isa>(self, isa: I, first: &usize, pair: usize) -> I::I16 {
-        isa.splat_i16(self.terms.zero_points[self.block::<I>(*first, pair)] as i16)
-    }
-    #[inline(always)]
-    fn nibble_terms<I: Isa>(
-        self,
-        isa: I,
-        first: &usize,
-        signed: bool,
-        pair: usize,
-    ) -> I::NibbleTerms {
-        let block = self.block::<I>(*first, pair);
-        let zero_point = match ZERO_POINTS {
-            true => self.terms.zero_points[block],
-            false => 0,
-        };
-        isa.nibble_terms(signed, self.terms.floats[SCALE][0][block], zero_point)
-    }
-}
-
-/// Elements that the rows of [`PerElement`] reach beyond the last one: a tile of the largest
-/// instruction set.
-pub const PADDING: usize = 4 * 16 * TILE;
-
-/// Terms of its own for every element. The rows have [`PADDING`] at the end.
-#[derive(Clone, Copy)]
-pub struct PerElement<'a, const ZERO_POINTS: bool>(pub TermRows<'a>);
-
-/// [`PerElement`] within a tile.
-#[derive(Clone, Copy)]
-pub struct TileTerms<'a, I: Isa> {
-    floats: [&'a [[I::F32; 2]; 2 * TILE]; 4],
-    zero_points: &'a [[I::I32; 2]; 2 * TILE],
-}
-
-#[inline(always)]
-fn tile_of<V: bytemuck::Pod, T: bytemuck::Pod>(row: &[T], first_pair: usize) -> &[V; 2 * TILE] {
-    let per_pair = size_of::<V>() / size_of::<T>();
-    let row = &row[first_pair * per_pair..][..2 * TILE * per_pair];
-    let pairs: &[V] = bytemuck::cast_slice(row);
-    pairs.first_chunk().expect("as many as were cast")
-}
-
-impl<'a, const ZERO_POINTS: bool> Source for PerElement<'a, ZERO_POINTS> {
-    const SHARED: bool = false;
-    const ZERO_POINTS: bool = ZERO_POINTS;
-    type Loaded<I: Isa> = TileTerms<'a, I>;
-    #[inline(always)]
-    fn load<I: Isa>(self, _: I, first_pair: usize) -> TileTerms<'a, I> {
-        let [a, b, c, d] = self.0.floats;
-        TileTerms {
-            floats: [
-                tile_of(a, first_pair),
-                tile_of(b, first_pair),
-                tile_of(c, first_pair),
-                tile_of(d, first_pair),
-            ],
-            zero_points: tile_of(self.0.zero_points, first_pair),
-        }
-    }
-    #[inline(always)]
-    fn floats<I: Isa>(
-        self,
-        _: I,
-        loaded: &TileTerms<'a, I>,
-        kind: usize,
-        pair: usize,
-    ) -> [I::F32; 2] {
-        loaded.floats[kind][pair % (2 * TILE)]
-    }
-    #[inline(always)]
-    fn zero_points<I: Isa>(self, _: I, loaded: &TileTerms<'a, I>, pair: usize) -> [I::I32; 2] {
-        loaded.zero_points[pair % (2 * TILE)]
-    }
-    #[inline(always)]
-    fn narrow_zero_points<I: Isa>(self, isa: I, loaded: &TileTerms<'a, I>, pair: usize) -> I::I16 {
-        let [a, b] = self.zero_points(isa, loaded, pair);
-        isa.narrow_i16(a, b)
-    }
-    #[inline(always)]
-    fn nibble_terms<I: Isa>(
-        self,
-        isa: I,
-        _: &TileTerms<'a, I>,
-        _: bool,
-        _: usize,
-    ) -> I::NibbleTerms {
-        isa.nibble_terms(false, 0.0, 0)
     }
 }

@@ -258,8 +258,8 @@ mod tests {
                 .zip(&case.blocks)
                 .map(|(dim, block)| dim / block)
                 .product();
-            let four_bits = matches!(case.dtype, IntType::Int4 | IntType::Uint4);
-            let unsigned = matches!(case.dtype, IntType::Uint8 | IntType::Uint4);
+            let four_bits = case.dtype.bits() == 4;
+            let unsigned = !case.dtype.is_signed();
             if case.error {
                 assert!(case.codes.is_empty() && case.scales.is_empty(), "{case:?}");
                 assert!(

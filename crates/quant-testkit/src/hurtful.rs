@@ -2,7 +2,7 @@
 //! ends of what is legal, and any bits at all.
 
 use half::{bf16, f16};
-use quant_core::{Dialect, Float, FloatType, IntType, Mode, Params, Scheme};
+use quant_core::{Dialect, Float, FloatType, IntType, Mode, OffsetKind, Params, Scheme};
 
 /// A float type seen as bits.
 pub trait Bits: Float {
@@ -122,17 +122,37 @@ pub fn ties<F: Bits>(scheme: Scheme, params: Params) -> Vec<F> {
         .collect()
 }
 
-/// Every scheme.
+/// The integer types that coremltools has. Corpora and proofs go through them in this order.
+pub const COREMLTOOLS_TYPES: [IntType; 4] =
+    [IntType::Int8, IntType::Uint8, IntType::Int4, IntType::Uint4];
+
+/// The schemes that kernels were made for: the types of coremltools in its dialect, and in f32.
 pub fn schemes() -> Vec<Scheme> {
     let mut all = Vec::new();
-    for dtype in IntType::ALL {
-        for mode in [Mode::Symmetric, Mode::Affine] {
-            for dialect in [Dialect::Coremltools, Dialect::Wide] {
+    for dtype in COREMLTOOLS_TYPES {
+        for mode in Mode::ALL {
+            for dialect in [Dialect::Coremltools, Dialect::F32] {
                 all.push(Scheme {
                     dtype,
                     mode,
                     dialect,
                 });
+            }
+        }
+    }
+    all
+}
+
+/// Every scheme with a zero point or no offset that [`schemes`] lacks.
+pub fn further_schemes() -> Vec<Scheme> {
+    let (known, mut all) = (schemes(), Vec::new());
+    for dtype in IntType::ALL {
+        for mode in Mode::ALL {
+            for dialect in Dialect::ALL {
+                let scheme = Scheme::new(dtype, mode).with_dialect(dialect);
+                if !known.contains(&scheme) && scheme.offset() != OffsetKind::Bias {
+                    all.push(scheme);
+                }
             }
         }
     }
@@ -188,7 +208,7 @@ pub fn zero_points(scheme: Scheme) -> Vec<i32> {
         0,
         qmax - 1,
     ] {
-        if !all.contains(&zero_point) {
+        if (qmin..=qmax).contains(&zero_point) && !all.contains(&zero_point) {
             all.push(zero_point);
         }
     }

@@ -71,10 +71,10 @@ public struct Quantizer: Hashable, Sendable {
 /// A quantized tensor.
 public struct QuantizedTensor<Value: QuantizableFloat> {
     let layout: Layout
-    /// The codes, row-major, as bytes; two to a byte where they have 4 bits, the first in the low
-    /// nibble.
+    /// The codes, row-major, as bytes; packed where they have fewer than 8 bits, the first in the
+    /// lowest bits.
     public let codes: [UInt8]
-    /// The scales as they are stored: `Value`, or `Float` in the wide dialect.
+    /// The scales as they are stored: `Value`, or `Float` in other dialects than coremltools'.
     public let scaleBytes: [UInt8]
     /// The zero points, in the type of the codes, one per byte; empty where the scheme has none.
     public let zeroPoints: [UInt8]
@@ -90,8 +90,13 @@ public struct QuantizedTensor<Value: QuantizableFloat> {
     public var scales: [Float] {
         scaleBytes.withUnsafeBytes { bytes in
             switch scheme.dialect {
-            case .wide: return bytes.bindMemory(to: Float.self).map { $0 }
             case .coremltools: return bytes.bindMemory(to: Value.self).map { Float($0) }
+            case .f32, .torch: return bytes.bindMemory(to: Float.self).map { $0 }
+            case .coremltoolsActivations:
+                // As `Float16`, or else as `Float`.
+                return Value.quantFloat == .f16
+                    ? bytes.bindMemory(to: Value.self).map { Float($0) }
+                    : bytes.bindMemory(to: Float.self).map { $0 }
             }
         }
     }

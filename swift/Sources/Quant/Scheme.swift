@@ -2,30 +2,6 @@ import CQuant
 
 /// What values are quantized to, and how.
 public struct Scheme: Hashable, Sendable {
-    /// The type of the codes.
-    public enum Code: UInt32, CaseIterable, Sendable {
-        case int8 = 0
-        case uint8 = 1
-        case int4 = 2
-        case uint4 = 3
-    }
-
-    /// How the range of codes is laid over the range of values.
-    public enum Mode: UInt32, CaseIterable, Sendable {
-        /// Symmetric about 0.
-        case symmetric = 0
-        /// From the smallest value to the largest, and 0 in any case.
-        case affine = 1
-    }
-
-    /// The type that is computed in.
-    public enum Dialect: UInt32, CaseIterable, Sendable {
-        /// As coremltools: the type of the values, which scales have too.
-        case coremltools = 0
-        /// `Float`, and scales are `Float`.
-        case wide = 1
-    }
-
     public var code: Code
     public var mode: Mode
     public var dialect: Dialect
@@ -42,6 +18,11 @@ public struct Scheme: Hashable, Sendable {
             dtype: QuantCode(rawValue: code.rawValue)!, mode: QuantMode(rawValue: mode.rawValue)!,
             dialect: QuantDialect(rawValue: dialect.rawValue)!)
     }
+}
+
+extension Scheme.Dialect {
+    /// The first name of `f32`.
+    public static let wide = Self.f32
 }
 
 /// How many elements share a scale. Negative axes count from the end.
@@ -91,7 +72,7 @@ public enum QuantError: Error, Hashable, Sendable {
     /// So many values are NaN or infinite, the first at this row-major position.
     case nonFinite(position: Int, count: Int)
     /// The values that share the scale at this row-major position are too large or too small;
-    /// `Scheme.Dialect.wide` is for such values, where they are not `Float`.
+    /// `Scheme.Dialect.f32` is for such values, where they are not `Float`.
     case outOfRange(scale: Int)
     /// The scale at this row-major position, or its zero point, cannot be.
     case invalidParams(scale: Int)

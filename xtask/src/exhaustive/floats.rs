@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use quant_core::{FloatType, Params, Scheme, reference};
+use quant_core::{FloatType, Packing, Params, Scheme, reference};
 use quant_simd::Backend;
 use quant_testkit::hurtful;
 use rayon::prelude::*;
@@ -181,9 +181,11 @@ impl Staircase {
         non_finite: u64,
     ) -> (u64, Option<String>) {
         let mut want = vec![0; self.scheme.dtype.storage_len(codes.len())];
-        match self.scheme.dtype.bits() {
-            4 => reference::pack(&codes, &mut want),
-            _ => want.copy_from_slice(&codes),
+        match self.scheme.dtype.packing() {
+            Packing::Bytes => want.copy_from_slice(&codes),
+            Packing::Nibbles | Packing::Bits(_) => {
+                reference::pack(&codes, self.scheme.dtype, &mut want);
+            }
         }
         let mut got = vec![0xaa; want.len()];
         let bad = backend.quantize(values, self.scheme, self.params, &mut got);

@@ -20,8 +20,8 @@ pub fn rows(reduced: bool) -> Vec<Row> {
     vec![
         row::<f16>("f16", Dialect::Coremltools, stride),
         row::<bf16>("bf16", Dialect::Coremltools, stride),
-        row::<f16>("f16", Dialect::Wide, stride),
-        row::<bf16>("bf16", Dialect::Wide, stride),
+        row::<f16>("f16", Dialect::F32, stride),
+        row::<bf16>("bf16", Dialect::F32, stride),
     ]
 }
 
@@ -79,14 +79,14 @@ fn compare<F: Element + Bits>(
 ) -> (u64, Option<String>) {
     let mut want = vec![0; values.len()];
     let want_bad = reference::quantize(values, scheme, params, &mut want);
-    if scheme.dtype.bits() == 4 {
+    if scheme.dtype.packing().is_packed() {
         let codes = want;
         want = vec![0; codes.len() / 2];
-        reference::pack(&codes, &mut want);
+        reference::pack(&codes, scheme.dtype, &mut want);
     }
     let stored: Vec<u8> = (0..=255).collect();
     let mut all_codes = stored.clone();
-    if scheme.dtype.bits() == 4 {
+    if scheme.dtype.packing().is_packed() {
         all_codes.resize(2 * stored.len(), 0);
         reference::unpack(&stored, scheme.dtype, &mut all_codes);
     }

@@ -36,10 +36,10 @@ static const QuantFloat NO_FLOATS[] = {(QuantFloat)3, (QuantFloat)77, (QuantFloa
 static const QuantScheme INT8 = {QUANT_CODE_INT8, QUANT_MODE_SYMMETRIC, QUANT_DIALECT_COREMLTOOLS};
 static const QuantScheme UINT4 = {QUANT_CODE_UINT4, QUANT_MODE_AFFINE, QUANT_DIALECT_COREMLTOOLS};
 static const QuantScheme NO_SCHEMES[] = {
-    {(QuantCode)4, QUANT_MODE_SYMMETRIC, QUANT_DIALECT_COREMLTOOLS},
+    {(QuantCode)12, QUANT_MODE_SYMMETRIC, QUANT_DIALECT_COREMLTOOLS},
     {(QuantCode)-1, QUANT_MODE_SYMMETRIC, QUANT_DIALECT_COREMLTOOLS},
     {QUANT_CODE_INT8, (QuantMode)2, QUANT_DIALECT_COREMLTOOLS},
-    {QUANT_CODE_INT8, QUANT_MODE_SYMMETRIC, (QuantDialect)2},
+    {QUANT_CODE_INT8, QUANT_MODE_SYMMETRIC, (QuantDialect)4},
 };
 static const QuantParams ONE = {1, 0};
 
@@ -107,7 +107,7 @@ static void slices(void) {
   size_t size;
   EXPECT(OK, quant_codes_size(QUANT_CODE_INT4, SIZE_MAX, &size));
   EXPECT(NULL_POINTER, quant_codes_size(QUANT_CODE_INT4, 1, NULL));
-  EXPECT(UNKNOWN_VALUE, quant_codes_size((QuantCode)4, 1, &size));
+  EXPECT(UNKNOWN_VALUE, quant_codes_size((QuantCode)12, 1, &size));
 
   EXPECT(OK, quant_quantize(F32, values, 10, INT8, ONE, codes, 10, NULL));
   EXPECT(OK, quant_quantize(F32, values, 9, UINT4, ONE, codes, 5, NULL));
@@ -187,7 +187,7 @@ static void packing(void) {
          quant_unpack4(QUANT_CODE_INT4, packed, SIZE_MAX / 2 + 1, codes, SIZE_MAX));
   EXPECT(OVERLAP, quant_pack4(codes, 10, codes, 5));
   EXPECT(OVERLAP, quant_unpack4(QUANT_CODE_INT4, codes, 5, codes, 10));
-  EXPECT(UNKNOWN_VALUE, quant_unpack4((QuantCode)9, packed, 5, codes, 10));
+  EXPECT(UNKNOWN_VALUE, quant_unpack4((QuantCode)12, packed, 5, codes, 10));
   EXPECT(UNKNOWN_VALUE, quant_unpack4(QUANT_CODE_INT8, packed, 5, codes, 10));
   free(packed);
 }

@@ -15,11 +15,14 @@ pub fn range<F: Float>(values: &[F]) -> Range {
     values.fold(Range::EMPTY, Range::merge)
 }
 
-/// `round(value / scale)`, ties to even, the quotient rounded to the dialect's arithmetic first.
+/// `round(value / scale)`, the quotient rounded to the dialect's type first.
 /// NaN stays NaN.
 fn steps<F: Float>(value: F, scheme: Scheme, params: Params) -> f32 {
-    let arithmetic = scheme.dialect.arithmetic(F::TYPE);
-    libm::rintf(arithmetic.round(value.to_f32() / params.scale()))
+    let quotient = value.to_f32() / params.scale();
+    scheme
+        .dialect
+        .ties()
+        .round(scheme.dialect.rounding(F::TYPE).round(quotient))
 }
 
 /// Quantizes with given parameters, one code per byte, and returns how many values were NaN or

@@ -3,57 +3,47 @@
 use std::borrow::Cow;
 use std::sync::Mutex;
 
-use quant_core::{Blocks, Granularity, IntType, Mode, Scheme};
+use quant_core::{Blocks, Granularity, IntType, Mode, Packing, Scheme};
 use quant_simd::{Backend, Sink, TensorQuantizer};
 
 use super::blob::WeightWriter;
 use super::package::Package;
 use super::program::{Operation, TensorType, Value};
 use super::schema::DataType;
-use super::select::float_type;
+use super::select::{data_type, float_type};
 use crate::stored::Parts;
 use crate::{Error, Job};
 
 pub(crate) const AFFINE: &str = "constexpr_affine_dequantize";
 pub(crate) const BLOCKWISE: &str = "constexpr_blockwise_shift_scale";
 
-/// The type in Core ML.
-pub(crate) fn data_type(dtype: IntType) -> DataType {
-    match dtype {
-        IntType::Int8 => DataType::INT8,
-        IntType::Uint8 => DataType::UINT8,
-        IntType::Int4 => DataType::INT4,
-        IntType::Uint4 => DataType::UINT4,
-    }
-}
-
 fn int_type(dtype: DataType) -> Option<IntType> {
     IntType::ALL
         .into_iter()
-        .find(|&int| data_type(int) == dtype)
+        .find(|&int| data_type(int) == Ok(dtype))
 }
 
 /// Packs codes, one byte each, as Core ML stores them.
 pub(crate) fn packed(dtype: IntType, codes: Vec<u8>) -> Vec<u8> {
-    match dtype.bits() {
-        4 => codes
-            .chunks(2)
-            .map(|pair| pair[0] & 0xf | pair.get(1).map_or(0, |high| high << 4))
-            .collect(),
-        _ => codes,
+    match dtype.packing() {
+        Packing::Bytes => codes,
+        Packing::Nibbles | Packing::Bits(_) => {
+            let mut packed = vec![0; dtype.storage_len(codes.len())];
+            Backend::detect().pack(&codes, dtype, &mut packed, 0);
+            packed
+        }
     }
 }
 
 fn unpacked(dtype: IntType, bytes: Cow<'_, [u8]>, count: usize) -> Cow<'_, [u8]> {
-    if dtype.bits() == 8 {
-        return bytes;
+    match dtype.packing() {
+        Packing::Bytes => bytes,
+        Packing::Nibbles | Packing::Bits(_) => {
+            let mut codes = vec![0; count];
+            Backend::detect().unpack(&bytes, 0, dtype, &mut codes);
+            Cow::Owned(codes)
+        }
     }
-    let nibble = |i: usize| bytes[i / 2] >> (4 * (i % 2)) & 0xf;
-    let signed = |code: u8| match dtype.is_signed() && code > 7 {
-        true => code | 0xf0,
-        false => code,
-    };
-    Cow::Owned((0..count).map(|i| signed(nibble(i))).collect())
 }
 
 /// The codes of a quantized weight, and what belongs to them.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use quant_core::{Blocks, Dialect, FloatType, GeometryError};
+use quant_core::{Blocks, Dialect, FloatType, GeometryError, IntType};
 use quant_simd::TensorQuantizer;
 
 use super::graph::{Constant, Graph, Use};
@@ -33,6 +33,29 @@ pub(crate) struct Choice<'p, 'a> {
     /// Whether it is left alone for want of an axis that the options name.
     pub lacks_axis: bool,
     pub uses: &'p [Use<'p, 'a>],
+}
+
+/// The type in Core ML.
+///
+/// # Errors
+/// Core ML has no such type for weights with scales.
+pub(crate) fn data_type(dtype: IntType) -> Result<DataType, String> {
+    match dtype {
+        IntType::Int8 => Ok(DataType::INT8),
+        IntType::Uint8 => Ok(DataType::UINT8),
+        IntType::Int4 => Ok(DataType::INT4),
+        IntType::Uint4 => Ok(DataType::UINT4),
+        IntType::Int2
+        | IntType::Uint2
+        | IntType::Int3
+        | IntType::Uint3
+        | IntType::Int5
+        | IntType::Uint5
+        | IntType::Int6
+        | IntType::Uint6 => Err(format!(
+            "Core ML cannot store codes of type {dtype}; use int8, uint8, int4 or uint4"
+        )),
+    }
 }
 
 pub(crate) fn float_type(dtype: DataType) -> Option<FloatType> {
@@ -279,7 +302,10 @@ impl Decide<'_, '_, '_> {
     fn check_format(&self, settings: &Settings, source: FloatType) -> Result<(), Error> {
         let path = self.package.model_path();
         let bad = |problem: &str| Err(Error::tensor(&path, self.name, problem));
-        if settings.scheme.dialect == Dialect::Wide && source != FloatType::F32 {
+        if let Err(problem) = data_type(settings.scheme.dtype) {
+            return bad(&problem);
+        }
+        if settings.scheme.dialect == Dialect::F32 && source != FloatType::F32 {
             return bad(
                 "--dialect wide stores f32 scales, which turn f16 weights into f32; Core ML needs the dialect coremltools",
             );

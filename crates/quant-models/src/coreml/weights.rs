@@ -12,11 +12,11 @@ use super::emit::{Emitter, Part, Source};
 use super::encode::{Become, Edit, Elements, NewValue};
 use super::graph::Graph;
 use super::package::Package;
-use super::parts::{AFFINE, BLOCKWISE, PartsSink, Place, data_type, packed};
+use super::parts::{AFFINE, BLOCKWISE, PartsSink, Place, packed};
 use super::program::{Held, Operation, Value};
 use super::rewrite::Changes;
 use super::schema::DataType;
-use super::select::{self, Choice, float_type};
+use super::select::{self, Choice, data_type, float_type};
 use crate::report::{Decision, quantize_tensor};
 use crate::values::{advice, position};
 use crate::{Error, Job, TensorReport};
@@ -421,6 +421,9 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
     ) -> Result<Vec<NewValue>, Error> {
         let quantizer = weight.quantizer;
         let dtype = quantizer.scheme.dtype;
+        let stored = data_type(dtype).map_err(|problem| {
+            Error::tensor(&self.package.model_path(), &weight.choice.name, problem)
+        })?;
         let (part_shape, axis) = weight.part_shape();
         let part = |dtype: DataType, source: Source| Part {
             dtype,
@@ -428,7 +431,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
             source,
         };
         let codes = Part {
-            dtype: data_type(dtype),
+            dtype: stored,
             shape: weight.choice.shape.clone(),
             source: Source::File(made.codes),
         };
@@ -446,7 +449,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
         if weight.since_18 {
             let mut parts = vec![codes, scale];
             if has_zero_points {
-                parts.push(part(data_type(dtype), made.zero_points));
+                parts.push(part(stored, made.zero_points));
             }
             return self.emitter.settle(&weight.file, block, parts);
         }
@@ -455,7 +458,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
             true => made.zero_points,
             false => Source::Memory(vec![0; quantizer.blocks.scale_count()]),
         };
-        let parts = vec![codes, part(data_type(dtype), zero_points), scale];
+        let parts = vec![codes, part(stored, zero_points), scale];
         let mut values = self.emitter.settle(&weight.file, block, parts)?;
         values.push(NewValue {
             dtype: DataType::INT32,

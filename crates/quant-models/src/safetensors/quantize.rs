@@ -285,18 +285,19 @@ pub(crate) fn type_name(float: FloatType) -> &'static str {
 /// zero points.
 pub(crate) fn parts(name: &str, quantizer: &TensorQuantizer) -> Vec<Part> {
     let dtype = quantizer.scheme.dtype;
-    let byte = match dtype {
-        quant_core::IntType::Int8 => "I8",
-        _ => "U8",
+    let packed = dtype.packing().is_packed();
+    let byte = match (packed, dtype.is_signed()) {
+        (false, true) => "I8",
+        (false, false) | (true, _) => "U8",
     };
     let scale_shape = quantizer.blocks.scale_shape();
     let mut parts = vec![
         Part {
             name: name.into(),
             dtype: byte.into(),
-            shape: match dtype.bits() {
-                4 => vec![quantizer.codes_len()],
-                _ => quantizer.blocks.shape().to_vec(),
+            shape: match packed {
+                true => vec![quantizer.codes_len()],
+                false => quantizer.blocks.shape().to_vec(),
             },
             len: quantizer.codes_len(),
         },

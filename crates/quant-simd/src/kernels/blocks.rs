@@ -6,11 +6,11 @@ use quant_core::{FloatType, Mode, Scheme};
 
 use super::quantize::{Clip, FastTile};
 use super::{Form, Group, groups, groups_mut};
-use crate::Element;
 use crate::isa::{Isa, Kernel};
+use crate::lane::Lane;
+use crate::source::{BlockSize, PerBlock};
 use crate::terms::{
-    BlockSize, BlockTerms, CodeRange, DIVISOR, EXACT_SCALES, PerBlock, Quotient, RECIPROCAL,
-    RESIDUAL, SCALE, round,
+    BlockTerms, CodeRange, DIVISOR, EXACT_SCALES, Quotient, RECIPROCAL, RESIDUAL, SCALE, round,
 };
 
 /// Blocks that are quantized together. Their ranges are reduced as in a transposition, and one
@@ -81,7 +81,7 @@ impl<I: Isa> Bounds<I> {
 /// Those of one block; of 0 too, if `AFFINE`. Infinities count. NaN does not, or as more than
 /// that: quantizing will find it.
 #[inline(always)]
-fn bound<I: Isa, F: Element, const AFFINE: bool>(isa: I, block: &[F::Vector<I>]) -> [I::I32; 2] {
+fn bound<I: Isa, F: Lane, const AFFINE: bool>(isa: I, block: &[F::Vector<I>]) -> [I::I32; 2] {
     let zero = isa.splat(0.0);
     let (mut low, mut high) = (zero, zero);
     let mut bits = isa.splat_i32(0);
@@ -148,7 +148,7 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
     // The quotients of a block are beyond the codes where its scale is a subnormal number.
     let least = match scale_type {
         FloatType::F16 => f32::from_bits((127 - 14) << 23),
-        _ => EXACT_SCALES.0,
+        FloatType::F32 | FloatType::Bf16 => EXACT_SCALES.0,
     };
     let mut smallest = isa.splat_i32(i32::MAX);
     let mut largest = isa.splat_i32(0);
@@ -209,7 +209,7 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
     ordinary
 }
 
-impl<F: Element, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C, B> {
+impl<F: Lane, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C, B> {
     #[inline(always)]
     fn batches<I: Isa, const AFFINE: bool, const ZERO_POINTS: bool>(self, isa: I) -> usize {
         let (values, _) = groups::<Group<F, I>, F>(self.values);
@@ -313,7 +313,7 @@ impl<F: Element, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C,
     }
 }
 
-impl<F: Element, Q: Quotient, C: Form, B: BlockSize> Kernel for QuantizeBlocks<'_, F, Q, C, B> {
+impl<F: Lane, Q: Quotient, C: Form, B: BlockSize> Kernel for QuantizeBlocks<'_, F, Q, C, B> {
     type Output = usize;
 
     #[inline(always)]
@@ -341,7 +341,7 @@ pub struct FindBlockTerms<'a, F, Q, const N: usize> {
     pub way: PhantomData<Q>,
 }
 
-impl<F: Element, Q: Quotient, const N: usize> Kernel for FindBlockTerms<'_, F, Q, N> {
+impl<F: Lane, Q: Quotient, const N: usize> Kernel for FindBlockTerms<'_, F, Q, N> {
     type Output = bool;
 
     #[inline(always)]
@@ -354,7 +354,7 @@ impl<F: Element, Q: Quotient, const N: usize> Kernel for FindBlockTerms<'_, F, Q
     }
 }
 
-impl<F: Element, Q: Quotient, const N: usize> FindBlockTerms<'_, F, Q, N> {
+impl<F: Lane, Q: Quotient, const N: usize> FindBlockTerms<'_, F, Q, N> {
     #[inline(always)]
     fn terms_of<I: Isa, const AFFINE: bool>(self, isa: I, values: &[F::Vector<I>]) -> bool {
         let mut bounds = Bounds::<I>::new(isa);

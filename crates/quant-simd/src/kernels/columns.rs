@@ -1,8 +1,8 @@
 //! The ranges of columns.
 
 use super::{groups_mut, padded, unpadded};
-use crate::Element;
 use crate::isa::{Isa, Kernel};
+use crate::lane::Lane;
 
 /// Rows read at once: so many streams, and a bound is loaded and stored once for all of them.
 pub const ROWS: usize = 4;
@@ -17,7 +17,7 @@ pub struct BoundColumns<'a, F> {
     pub max: &'a mut [f32],
 }
 
-impl<F: Element> Kernel for BoundColumns<'_, F> {
+impl<F: Lane> Kernel for BoundColumns<'_, F> {
     type Output = bool;
 
     #[inline(always)]
@@ -57,7 +57,7 @@ impl<F: Element> Kernel for BoundColumns<'_, F> {
 }
 
 #[inline(always)]
-fn bound<I: Isa, F: Element>(
+fn bound<I: Isa, F: Lane>(
     isa: I,
     rows: [F::Vector<I>; ROWS],
     sums: &mut [I::F32; ROWS],

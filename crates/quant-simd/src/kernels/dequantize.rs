@@ -3,9 +3,10 @@
 use core::marker::PhantomData;
 
 use super::{Form, Group, Tiles, groups, groups_mut, padded, unpadded};
-use crate::Element;
 use crate::isa::{Isa, Kernel};
-use crate::terms::{SCALE, Source};
+use crate::lane::Lane;
+use crate::source::Source;
+use crate::terms::SCALE;
 
 /// `scale * (code - zero_point)`, rounded to `F`.
 pub struct Dequantize<'a, F, S, C> {
@@ -23,7 +24,7 @@ pub struct Dequantize<'a, F, S, C> {
     pub form: PhantomData<C>,
 }
 
-impl<F: Element, S: Source, C: Form> Kernel for Dequantize<'_, F, S, C> {
+impl<F: Lane, S: Source, C: Form> Kernel for Dequantize<'_, F, S, C> {
     type Output = ();
 
     #[inline(always)]
@@ -71,7 +72,7 @@ impl<F: Element, S: Source, C: Form> Kernel for Dequantize<'_, F, S, C> {
 }
 
 #[inline(always)]
-fn dequantize<I: Isa, F: Element, S: Source, C: Form, const SIGNED: bool, const STREAM: bool>(
+fn dequantize<I: Isa, F: Lane, S: Source, C: Form, const SIGNED: bool, const STREAM: bool>(
     isa: I,
     codes: &[C::Memory<I>],
     values: &mut [Group<F, I>],

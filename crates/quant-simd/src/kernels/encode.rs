@@ -6,10 +6,11 @@ use quant_core::FloatType;
 
 use super::quantize::Clip;
 use super::{Group, Tiles, groups, groups_mut, lane_sum, padded, unpadded};
-use crate::Element;
 use crate::isa::{Isa, Kernel};
+use crate::lane::Lane;
+use crate::source::Source;
 use crate::terms::{
-    CodeRange, DIVISOR, Divide, Quotient, RECIPROCAL, RESIDUAL, SCALE, Source, round, round_f16,
+    CodeRange, DIVISOR, Divide, Quotient, RECIPROCAL, RESIDUAL, SCALE, round, round_f16,
 };
 
 /// What [`Encode`] counts.
@@ -43,14 +44,14 @@ pub struct Encode<'a, F, B, S, Q, const CODES: bool> {
     /// The codes there are.
     pub range: CodeRange,
     /// The type that quotients are rounded to.
-    pub arithmetic: FloatType,
+    pub rounding: FloatType,
     /// The scale's type.
     pub scale_type: FloatType,
     /// How to divide.
     pub way: PhantomData<Q>,
 }
 
-impl<F: Element, B: Element, S: Source, Q: Quotient, const CODES: bool> Kernel
+impl<F: Lane, B: Lane, S: Source, Q: Quotient, const CODES: bool> Kernel
     for Encode<'_, F, B, S, Q, CODES>
 {
     type Output = Encoded;
@@ -102,7 +103,7 @@ impl<F: Element, B: Element, S: Source, Q: Quotient, const CODES: bool> Kernel
                         let value = F::widen(isa, values[i][2 * p + v]);
                         let quotient = if Q::DIVIDES {
                             doubt = isa.add(doubt, isa.mul(value, zero));
-                            round(isa, isa.div(value, first[v]), self.arithmetic)
+                            round(isa, isa.div(value, first[v]), self.rounding)
                         } else {
                             let quotient = Q::quotient(isa, value, first[v], second[v]);
                             doubt = isa.fma(quotient, too_far, doubt);
@@ -123,8 +124,15 @@ impl<F: Element, B: Element, S: Source, Q: Quotient, const CODES: bool> Kernel
                         let value = isa.mul(scales[v], isa.to_f32(steps[v]));
                         let rounded = match (Q::DIVIDES, Q::ROUND, F::TYPE) {
                             (false, FloatType::F16, _) => round_f16(isa, value),
-                            (false, _, FloatType::F32 | FloatType::F16) => value,
-                            _ => round(isa, value, scale_type),
+                            (
+                                false,
+                                FloatType::F32 | FloatType::Bf16,
+                                FloatType::F32 | FloatType::F16,
+                            ) => value,
+                            (true, _, _)
+                            | (false, FloatType::F32 | FloatType::Bf16, FloatType::Bf16) => {
+                                round(isa, value, scale_type)
+                            }
                         };
                         became[i][2 * p + v] = B::narrow(isa, rounded);
                     }
@@ -161,7 +169,7 @@ impl<F: Element, B: Element, S: Source, Q: Quotient, const CODES: bool> Kernel
                     source,
                     first_pair,
                     range: self.range,
-                    arithmetic: self.arithmetic,
+                    rounding: self.rounding,
                     scale_type,
                     way: PhantomData,
                 });

@@ -2,9 +2,9 @@
 
 use quant_core::ErrorStats;
 
-use super::{Group, TILE, groups, lane_sum, padded};
-use crate::Element;
-use crate::isa::{Isa, Kernel};
+use super::{Group, groups, lane_sum, padded};
+use crate::isa::{Isa, Kernel, TILE};
+use crate::lane::Lane;
 
 /// The sums of [`ErrorStats`] within one chunk, lane by lane.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,7 +83,7 @@ fn store<V: bytemuck::Pod>(registers: [V; 8], sums: &mut [f64; 16]) {
 impl<I: Isa> Sums<I> {
     /// Adds groups; how many lanes were finite, if `CHECKED`.
     #[inline(always)]
-    fn add<F: Element, const CHECKED: bool>(
+    fn add<F: Lane, const CHECKED: bool>(
         &mut self,
         isa: I,
         values: &[Group<F, I>],
@@ -134,7 +134,7 @@ impl<I: Isa> Sums<I> {
     }
 }
 
-impl<F: Element> Kernel for AddErrors<'_, F> {
+impl<F: Lane> Kernel for AddErrors<'_, F> {
     type Output = ();
 
     #[inline(always)]

@@ -1,8 +1,20 @@
 //! Counts of values in bins.
 
 use super::{Group, groups, padded};
-use crate::Element;
 use crate::isa::{Isa, Kernel};
+use crate::lane::Lane;
+
+/// Cells that [`CountBins`] counts in.
+pub const CELLS: usize = 8192;
+
+/// The histograms that the cells are, one after the other: so many cells each, of which the first
+/// `bins` count.
+pub const fn histogram_len(bins: usize) -> usize {
+    if bins <= SMALL { SMALL } else { CELLS }
+}
+
+/// Bins of which several histograms fit the first cache, beside the values.
+pub const SMALL: usize = 2048;
 
 /// Adds 1 to the cell of each value's bin. Values are finite, and have a bin.
 ///
@@ -19,9 +31,25 @@ pub struct CountBins<'a, F, const BINS: usize, const HISTOGRAMS: usize> {
     pub cells: &'a mut [[u32; BINS]; HISTOGRAMS],
 }
 
+impl<'a, F, const BINS: usize, const HISTOGRAMS: usize> CountBins<'a, F, BINS, HISTOGRAMS> {
+    /// Bins of 2 to the power of `exponent`.
+    pub fn new(values: &'a [F], exponent: i32, bins: usize, cells: &'a mut [u32; CELLS]) -> Self {
+        let (cells, _) = cells.as_chunks_mut();
+        Self {
+            values,
+            // A normal power of two, by which products are exact: see `Histogram`.
+            per_width: f32::from_bits(((127 - exponent) as u32) << 23),
+            middle: (bins / 2) as i32,
+            cells: cells
+                .try_into()
+                .expect("as many histograms as there are cells for"),
+        }
+    }
+}
+
 /// The bins of the values, lanes in order.
 #[inline(always)]
-fn bins<I: Isa, F: Element>(
+fn bins<I: Isa, F: Lane>(
     isa: I,
     group: &Group<F, I>,
     per_width: I::F32,
@@ -35,7 +63,7 @@ fn bins<I: Isa, F: Element>(
     bins
 }
 
-impl<F: Element, const BINS: usize, const HISTOGRAMS: usize> Kernel
+impl<F: Lane, const BINS: usize, const HISTOGRAMS: usize> Kernel
     for CountBins<'_, F, BINS, HISTOGRAMS>
 {
     type Output = ();

@@ -19,14 +19,11 @@ pub mod widen;
 
 use bytemuck::Pod;
 
-use crate::Element;
-use crate::isa::Isa;
-
-/// Groups after which a kernel looks whether the fast way was good enough.
-pub const TILE: usize = 32;
+use crate::isa::{Isa, TILE};
+use crate::lane::Lane;
 
 /// The elements whose codes fill one register.
-pub type Group<F, I> = [<F as Element>::Vector<I>; 4];
+pub type Group<F, I> = [<F as Lane>::Vector<I>; 4];
 
 /// Whole groups, and the elements left over.
 #[inline(always)]

@@ -5,9 +5,10 @@ use core::marker::PhantomData;
 use quant_core::FloatType;
 
 use super::{Form, Group, Tiles, first_groups_mut, groups, lane_sum, padded, unpadded};
-use crate::Element;
 use crate::isa::{Isa, Kernel};
-use crate::terms::{CodeRange, DIVISOR, Quotient, RECIPROCAL, RESIDUAL, Source, round};
+use crate::lane::Lane;
+use crate::source::Source;
+use crate::terms::{CodeRange, DIVISOR, Quotient, RECIPROCAL, RESIDUAL, round};
 
 /// `clip(round(value / scale) + zero_point)`; gives the number of values that are NaN or infinite.
 ///
@@ -25,7 +26,7 @@ pub struct Quantize<'a, F, S, Q, C> {
     /// The codes there are.
     pub range: CodeRange,
     /// The type that quotients are rounded to.
-    pub arithmetic: FloatType,
+    pub rounding: FloatType,
     /// Whether to store around the cache.
     pub stream: bool,
     /// How to divide, and how codes lie in memory.
@@ -73,7 +74,7 @@ impl<I: Isa> Clip<I> {
 }
 
 /// A tile that is quantized the fast way.
-pub struct FastTile<'a, F: Element, S, C: Form, I: Isa> {
+pub struct FastTile<'a, F: Lane, S, C: Form, I: Isa> {
     /// The values.
     pub values: &'a [Group<F, I>],
     /// Room for their codes.
@@ -86,7 +87,7 @@ pub struct FastTile<'a, F: Element, S, C: Form, I: Isa> {
     pub clip: Clip<I>,
 }
 
-impl<F: Element, S: Source, C: Form, I: Isa> FastTile<'_, F, S, C, I> {
+impl<F: Lane, S: Source, C: Form, I: Isa> FastTile<'_, F, S, C, I> {
     /// Does it, and stores around the cache if `stream`; may raise `doubt`. Without `CLAMP`, no
     /// quotient may be beyond the codes.
     #[inline(always)]
@@ -148,7 +149,7 @@ impl<F: Element, S: Source, C: Form, I: Isa> FastTile<'_, F, S, C, I> {
     }
 }
 
-impl<F: Element, S: Source, Q: Quotient, C: Form> Kernel for Quantize<'_, F, S, Q, C> {
+impl<F: Lane, S: Source, Q: Quotient, C: Form> Kernel for Quantize<'_, F, S, Q, C> {
     type Output = u64;
 
     #[inline(always)]
@@ -187,7 +188,7 @@ impl<F: Element, S: Source, Q: Quotient, C: Form> Kernel for Quantize<'_, F, S, 
                         first_pair: 2 * tile.start,
                         row: values.len() * 4 * I::LANES,
                         range: self.range,
-                        arithmetic: self.arithmetic,
+                        rounding: self.rounding,
                         form: PhantomData,
                     });
                 }
@@ -217,12 +218,12 @@ pub struct QuantizeSurely<'a, F, S, C> {
     /// The codes there are.
     pub range: CodeRange,
     /// The type that quotients are rounded to.
-    pub arithmetic: FloatType,
+    pub rounding: FloatType,
     /// How codes lie in memory.
     pub form: PhantomData<C>,
 }
 
-impl<F: Element, S: Source, C: Form> Kernel for QuantizeSurely<'_, F, S, C> {
+impl<F: Lane, S: Source, C: Form> Kernel for QuantizeSurely<'_, F, S, C> {
     type Output = u64;
 
     #[inline(always)]
@@ -258,7 +259,7 @@ impl<F: Element, S: Source, C: Form> Kernel for QuantizeSurely<'_, F, S, C> {
                     for v in 0..2 {
                         let value = F::widen(isa, group[2 * pair + v]);
                         isa.count_finite(value, &mut finite_lanes);
-                        let quotient = round(isa, isa.div(value, divisors[v]), self.arithmetic);
+                        let quotient = round(isa, isa.div(value, divisors[v]), self.rounding);
                         let low = isa.to_f32(isa.sub_i32(low, zero_points[v]));
                         let high = isa.to_f32(isa.sub_i32(high, zero_points[v]));
                         steps[v] = isa.clamp_round(quotient, low, high);

@@ -2,9 +2,9 @@
 
 use quant_core::Range;
 
-use super::{Group, TILE, groups, lane_sum, padded};
-use crate::Element;
-use crate::isa::{Isa, Kernel};
+use super::{Group, groups, lane_sum, padded};
+use crate::isa::{Isa, Kernel, TILE};
+use crate::lane::Lane;
 
 /// The range of values, and how many are NaN or infinite.
 ///
@@ -30,7 +30,7 @@ struct Bounds<I: Isa> {
 
 /// The sure way: NaN is left out, infinities are not; how many lanes were finite.
 #[inline(always)]
-fn bound_surely<I: Isa, F: Element>(isa: I, groups: &[Group<F, I>], bounds: &mut Bounds<I>) -> u64 {
+fn bound_surely<I: Isa, F: Lane>(isa: I, groups: &[Group<F, I>], bounds: &mut Bounds<I>) -> u64 {
     let mut finite = isa.splat_i32(0);
     for group in groups {
         for v in 0..4 {
@@ -47,7 +47,7 @@ fn bound_surely<I: Isa, F: Element>(isa: I, groups: &[Group<F, I>], bounds: &mut
 
 /// The fast way, for slices of one length in turn; whether all values are finite.
 #[inline(always)]
-fn bound<I: Isa, F: Element, const N: usize>(
+fn bound<I: Isa, F: Lane, const N: usize>(
     isa: I,
     streams: [&[Group<F, I>]; N],
     bounds: &mut Bounds<I>,
@@ -82,7 +82,7 @@ fn bound<I: Isa, F: Element, const N: usize>(
     lane_sum(finite) == I::LANES as u64
 }
 
-impl<F: Element> Kernel for FindRange<'_, F> {
+impl<F: Lane> Kernel for FindRange<'_, F> {
     type Output = Range;
 
     #[inline(always)]

@@ -3,8 +3,8 @@
 use quant_core::FloatType;
 
 use super::{groups, groups_mut, padded, unpadded};
-use crate::Element;
 use crate::isa::{Isa, Kernel};
+use crate::lane::Lane;
 use crate::terms::round;
 
 /// Widens to f32, exactly.
@@ -15,7 +15,7 @@ pub struct Widen<'a, F> {
     pub to: &'a mut [f32],
 }
 
-impl<F: Element> Kernel for Widen<'_, F> {
+impl<F: Lane> Kernel for Widen<'_, F> {
     type Output = ();
 
     #[inline(always)]
@@ -41,7 +41,7 @@ pub struct Narrow<'a, F> {
     pub to: &'a mut [F],
 }
 
-impl<F: Element> Kernel for Narrow<'_, F> {
+impl<F: Lane> Kernel for Narrow<'_, F> {
     type Output = ();
 
     #[inline(always)]

@@ -8,8 +8,9 @@ use rayon::prelude::*;
 
 use super::values::Values;
 use super::{Failure, Sink, TensorQuantizer, chunks};
-use crate::dispatch::{ElementTerms, Place};
-use crate::terms::{Division, PADDING, TermTable, Terms};
+use crate::place::{ElementTerms, Place};
+use crate::source::PADDING;
+use crate::terms::{Division, TermTable, Terms};
 use crate::{Element, columns};
 
 /// Elements of a row that has terms in a table.
@@ -73,13 +74,13 @@ impl TensorQuantizer {
         })
     }
 
-    /// Dequantizes some elements, which start at an even position, to f32.
+    /// Dequantizes some elements, which start at a multiple of [`Packing::unit`], to f32.
     ///
     /// # Errors
     /// The block and what is wrong with its scale or zero point.
     ///
     /// # Panics
-    /// If a buffer does not have the geometry's size, or the range starts at an odd position.
+    /// If a buffer does not have the geometry's size, or the range starts within a byte.
     pub fn dequantize_range(
         &self,
         codes: &[u8],
@@ -88,7 +89,8 @@ impl TensorQuantizer {
         elements: Range<usize>,
         values: &mut [f32],
     ) -> Result<(), (usize, ParamsError)> {
-        assert_eq!(elements.start % 2, 0, "an even start");
+        let unit = self.scheme.dtype.packing().unit();
+        assert!(elements.start.is_multiple_of(unit), "a start of a byte");
         let stored = self.stored(codes, scales, zero_points);
         self.dequantize_chunk(&stored, elements, values, &mut None)
     }

@@ -5,6 +5,8 @@
 //! read from memory once.
 
 mod dequantize;
+mod encoder;
+mod params;
 mod quantize;
 mod segments;
 mod values;

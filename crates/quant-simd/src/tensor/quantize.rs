@@ -2,25 +2,17 @@
 
 use std::ops::Range;
 
-use bytemuck::cast_slice;
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use quant_core::{Arrangement, ErrorStats, FloatType, Params, ParamsError, STATS_CHUNK};
+use quant_core::{Arrangement, ErrorStats, FloatType, ParamsError, STATS_CHUNK};
 use rayon::prelude::*;
 
+use super::encoder::Encoder;
 use super::segments::{Groups, KnownParams, RowTerms, Segments, TwoGroups};
 use super::values::Values;
 use super::{Failure, Sink, TensorQuantizer, chunks};
 use crate::Element;
 use crate::columns::ColumnBounds;
-use crate::dispatch::{BLOCKS, Place};
-use crate::kernels::encode::Encoded;
-use crate::kernels::error::ErrorSums;
-use crate::kernels::pack::Pack;
-use crate::terms::{BlockTerms, SCALE};
 
-/// Elements that are encoded at a time; together with what they become they fit the first cache.
-pub(super) const PIECE: usize = 2048;
 /// Elements of a group that stay in the cache between the search for its range and its encoding.
 const GROUP: usize = 1 << 20;
 /// Elements of a row that has terms in a table.
@@ -278,115 +270,6 @@ impl TensorQuantizer {
         }
         Ok(stats)
     }
-
-    /// Parameters of the scales of a row, whose columns have these bounds.
-    pub(super) fn row_params<F: Element>(
-        &self,
-        start: usize,
-        row: usize,
-        bounds: &ColumnBounds,
-    ) -> Result<Vec<Params>, (usize, ParamsError)> {
-        let mut columns = vec![quant_core::Range::EMPTY; row];
-        bounds.merge_into(&mut columns);
-        let mut params = Vec::new();
-        for run in self.blocks.runs(start..start + row) {
-            let columns = &columns[run.elements.start - start..run.elements.end - start];
-            let range = columns
-                .iter()
-                .copied()
-                .fold(quant_core::Range::EMPTY, |a, b| a.merge(b));
-            let found = self.scheme.params(&range, F::TYPE);
-            params.push(found.map_err(|source| (run.scale, source))?);
-        }
-        Ok(params)
-    }
-
-    fn put_params<S: Sink>(
-        &self,
-        first: usize,
-        params: &[Params],
-        sink: &S,
-    ) -> Result<(), S::Error> {
-        let mut stored = StoredParams::default();
-        stored.extend(self, first, params);
-        stored.put(self, sink)
-    }
-}
-
-/// Parameters of scales that follow one another, as they are stored.
-#[derive(Default)]
-pub(super) struct StoredParams {
-    first: usize,
-    scales: Vec<u8>,
-    zero_points: Vec<u8>,
-}
-
-impl StoredParams {
-    /// Adds those from scale `first` on, which follows the ones that are there.
-    pub(super) fn extend(&mut self, quantizer: &TensorQuantizer, first: usize, params: &[Params]) {
-        if self.scales.is_empty() {
-            self.first = first;
-        }
-        for params in params {
-            let scale = params.scale();
-            match quantizer.scale_type() {
-                FloatType::F32 => self.scales.extend(scale.to_le_bytes()),
-                FloatType::F16 => self.scales.extend(f16::from_f32(scale).to_le_bytes()),
-                FloatType::Bf16 => self.scales.extend(bf16::from_f32(scale).to_le_bytes()),
-            }
-            if quantizer.scheme.stores_zero_point() {
-                self.zero_points.push(params.zero_point() as u8);
-            }
-        }
-    }
-
-    /// Adds some of the blocks of a batch, whose first one has scale `first`.
-    pub(super) fn extend_from_blocks(
-        &mut self,
-        quantizer: &TensorQuantizer,
-        first: usize,
-        terms: &BlockTerms<BLOCKS>,
-        blocks: Range<usize>,
-    ) {
-        if self.scales.is_empty() {
-            self.first = first + blocks.start;
-        }
-        let scales = &terms.floats[SCALE][blocks.clone()];
-        match quantizer.scale_type() {
-            FloatType::F32 => self.scales.extend(cast_slice::<f32, u8>(scales)),
-            FloatType::F16 => {
-                let mut narrow = [f16::ZERO; BLOCKS];
-                narrow[..scales.len()].convert_from_f32_slice(scales);
-                self.scales
-                    .extend(cast_slice::<f16, u8>(&narrow[..scales.len()]));
-            }
-            FloatType::Bf16 => {
-                let mut narrow = [bf16::ZERO; BLOCKS];
-                narrow[..scales.len()].convert_from_f32_slice(scales);
-                self.scales
-                    .extend(cast_slice::<bf16, u8>(&narrow[..scales.len()]));
-            }
-        }
-        if quantizer.scheme.stores_zero_point() {
-            let zero_points = blocks.map(|block| terms.params_of(block, quantizer.scheme).1 as u8);
-            self.zero_points.extend(zero_points);
-        }
-    }
-
-    /// Gives them to the sink.
-    pub(super) fn put<S: Sink>(
-        &self,
-        quantizer: &TensorQuantizer,
-        sink: &S,
-    ) -> Result<(), S::Error> {
-        if !self.scales.is_empty() {
-            sink.scales(self.first * quantizer.scale_type().size(), &self.scales)?;
-        }
-        if !self.zero_points.is_empty() {
-            sink.zero_points(self.first, &self.zero_points)?;
-        }
-        Ok(())
-    }
 }
 
 /// Some chunks each, for one thread at a time, at least so many elements; all threads should have
@@ -413,105 +296,4 @@ fn total<E>(
         total = of_unit?.into_iter().fold(total, ErrorStats::then);
     }
     Ok(total)
-}
-
-/// What a thread needs to encode chunks.
-#[derive(Default)]
-struct Encoder {
-    /// Codes of a chunk.
-    codes: Vec<u8>,
-    /// Codes of all chunks so far, as they are stored.
-    stored: Vec<u8>,
-    /// Bytes of them.
-    filled: usize,
-    became: Vec<f32>,
-}
-
-/// The first `len` elements of a vector that never shrinks.
-fn first<T: Clone + Default>(vector: &mut Vec<T>, len: usize) -> &mut [T] {
-    if vector.len() < len {
-        vector.resize(len, T::default());
-    }
-    &mut vector[..len]
-}
-
-impl Encoder {
-    /// Encodes a chunk, packs it, and adds up its errors.
-    fn encode<const STATS: bool, F: Element>(
-        &mut self,
-        quantizer: &TensorQuantizer,
-        values: Values<'_, F>,
-        chunk: Range<usize>,
-        segments: &mut impl Segments,
-    ) -> Result<ErrorStats, (usize, ParamsError)> {
-        let (backend, dtype) = (quantizer.backend, quantizer.scheme.dtype);
-        let packs = dtype.bits() == 4;
-        // Chunks start at even elements, so that two of them never share a packed byte.
-        let end = self.filled + dtype.storage_len(chunk.len());
-        let stored = &mut first(&mut self.stored, end)[self.filled..];
-        let unpacked = first(&mut self.codes, if packs { chunk.len() } else { 0 });
-        let codes = match packs {
-            true => &mut *unpacked,
-            false => &mut *stored,
-        };
-        let became = first(&mut self.became, PIECE);
-        let mut sums = ErrorSums::default();
-        let mut clipped = 0;
-        values.with(chunk.clone(), |values| {
-            for (piece, values) in values.chunks(PIECE).enumerate() {
-                let piece = piece * PIECE;
-                let mut at = 0;
-                while at < values.len() {
-                    let position = chunk.start + piece + at;
-                    let (count, coding, place) = segments.at(position, values.len() - at)?;
-                    let codes = &mut codes[piece + at..][..count];
-                    let became = &mut became[at..][..count];
-                    let values = &values[at..][..count];
-                    let encoded = match place {
-                        Place::Uniform(_) | Place::PerElement(_) if !STATS => Encoded {
-                            non_finite: F::quantize_bytes(backend, values, coding, place, codes),
-                            clipped: 0,
-                        },
-                        _ => F::encode(backend, values, coding, place, codes, became),
-                    };
-                    if encoded.non_finite > 0 {
-                        let block = quantizer.blocks.scale_of(position);
-                        return Err((block, ParamsError::NonFinite));
-                    }
-                    clipped += encoded.clipped;
-                    at += count;
-                }
-                if STATS {
-                    F::add_errors(backend, values, &became[..values.len()], &mut sums);
-                }
-            }
-            Ok(())
-        })?;
-        if packs {
-            backend.run(Pack {
-                codes: unpacked,
-                packed: stored,
-            });
-        }
-        self.filled = end;
-        if !STATS {
-            return Ok(ErrorStats::default());
-        }
-        let mut stats = sums.stats();
-        stats.saturated = clipped;
-        Ok(stats)
-    }
-
-    /// Gives what is stored, which starts with this element, to the sink.
-    fn put<S: Sink>(
-        &mut self,
-        quantizer: &TensorQuantizer,
-        start: usize,
-        sink: &S,
-    ) -> Result<(), S::Error> {
-        let offset = quantizer.scheme.dtype.storage_len(start);
-        sink.codes(offset, &self.stored[..self.filled])?;
-        self.filled = 0;
-        Ok(())
-    }
 }

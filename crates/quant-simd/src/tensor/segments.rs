@@ -2,16 +2,17 @@
 
 use std::ops::Range;
 
-use quant_core::{Arrangement, IntType, Params, ParamsError};
+use quant_core::{Arrangement, Params, ParamsError};
 
 use super::TensorQuantizer;
-use super::quantize::{PIECE, StoredParams};
+use super::params::{PIECE, StoredParams};
 use super::values::Values;
 use crate::Element;
 use crate::columns::{ColumnBounds, repeats};
-use crate::dispatch::{BLOCKS, Coding, ElementTerms, Place, is_block_size};
 use crate::kernels::blocks::BATCH;
-use crate::terms::{BlockTerms, Division, PADDING, TermTable, Terms};
+use crate::place::{BLOCKS, Coding, ElementTerms, Place, is_block_size};
+use crate::source::PADDING;
+use crate::terms::{BlockTerms, CodeRange, Division, TermTable, Terms};
 
 /// Where the encoder finds terms.
 pub(super) trait Segments {
@@ -194,7 +195,7 @@ impl RowTerms {
         }
         let division = table.division();
         table.push(Terms::default(), division, PADDING);
-        let shifted = quantizer.scheme.dtype == IntType::Uint8;
+        let shifted = CodeRange::of(quantizer.scheme).shift != 0;
         Self {
             group,
             row,

@@ -95,7 +95,7 @@ pub fn backend<F: Value>(
         }
         Fn::ErrorStats => of_stats(backend.error_stats(values(), cast_slice(from[1]))),
         Fn::Pack(offset) => {
-            backend.pack(from[0], to[0], offset);
+            backend.pack(from[0], scheme.dtype, to[0], offset);
             Returned::Nothing
         }
         Fn::Unpack(offset) => {
@@ -190,10 +190,15 @@ pub fn reference<F: Value>(case: &Case<F>, from: &[&[u8]], to: &mut [&mut [u8]])
         }
         Fn::ErrorStats => of_stats(error_stats(values(), cast_slice(from[1]))),
         Fn::Pack(offset) => {
-            let mut nibbles = vec![0; 2 * to[0].len()];
-            reference::unpack(to[0], quant_core::IntType::Uint4, &mut nibbles);
-            nibbles[offset..offset + n].copy_from_slice(from[0]);
-            reference::pack(&nibbles, to[0]);
+            // Whole bytes of codes: those behind stay, too.
+            let bits = scheme.dtype.bits() as usize;
+            let mut before = to[0].to_vec();
+            before.resize(before.len().next_multiple_of(bits), 0);
+            let mut codes = vec![0; before.len() * 8 / bits];
+            reference::unpack(&before, scheme.dtype, &mut codes);
+            codes[offset..offset + n].copy_from_slice(from[0]);
+            reference::pack(&codes, scheme.dtype, &mut before);
+            to[0].copy_from_slice(&before[..to[0].len()]);
             Returned::Nothing
         }
         Fn::Unpack(offset) => {
@@ -285,17 +290,11 @@ fn error_stats<F: Value>(values: &[F], became: &[f32]) -> ErrorStats {
 }
 
 fn store(scheme: Scheme, bytes: &[u8], codes: &mut [u8]) {
-    match scheme.dtype.bits() {
-        4 => reference::pack(bytes, codes),
-        _ => codes.copy_from_slice(bytes),
-    }
+    reference::pack(bytes, scheme.dtype, codes);
 }
 
 fn load(scheme: Scheme, codes: &[u8], count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
-    match scheme.dtype.bits() {
-        4 => reference::unpack(codes, scheme.dtype, &mut bytes),
-        _ => bytes.copy_from_slice(codes),
-    }
+    reference::unpack(codes, scheme.dtype, &mut bytes);
     bytes
 }

@@ -121,11 +121,12 @@ impl<F: Value> Case<'_, F> {
             }
             let mut nibbles = vec![9; offset];
             nibbles.extend(self.codes);
-            let mut bytes = vec![0; nibbles.len().div_ceil(2)];
-            quant_core::reference::pack(&nibbles, &mut bytes);
+            let dtype = self.scheme.dtype;
+            let mut bytes = vec![0; dtype.storage_len(nibbles.len())];
+            quant_core::reference::pack(&nibbles, dtype, &mut bytes);
             Buffer::of(&bytes)
         };
-        let stored = || codes(self.scheme.dtype.bits() == 4, 0);
+        let stored = || codes(true, 0);
         match self.function {
             Fn::ErrorStats => {
                 let became = self.values.iter().enumerate();
@@ -170,7 +171,10 @@ impl<F: Value> Case<'_, F> {
             | Fn::FakeQuantize
             | Fn::DequantizeBlocks(_)
             | Fn::DequantizeColumns(_) => vec![values()],
-            Fn::Pack(offset) => vec![Buffer::unwritten((offset + self.len()).div_ceil(2), 1)],
+            Fn::Pack(offset) => {
+                let count = offset + self.len();
+                vec![Buffer::unwritten(self.scheme.dtype.storage_len(count), 1)]
+            }
             Fn::Unpack(_) => vec![Buffer::unwritten(self.len(), 1)],
             Fn::QuantizeBlocks(size) => {
                 let (count, size) = (self.len().div_ceil(size), self.scale_size());
@@ -244,13 +248,13 @@ impl<F: Value> Case<'_, F> {
         let element = byte - byte % want.size..byte - byte % want.size + want.size;
         let index = byte / want.size;
         let (want, got) = (&want.bytes[element.clone()], &got.bytes[element]);
-        // 4-bit codes: the first of the byte's two that differs.
+        // The first of the byte's codes that differs.
         let packed = want.len() == 1 && self.outputs()[0].bytes.len() < self.len();
         let packed = packed && !matches!(self.function, Fn::Pack(_));
-        let position = match (packed, (want[0] ^ got[0]) & 15) {
-            (false, _) => index,
-            (true, 0) => 2 * index + 1,
-            (true, _) => 2 * index,
+        let bit = (want[0] ^ got[0]).trailing_zeros() as usize;
+        let position = match packed {
+            false => index,
+            true => (8 * index + bit) / self.scheme.dtype.bits() as usize,
         };
         let input = match which {
             0 => self.describe_input(position),

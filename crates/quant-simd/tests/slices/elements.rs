@@ -60,7 +60,7 @@ pub fn mixed<F: Value>(
 
 /// Codes of any bits; the low ones only where the type has 4.
 pub fn any_codes(random: &mut Random, dtype: IntType, count: usize) -> Vec<u8> {
-    let mask = if dtype.bits() == 4 { 15 } else { 255 };
+    let mask = ((1_u32 << dtype.bits()) - 1) as u8;
     (0..count).map(|_| random.bits() as u8 & mask).collect()
 }
 
@@ -352,10 +352,7 @@ fn results_beyond_the_cache() {
             let mut bytes = vec![0; n];
             let bad = reference::quantize(&values, scheme, params, &mut bytes);
             let mut want = vec![0; len];
-            match dtype.bits() {
-                4 => reference::pack(&bytes, &mut want),
-                _ => want.copy_from_slice(&bytes),
-            }
+            reference::pack(&bytes, dtype, &mut want);
             let mut floats = vec![0.0_f32; n];
             reference::dequantize(&bytes, scheme, params, &mut floats);
             for &backend in quant_simd::Backend::available() {

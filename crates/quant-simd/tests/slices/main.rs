@@ -29,6 +29,7 @@ mod calls;
 mod case;
 mod columns;
 mod elements;
+mod further;
 mod meaning;
 mod memory;
 mod random;

@@ -227,7 +227,9 @@ fn wrong_lengths_panic() {
                 backend.dequantize(&codes, int4, nibbles, &mut [0.0_f32; 70]);
             });
         }
-        panics("pack", &mut || backend.pack(&[1; 70], &mut [0; 35], 1));
+        panics("pack", &mut || {
+            backend.pack(&[1; 70], IntType::Int4, &mut [0; 35], 1)
+        });
         panics("unpack", &mut || {
             backend.unpack(&[0; 35], 1, IntType::Int4, &mut [0; 70]);
         });

@@ -16,9 +16,9 @@ fn every_function<F: Value>(len: usize, mut each: impl FnMut(&Case<F>)) {
     let mut random = Random(len as u64);
     for (dtype, mode, dialect) in [
         (IntType::Int8, Mode::Symmetric, Dialect::Coremltools),
-        (IntType::Uint8, Mode::Affine, Dialect::Wide),
+        (IntType::Uint8, Mode::Affine, Dialect::F32),
         (IntType::Int4, Mode::Affine, Dialect::Coremltools),
-        (IntType::Uint4, Mode::Symmetric, Dialect::Wide),
+        (IntType::Uint4, Mode::Symmetric, Dialect::F32),
     ] {
         let scheme = Scheme {
             dtype,

@@ -14,7 +14,9 @@ thread_local! {
 }
 
 fn scheme() -> impl Strategy<Value = Scheme> {
-    prop::sample::select(hurtful::schemes())
+    let known = prop::sample::select(hurtful::schemes());
+    let further = prop::sample::select(hurtful::further_schemes());
+    prop_oneof![known, further]
 }
 
 /// A scale from any bits, and a zero point.

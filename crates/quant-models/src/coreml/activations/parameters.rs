@@ -3,9 +3,8 @@
 use quant_core::{ActivationRule, FloatType, IntType, ParamsError, Range, Scheme};
 
 use super::super::encode::{Elements, NewValue};
-use super::super::parts::data_type;
 use super::super::schema::DataType;
-use super::super::select::float_type;
+use super::super::select::{data_type, float_type};
 
 /// Scale and zero point of one activation.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +39,7 @@ impl Parameters {
         Ok(Self {
             scale: params.scale(),
             zero_point: scheme.stores_zero_point().then_some(params.zero_point()),
-            dtype: data_type(scheme.dtype),
+            dtype: data_type(scheme.dtype)?,
             float,
         })
     }

@@ -1,0 +1,172 @@
+//! Dialects: whose arithmetic makes scales, offsets and codes.
+//!
+//! Each has a file with its [`Arithmetic`]; a new one is a file, a variant of [`Dialect`] and a line
+//! in `with_arithmetic`, which is the only `match` on the enumeration.
+
+mod activation;
+mod coremltools;
+mod f32;
+mod torch;
+
+pub use activation::ActivationRule;
+
+use crate::dtype::{FloatType, IntType};
+use crate::mode::Mode;
+use crate::named;
+use crate::named::stored_by_name;
+use crate::params::{Params, ParamsError, Range};
+
+/// Whose arithmetic: the types of intermediate results and of the scale, the range of the codes, and
+/// how scale and offset come out of a range of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Dialect {
+    /// As coremltools 9.0: every step rounded to the weight's own type (bf16, which it does not
+    /// have: computed in f32, the scale rounded to bf16).
+    #[default]
+    Coremltools,
+    /// The same steps, all in f32, the scale stored as f32, whatever the weight's type. Its name
+    /// was `wide`, which is still accepted.
+    F32,
+    /// As torch's `UniformQuantizationObserverBase`: f32, a scale of at least 2^-23, the whole
+    /// integer type in both modes. Half a step more than coremltools in symmetric mode (127.5 steps
+    /// to the bound, 7.5 for 4 bits), where an unsigned zero point is 128 (7 for 4 bits).
+    Torch,
+    /// As coremltools 9.0's `linear_quantize_activations`: the bounds rounded to f16, then the
+    /// arithmetic of f16 weights, whatever the type of the values. A scale of 0 becomes 1. Codes
+    /// are of the whole integer type in both modes.
+    CoremltoolsActivations,
+}
+
+named!(
+    Dialect, "dialect":
+    Coremltools "coremltools",
+    F32 "f32" or "wide",
+    Torch "torch",
+    CoremltoolsActivations "coremltools-activations",
+);
+stored_by_name!(Dialect);
+
+/// What is stored beside the scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OffsetKind {
+    /// Nothing: code 0 stands for 0.
+    None,
+    /// The code that stands for 0.
+    ZeroPoint,
+    /// The value that code 0 stands for.
+    Bias,
+}
+
+/// Where a quotient goes that lies in the middle between two integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Ties {
+    /// To the even one.
+    Even,
+    /// To the one farther from 0.
+    Away,
+}
+
+impl Ties {
+    /// The nearest integer. NaN stays NaN.
+    pub fn round(self, value: f32) -> f32 {
+        match self {
+            Self::Even => libm::rintf(value),
+            Self::Away => libm::roundf(value),
+        }
+    }
+}
+
+/// One dialect's arithmetic.
+trait Arithmetic {
+    /// The smallest and the largest code.
+    fn code_range(dtype: IntType, mode: Mode) -> (i32, i32);
+    /// The type that quotients are rounded to before they are rounded to integers.
+    fn rounding(source: FloatType) -> FloatType;
+    /// The type that scales, and biases, are stored in.
+    fn scale_type(source: FloatType) -> FloatType;
+    /// What is stored beside the scale.
+    fn offset(dtype: IntType, mode: Mode) -> OffsetKind {
+        match (mode, dtype.is_signed()) {
+            (Mode::Symmetric, true) => OffsetKind::None,
+            (Mode::Symmetric, false) | (Mode::Affine, _) => OffsetKind::ZeroPoint,
+        }
+    }
+    /// How quotients become integers.
+    fn ties() -> Ties {
+        Ties::Even
+    }
+    /// Scale and offset of a range of finite values, or of none.
+    fn params(
+        range: &Range,
+        dtype: IntType,
+        mode: Mode,
+        source: FloatType,
+    ) -> Result<Params, ParamsError>;
+}
+
+macro_rules! with_arithmetic {
+    ($dialect:expr, $A:ident => $body:expr) => {{
+        macro_rules! with {
+            ($arithmetic:ty) => {{
+                type $A = $arithmetic;
+                $body
+            }};
+        }
+        match $dialect {
+            Dialect::Coremltools => with!(coremltools::Weights),
+            Dialect::F32 => with!(f32::F32),
+            Dialect::Torch => with!(torch::Torch),
+            Dialect::CoremltoolsActivations => with!(coremltools::Activations),
+        }
+    }};
+}
+
+impl Dialect {
+    /// The smallest and the largest code.
+    pub fn code_range(self, dtype: IntType, mode: Mode) -> (i32, i32) {
+        with_arithmetic!(self, A => A::code_range(dtype, mode))
+    }
+
+    /// The type that quotients are rounded to before they are rounded to integers.
+    pub fn rounding(self, source: FloatType) -> FloatType {
+        with_arithmetic!(self, A => A::rounding(source))
+    }
+
+    /// The type that scales, and biases, are rounded to and stored in.
+    pub fn scale_type(self, source: FloatType) -> FloatType {
+        with_arithmetic!(self, A => A::scale_type(source))
+    }
+
+    /// What is stored beside the scale.
+    pub fn offset(self, dtype: IntType, mode: Mode) -> OffsetKind {
+        with_arithmetic!(self, A => A::offset(dtype, mode))
+    }
+
+    /// How quotients become integers.
+    pub fn ties(self) -> Ties {
+        with_arithmetic!(self, A => A::ties())
+    }
+
+    pub(crate) fn params(
+        self,
+        range: &Range,
+        dtype: IntType,
+        mode: Mode,
+        source: FloatType,
+    ) -> Result<Params, ParamsError> {
+        with_arithmetic!(self, A => A::params(range, dtype, mode, source))
+    }
+}
+
+/// The codes of coremltools: without the smallest one of a signed type, or the largest one of an
+/// unsigned type, where they are to be symmetric.
+fn symmetric_codes(dtype: IntType, mode: Mode) -> (i32, i32) {
+    let (min, max) = (dtype.min_value(), dtype.max_value());
+    match (mode, dtype.is_signed()) {
+        (Mode::Symmetric, true) => (min + 1, max),
+        (Mode::Symmetric, false) => (min, max - 1),
+        (Mode::Affine, _) => (min, max),
+    }
+}

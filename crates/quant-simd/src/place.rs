@@ -1,0 +1,99 @@
+//! What the kernels are given besides values and codes.
+
+use quant_core::{FloatType, Params, Scheme};
+
+use crate::lane::Lane;
+use crate::source::LARGEST_PAIR;
+use crate::terms::{BlockRows, Division, TermRows, Terms};
+
+/// Blocks that [`Place::PerBlock`] holds the terms of.
+pub const BLOCKS: usize = 512;
+
+/// Where the terms of elements come from.
+#[derive(Clone, Copy)]
+pub enum Place<'a> {
+    /// The same for all.
+    Uniform(Terms),
+    /// The same for so many, see [`is_block_size`]; and whether some zero point is not 0.
+    PerBlock(BlockRows<'a, BLOCKS>, usize, bool),
+    /// Each its own, for a row of so many elements, an even number; rows share them.
+    PerElement(ElementTerms<'a>),
+}
+
+/// Terms for a row of elements; rows that follow one another share them.
+#[derive(Clone, Copy)]
+pub struct ElementTerms<'a> {
+    /// The terms, and padding.
+    pub rows: TermRows<'a>,
+    /// Elements in a row: an even number, or all that there are.
+    pub len: usize,
+    /// Whether some zero point is not 0, or codes are shifted.
+    pub has_zero_points: bool,
+}
+
+impl Place<'_> {
+    /// That of the elements from `count` on, an even number.
+    pub fn skip(&self, count: usize) -> Self {
+        match self {
+            Self::PerElement(terms) => Self::PerElement(ElementTerms {
+                rows: terms.rows.skip(count),
+                len: terms.len - count,
+                ..*terms
+            }),
+            Self::PerBlock(terms, size, has_zero_points) => {
+                let mut rest = *terms;
+                rest.start += count;
+                Self::PerBlock(rest, *size, *has_zero_points)
+            }
+            other => *other,
+        }
+    }
+}
+
+/// Whether [`Place::PerBlock`] and the batches of blocks serve this block size. Larger blocks are
+/// worth a kernel each.
+pub fn is_block_size(block_size: usize) -> bool {
+    block_size.is_power_of_two() && (LARGEST_PAIR..=256).contains(&block_size)
+}
+
+/// How values become codes.
+#[derive(Clone, Copy)]
+pub struct Coding {
+    /// Integer type, mode and dialect.
+    pub scheme: Scheme,
+    /// The division that all terms allow.
+    pub division: Division,
+    /// The type that scales are stored in.
+    pub scale_type: FloatType,
+}
+
+impl Coding {
+    /// With given parameters; and their terms.
+    pub fn of<F: Lane>(scheme: Scheme, params: Params) -> (Self, Terms) {
+        let (terms, division) = Terms::of(scheme, F::TYPE, params);
+        let coding = Self {
+            scheme,
+            division,
+            scale_type: params.scale_type(),
+        };
+        (coding, terms)
+    }
+}
+
+/// Blocks to be quantized in batches.
+pub struct Batches<'a, F> {
+    /// The values.
+    pub values: &'a [F],
+    /// Values per block, see [`is_block_size`].
+    pub block_size: usize,
+    /// Integer type, mode and dialect.
+    pub scheme: Scheme,
+    /// Room for codes.
+    pub codes: &'a mut [u8],
+    /// Room for scales.
+    pub scales: &'a mut [f32],
+    /// Room for zero points, where the scheme stores them.
+    pub zero_points: &'a mut [u8],
+    /// Whether to store codes around the cache.
+    pub stream: bool,
+}

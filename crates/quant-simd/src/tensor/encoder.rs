@@ -1,0 +1,112 @@
+//! Codes of a tensor's chunks, by one thread.
+
+use std::ops::Range;
+
+use quant_core::{ErrorStats, ParamsError};
+
+use super::params::PIECE;
+use super::segments::Segments;
+use super::values::Values;
+use super::{Sink, TensorQuantizer};
+use crate::Element;
+use crate::kernels::encode::Encoded;
+use crate::kernels::error::ErrorSums;
+use crate::place::Place;
+
+/// What a thread needs to encode chunks.
+#[derive(Default)]
+pub(super) struct Encoder {
+    /// Codes of a chunk.
+    codes: Vec<u8>,
+    /// Codes of all chunks so far, as they are stored.
+    stored: Vec<u8>,
+    /// Bytes of them.
+    filled: usize,
+    became: Vec<f32>,
+}
+
+/// The first `len` elements of a vector that never shrinks.
+fn first<T: Clone + Default>(vector: &mut Vec<T>, len: usize) -> &mut [T] {
+    if vector.len() < len {
+        vector.resize(len, T::default());
+    }
+    &mut vector[..len]
+}
+
+impl Encoder {
+    /// Encodes a chunk, packs it, and adds up its errors.
+    pub(super) fn encode<const STATS: bool, F: Element>(
+        &mut self,
+        quantizer: &TensorQuantizer,
+        values: Values<'_, F>,
+        chunk: Range<usize>,
+        segments: &mut impl Segments,
+    ) -> Result<ErrorStats, (usize, ParamsError)> {
+        let (backend, dtype) = (quantizer.backend, quantizer.scheme.dtype);
+        let packs = dtype.packing().is_packed();
+        // Chunks start at multiples of eight elements, so that two of them never share a byte.
+        let end = self.filled + dtype.storage_len(chunk.len());
+        let stored = &mut first(&mut self.stored, end)[self.filled..];
+        let unpacked = first(&mut self.codes, if packs { chunk.len() } else { 0 });
+        let codes = match packs {
+            true => &mut *unpacked,
+            false => &mut *stored,
+        };
+        let became = first(&mut self.became, PIECE);
+        let mut sums = ErrorSums::default();
+        let mut clipped = 0;
+        values.with(chunk.clone(), |values| {
+            for (piece, values) in values.chunks(PIECE).enumerate() {
+                let piece = piece * PIECE;
+                let mut at = 0;
+                while at < values.len() {
+                    let position = chunk.start + piece + at;
+                    let (count, coding, place) = segments.at(position, values.len() - at)?;
+                    let codes = &mut codes[piece + at..][..count];
+                    let became = &mut became[at..][..count];
+                    let values = &values[at..][..count];
+                    let encoded = match place {
+                        Place::Uniform(_) | Place::PerElement(_) if !STATS => Encoded {
+                            non_finite: F::quantize_bytes(backend, values, coding, place, codes),
+                            clipped: 0,
+                        },
+                        _ => F::encode(backend, values, coding, place, codes, became),
+                    };
+                    if encoded.non_finite > 0 {
+                        let block = quantizer.blocks.scale_of(position);
+                        return Err((block, ParamsError::NonFinite));
+                    }
+                    clipped += encoded.clipped;
+                    at += count;
+                }
+                if STATS {
+                    F::add_errors(backend, values, &became[..values.len()], &mut sums);
+                }
+            }
+            Ok(())
+        })?;
+        if packs {
+            backend.pack_all(unpacked, dtype, stored);
+        }
+        self.filled = end;
+        if !STATS {
+            return Ok(ErrorStats::default());
+        }
+        let mut stats = sums.stats();
+        stats.saturated = clipped;
+        Ok(stats)
+    }
+
+    /// Gives what is stored, which starts with this element, to the sink.
+    pub(super) fn put<S: Sink>(
+        &mut self,
+        quantizer: &TensorQuantizer,
+        start: usize,
+        sink: &S,
+    ) -> Result<(), S::Error> {
+        let offset = quantizer.scheme.dtype.storage_len(start);
+        sink.codes(offset, &self.stored[..self.filled])?;
+        self.filled = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! Parameters of a tensor's scales, as they are stored.
+
+use std::ops::Range;
+
+use bytemuck::cast_slice;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use quant_core::{FloatType, Params, ParamsError};
+
+use super::{Sink, TensorQuantizer};
+use crate::Element;
+use crate::columns::ColumnBounds;
+use crate::place::BLOCKS;
+use crate::terms::{BlockTerms, SCALE};
+
+/// Elements that are encoded at a time; together with what they become they fit the first cache.
+pub(super) const PIECE: usize = 2048;
+impl TensorQuantizer {
+    /// Parameters of the scales of a row, whose columns have these bounds.
+    pub(super) fn row_params<F: Element>(
+        &self,
+        start: usize,
+        row: usize,
+        bounds: &ColumnBounds,
+    ) -> Result<Vec<Params>, (usize, ParamsError)> {
+        let mut columns = vec![quant_core::Range::EMPTY; row];
+        bounds.merge_into(&mut columns);
+        let mut params = Vec::new();
+        for run in self.blocks.runs(start..start + row) {
+            let columns = &columns[run.elements.start - start..run.elements.end - start];
+            let range = columns
+                .iter()
+                .copied()
+                .fold(quant_core::Range::EMPTY, |a, b| a.merge(b));
+            let found = self.scheme.params(&range, F::TYPE);
+            params.push(found.map_err(|source| (run.scale, source))?);
+        }
+        Ok(params)
+    }
+
+    pub(super) fn put_params<S: Sink>(
+        &self,
+        first: usize,
+        params: &[Params],
+        sink: &S,
+    ) -> Result<(), S::Error> {
+        let mut stored = StoredParams::default();
+        stored.extend(self, first, params);
+        stored.put(self, sink)
+    }
+}
+
+/// Parameters of scales that follow one another, as they are stored.
+#[derive(Default)]
+pub(super) struct StoredParams {
+    first: usize,
+    scales: Vec<u8>,
+    zero_points: Vec<u8>,
+}
+
+impl StoredParams {
+    /// Adds those from scale `first` on, which follows the ones that are there.
+    pub(super) fn extend(&mut self, quantizer: &TensorQuantizer, first: usize, params: &[Params]) {
+        if self.scales.is_empty() {
+            self.first = first;
+        }
+        for params in params {
+            let scale = params.scale();
+            match quantizer.scale_type() {
+                FloatType::F32 => self.scales.extend(scale.to_le_bytes()),
+                FloatType::F16 => self.scales.extend(f16::from_f32(scale).to_le_bytes()),
+                FloatType::Bf16 => self.scales.extend(bf16::from_f32(scale).to_le_bytes()),
+            }
+            if quantizer.scheme.stores_zero_point() {
+                self.zero_points.push(params.zero_point() as u8);
+            }
+        }
+    }
+
+    /// Adds some of the blocks of a batch, whose first one has scale `first`.
+    pub(super) fn extend_from_blocks(
+        &mut self,
+        quantizer: &TensorQuantizer,
+        first: usize,
+        terms: &BlockTerms<BLOCKS>,
+        blocks: Range<usize>,
+    ) {
+        if self.scales.is_empty() {
+            self.first = first + blocks.start;
+        }
+        let scales = &terms.floats[SCALE][blocks.clone()];
+        match quantizer.scale_type() {
+            FloatType::F32 => self.scales.extend(cast_slice::<f32, u8>(scales)),
+            FloatType::F16 => {
+                let mut narrow = [f16::ZERO; BLOCKS];
+                narrow[..scales.len()].convert_from_f32_slice(scales);
+                self.scales
+                    .extend(cast_slice::<f16, u8>(&narrow[..scales.len()]));
+            }
+            FloatType::Bf16 => {
+                let mut narrow = [bf16::ZERO; BLOCKS];
+                narrow[..scales.len()].convert_from_f32_slice(scales);
+                self.scales
+                    .extend(cast_slice::<bf16, u8>(&narrow[..scales.len()]));
+            }
+        }
+        if quantizer.scheme.stores_zero_point() {
+            let zero_points = blocks.map(|block| terms.params_of(block, quantizer.scheme).1 as u8);
+            self.zero_points.extend(zero_points);
+        }
+    }
+
+    /// Gives them to the sink.
+    pub(super) fn put<S: Sink>(
+        &self,
+        quantizer: &TensorQuantizer,
+        sink: &S,
+    ) -> Result<(), S::Error> {
+        if !self.scales.is_empty() {
+            sink.scales(self.first * quantizer.scale_type().size(), &self.scales)?;
+        }
+        if !self.zero_points.is_empty() {
+            sink.zero_points(self.first, &self.zero_points)?;
+        }
+        Ok(())
+    }
+}

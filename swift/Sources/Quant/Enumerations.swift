@@ -1,0 +1,54 @@
+// Made from the C library's header by `cargo xtask codegen`: change it there.
+
+extension Scheme {
+    /// The type of codes. Codes of fewer than 8 bits are packed: they are a stream of bits, the first
+    /// code in the lowest bits of the first byte. Of 4 bits, code `2 * i` is in the low nibble of byte
+    /// `i`; of 3, 5 and 6 bits, 8, 8 and 4 codes fill 3, 5 and 3 bytes. Bits behind the last code are 0.
+    public enum Code: UInt32, CaseIterable, Sendable {
+        /// Signed, 8 bits, two's complement.
+        case int8 = 0
+        /// Unsigned, 8 bits.
+        case uint8 = 1
+        /// Signed, 4 bits, two's complement.
+        case int4 = 2
+        /// Unsigned, 4 bits.
+        case uint4 = 3
+        /// Signed, 2 bits, two's complement.
+        case int2 = 4
+        /// Unsigned, 2 bits.
+        case uint2 = 5
+        /// Signed, 3 bits, two's complement.
+        case int3 = 6
+        /// Unsigned, 3 bits.
+        case uint3 = 7
+        /// Signed, 5 bits, two's complement.
+        case int5 = 8
+        /// Unsigned, 5 bits.
+        case uint5 = 9
+        /// Signed, 6 bits, two's complement.
+        case int6 = 10
+        /// Unsigned, 6 bits.
+        case uint6 = 11
+    }
+
+    /// How the range of codes is laid over the range of values.
+    public enum Mode: UInt32, CaseIterable, Sendable {
+        /// Symmetric about 0.
+        case symmetric = 0
+        /// From the smallest value to the largest, and 0 in any case.
+        case affine = 1
+    }
+
+    /// Whose arithmetic: the type that is computed in, that of the scales, and the range of codes.
+    public enum Dialect: UInt32, CaseIterable, Sendable {
+        /// As coremltools 9.0: each step is rounded to the type of the values, and scales have it.
+        case coremltools = 0
+        /// The same steps, all in f32, and scales are f32. `QUANT_DIALECT_WIDE` is its first name.
+        case f32 = 1
+        /// As torch's observers: f32, a scale of at least 2^-23, the whole range of codes in both modes.
+        case torch = 2
+        /// As coremltools 9.0's activations: computed in f16, a scale of 0 becomes 1, the whole range of
+        /// codes in both modes.
+        case coremltoolsActivations = 3
+    }
+}
