@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 
-use quant_core::{Params, Scheme};
+use quant_core::{FloatType, Params, Scheme};
 use quant_simd::{Backend, Element};
 
 use crate::buffers::{Input, Output, call, expect, expect_apart, with_float};
@@ -14,7 +14,8 @@ use crate::{QuantFloat, QuantScheme, QuantStatus};
 /// Scales, zero points and codes of blocks of `block_size` consecutive values, of which the last
 /// may be shorter. There are `count / block_size` blocks, rounded up; as many scales, of type
 /// `dtype` (f32 with other dialects than `QUANT_DIALECT_COREMLTOOLS`); as many zero points, one per byte, in the type of the
-/// codes, or none where the scheme stores none (see `QuantScheme`). Codes are packed without gaps
+/// codes, or none where the scheme stores none (see `QuantScheme`); with `QUANT_DIALECT_MLX` biases in
+/// their place, of type `dtype`, counted in bytes. Codes are packed without gaps
 /// between blocks. Blocks of 32, 64, 128 and 256 are the fastest; where values
 /// or scales are not aligned, blocks are done one by one.
 ///
@@ -38,7 +39,8 @@ pub unsafe extern "C" fn quant_quantize_blocks(
     call(|| {
         let (source, scheme) = (known(dtype)?, Scheme::try_from(scheme)?);
         let lengths = (codes_size, scale_count, zero_point_count);
-        check(scheme, count, block_size, lengths)?;
+        let scale_type = scheme.dialect.scale_type(source);
+        check(scheme, count, block_size, scale_type, lengths)?;
         // SAFETY: the caller's promise.
         let (mut codes, mut zero_points) = unsafe {
             (
@@ -46,7 +48,7 @@ pub unsafe extern "C" fn quant_quantize_blocks(
                 Output::<u8>::new(zero_points.cast(), zero_point_count)?,
             )
         };
-        with_float!(source, F => with_float!(scheme.dialect.scale_type(source), S => {
+        with_float!(source, F => with_float!(scale_type, S => {
             // SAFETY: the caller's promise.
             let (values, mut scales) = unsafe {
                 (Input::<F>::new(values, count)?, Output::<S>::new(scales, scale_count)?)
@@ -81,7 +83,8 @@ pub unsafe extern "C" fn quant_dequantize_blocks(
     call(|| {
         let (source, scheme) = (known(dtype)?, Scheme::try_from(scheme)?);
         let lengths = (codes_size, scale_count, zero_point_count);
-        check(scheme, count, block_size, lengths)?;
+        let scale_type = scheme.dialect.scale_type(source);
+        check(scheme, count, block_size, scale_type, lengths)?;
         // SAFETY: the caller's promise.
         let (codes, zero_points) = unsafe {
             (
@@ -89,7 +92,7 @@ pub unsafe extern "C" fn quant_dequantize_blocks(
                 Input::<u8>::new(zero_points.cast(), zero_point_count)?,
             )
         };
-        with_float!(source, F => with_float!(scheme.dialect.scale_type(source), S => {
+        with_float!(source, F => with_float!(scale_type, S => {
             // SAFETY: the caller's promise.
             let (scales, mut values) = unsafe {
                 (Input::<S>::new(scales, scale_count)?, Output::<F>::new(values, count)?)
@@ -107,16 +110,15 @@ fn check(
     scheme: Scheme,
     count: usize,
     block_size: usize,
+    scale_type: FloatType,
     (codes, scales, zero_points): (usize, usize, usize),
 ) -> Result<(), QuantStatus> {
     if block_size == 0 {
         return Err(QuantStatus::InvalidBlocks);
     }
     let blocks = count.div_ceil(block_size);
-    let stored = match scheme.stores_zero_point() {
-        true => blocks,
-        false => 0,
-    };
+    let stored = blocks.checked_mul(scheme.offset().size(scale_type));
+    let stored = stored.ok_or(QuantStatus::InvalidLength)?;
     expect(codes, scheme.dtype.storage_len(count))?;
     expect(scales, blocks)?;
     expect(zero_points, stored)
@@ -142,9 +144,8 @@ fn quantize<F: Element, S: Element>(
         let params = scheme.params(&find_range(&values), F::TYPE)?;
         encode(&values, scheme, params, codes, start);
         scales.write(block, &[S::from_f32(params.scale())]);
-        if let Some(zero_point) = zero_points.get_mut(block) {
-            *zero_point = params.zero_point() as u8;
-        }
+        let size = scheme.offset().size(S::TYPE);
+        params.store_offset(scheme.offset(), &mut zero_points[block * size..][..size]);
     }
     clear_behind(codes, scheme.dtype, values.len());
     Ok(())
@@ -167,11 +168,9 @@ fn dequantize<F: Element, S: Element>(
     for block in 0..scales.len() {
         let mut scale = [S::default()];
         scales.read(block, &mut scale);
-        let zero_point = match zero_points.get(block) {
-            Some(&code) => scheme.dtype.value(code),
-            None => 0,
-        };
-        let params = Params::new(scheme, scale[0].to_f32(), zero_point, S::TYPE)?;
+        let size = scheme.offset().size(S::TYPE);
+        let offset = &zero_points[block * size..][..size];
+        let params = Params::from_stored(scheme, scale[0].to_f32(), offset, S::TYPE)?;
         let start = block * block_size;
         let mut values = values.part(start, block_size.min(values.len() - start));
         decode(codes, start, scheme, params, &mut values);

@@ -4,8 +4,8 @@ use std::ffi::c_uint;
 use std::mem::{MaybeUninit, transmute_copy};
 
 use quant_core::{
-    Dialect, ErrorStats, FloatType, GeometryError, IntType, Mode, Params, ParamsError, Range,
-    Scheme,
+    Dialect, ErrorStats, FloatType, GeometryError, IntType, Mode, OffsetKind, Params, ParamsError,
+    Range, Scheme,
 };
 use quant_simd::Backend;
 
@@ -23,7 +23,8 @@ pub enum QuantStatus {
     InvalidLength = 2,
     /// An output overlaps with another buffer.
     Overlap = 3,
-    /// A number that its enumeration does not have.
+    /// A number that its enumeration does not have; or codes, or a mode, that the dialect does not
+    /// have.
     UnknownValue = 4,
     /// A block size is 0 where there must be one, or larger than its axis.
     InvalidBlocks = 5,
@@ -47,7 +48,10 @@ impl From<ParamsError> for QuantStatus {
             ParamsError::ScaleOverflow
             | ParamsError::ScaleUnderflow
             | ParamsError::ZeroPointOverflow => Self::OutOfRange,
-            ParamsError::InvalidScale | ParamsError::InvalidZeroPoint => Self::InvalidParams,
+            ParamsError::InvalidScale
+            | ParamsError::InvalidZeroPoint
+            | ParamsError::InvalidBias => Self::InvalidParams,
+            ParamsError::UnsupportedScheme => Self::UnknownValue,
             _ => Self::Internal,
         }
     }
@@ -129,6 +133,10 @@ pub enum QuantDialect {
     /// As coremltools 9.0's activations: computed in f16, a scale of 0 becomes 1, the whole range of
     /// codes in both modes.
     CoremltoolsActivations = 3,
+    /// As MLX 0.32 on the CPU: a scale, which may be negative, and a float bias, which code 0 stands
+    /// for, both in the type of the values. Unsigned codes and `QUANT_MODE_AFFINE` only. Biases take
+    /// the place of zero points: where these are bytes, they are the biases' own.
+    Mlx = 4,
 }
 
 /// A set of kernels. All of them give the same bytes.
@@ -172,7 +180,7 @@ macro_rules! enumeration {
 enumeration!(QuantFloat, FloatType: F32 F16 Bf16);
 enumeration!(QuantCode, IntType: Int8 Uint8 Int4 Uint4 Int2 Uint2 Int3 Uint3 Int5 Uint5 Int6 Uint6);
 enumeration!(QuantMode, Mode: Symmetric Affine);
-enumeration!(QuantDialect, Dialect: Coremltools F32 Torch CoremltoolsActivations);
+enumeration!(QuantDialect, Dialect: Coremltools F32 Torch CoremltoolsActivations Mlx);
 enumeration!(QuantBackend, Backend: Scalar Avx2 Avx512 Neon);
 
 /// The meaning of a number that C passed, which may be any: hence `MaybeUninit`.
@@ -229,14 +237,19 @@ impl TryFrom<QuantScheme> for Scheme {
     }
 }
 
-/// Scale and zero point: a code stands for `scale * (code - zero_point)`.
+/// Scale and zero point, or bias: a code stands for `scale * (code - zero_point)`, or for
+/// `scale * code + bias`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct QuantParams {
-    /// What one step of the code is worth: at least 0, and exact in the type of the scales.
+    /// What one step of the code is worth: exact in the type of the scales, and at least 0 but where
+    /// there is a bias.
     pub scale: f32,
     /// The code that stands for 0.
     pub zero_point: i32,
+    /// The value that code 0 stands for, in a dialect that stores biases; else it is not read, and
+    /// written as 0.
+    pub bias: f32,
 }
 
 impl QuantParams {
@@ -244,18 +257,17 @@ impl QuantParams {
         Self {
             scale: params.scale(),
             zero_point: params.zero_point(),
+            bias: params.bias().unwrap_or(0.0),
         }
     }
 
     /// Checked, for values of type `source`.
     pub(crate) fn check(self, scheme: Scheme, source: FloatType) -> Result<Params, QuantStatus> {
         let scale_type = scheme.dialect.scale_type(source);
-        Ok(Params::new(
-            scheme,
-            self.scale,
-            self.zero_point,
-            scale_type,
-        )?)
+        Ok(match scheme.offset() {
+            OffsetKind::Bias => Params::with_bias(self.scale, self.bias, scale_type)?,
+            _ => Params::new(scheme, self.scale, self.zero_point, scale_type)?,
+        })
     }
 }
 
@@ -364,7 +376,7 @@ pub struct QuantTensorSizes {
     /// Bytes of scales.
     pub scales: usize,
     /// Bytes of zero points, which have the type of the codes but are not packed: one for each
-    /// scale, or 0 where the scheme stores none.
+    /// scale, or 0 where the scheme stores none. Bytes of biases in a dialect that stores these.
     pub zero_points: usize,
 }
 

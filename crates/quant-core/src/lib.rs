@@ -37,7 +37,7 @@ pub use dtype::{Float, FloatType, IntType};
 pub use mode::Mode;
 pub use named::{Named, UnknownName};
 pub use packing::Packing;
-pub use params::{Params, ParamsError, Range};
+pub use params::{Offset, Params, ParamsError, Range};
 pub use reference::TensorError;
 pub use scheme::Scheme;
 pub use stats::{ErrorStats, STATS_CHUNK};

@@ -53,11 +53,23 @@ impl Range {
     }
 }
 
-/// Scale and zero point of one block.
+/// What is stored beside a scale.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Offset {
+    /// The code that stands for 0; 0 where none is stored.
+    ZeroPoint(i32),
+    /// The value that code 0 stands for.
+    Bias(f32),
+}
+
+/// Scale and offset of one block.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Params {
     scale: f32,
-    zero_point: i32,
+    offset: Offset,
+    /// Scale and bias that values are quantized with: some dialects round them only to store them.
+    exact: (f32, f32),
     scale_type: FloatType,
 }
 
@@ -83,6 +95,12 @@ pub enum ParamsError {
     /// A given zero point is outside the integer type.
     #[error("the zero point is outside the integer type")]
     InvalidZeroPoint,
+    /// A given bias is NaN or infinite.
+    #[error("the bias is not a finite number of its type")]
+    InvalidBias,
+    /// The dialect has no such codes.
+    #[error("the dialect has no codes of this type and mode")]
+    UnsupportedScheme,
 }
 
 impl Params {
@@ -90,9 +108,48 @@ impl Params {
     pub(crate) const fn found(scale: f32, zero_point: i32, scale_type: FloatType) -> Self {
         Self {
             scale,
-            zero_point,
+            offset: Offset::ZeroPoint(zero_point),
+            exact: (scale, 0.0),
             scale_type,
         }
+    }
+
+    /// Scale and bias as a dialect computes them, before they are rounded to be stored.
+    pub(crate) fn found_with_bias(scale: f32, bias: f32, scale_type: FloatType) -> Self {
+        Self {
+            scale: scale_type.round(scale),
+            offset: Offset::Bias(scale_type.round(bias)),
+            exact: (scale, bias),
+            scale_type,
+        }
+    }
+
+    /// Given scale and bias, for instance read from a file, of a dialect that stores biases.
+    /// `scale_type` is the type that both are stored in. The scale may be negative.
+    ///
+    /// # Errors
+    /// A scale or bias that is not finite, or that `scale_type` cannot hold.
+    ///
+    /// ```
+    /// use quant_core::{FloatType, Params};
+    /// let params = Params::with_bias(-0.5, 3.0, FloatType::F16)?;
+    /// assert_eq!((params.scale(), params.bias()), (-0.5, Some(3.0)));
+    /// # Ok::<(), quant_core::ParamsError>(())
+    /// ```
+    pub fn with_bias(scale: f32, bias: f32, scale_type: FloatType) -> Result<Self, ParamsError> {
+        let is_held = |value: f32| value.is_finite() && scale_type.round(value) == value;
+        if !is_held(scale) {
+            return Err(ParamsError::InvalidScale);
+        }
+        if !is_held(bias) {
+            return Err(ParamsError::InvalidBias);
+        }
+        Ok(Self::found_with_bias(scale, bias, scale_type))
+    }
+
+    /// What values are divided by, and what is subtracted from them before.
+    pub(crate) const fn exact(&self) -> (f32, f32) {
+        self.exact
     }
 
     /// What one step of the code is worth; 0 for a block of zeros.
@@ -100,9 +157,25 @@ impl Params {
         self.scale
     }
 
-    /// The code that stands for 0.
+    /// What is stored beside the scale.
+    pub const fn offset(&self) -> Offset {
+        self.offset
+    }
+
+    /// The code that stands for 0; 0 where there is a bias.
     pub const fn zero_point(&self) -> i32 {
-        self.zero_point
+        match self.offset {
+            Offset::ZeroPoint(zero_point) => zero_point,
+            Offset::Bias(_) => 0,
+        }
+    }
+
+    /// The value that code 0 stands for, where it is stored.
+    pub const fn bias(&self) -> Option<f32> {
+        match self.offset {
+            Offset::ZeroPoint(_) => None,
+            Offset::Bias(bias) => Some(bias),
+        }
     }
 
     /// The type that the scale is stored in.

@@ -1,5 +1,7 @@
 //! The choice of integer type, mode and dialect, and what follows from it.
 
+use half::{bf16, f16};
+
 use crate::dialect::{Dialect, OffsetKind};
 use crate::dtype::{FloatType, IntType};
 use crate::mode::Mode;
@@ -79,19 +81,92 @@ impl Scheme {
     }
 }
 
+impl OffsetKind {
+    /// Bytes that an offset takes beside a scale of this type.
+    ///
+    /// ```
+    /// use quant_core::{FloatType, OffsetKind};
+    /// let sizes = [OffsetKind::None, OffsetKind::ZeroPoint, OffsetKind::Bias];
+    /// assert_eq!(sizes.map(|kind| kind.size(FloatType::F16)), [0, 1, 2]);
+    /// ```
+    pub const fn size(self, scale_type: FloatType) -> usize {
+        match self {
+            Self::None => 0,
+            Self::ZeroPoint => 1,
+            Self::Bias => scale_type.size(),
+        }
+    }
+}
+
 impl Params {
+    /// Writes what is stored beside the scale: nothing, the zero point, or the bias as little-endian
+    /// bytes of the scale's type.
+    ///
+    /// # Panics
+    /// If `to` does not have [`OffsetKind::size`] bytes.
+    pub fn store_offset(&self, kind: OffsetKind, to: &mut [u8]) {
+        let bias = self.bias().unwrap_or(0.0);
+        match (kind, self.scale_type()) {
+            (OffsetKind::None, _) => assert!(to.is_empty(), "no offset"),
+            (OffsetKind::ZeroPoint, _) => to.copy_from_slice(&[self.zero_point() as u8]),
+            (OffsetKind::Bias, FloatType::F32) => to.copy_from_slice(&bias.to_le_bytes()),
+            (OffsetKind::Bias, FloatType::F16) => {
+                to.copy_from_slice(&f16::from_f32(bias).to_le_bytes());
+            }
+            (OffsetKind::Bias, FloatType::Bf16) => {
+                to.copy_from_slice(&bf16::from_f32(bias).to_le_bytes());
+            }
+        }
+    }
+
+    /// A scale, and what [`store_offset`](Self::store_offset) wrote.
+    ///
+    /// # Errors
+    /// As [`Params::new`] and [`Params::with_bias`].
+    ///
+    /// # Panics
+    /// If `offset` does not have [`OffsetKind::size`] bytes.
+    pub fn from_stored(
+        scheme: Scheme,
+        scale: f32,
+        offset: &[u8],
+        scale_type: FloatType,
+    ) -> Result<Self, ParamsError> {
+        let len = scheme.offset().size(scale_type);
+        assert_eq!(offset.len(), len, "the scheme's offset");
+        let bytes = |i: usize| offset.get(i).copied().unwrap_or(0);
+        let bias = match (scheme.offset(), scale_type) {
+            (OffsetKind::None, _) => return Self::new(scheme, scale, 0, scale_type),
+            (OffsetKind::ZeroPoint, _) => {
+                return Self::new(scheme, scale, scheme.dtype.value(bytes(0)), scale_type);
+            }
+            (OffsetKind::Bias, FloatType::F32) => {
+                f32::from_le_bytes([bytes(0), bytes(1), bytes(2), bytes(3)])
+            }
+            (OffsetKind::Bias, FloatType::F16) => f16::from_le_bytes([bytes(0), bytes(1)]).to_f32(),
+            (OffsetKind::Bias, FloatType::Bf16) => {
+                bf16::from_le_bytes([bytes(0), bytes(1)]).to_f32()
+            }
+        };
+        Self::with_bias(scale, bias, scale_type)
+    }
+
     /// Given parameters, for instance read from a file. `scale_type` is the type that the scale
     /// is stored in: dequantized values are rounded to it.
     ///
     /// # Errors
     /// A negative or non-finite scale; a scale that `scale_type` cannot hold; a zero point outside
-    /// `scheme`'s range of codes (0 is always accepted: blocks of zeros have it).
+    /// `scheme`'s range of codes (0 is always accepted: blocks of zeros have it); a scheme that stores
+    /// a bias, for which see [`Params::with_bias`].
     pub fn new(
         scheme: Scheme,
         scale: f32,
         zero_point: i32,
         scale_type: FloatType,
     ) -> Result<Self, ParamsError> {
+        if scheme.offset() == OffsetKind::Bias {
+            return Err(ParamsError::InvalidBias);
+        }
         let held = scale_type.round(scale) == scale;
         if !(scale.is_finite() && scale >= 0.0 && held) {
             return Err(ParamsError::InvalidScale);

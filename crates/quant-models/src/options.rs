@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use quant_core::{IntType, Mode, Scheme};
+use quant_core::{IntType, Mode, OffsetKind, Scheme};
 use quant_simd::Backend;
 use regex::Regex;
 use serde::Serialize;
@@ -130,8 +130,14 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Why block sizes cannot be those of a tensor of this rank.
+    /// Why block sizes cannot be those of a tensor of this rank, or a scheme no format's.
     pub(crate) fn misfit(&self, rank: usize) -> Option<String> {
+        if self.scheme.offset() == OffsetKind::Bias {
+            return Some(format!(
+                "the dialect {} stores float biases, for which the format has no place",
+                self.scheme.dialect
+            ));
+        }
         match &self.granularity {
             Granularity::Blocks(sizes) if self.all_axes && sizes.len() != rank => Some(format!(
                 "block_size {sizes:?} for a tensor of {rank} axes; give one number for each axis (0 for all of it), or one alone"

@@ -7,7 +7,7 @@ use crate::kernels::range::AreScales;
 use crate::place::{BLOCKS, Batches, Place, is_block_size};
 use crate::slice::assert_storage;
 use crate::terms::{BlockRows, Terms};
-use crate::{Backend, Element, stream};
+use crate::{Backend, Element, dialects, stream};
 
 /// Scales that [`Backend::quantize_blocks`] holds in f32 where it stores others: as many blocks fill
 /// whole bytes of codes, whatever their size.
@@ -16,8 +16,9 @@ const SCALES: usize = 2048;
 impl Backend {
     /// Scale, zero point and codes of blocks of `block_size` consecutive values; the last may be
     /// shorter. `S` is the type that the scheme stores scales in. `zero_points` is empty where
-    /// the scheme stores none. 4-bit codes are packed without gaps. Blocks of 32, 64,
-    /// 128 and 256 are quantized many at a time, others one by one.
+    /// the scheme stores none; in a dialect that stores biases it holds these, as little-endian bytes
+    /// of `S`. Codes are packed without gaps. Blocks of 32, 64, 128 and 256 are quantized many at a
+    /// time where there is a kernel, others one by one.
     ///
     /// # Errors
     /// The first block that has no usable parameters; what was written by then is of no use.
@@ -41,6 +42,20 @@ impl Backend {
             scheme.dialect.scale_type(F::TYPE),
             "the type of the scales"
         );
+        if !dialects::has_kernels(scheme) {
+            let size = scheme.offset().size(S::TYPE);
+            for (block, scale) in scales.iter_mut().enumerate() {
+                let start = block * block_size;
+                let values = &values[start..values.len().min(start + block_size)];
+                let params = scheme
+                    .params(&self.range(values), F::TYPE)
+                    .map_err(|source| TensorError { block, source })?;
+                self.quantize_at(values, scheme, params, codes, start);
+                *scale = S::from_f32(params.scale());
+                params.store_offset(scheme.offset(), &mut zero_points[block * size..][..size]);
+            }
+            return Ok(());
+        }
         let stream = stream::is_worthwhile(size_of_val(values), codes.len());
         let mut blocks = Batches {
             values,
@@ -107,6 +122,17 @@ impl Backend {
     ) -> Result<(), TensorError> {
         assert_storage(scheme.dtype, values.len(), codes);
         assert_blocks(scheme, values.len(), block_size, scales, zero_points);
+        if !dialects::has_kernels(scheme) {
+            let size = scheme.offset().size(S::TYPE);
+            for (block, values) in values.chunks_mut(block_size).enumerate() {
+                let offset = &zero_points[block * size..][..size];
+                let params = Params::from_stored(scheme, scales[block].to_f32(), offset, S::TYPE)
+                    .map_err(|source| TensorError { block, source })?;
+                let (place, start) = (Place::stored(scheme, params), block * block_size);
+                self.dequantize_at(codes, scheme.dtype, place, S::TYPE, values, start);
+            }
+            return Ok(());
+        }
         let stream = stream::is_worthwhile(codes.len(), size_of_val(values));
         let mut start = 0;
         for scales in scales.chunks(BLOCKS) {
@@ -266,7 +292,7 @@ impl Backend {
     }
 }
 
-fn assert_blocks<S>(
+fn assert_blocks<S: Element>(
     scheme: Scheme,
     count: usize,
     block_size: usize,
@@ -276,14 +302,6 @@ fn assert_blocks<S>(
     assert_ne!(block_size, 0, "a block size");
     let blocks = count.div_ceil(block_size);
     assert_eq!(scales.len(), blocks, "one scale per block");
-    let stored = if scheme.stores_zero_point() {
-        blocks
-    } else {
-        0
-    };
-    assert_eq!(
-        zero_points.len(),
-        stored,
-        "a zero point per block, if stored"
-    );
+    let stored = blocks * scheme.offset().size(S::TYPE);
+    assert_eq!(zero_points.len(), stored, "an offset per block, if stored");
 }

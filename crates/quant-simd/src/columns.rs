@@ -1,13 +1,14 @@
 //! Matrices whose columns have scales of their own.
 
-use quant_core::{FloatType, Packing, Params, Range, Scheme};
+use quant_core::{FloatType, Packing, Params, Range, Scheme, reference};
 
 use crate::kernels::columns::ROWS;
+use crate::pack::clear_behind;
 use crate::place::{Coding, ElementTerms, Place};
 use crate::slice::assert_storage;
 use crate::source::PADDING;
 use crate::terms::{CodeRange, TermTable, Terms};
-use crate::{Backend, Element, stream};
+use crate::{Backend, Element, dialects, stream};
 
 impl Backend {
     /// Merges each column's range into `ranges`, for a row-major matrix of `ranges.len()` columns.
@@ -47,6 +48,9 @@ impl Backend {
             columns.source,
             "the type that the columns were made for"
         );
+        if !dialects::has_kernels(columns.scheme) {
+            return self.quantize_columns_by_reference(values, columns, codes);
+        }
         self.quantize_stored(values, columns.coding(), columns.place(0), codes)
     }
 
@@ -59,6 +63,16 @@ impl Backend {
         let dtype = columns.scheme.dtype;
         assert_storage(dtype, values.len(), codes);
         columns.assert_rows(values.len());
+        if !dialects::has_kernels(columns.scheme) {
+            let mut bytes = [0];
+            for (i, value) in values.iter_mut().enumerate() {
+                self.unpack(codes, i, dtype, &mut bytes);
+                let params = columns.params[i % columns.count];
+                let value = std::slice::from_mut(value);
+                reference::dequantize(&bytes, columns.scheme, params, value);
+            }
+            return;
+        }
         let step = columns.width();
         let stream = stream::is_worthwhile(codes.len(), size_of_val(values));
         let place = Place::PerElement(columns.element_terms(&columns.stored));
@@ -72,6 +86,25 @@ impl Backend {
     }
 }
 
+impl Backend {
+    fn quantize_columns_by_reference<F: Element>(
+        self,
+        values: &[F],
+        columns: &Columns,
+        codes: &mut [u8],
+    ) -> u64 {
+        let (scheme, mut byte, mut non_finite) = (columns.scheme, [0], 0);
+        for (i, value) in values.iter().enumerate() {
+            let params = columns.params[i % columns.count];
+            non_finite +=
+                reference::quantize(std::slice::from_ref(value), scheme, params, &mut byte);
+            self.pack(&byte, scheme.dtype, codes, i);
+        }
+        clear_behind(codes, scheme.dtype, values.len());
+        non_finite
+    }
+}
+
 /// The parameters of a matrix' columns, laid out for the kernels.
 #[derive(Clone, Debug)]
 pub struct Columns {
@@ -82,6 +115,8 @@ pub struct Columns {
     repeats: usize,
     terms: TermTable,
     stored: TermTable,
+    /// As they are, for the reference.
+    params: Vec<Params>,
 }
 
 impl Columns {
@@ -116,6 +151,7 @@ impl Columns {
             repeats,
             terms,
             stored,
+            params: params.to_vec(),
         }
     }
 

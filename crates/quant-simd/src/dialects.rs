@@ -1,6 +1,6 @@
 //! What the kernels know of dialects.
 
-use quant_core::Dialect;
+use quant_core::{Dialect, OffsetKind, Scheme, Ties};
 
 /// The dialects whose scales and zero points [`blocks`](crate::kernels::blocks) computes. Blocks of
 /// any other have theirs from the reference, one by one: a new dialect is right before it is fast.
@@ -9,4 +9,10 @@ const WITH_BLOCK_FORMULA: &[Dialect] = &[Dialect::Coremltools, Dialect::F32];
 /// Whether the block kernels compute what this dialect does.
 pub fn has_block_formula(dialect: Dialect) -> bool {
     WITH_BLOCK_FORMULA.contains(&dialect)
+}
+
+/// Whether the kernels compute this scheme's codes and values, given scale and zero point. What they
+/// do not is left to the reference.
+pub fn has_kernels(scheme: Scheme) -> bool {
+    scheme.offset() != OffsetKind::Bias && scheme.dialect.ties() == Ties::Even
 }

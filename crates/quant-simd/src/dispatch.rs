@@ -6,7 +6,7 @@
 use std::marker::PhantomData;
 
 use half::{bf16, f16};
-use quant_core::{FloatType, IntType, Packing, Range, Scheme};
+use quant_core::{FloatType, IntType, Mode, Packing, Range, Scheme, reference};
 
 use crate::kernels::blocks::{FindBlockTerms, QuantizeBlocks};
 use crate::kernels::columns::{BoundColumns, ROWS};
@@ -106,6 +106,7 @@ fn quantize<F: Lane, C: Form>(
             }
         }
         Place::PerBlock(..) => unreachable!("quantized in batches"),
+        Place::Reference(params, _) => reference::quantize(values, scheme, params, codes),
     }
 }
 
@@ -191,6 +192,10 @@ fn dequantize<F: Lane>(
             }
         }
         Place::PerElement(terms) => run_form!(PerElement::<true>(terms.rows)),
+        Place::Reference(params, dialect) => {
+            let scheme = Scheme::new(dtype, Mode::Affine).with_dialect(dialect);
+            reference::dequantize(codes, scheme, params, values);
+        }
     }
 }
 
@@ -425,6 +430,16 @@ macro_rules! dispatch {
                         terms,
                         size: PowerOfTwo(size.trailing_zeros()),
                     }),
+                    Place::Reference(params, _) => {
+                        let scheme = coding.scheme;
+                        let non_finite = reference::quantize(values, scheme, params, codes);
+                        reference::dequantize(codes, scheme, params, became);
+                        let clipped = reference::saturated(values, scheme, params);
+                        Encoded {
+                            non_finite,
+                            clipped,
+                        }
+                    }
                 }
             }
             fn fake_quantize(

@@ -1,7 +1,8 @@
 //! What the kernels are given besides values and codes.
 
-use quant_core::{FloatType, Params, Scheme};
+use quant_core::{Dialect, FloatType, Params, Scheme};
 
+use crate::dialects;
 use crate::lane::Lane;
 use crate::source::LARGEST_PAIR;
 use crate::terms::{BlockRows, Division, TermRows, Terms};
@@ -18,6 +19,8 @@ pub enum Place<'a> {
     PerBlock(BlockRows<'a, BLOCKS>, usize, bool),
     /// Each its own, for a row of so many elements, an even number; rows share them.
     PerElement(ElementTerms<'a>),
+    /// The same for all, for the reference: no kernel computes what the dialect does.
+    Reference(Params, Dialect),
 }
 
 /// Terms for a row of elements; rows that follow one another share them.
@@ -45,7 +48,7 @@ impl Place<'_> {
                 rest.start += count;
                 Self::PerBlock(rest, *size, *has_zero_points)
             }
-            other => *other,
+            Self::Uniform(_) | Self::Reference(..) => *self,
         }
     }
 }
@@ -67,9 +70,29 @@ pub struct Coding {
     pub scale_type: FloatType,
 }
 
+impl Place<'static> {
+    /// For codes as they are stored.
+    pub fn stored(scheme: Scheme, params: Params) -> Self {
+        match dialects::has_kernels(scheme) {
+            true => Self::Uniform(Terms::stored(params)),
+            false => Self::Reference(params, scheme.dialect),
+        }
+    }
+}
+
 impl Coding {
+    /// With given parameters; and where these are.
+    pub fn of<F: Lane>(scheme: Scheme, params: Params) -> (Self, Place<'static>) {
+        let (coding, terms) = Self::with_terms::<F>(scheme, params);
+        let place = match dialects::has_kernels(scheme) {
+            true => Place::Uniform(terms),
+            false => Place::Reference(params, scheme.dialect),
+        };
+        (coding, place)
+    }
+
     /// With given parameters; and their terms.
-    pub fn of<F: Lane>(scheme: Scheme, params: Params) -> (Self, Terms) {
+    pub fn with_terms<F: Lane>(scheme: Scheme, params: Params) -> (Self, Terms) {
         let (terms, division) = Terms::of(scheme, F::TYPE, params);
         let coding = Self {
             scheme,

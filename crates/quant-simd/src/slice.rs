@@ -1,12 +1,13 @@
 //! The functions on slices, on the caller's thread.
 
-use quant_core::{ErrorStats, FloatType, IntType, Packing, Params, Range, STATS_CHUNK, Scheme};
+use quant_core::{
+    ErrorStats, FloatType, IntType, Mode, Packing, Params, Range, STATS_CHUNK, Scheme, reference,
+};
 
 use crate::dispatch::Dispatch;
 use crate::kernels::error::ErrorSums;
 use crate::pack::clear_behind;
 use crate::place::{Coding, Place};
-use crate::terms::Terms;
 use crate::{Backend, Element, stream};
 
 /// Elements that a function works on at a time where it needs room for them: as many fill whole
@@ -65,7 +66,7 @@ impl Backend {
         codes: &mut [u8],
     ) -> ErrorStats {
         assert_storage(scheme.dtype, values.len(), codes);
-        let (coding, terms) = Coding::of::<F>(scheme, params);
+        let (coding, place) = Coding::of::<F>(scheme, params);
         let packed = scheme.dtype.packing().is_packed();
         let (mut unpacked, mut became) = ([0; PIECE], [0.0; PIECE]);
         let mut total = ErrorStats::default();
@@ -82,7 +83,6 @@ impl Backend {
                     true => &mut unpacked[..values.len()],
                     false => &mut *codes,
                 };
-                let place = Place::Uniform(terms);
                 clipped += F::encode(self, values, coding, place, bytes, became).clipped;
                 if packed {
                     self.pack_all(&unpacked[..values.len()], scheme.dtype, codes);
@@ -109,8 +109,7 @@ impl Backend {
         values: &mut [F],
     ) {
         assert_storage(scheme.dtype, values.len(), codes);
-        let terms = Terms::stored(params);
-        let place = Place::Uniform(terms);
+        let place = Place::stored(scheme, params);
         self.dequantize_at(codes, scheme.dtype, place, params.scale_type(), values, 0);
     }
 
@@ -126,8 +125,21 @@ impl Backend {
         became: &mut [F],
     ) -> u64 {
         assert_eq!(values.len(), became.len(), "room for each value");
-        let (coding, terms) = Coding::of::<F>(scheme, params);
-        F::fake_quantize(self, values, coding, terms, became).non_finite
+        let (coding, place) = Coding::of::<F>(scheme, params);
+        match place {
+            Place::Uniform(terms) => {
+                F::fake_quantize(self, values, coding, terms, became).non_finite
+            }
+            Place::Reference(..) | Place::PerBlock(..) | Place::PerElement(_) => {
+                let (mut codes, mut non_finite) = ([0; PIECE], 0);
+                for (values, became) in values.chunks(PIECE).zip(became.chunks_mut(PIECE)) {
+                    let codes = &mut codes[..values.len()];
+                    non_finite += reference::quantize(values, scheme, params, codes);
+                    reference::dequantize(codes, scheme, params, became);
+                }
+                non_finite
+            }
+        }
     }
 
     /// The statistics of `values` against what they became; `saturated` is 0.
@@ -158,8 +170,10 @@ impl Backend {
         codes: &mut [u8],
         offset: usize,
     ) -> u64 {
-        let (coding, terms) = Coding::of::<F>(scheme, params);
-        let place = Place::Uniform(terms);
+        let (coding, place) = Coding::of::<F>(scheme, params);
+        if let Place::Reference(..) = place {
+            return self.quantize_pieces(values, coding, place, codes, offset);
+        }
         let (mut values, mut start) = (values, offset);
         let mut non_finite = 0;
         match scheme.dtype.packing() {
@@ -174,7 +188,7 @@ impl Backend {
                 }
                 start /= 2;
             }
-            Packing::Bits(_) => return self.quantize_bits(values, coding, place, codes, offset),
+            Packing::Bits(_) => return self.quantize_pieces(values, coding, place, codes, offset),
         }
         let codes = &mut codes[start..start + scheme.dtype.storage_len(values.len())];
         let stream = stream::is_worthwhile(size_of_val(values), codes.len());
@@ -194,12 +208,12 @@ impl Backend {
                 let stream = stream::is_worthwhile(size_of_val(values), codes.len());
                 F::quantize(self, values, coding, place, codes, stream)
             }
-            Packing::Bits(_) => self.quantize_bits(values, coding, place, codes, 0),
+            Packing::Bits(_) => self.quantize_pieces(values, coding, place, codes, 0),
         }
     }
 
     /// Quantizes to bytes, and packs these, a piece at a time.
-    fn quantize_bits<F: Element>(
+    fn quantize_pieces<F: Element>(
         self,
         values: &[F],
         coding: Coding,
@@ -214,7 +228,7 @@ impl Backend {
             // Rows begin again at the first column's parameters.
             let (column, left) = match place {
                 Place::PerElement(terms) => (done % terms.len, terms.len - done % terms.len),
-                Place::Uniform(_) | Place::PerBlock(..) => (0, PIECE),
+                Place::Uniform(_) | Place::PerBlock(..) | Place::Reference(..) => (0, PIECE),
             };
             let count = left.min(PIECE).min(values.len() - done);
             let (piece, bytes) = (&values[done..done + count], &mut bytes[..count]);
@@ -238,6 +252,9 @@ impl Backend {
         values: &mut [F],
         offset: usize,
     ) {
+        if let Place::Reference(..) = place {
+            return self.dequantize_pieces(codes, dtype, place, scale_type, values, offset);
+        }
         let (mut place, mut values, mut start) = (place, values, offset);
         match dtype.packing() {
             Packing::Bytes => {}
@@ -251,7 +268,7 @@ impl Backend {
                 start /= 2;
             }
             Packing::Bits(_) => {
-                return self.dequantize_bits(codes, dtype, place, scale_type, values, offset);
+                return self.dequantize_pieces(codes, dtype, place, scale_type, values, offset);
             }
         }
         let codes = &codes[start..start + dtype.storage_len(values.len())];
@@ -274,13 +291,13 @@ impl Backend {
                 self.dequantize_formed(codes, dtype, place, scale_type, values, stream);
             }
             Packing::Bits(_) => {
-                self.dequantize_bits(codes, dtype, place, scale_type, values, 0);
+                self.dequantize_pieces(codes, dtype, place, scale_type, values, 0);
             }
         }
     }
 
     /// Unpacks to bytes, and dequantizes these, a piece at a time.
-    fn dequantize_bits<F: Element>(
+    fn dequantize_pieces<F: Element>(
         self,
         codes: &[u8],
         dtype: IntType,
@@ -294,6 +311,11 @@ impl Backend {
             let bytes = &mut bytes[..values.len()];
             self.unpack(codes, offset + i * PIECE, dtype, bytes);
             let place = place.skip(i * PIECE);
+            if let Place::Reference(params, dialect) = place {
+                let scheme = Scheme::new(dtype, Mode::Affine).with_dialect(dialect);
+                reference::dequantize(bytes, scheme, params, values);
+                continue;
+            }
             self.dequantize_formed(bytes, dtype, place, scale_type, values, false);
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod golden;
 pub mod hurtful;
+pub mod mlx;
 pub mod observers;
 
 /// How many cases a proptest takes: `PROPTEST_CASES` where it is set (slow machines, emulators),

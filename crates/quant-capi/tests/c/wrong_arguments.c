@@ -39,9 +39,9 @@ static const QuantScheme NO_SCHEMES[] = {
     {(QuantCode)12, QUANT_MODE_SYMMETRIC, QUANT_DIALECT_COREMLTOOLS},
     {(QuantCode)-1, QUANT_MODE_SYMMETRIC, QUANT_DIALECT_COREMLTOOLS},
     {QUANT_CODE_INT8, (QuantMode)2, QUANT_DIALECT_COREMLTOOLS},
-    {QUANT_CODE_INT8, QUANT_MODE_SYMMETRIC, (QuantDialect)4},
+    {QUANT_CODE_INT8, QUANT_MODE_SYMMETRIC, (QuantDialect)5},
 };
-static const QuantParams ONE = {1, 0};
+static const QuantParams ONE = {1, 0, 0};
 
 #define F32 QUANT_FLOAT_F32
 #define F16 QUANT_FLOAT_F16
@@ -141,14 +141,15 @@ static void slices(void) {
   EXPECT(NULL_POINTER, quant_error_stats(F32, values, F32, NULL, 10, &stats));
   EXPECT(NULL_POINTER, quant_error_stats(F32, values, F32, became, 10, NULL));
 
-  const QuantParams bad[] = {{-1, 0}, {NAN, 0}, {INFINITY, 0}, {1, 128}, {1, -128}};
+  const QuantParams bad[] = {
+      {-1, 0, 0}, {NAN, 0, 0}, {INFINITY, 0, 0}, {1, 128, 0}, {1, -128, 0}};
   FOR_EACH(QuantParams, params, bad) {
     EXPECT(INVALID_PARAMS, quant_quantize(F32, values, 10, INT8, *params, codes, 10, NULL));
     EXPECT(INVALID_PARAMS, quant_dequantize(F32, codes, 10, INT8, *params, became, 10));
     EXPECT(INVALID_PARAMS, quant_fake_quantize(F32, values, 10, INT8, *params, became, NULL));
   }
   // No f16.
-  const QuantParams fine = {0.1f, 0};
+  const QuantParams fine = {0.1f, 0, 0};
   EXPECT(INVALID_PARAMS, quant_quantize(F16, values, 10, INT8, fine, codes, 10, NULL));
   FOR_EACH(QuantScheme, scheme, NO_SCHEMES) {
     EXPECT(UNKNOWN_VALUE, quant_quantize(F32, values, 10, *scheme, ONE, codes, 10, NULL));

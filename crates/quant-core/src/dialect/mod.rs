@@ -6,6 +6,7 @@
 mod activation;
 mod coremltools;
 mod f32;
+mod mlx;
 mod torch;
 
 pub use activation::ActivationRule;
@@ -35,6 +36,10 @@ pub enum Dialect {
     /// arithmetic of f16 weights, whatever the type of the values. A scale of 0 becomes 1. Codes
     /// are of the whole integer type in both modes.
     CoremltoolsActivations,
+    /// As MLX 0.32's affine quantization on the CPU: a scale, which may be negative, and a float bias,
+    /// found and used in f32 and then stored in the type of the values. Unsigned types and affine
+    /// mode only.
+    Mlx,
 }
 
 named!(
@@ -43,6 +48,7 @@ named!(
     F32 "f32" or "wide",
     Torch "torch",
     CoremltoolsActivations "coremltools-activations",
+    Mlx "mlx",
 );
 stored_by_name!(Dialect);
 
@@ -97,6 +103,10 @@ trait Arithmetic {
     fn ties() -> Ties {
         Ties::Even
     }
+    /// The value of a code less its zero point.
+    fn value(steps: f32, params: &Params) -> f32 {
+        params.scale_type().round(params.scale() * steps)
+    }
     /// Scale and offset of a range of finite values, or of none.
     fn params(
         range: &Range,
@@ -119,6 +129,7 @@ macro_rules! with_arithmetic {
             Dialect::F32 => with!(f32::F32),
             Dialect::Torch => with!(torch::Torch),
             Dialect::CoremltoolsActivations => with!(coremltools::Activations),
+            Dialect::Mlx => with!(mlx::Mlx),
         }
     }};
 }
@@ -147,6 +158,12 @@ impl Dialect {
     /// How quotients become integers.
     pub fn ties(self) -> Ties {
         with_arithmetic!(self, A => A::ties())
+    }
+
+    /// What a code stands for that is so many steps from its zero point, or from 0 where there is a
+    /// bias.
+    pub(crate) fn value(self, steps: f32, params: &Params) -> f32 {
+        with_arithmetic!(self, A => A::value(steps, params))
     }
 
     pub(crate) fn params(

@@ -15,10 +15,11 @@ pub fn range<F: Float>(values: &[F]) -> Range {
     values.fold(Range::EMPTY, Range::merge)
 }
 
-/// `round(value / scale)`, the quotient rounded to the dialect's type first.
+/// `round((value - bias) / scale)`, the quotient rounded to the dialect's type first.
 /// NaN stays NaN.
 fn steps<F: Float>(value: F, scheme: Scheme, params: Params) -> f32 {
-    let quotient = value.to_f32() / params.scale();
+    let (scale, bias) = params.exact();
+    let quotient = (value.to_f32() - bias) / scale;
     scheme
         .dialect
         .ties()
@@ -26,8 +27,8 @@ fn steps<F: Float>(value: F, scheme: Scheme, params: Params) -> f32 {
 }
 
 /// Quantizes with given parameters, one code per byte, and returns how many values were NaN or
-/// infinite. NaN becomes the zero point; infinities saturate. A scale of 0 stands for a block of
-/// zeros: every code is 0.
+/// infinite. NaN becomes the zero point, or 0 where there is a bias; infinities saturate. A scale of
+/// 0 stands for a block of zeros: every code is 0.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -59,7 +60,8 @@ pub fn saturated<F: Float>(values: &[F], scheme: Scheme, params: Params) -> u64 
     clipped.count() as u64
 }
 
-/// `scale * (code - zero_point)`, rounded to the scale's type and from there to `F`.
+/// `scale * (code - zero_point)`, or `scale * code + bias`, rounded to the scale's type and from there
+/// to `F`.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -67,6 +69,6 @@ pub fn dequantize<F: Float>(codes: &[u8], scheme: Scheme, params: Params, values
     assert_eq!(values.len(), codes.len(), "one value per code");
     for (code, value) in codes.iter().zip(values) {
         let steps = (scheme.dtype.value(*code) - params.zero_point()) as f32;
-        *value = F::from_f32(params.scale_type().round(params.scale() * steps));
+        *value = F::from_f32(scheme.dialect.value(steps, &params));
     }
 }

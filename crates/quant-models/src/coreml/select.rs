@@ -305,10 +305,15 @@ impl Decide<'_, '_, '_> {
         if let Err(problem) = data_type(settings.scheme.dtype) {
             return bad(&problem);
         }
-        if settings.scheme.dialect == Dialect::F32 && source != FloatType::F32 {
-            return bad(
-                "--dialect wide stores f32 scales, which turn f16 weights into f32; Core ML needs the dialect coremltools",
-            );
+        let dialect = settings.scheme.dialect;
+        if dialect.scale_type(source) != source {
+            let name = match dialect == Dialect::F32 {
+                true => "wide",
+                false => dialect.name(),
+            };
+            return bad(&format!(
+                "--dialect {name} stores f32 scales, which turn f16 weights into f32; Core ML needs the dialect coremltools"
+            ));
         }
         if self
             .package

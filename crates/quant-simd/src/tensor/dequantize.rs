@@ -11,7 +11,7 @@ use super::{Failure, Sink, TensorQuantizer, chunks};
 use crate::place::{ElementTerms, Place};
 use crate::source::PADDING;
 use crate::terms::{Division, TermTable, Terms};
-use crate::{Element, columns};
+use crate::{Element, columns, dialects};
 
 /// Elements of a row that has terms in a table.
 const ROW: usize = 1 << 16;
@@ -117,7 +117,9 @@ impl TensorQuantizer {
         let first = dtype.storage_len(elements.start);
         let codes = &stored.codes[first..dtype.storage_len(elements.end)];
         let row = match self.blocks.arrangement() {
-            Arrangement::Rows { len } if len <= ROW => Some(len),
+            Arrangement::Rows { len } if len <= ROW && dialects::has_kernels(self.scheme) => {
+                Some(len)
+            }
             _ => None,
         };
         let mut start = elements.start;
@@ -152,7 +154,8 @@ impl TensorQuantizer {
                 }
                 _ => {
                     let scale = self.blocks.scale_of(start);
-                    let place = Place::Uniform(Terms::stored(self.stored_params(stored, scale)?));
+                    let params = self.stored_params(stored, scale)?;
+                    let place = Place::stored(self.scheme, params);
                     backend.dequantize_at(codes, dtype, place, self.scale_type(), values, offset);
                 }
             }
@@ -191,11 +194,9 @@ impl TensorQuantizer {
             FloatType::F16 => read::<f16>(stored.scales, scale),
             FloatType::Bf16 => read::<bf16>(stored.scales, scale),
         };
-        let zero_point = match stored.zero_points.get(scale) {
-            Some(&code) => self.scheme.dtype.value(code),
-            None => 0,
-        };
-        Params::new(self.scheme, value, zero_point, self.scale_type())
+        let size = self.scheme.offset().size(self.scale_type());
+        let offset = &stored.zero_points[scale * size..][..size];
+        Params::from_stored(self.scheme, value, offset, self.scale_type())
             .map_err(|source| (scale, source))
     }
 }

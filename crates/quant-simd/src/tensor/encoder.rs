@@ -66,11 +66,22 @@ impl Encoder {
                     let became = &mut became[at..][..count];
                     let values = &values[at..][..count];
                     let encoded = match place {
-                        Place::Uniform(_) | Place::PerElement(_) if !STATS => Encoded {
-                            non_finite: F::quantize_bytes(backend, values, coding, place, codes),
-                            clipped: 0,
-                        },
-                        _ => F::encode(backend, values, coding, place, codes, became),
+                        Place::Uniform(_) | Place::PerElement(_) | Place::Reference(..)
+                            if !STATS =>
+                        {
+                            Encoded {
+                                non_finite: F::quantize_bytes(
+                                    backend, values, coding, place, codes,
+                                ),
+                                clipped: 0,
+                            }
+                        }
+                        Place::Uniform(_)
+                        | Place::PerElement(_)
+                        | Place::PerBlock(..)
+                        | Place::Reference(..) => {
+                            F::encode(backend, values, coding, place, codes, became)
+                        }
                     };
                     if encoded.non_finite > 0 {
                         let block = quantizer.blocks.scale_of(position);

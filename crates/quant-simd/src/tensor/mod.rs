@@ -30,7 +30,8 @@ pub trait Sink: Sync {
     /// # Errors
     /// Whatever the sink says; it ends the work.
     fn scales(&self, offset: usize, bytes: &[u8]) -> Result<(), Self::Error>;
-    /// Takes zero points. Called only where the scheme stores them.
+    /// Takes zero points; in a dialect that stores biases instead, these, as little-endian bytes of
+    /// the scales' type. Called only where the scheme stores them.
     ///
     /// # Errors
     /// Whatever the sink says; it ends the work.
@@ -90,12 +91,10 @@ impl TensorQuantizer {
         self.blocks.scale_count() * self.scale_type().size()
     }
 
-    /// Bytes of zero points: none where the scheme stores none.
+    /// Bytes of zero points, or of biases in the type of the scales; 0 where the scheme stores
+    /// neither.
     pub fn zero_points_len(&self) -> usize {
-        match self.scheme.stores_zero_point() {
-            true => self.blocks.scale_count(),
-            false => 0,
-        }
+        self.blocks.scale_count() * self.scheme.offset().size(self.scale_type())
     }
 }
 

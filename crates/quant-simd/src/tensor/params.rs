@@ -71,9 +71,10 @@ impl StoredParams {
                 FloatType::F16 => self.scales.extend(f16::from_f32(scale).to_le_bytes()),
                 FloatType::Bf16 => self.scales.extend(bf16::from_f32(scale).to_le_bytes()),
             }
-            if quantizer.scheme.stores_zero_point() {
-                self.zero_points.push(params.zero_point() as u8);
-            }
+            let (kind, end) = (quantizer.scheme.offset(), self.zero_points.len());
+            self.zero_points
+                .resize(end + kind.size(params.scale_type()), 0);
+            params.store_offset(kind, &mut self.zero_points[end..]);
         }
     }
 
@@ -120,7 +121,8 @@ impl StoredParams {
             sink.scales(self.first * quantizer.scale_type().size(), &self.scales)?;
         }
         if !self.zero_points.is_empty() {
-            sink.zero_points(self.first, &self.zero_points)?;
+            let size = quantizer.scheme.offset().size(quantizer.scale_type());
+            sink.zero_points(self.first * size, &self.zero_points)?;
         }
         Ok(())
     }

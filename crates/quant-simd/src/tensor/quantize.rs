@@ -1,5 +1,6 @@
 //! From values to codes, scales and zero points.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use half::{bf16, f16};
@@ -10,8 +11,8 @@ use super::encoder::Encoder;
 use super::segments::{Groups, KnownParams, RowTerms, Segments, TwoGroups};
 use super::values::Values;
 use super::{Failure, Sink, TensorQuantizer, chunks};
-use crate::Element;
 use crate::columns::ColumnBounds;
+use crate::{Element, dialects};
 
 /// Elements of a group that stay in the cache between the search for its range and its encoding.
 const GROUP: usize = 1 << 20;
@@ -125,7 +126,7 @@ impl TensorQuantizer {
         sink: &S,
     ) -> Result<ErrorStats, Trouble<S::Error>> {
         match self.blocks.arrangement() {
-            Arrangement::Rows { len } if len <= ROW => {
+            Arrangement::Rows { len } if len <= ROW && dialects::has_kernels(self.scheme) => {
                 // All groups but the last along an axis are as large as the first.
                 match self.blocks.group_of(0).len() <= GROUP {
                     true => self.by_units::<STATS, F, S>(values, sink),
@@ -243,7 +244,11 @@ impl TensorQuantizer {
         self.put_params(0, &params, sink).map_err(Trouble::Sink)?;
         let units = units(0..n, 1).into_par_iter();
         let stats = units.map_init(Encoder::default, |encoder, unit| {
-            let segments = &mut KnownParams(self, &params);
+            let segments = &mut KnownParams::<F> {
+                quantizer: self,
+                params: &params,
+                values: PhantomData,
+            };
             self.encode::<STATS, F, S>(values, unit, segments, encoder, sink)
         });
         total(ErrorStats::default(), stats.collect())

@@ -1,5 +1,6 @@
 //! Terms for the elements of a chunk, segment by segment.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use quant_core::{Arrangement, Params, ParamsError};
@@ -43,7 +44,7 @@ pub(super) struct Groups<'a, F> {
 /// The terms at hand.
 enum Now {
     Nothing,
-    Run(Range<usize>, Coding, Terms),
+    Run(Range<usize>, Coding, Place<'static>),
     /// The first [`BATCH`] of [`Groups::blocks`].
     Batch(Range<usize>, Coding),
     Rows(RowTerms),
@@ -108,8 +109,8 @@ impl<'a, F: Element> Groups<'a, F> {
             .params(&range, F::TYPE)
             .map_err(|source| (scale, source))?;
         self.found(&group, &[params]);
-        let (coding, terms) = Coding::of::<F>(scheme, params);
-        self.now = Now::Run(group, coding, terms);
+        let (coding, place) = Coding::of::<F>(scheme, params);
+        self.now = Now::Run(group, coding, place);
         Ok(())
     }
 
@@ -145,7 +146,7 @@ impl<F: Element> Segments for Groups<'_, F> {
         let count = (self.now.elements().end - position).min(most);
         Ok(match &self.now {
             Now::Nothing => unreachable!("just found"),
-            Now::Run(_, coding, terms) => (count, *coding, Place::Uniform(*terms)),
+            Now::Run(_, coding, place) => (count, *coding, *place),
             Now::Rows(terms) => terms.at(position, count),
             Now::Batch(elements, coding) => {
                 let size = elements.len() / BATCH;
@@ -189,7 +190,7 @@ impl RowTerms {
         for _ in 0..repeats {
             let runs = quantizer.blocks.runs(group.start..group.start + row);
             for (run, &params) in runs.zip(params) {
-                let (coding, terms) = Coding::of::<F>(quantizer.scheme, params);
+                let (coding, terms) = Coding::with_terms::<F>(quantizer.scheme, params);
                 table.push(terms, coding.division, run.elements.len());
             }
         }
@@ -236,21 +237,27 @@ impl Segments for TwoGroups<'_> {
     }
 }
 
-pub(super) struct KnownParams<'a>(pub(super) &'a TensorQuantizer, pub(super) &'a [Params]);
+/// Parameters that are all known.
+pub(super) struct KnownParams<'a, F> {
+    pub(super) quantizer: &'a TensorQuantizer,
+    pub(super) params: &'a [Params],
+    pub(super) values: PhantomData<F>,
+}
 
-impl Segments for KnownParams<'_> {
+impl<F: Element> Segments for KnownParams<'_, F> {
     fn at(
         &mut self,
         position: usize,
         most: usize,
     ) -> Result<(usize, Coding, Place<'_>), (usize, ParamsError)> {
-        let Self(quantizer, params) = *self;
+        let Self {
+            quantizer, params, ..
+        } = *self;
         let mut runs = quantizer.blocks.runs(position..position + most);
         let run = runs.next().expect("elements that are there");
         let params = params[run.scale];
-        let (terms, division) = Terms::of(quantizer.scheme, quantizer.source, params);
-        let coding = quantizer.coding(division);
-        Ok((run.elements.len(), coding, Place::Uniform(terms)))
+        let (coding, place) = Coding::of::<F>(quantizer.scheme, params);
+        Ok((run.elements.len(), coding, place))
     }
 }
 
