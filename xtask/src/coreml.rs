@@ -14,9 +14,36 @@ pub fn coreml(time: bool) -> Outcome {
     let python = environment()?;
     memory::build_quant()?;
     let script = if time { "time_packages.py" } else { "check.py" };
-    run(Command::new(python)
+    run(Command::new(&python)
         .arg(Path::new(SCRIPTS).join(script))
-        .arg("target/release/quant"))
+        .arg("target/release/quant"))?;
+    match time {
+        true => Ok(()),
+        false => open_what_tests_write(&python),
+    }
+}
+
+/// Runs the tests that write packages, keeps these, and opens all of them with coremltools.
+fn open_what_tests_write(python: &Path) -> Outcome {
+    let kept = std::env::current_dir()?.join("target/written-packages");
+    if kept.exists() {
+        std::fs::remove_dir_all(&kept)?;
+    }
+    std::fs::create_dir_all(&kept)?;
+    let models = ["packages", "layouts", "activations", "hostile"];
+    for (package, tests) in [("quant-models", &models[..]), ("quant-cli", &["packages"])] {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["test", "--quiet", "-p", package]);
+        for test in tests {
+            cargo.args(["--test", test]);
+        }
+        run(cargo.env("QUANT_KEEP_PACKAGES", &kept))?;
+    }
+    run(Command::new(python)
+        .arg(Path::new(SCRIPTS).join("opens.py"))
+        .arg(&kept))?;
+    std::fs::remove_dir_all(&kept)?;
+    Ok(())
 }
 
 /// The environment's Python, made on first use.

@@ -197,9 +197,15 @@ fn yaml(text: &str) -> Result<Value, String> {
     let options = serde_saphyr::options! {
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
         legacy_octal_numbers: true,
+        reject_unsupported_tags: true,
         with_snippet: false,
     };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
+    let read = serde_saphyr::from_str_with_options(text, options);
+    read.map_err(|error| match error.to_string() {
+        // The parser's own advice is for programmers.
+        message if message.contains("multiple") => "several documents in one file; give one".into(),
+        message => message,
+    })
 }
 
 /// The parts of a document.
@@ -336,12 +342,9 @@ enum BlockSize {
     PerAxis(Vec<usize>),
 }
 
-/// Whole numbers, and as in Python true and false are 1 and 0; 0 means all of an axis.
+/// Whole numbers; 0 means all of an axis.
 fn block_size(value: Option<&Value>) -> Result<BlockSize, String> {
-    let one = |value: &Value| match value {
-        Value::Bool(value) => Some(usize::from(*value)),
-        _ => value.as_u64().and_then(|size| usize::try_from(size).ok()),
-    };
+    let one = |value: &Value| value.as_u64().and_then(|size| usize::try_from(size).ok());
     let found = match value {
         None => Some(BlockSize::One(32)),
         Some(Value::Array(sizes)) => {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use coreml::{MODEL, WEIGHTS, describe};
+use coreml::{MODEL, WEIGHTS, describe, kept};
 use quant_core::Dialect;
 use quant_models::{
     ActivationOptions, ActivationRange, Config, Error, Job, OperationReport, QuantizeOptions,
@@ -70,7 +70,8 @@ impl Folder {
 
     fn quantize(&self, input: &Path, options: &ActivationOptions) -> Result<Report, Error> {
         let (out, flag) = (self.path("out.mlpackage"), AtomicBool::new(false));
-        quant_models::quantize_activations(input, &out, options, &job(&flag))
+        let done = quant_models::quantize_activations(input, &out, options, &job(&flag));
+        kept(done, input, &out)
     }
 
     fn described(&self) -> Vec<String> {
@@ -144,7 +145,8 @@ fn packages_are_what_coremltools_makes() {
                 ..QuantizeOptions::default()
             };
             let (out, flag) = (folder.path("out.mlpackage"), AtomicBool::new(false));
-            quant_models::quantize(&input, &out, &weights, &job(&flag)).unwrap();
+            let done = quant_models::quantize(&input, &out, &weights, &job(&flag));
+            kept(done, &input, &out).unwrap();
             same(
                 &format!("{name} {key} and weights"),
                 &folder.described(),

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use coreml::{WEIGHTS, describe, fixture, fixtures, records};
+use coreml::{WEIGHTS, describe, fixture, fixtures, kept, records};
 use quant_core::Dialect;
 use quant_models::{Config, Error, Job, QuantizeOptions, Report};
 use serde_json::Value;
@@ -23,7 +23,8 @@ fn job(cancelled: &AtomicBool) -> Job<'_> {
 }
 
 fn quantize(input: &Path, output: &Path, options: &QuantizeOptions) -> Result<Report, Error> {
-    quant_models::quantize(input, output, options, &job(&AtomicBool::new(false)))
+    let done = quant_models::quantize(input, output, options, &job(&AtomicBool::new(false)));
+    kept(done, input, output)
 }
 
 fn digest(path: &Path) -> String {
@@ -156,7 +157,8 @@ fn packages_are_what_coremltools_writes() {
             };
             let cancelled = AtomicBool::new(false);
             let options = Default::default();
-            quant_models::dequantize(&out, &floats, &options, &job(&cancelled)).unwrap();
+            let done = quant_models::dequantize(&out, &floats, &options, &job(&cancelled));
+            kept(done, &out, &floats).unwrap();
             assert_eq!(
                 digest(&floats.join(WEIGHTS)),
                 case["weights"],

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -41,7 +42,29 @@ impl Folder {
     pub fn quant(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quant"));
         command.args(arguments).current_dir(self.0.path());
-        command.output().unwrap()
+        let output = command.output().unwrap();
+        if output.status.success() {
+            self.keep();
+        }
+        output
+    }
+
+    /// Keeps the packages that there are, where `cargo xtask coreml` asks for it.
+    fn keep(&self) {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let Some(kept) = std::env::var_os("QUANT_KEEP_PACKAGES") else {
+            return;
+        };
+        let names = self.names().into_iter();
+        for name in names.filter(|name| name.ends_with(".mlpackage") && name != "m.mlpackage") {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let place = |end: &str| {
+                let name = format!("cli-{}-{count}.{end}.mlpackage", std::process::id());
+                Path::new(&kept).join(name)
+            };
+            copy(&self.path("m.mlpackage"), &place("in"));
+            copy(&self.path(&name), &place("out"));
+        }
     }
 
     /// The ranges of a fixture, as `ranges.json`.

@@ -130,6 +130,35 @@ fn what_the_format_cannot_hold_is_refused() {
     folder.refuses(&["inspect", "none.mlpackage"], 1, &["none.mlpackage"]);
 }
 
+/// Blocks that do not divide an axis, or are larger than it: coremltools skips both.
+#[test]
+fn blocks_that_fit_no_weight_are_told() {
+    let folder = Folder::with("linear_18_f16");
+    for (size, reason) in [
+        ("32", "do not divide axis 1"),
+        ("4096", "larger than axis 1"),
+    ] {
+        let blocks = ["--granularity", "per-block", "--block-size", size];
+        let options = [
+            &[
+                "quantize",
+                "m.mlpackage",
+                "--include",
+                "first_weight",
+                "--force",
+            ],
+            &blocks[..],
+        ]
+        .concat();
+        let (_, stderr) = folder.succeeds(&[&options[..], &["--quiet"]].concat());
+        assert!(stderr.contains("nothing was quantized"), "{stderr}");
+        assert!(stderr.contains(reason), "{stderr}");
+        let report = folder.json(&options);
+        assert_eq!(tensor(&report, "first_weight_0")["skipped"], true);
+        folder.refuses(&[&options[..], &["--strict"]].concat(), 3, &[reason]);
+    }
+}
+
 #[test]
 fn shared_constants_are_explained() {
     let folder = Folder::with("shared_18_f16");

@@ -9,7 +9,7 @@ use memmap2::Mmap;
 
 use crate::io::{self, PreallocatedFile};
 use crate::map::map;
-use crate::{Error, Job};
+use crate::{Error, Job, sniff};
 
 const MAGIC: u32 = 0xDEAD_BEEF;
 const VERSION: u32 = 2;
@@ -41,23 +41,25 @@ impl WeightFile {
             map,
         };
         let version = file.map.get(4..8).map(|bytes| u32_at(bytes, 0));
-        match version {
-            _ if file.map.len() < ALIGN as usize => {
-                let problem = format!(
+        let problem = match version {
+            Some(VERSION) if file.map.len() >= ALIGN as usize => return Ok(file),
+            _ if sniff::is_safetensors(&file.map) => {
+                "this is a safetensors file; the package is damaged, fetch it again".into()
+            }
+            _ if file.map.len() < ALIGN as usize => sniff::explain(&file.map, || {
+                format!(
                     "{} bytes are too few for a weight file; it is truncated, fetch it again",
                     file.map.len()
-                );
-                Err(Error::file(path, problem))
-            }
-            Some(VERSION) => Ok(file),
-            other => {
-                let problem = format!(
+                )
+            }),
+            other => sniff::explain(&file.map, || {
+                format!(
                     "version {} of weight files, where {VERSION} is known; it is damaged, or too new for this quant",
                     other.unwrap_or(0)
-                );
-                Err(Error::file(path, problem))
-            }
-        }
+                )
+            }),
+        };
+        Err(Error::file(path, problem))
     }
 
     pub fn path(&self) -> &Path {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
+use super::folder::Folder;
 use super::graph::Graph;
 use super::inspect::stored;
-use super::package::{Folder, Package};
+use super::package::Package;
 use super::program::{Binding, Held, Operation, Program, Value};
 use super::select::weight;
 use crate::diff::{apart, of};

@@ -9,8 +9,10 @@ pub(crate) mod dequantize;
 pub(crate) mod diff;
 mod emit;
 mod encode;
+mod folder;
 mod graph;
 pub(crate) mod inspect;
+mod manifest;
 mod output;
 mod package;
 mod parts;
@@ -24,4 +26,5 @@ mod select;
 mod weights;
 mod wire;
 
-pub(crate) use package::{Folder, Package, is_package};
+pub(crate) use folder::{Folder, is_package};
+pub(crate) use package::Package;

@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::package::{Contents, Folder, Package, contents};
+use super::folder::Folder;
+use super::package::{Contents, Package, contents};
 use super::replaceable::own_files;
 use crate::io::{
     self, Destination, Inputs, Links, TemporaryFolder, group_and_others, parent, sync,

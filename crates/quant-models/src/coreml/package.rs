@@ -1,38 +1,21 @@
-//! A package: its folder, its manifest and the files that the manifest names.
+//! A package: its program and the weight files that this refers to.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Component, Path, PathBuf};
-
-use serde::Deserialize;
+use std::path::{Path, PathBuf};
 
 use super::blob::{Record, WeightFile, check_apart};
+use super::folder::{Folder, explained};
+use super::manifest::{MANIFEST, inside, with_weights};
 use super::program::{Blob, Held, Program, TensorType, Value};
 use super::read::read;
 use super::wire::DEPTH;
 use crate::Error;
 use crate::error::one_line;
-use crate::io::{Links, read_bounded};
+use crate::io::Links;
 
-pub(crate) const MANIFEST: &str = "Manifest.json";
 const MODEL_PATH: &str = "@model_path/";
-const LARGEST_MANIFEST: u64 = 16 << 20;
-/// No message of protobuf can be larger.
-const LARGEST_MODEL: u64 = 2 << 30;
-
-/// A package's folder: its manifest and its model have been read, and no more.
-#[derive(Debug)]
-pub(crate) struct Folder {
-    path: PathBuf,
-    /// `model.mlmodel`, from the package on.
-    model: PathBuf,
-    bytes: Vec<u8>,
-    /// The manifest, and what its items are, from the package on.
-    manifest: Vec<u8>,
-    items: Vec<PathBuf>,
-}
-
 /// A Core ML package whose model has been understood, and whose weight files are mapped.
 #[derive(Debug)]
 pub(crate) struct Package<'a> {
@@ -47,73 +30,6 @@ pub(crate) struct Package<'a> {
     folder: &'a Folder,
 }
 
-#[derive(Deserialize)]
-struct Manifest {
-    #[serde(rename = "fileFormatVersion")]
-    version: String,
-    #[serde(rename = "itemInfoEntries")]
-    items: HashMap<String, Item>,
-    #[serde(rename = "rootModelIdentifier")]
-    root: String,
-}
-
-#[derive(Deserialize)]
-struct Item {
-    path: String,
-}
-
-/// Whether a path is that of a package, whole or not.
-pub(crate) fn is_package(path: &Path) -> bool {
-    let named = |extension| path.extension().is_some_and(|other| other == extension);
-    path.join(MANIFEST).is_file() || named("mlpackage") || named("mlmodel")
-}
-
-impl Folder {
-    /// Finds the model of the package at `path`, and reads it.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let bad = |problem: &str| Err(Error::file(path, problem));
-        if path.is_file() {
-            return bad(
-                "a single file, not an .mlpackage folder; convert the model again with convert_to=\"mlprogram\"",
-            );
-        }
-        let manifest = path.join(MANIFEST);
-        if path.is_dir() && !manifest.is_file() {
-            return bad("no Manifest.json in this folder; this is no Core ML package");
-        }
-        let links = Links::new(path)?;
-        let read = |file: &Path, largest, expected| {
-            let inside = match fs::symlink_metadata(file) {
-                Ok(_) => links.inside_package(file)?,
-                // Who opens it says that it is missing.
-                Err(_) => file.to_owned(),
-            };
-            read_bounded(&inside, largest, expected).map_err(|error| error.at(file))
-        };
-        let expected = "it should be the package's manifest";
-        let text = read(&manifest, LARGEST_MANIFEST, expected)?;
-        let found = items(&text).map_err(|problem| Error::file(&manifest, problem))?;
-        let file = path.join(&found.root);
-        let bytes = read(&file, LARGEST_MODEL, "the manifest calls it the model")?;
-        for item in &found.all {
-            if !path.join(item).exists() {
-                let problem = format!(
-                    "names `{}`, which is not there; fetch the package again (git leaves out empty folders, which can be made by hand)",
-                    item.display()
-                );
-                return Err(Error::file(&manifest, problem));
-            }
-        }
-        Ok(Self {
-            path: path.to_owned(),
-            model: found.root,
-            bytes,
-            manifest: text,
-            items: found.all,
-        })
-    }
-}
-
 impl<'a> Package<'a> {
     /// Understands the model of a package, and checks all that it refers to.
     pub fn open(folder: &'a Folder) -> Result<Self, Error> {
@@ -126,7 +42,8 @@ impl<'a> Package<'a> {
             folder,
         };
         let program = read(&folder.bytes);
-        package.program = program.map_err(|problem| package.damaged(problem))?;
+        package.program =
+            program.map_err(|problem| package.damaged(explained(&folder.bytes, problem)))?;
         for (name, offsets) in references(&package.program) {
             let weights = package.open_weights(&name, offsets)?;
             package.weights.insert(name, weights);
@@ -375,74 +292,6 @@ fn references(program: &Program<'_>) -> BTreeMap<String, BTreeSet<u64>> {
     match done {
         Ok(()) => found,
     }
-}
-
-/// What a manifest names, from the package on.
-struct Items {
-    root: PathBuf,
-    all: Vec<PathBuf>,
-}
-
-fn items(manifest: &[u8]) -> Result<Items, String> {
-    let manifest: Manifest = serde_json::from_slice(manifest)
-        .map_err(|error| format!("not the manifest of a package: {error}"))?;
-    if !manifest.version.starts_with("1.") {
-        return Err(format!(
-            "version {} of packages, where 1 is known; this quant is too old for it",
-            manifest.version
-        ));
-    }
-    let place = |item: &Item| {
-        let path = inside(&item.path);
-        let path =
-            path.ok_or_else(|| format!("`{}` is not inside the package; it is damaged", item.path));
-        Ok::<_, String>(Path::new("Data").join(path?))
-    };
-    let root = manifest.items.get(&manifest.root);
-    let root = root.ok_or("its rootModelIdentifier is that of no item; the package is damaged")?;
-    let root = place(root)?;
-    let mut all = manifest.items.values().map(place);
-    Ok(Items {
-        root,
-        all: all.by_ref().collect::<Result<_, _>>()?,
-    })
-}
-
-/// The manifest with an item, as coremltools writes it, for the folder of this weight file.
-fn with_weights(manifest: &[u8], file: &Path) -> Result<Vec<u8>, String> {
-    let problem = |error: serde_json::Error| format!("not the manifest of a package: {error}");
-    let mut document: serde_json::Value = serde_json::from_slice(manifest).map_err(problem)?;
-    let folder = file.strip_prefix("Data").unwrap_or(file);
-    let folder = folder.parent().unwrap_or(folder);
-    let item = serde_json::json!({
-        "author": "com.apple.CoreML",
-        "description": "CoreML Model Weights",
-        "name": folder.file_name().unwrap_or_default().to_string_lossy(),
-        "path": folder.to_string_lossy(),
-    });
-    let items = document["itemInfoEntries"].as_object_mut();
-    let items = items.ok_or("it has no items; the package is damaged")?;
-    // Identifiers only have to differ.
-    let mut count = 1_u64;
-    let mut id = String::new();
-    while id.is_empty() || items.contains_key(&id) {
-        id = format!("71756e74-0000-4000-8000-{count:012x}");
-        count += 1;
-    }
-    items.insert(id, item);
-    let mut text = format!("{document:#}").into_bytes();
-    text.push(b'\n');
-    Ok(text)
-}
-
-/// A relative path that leads nowhere else, and that a message can show.
-fn inside(path: &str) -> Option<PathBuf> {
-    if path.contains(char::is_control) {
-        return None;
-    }
-    let path = Path::new(path);
-    let plain = |part| matches!(part, Component::Normal(_));
-    (path.components().next().is_some() && path.components().all(plain)).then(|| path.to_owned())
 }
 
 /// What a package holds, from it on, in order of the names; links to files count as files.

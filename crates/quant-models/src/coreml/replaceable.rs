@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::package::{Folder, MANIFEST, Package, contents};
+use super::folder::Folder;
+use super::manifest::MANIFEST;
+use super::package::{Package, contents};
 use crate::Error;
 
 /// Its manifest, what that names, and its weight files.

@@ -10,6 +10,7 @@ does all of it.
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,8 @@ import check_activations
 import coremltools as ct
 import coremltools.optimize as cto
 import numpy as np
-from make_fixtures import CONFIGURATIONS, HERE, WEIGHTS, describe, save, saved_again
+from make_fixtures import CONFIGURATIONS, HERE, describe, save, saved_again
+from make_layouts import LAYOUTS, make_folders
 
 
 def constants(model):
@@ -51,6 +53,12 @@ def differ(ours, theirs, again):
     return f"operations differ: {first}"
 
 
+def files(package):
+    """All files and folders, and the bytes of weight files."""
+    paths = {str(path.relative_to(package)): path for path in package.rglob("*")}
+    return {name: path.read_bytes() if path.suffix == ".bin" else None for name, path in paths.items()}
+
+
 def plain(lines):
     """coremltools numbers updates of states anew in every program that it loads."""
     return [re.sub(r"coreml_update_state_\d+", "coreml_update_state", line) for line in lines]
@@ -74,8 +82,8 @@ def check(quant, source, configuration, folder):
     if ran.returncode != 0:
         return f"quant: {ran.stderr}"
     save(model, theirs)
-    if (ours / WEIGHTS).read_bytes() != (theirs / WEIGHTS).read_bytes():
-        return "weight.bin differs"
+    if files(ours) != files(theirs):
+        return "files, folders or weight.bin differ"
     loaded = ct.models.MLModel(str(ours), skip_model_load=True)
     if problem := differ(loaded, theirs, again):
         return problem
@@ -93,8 +101,8 @@ def check(quant, source, configuration, folder):
     subprocess.run([quant, "dequantize", ours, "-o", floats, "--force", "--quiet"], check=True)
     loaded = ct.models.MLModel(str(ours), skip_model_load=True)
     save(cto.coreml.decompress_weights(loaded), theirs)
-    if (floats / WEIGHTS).read_bytes() != (theirs / WEIGHTS).read_bytes():
-        return "weight.bin differs after dequantizing"
+    if files(floats) != files(theirs):
+        return "files, folders or weight.bin differ after dequantizing"
     problem = differ(ct.models.MLModel(str(floats), skip_model_load=True), theirs, again)
     return problem and f"after dequantizing: {problem}"
 
@@ -105,14 +113,18 @@ def main():
     options.add_argument("--only", default="", help="packages whose name holds this")
     options = options.parse_args()
     wrong = count = 0
-    for source in sorted((HERE / "packages").glob("*.mlpackage")):
+    layouts = [path for path in LAYOUTS.glob("*.mlpackage") if "pipeline" not in path.name]
+    for source in sorted([*(HERE / "packages").glob("*.mlpackage"), *layouts]):
         if options.only not in source.name:
             continue
         if source.name.startswith("functions"):
             continue  # coremltools refuses models of several functions.
         for name, configuration in CONFIGURATIONS.items():
             with tempfile.TemporaryDirectory() as folder:
-                problem = check(options.quant.resolve(), source, configuration, Path(folder))
+                copied = Path(folder) / source.name
+                shutil.copytree(source, copied)
+                make_folders(copied)
+                problem = check(options.quant.resolve(), copied, configuration, Path(folder))
             count += 1
             if problem:
                 wrong += 1

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import coremltools as ct
 import coremltools.optimize as cto
+import make_activations
 import make_fixtures
 import numpy as np
 from coremltools.converters.mil import Builder as mb
@@ -134,7 +135,7 @@ INLINE = {
 }
 WITHOUT = {
     "relu_17_f16": (IOS17, np.float16, relu, (4, 8)),
-    "pool_17_f32": (IOS17, np.float32, pool, (1, 4, 8, 8)),
+    "pool_17_f16": (IOS17, np.float16, pool, (1, 4, 8, 8)),
 }
 PIPELINES = {
     "pipeline_18_f16": lambda: [
@@ -196,6 +197,20 @@ def pipeline(parts, kept):
     return cases
 
 
+def with_activations(models, ranges, out):
+    """What coremltools makes of the activations of each model, and then of its weights."""
+    activations, weights = [], []
+    for model in models:
+        model = make_activations.quantize_activations(model, ranges, make_activations.CONFIGURATIONS["int8"])
+        activations.append(model)
+        weights.append(cto.coreml.linear_quantize_weights(model, make_activations.parsed(make_activations.WEIGHTS_TOO)))
+    cases = {}
+    for name, done in (("activations", activations), ("both", weights)):
+        save(ct.utils.make_pipeline(*done) if len(done) > 1 else done[0], out)
+        cases[name] = result(out)
+    return cases
+
+
 def seeded(build):
     """The same weights whenever it is built."""
     def again():
@@ -227,6 +242,17 @@ def main():
         # coremltools moves casts when it saves a program for iOS15 again.
         expected["packages"][name]["stable"] = all(one.get_spec().specificationVersion > 6 for one in parts()
                                                    if one.get_spec().WhichOneof("Type") == "mlProgram")
+    expected["ranges"] = {}
+    make_activations.skip_what_has_no_range()
+    for name in ("pool_17_f16", "pipeline_18_f16"):
+        source = LAYOUTS / f"{name}.mlpackage"
+        ranges = make_activations.ranges_of(source, 1)
+        ranges["a"] = (-2.0, 1.0)
+        alone_or_parts = [ct.models.MLModel(str(source), skip_model_load=True)]
+        if name in PIPELINES:
+            alone_or_parts = seeded(PIPELINES[name])()
+        expected["ranges"][name] = make_activations.document(ranges)
+        expected["packages"][f"{name}/activations"] = with_activations(alone_or_parts, ranges, kept / "activations.mlpackage")
     write(expected, HERE / "expected_layouts.json")
     if not options.keep:
         shutil.rmtree(kept)

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use prost::encoding::{WireType, decode_key, decode_varint};
+use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 use sha2::{Digest, Sha256};
 
 pub const MODEL: &str = "Data/com.apple.CoreML/model.mlmodel";
@@ -37,6 +38,21 @@ pub fn layout(name: &str, to: &Path) {
             fs::create_dir_all(place).unwrap();
         }
     }
+}
+
+/// Keeps what has been made of a package, where `cargo xtask coreml` asks for it: coremltools opens all
+/// that any test writes.
+pub fn kept<T, E>(done: Result<T, E>, input: &Path, output: &Path) -> Result<T, E> {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let folder = std::env::var_os("QUANT_KEEP_PACKAGES");
+    if let (Some(folder), Ok(_), true) = (folder, &done, output.exists()) {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{count}", std::process::id());
+        let place = |end: &str| Path::new(&folder).join(format!("{name}.{end}.mlpackage"));
+        copy(input, &place("in"));
+        copy(output, &place("out"));
+    }
+    done
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -357,4 +373,38 @@ fn operations(block: &[u8], files: &Files, depth: usize, lines: &mut Vec<String>
             lines.push(format!("{indent} gives {}", outputs(inner)));
         }
     }
+}
+
+/// A field of bytes or of a number.
+pub fn field(number: u32, item: &Item<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    match item {
+        Item::Number(value) => {
+            encode_key(number, WireType::Varint, &mut out);
+            encode_varint(*value, &mut out);
+        }
+        Item::Bytes(bytes) => {
+            encode_key(number, WireType::LengthDelimited, &mut out);
+            encode_varint(bytes.len() as u64, &mut out);
+            out.extend_from_slice(bytes);
+        }
+    }
+    out
+}
+
+/// The message with every message along `path` passed through `change`, innermost last.
+pub fn along(bytes: &[u8], path: &[u32], change: &dyn Fn(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
+    let Some((&next, rest)) = path.split_first() else {
+        return change(bytes.to_vec());
+    };
+    let mut out = Vec::new();
+    for (number, item) in parse(bytes) {
+        out.extend(match item {
+            Item::Bytes(inner) if number == next => {
+                field(number, &Item::Bytes(&along(inner, rest, change)))
+            }
+            item => field(number, &item),
+        });
+    }
+    change(out)
 }

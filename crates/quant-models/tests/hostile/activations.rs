@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use quant_models::{ActivationOptions, ActivationRange, Error, Job, Ranges, Report};
 
-use crate::coreml::{Item, MODEL, describe};
+use crate::coreml::{Item, MODEL, describe, kept};
 use crate::package::{OPERATION, Package, along, field, random_from};
 
 const ACTIVATIONS: &str = "../activations/consumers_18_f16.mlpackage";
@@ -33,7 +33,9 @@ fn activations(package: &Package, options: &ActivationOptions) -> Result<Report,
         progress: &|_| {},
         cancelled: &AtomicBool::new(false),
     };
-    quant_models::quantize_activations(&package.path(), &package.out(), options, &job)
+    let (input, output) = (package.path(), package.out());
+    let done = quant_models::quantize_activations(&input, &output, options, &job);
+    kept(done, &input, &output)
 }
 
 /// Programs that contradict themselves are quantized or refused; what comes out can be read.

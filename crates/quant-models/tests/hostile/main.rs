@@ -4,5 +4,6 @@ mod activations;
 #[allow(dead_code)]
 #[path = "../coreml/mod.rs"]
 mod coreml;
+mod layouts;
 mod package;
 mod weights;

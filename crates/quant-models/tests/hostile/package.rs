@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use prost::encoding::{WireType, encode_key, encode_varint};
 use quant_models::{Error, Job, QuantizeOptions, Report};
 use tempfile::TempDir;
 
-use crate::coreml::{Item, MODEL, WEIGHTS, fixture, parse};
+use crate::coreml::{MODEL, WEIGHTS, fixture, kept};
+pub use crate::coreml::{along, field};
 
 pub struct Package {
     pub folder: TempDir,
@@ -74,41 +74,11 @@ pub fn run(input: &Path, output: &Path, options: &QuantizeOptions) -> Result<Rep
         progress: &|_| {},
         cancelled: &AtomicBool::new(false),
     };
-    quant_models::quantize(input, output, options, &job)
-}
-
-/// A field of bytes or of a number.
-pub fn field(number: u32, item: &Item<'_>) -> Vec<u8> {
-    let mut out = Vec::new();
-    match item {
-        Item::Number(value) => {
-            encode_key(number, WireType::Varint, &mut out);
-            encode_varint(*value, &mut out);
-        }
-        Item::Bytes(bytes) => {
-            encode_key(number, WireType::LengthDelimited, &mut out);
-            encode_varint(bytes.len() as u64, &mut out);
-            out.extend_from_slice(bytes);
-        }
-    }
-    out
-}
-
-/// The message with every message along `path` passed through `change`, innermost last.
-pub fn along(bytes: &[u8], path: &[u32], change: &dyn Fn(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
-    let Some((&next, rest)) = path.split_first() else {
-        return change(bytes.to_vec());
-    };
-    let mut out = Vec::new();
-    for (number, item) in parse(bytes) {
-        out.extend(match item {
-            Item::Bytes(inner) if number == next => {
-                field(number, &Item::Bytes(&along(inner, rest, change)))
-            }
-            item => field(number, &item),
-        });
-    }
-    change(out)
+    kept(
+        quant_models::quantize(input, output, options, &job),
+        input,
+        output,
+    )
 }
 
 /// From the model to the values of operations: program, function, block, operation.

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use prost::encoding::{WireType, encode_key};
 use quant_models::{Job, QuantizeOptions};
 
-use crate::coreml::{self, Item, MODEL, WEIGHTS, describe};
+use crate::coreml::{self, Item, MODEL, WEIGHTS, describe, kept};
 use crate::package::{OPERATION, Package, along, field, random_from, run};
 
 const LINEAR: &str = "linear_18_f16.mlpackage";
@@ -351,7 +351,8 @@ fn shared_weights_stay_shared() {
         progress: &|_| {},
         cancelled: &flag,
     };
-    quant_models::dequantize(&package.out(), &floats, &Default::default(), &job).unwrap();
+    let done = quant_models::dequantize(&package.out(), &floats, &Default::default(), &job);
+    kept(done, &package.out(), &floats).unwrap();
     let len = |package: &Path| fs::metadata(package.join(WEIGHTS)).unwrap().len();
     assert_eq!(len(&floats), len(&package.path()));
 }

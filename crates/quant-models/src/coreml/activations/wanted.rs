@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
-use super::super::package::{Folder, Package};
+use super::super::folder::Folder;
+use super::super::package::Package;
 use super::super::read::tensor_type;
 use super::insert::Inserter;
 use super::net::{Bound, Net, VarId};
