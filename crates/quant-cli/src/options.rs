@@ -1,6 +1,7 @@
 //! Groups of options that several commands share.
 
-use clap::Args;
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::{Args, ValueHint};
 use quant_core::Scheme;
 use quant_models::Error;
 use quant_simd::Backend;
@@ -12,14 +13,14 @@ use crate::choices::{ByteType, Mode};
 #[derive(Args)]
 pub struct ForceOption {
     /// Replace what exists
-    #[arg(long)]
+    #[arg(short, long)]
     pub force: bool,
 }
 
 #[derive(Args)]
 pub struct QuietOption {
     /// Print nothing but errors and warnings
-    #[arg(long)]
+    #[arg(short, long)]
     pub quiet: bool,
 }
 
@@ -33,15 +34,44 @@ pub struct JsonOption {
 #[derive(Args)]
 pub struct ThreadsOption {
     /// Number of threads; 0 means one per core
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    #[arg(short = 'j', long, default_value_t = 0, value_name = "N", value_hint = ValueHint::Other,
+        value_parser = clap::value_parser!(u16).range(0..=1024))]
     pub threads: u16,
 }
 
 #[derive(Args)]
 pub struct BackendOption {
     /// One of those that `quant backends` lists [default: the first of them]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = BackendName, hide_possible_values = true)]
     pub backend: Option<String>,
+}
+
+/// Takes any name, so that one that this machine lacks can be told from one that nobody has; knows
+/// those that shells complete.
+#[derive(Clone)]
+struct BackendName;
+
+impl TypedValueParser for BackendName {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<String, clap::Error> {
+        clap::builder::StringValueParser::new().parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let names = Backend::available().iter().map(|backend| backend.name());
+        Some(Box::new(
+            names
+                .map(PossibleValue::new)
+                .collect::<Vec<_>>()
+                .into_iter(),
+        ))
+    }
 }
 
 impl BackendOption {
@@ -65,7 +95,7 @@ pub struct CautionOptions {
     #[arg(long)]
     pub strict: bool,
     /// Say what would be done, and write nothing
-    #[arg(long)]
+    #[arg(short = 'n', long)]
     pub dry_run: bool,
 }
 
@@ -81,10 +111,10 @@ pub struct WeightsOnlyOption {
 #[derive(Args)]
 pub struct NameOptions {
     /// Only what has a name that matches; repeatable
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long, value_name = "REGEX", value_hint = ValueHint::Other)]
     include: Vec<String>,
     /// Nothing that has a name that matches; repeatable
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long, value_name = "REGEX", value_hint = ValueHint::Other)]
     exclude: Vec<String>,
 }
 
@@ -101,7 +131,10 @@ impl NameOptions {
 pub fn regexes(patterns: &[String], option: &str) -> Result<Vec<Regex>, Error> {
     let compile = |pattern: &String| {
         Regex::new(pattern).map_err(|error| {
-            let error = error.to_string().replace('\n', " ");
+            let error = error.to_string();
+            // Before that, the parser draws the pattern with marks below it, in several lines.
+            let error = error.rsplit("\nerror: ").next().unwrap_or_default();
+            let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
             Error::Option(format!(
                 "{option} '{pattern}' is not a regular expression: {error}"
             ))

@@ -3,6 +3,140 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use quant_models::Error;
+
+/// What a command writes, which its name has to say.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Kind {
+    Safetensors,
+    /// Shards and their index.
+    Folder,
+    Package,
+    Json,
+}
+
+/// Endings that say that a file is something else. Any other may be part of a name.
+const FOREIGN: &[&str] = &[
+    "bin",
+    "ckpt",
+    "csv",
+    "engine",
+    "ggml",
+    "gguf",
+    "gz",
+    "h5",
+    "hdf5",
+    "htm",
+    "html",
+    "index",
+    "json",
+    "jsonl",
+    "keras",
+    "md",
+    "mlmodel",
+    "mlmodelc",
+    "mlpackage",
+    "msgpack",
+    "npy",
+    "npz",
+    "onnx",
+    "parquet",
+    "pb",
+    "pickle",
+    "pkl",
+    "pt",
+    "pt2",
+    "pte",
+    "pth",
+    "safetensor",
+    "safetensors",
+    "svg",
+    "tar",
+    "tflite",
+    "toml",
+    "txt",
+    "yaml",
+    "yml",
+    "zip",
+];
+
+impl Kind {
+    /// That of a model's result, which is of the model's own format.
+    fn of(model: &Path) -> Self {
+        let has_index = |folder: &Path| {
+            let mut files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            files.any(|file| {
+                file.file_name()
+                    .to_string_lossy()
+                    .ends_with(".safetensors.index.json")
+            })
+        };
+        match extension(model).as_deref() {
+            _ if quant_models::is_package(model) => Self::Package,
+            Some("json") => Self::Folder,
+            _ if model.is_dir() && has_index(model) => Self::Folder,
+            // A folder of one file without an index gives one file.
+            _ => Self::Safetensors,
+        }
+    }
+
+    /// Refuses a name for the result of `model` that promises something else.
+    pub fn check_result(model: &Path, output: &Path) -> Result<(), Error> {
+        // Then worse is wrong than its name.
+        let is_folder = output.is_dir() && output.extension().is_none();
+        match is_folder || output.starts_with(model) {
+            true => Ok(()),
+            false => Self::of(model).check(output),
+        }
+    }
+
+    /// Refuses a name that promises something else.
+    pub fn check(self, output: &Path) -> Result<(), Error> {
+        let found = extension(output);
+        let found = found.as_deref();
+        let is_plain = found.is_none_or(|found| !FOREIGN.contains(&found));
+        let (fits, what) = match self {
+            Self::Safetensors => (
+                is_plain || found == Some("safetensors"),
+                "a safetensors file",
+            ),
+            Self::Package => (found == Some("mlpackage"), "a Core ML package"),
+            Self::Json => (is_plain || found == Some("json"), "JSON"),
+            Self::Folder => (is_plain, "a folder of safetensors files and their index"),
+        };
+        if fits {
+            return Ok(());
+        }
+        let name = Path::new(output.file_name().unwrap_or_default());
+        let with = |extension: &str| match found {
+            Some(found) if FOREIGN.contains(&found) => name.with_extension(extension),
+            _ => {
+                let mut name = name.as_os_str().to_owned();
+                name.push(format!(".{extension}"));
+                name.into()
+            }
+        };
+        let (ending, better) = match self {
+            Self::Safetensors => ("ends with .safetensors", with("safetensors")),
+            Self::Package => ("ends with .mlpackage", with("mlpackage")),
+            Self::Json => ("ends with .json", with("json")),
+            Self::Folder => ("has no such ending", name.with_extension("")),
+        };
+        Err(Error::File {
+            file: output.to_owned(),
+            problem: format!(
+                "the result is {what}, and its name {ending}; such as {}",
+                better.display()
+            ),
+        })
+    }
+}
+
+/// In small letters.
+fn extension(path: &Path) -> Option<String> {
+    Some(path.extension()?.to_str()?.to_ascii_lowercase())
+}
+
 /// `model.safetensors` becomes `model.WHAT.safetensors`, `Model.mlpackage` `Model.WHAT.mlpackage`, a
 /// folder `model` becomes `model.WHAT`: beside what was named, be it a link.
 pub fn default_output(model: &Path, what: &str) -> PathBuf {
@@ -29,5 +163,67 @@ pub fn default_output(model: &Path, what: &str) -> PathBuf {
         true if quant_models::is_package(&named) => with(named.file_stem(), ".mlpackage"),
         true => with(named.file_name(), ""),
         false => with(named.file_stem(), ".safetensors"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_what_is_written() {
+        for (kind, good, bad) in [
+            (
+                Kind::Safetensors,
+                &[
+                    "m.safetensors",
+                    "m",
+                    "Llama-3.2-1B",
+                    "a.SAFETENSORS",
+                    "x/y.z/m",
+                    ".m",
+                ][..],
+                &["m.mlpackage", "m.gguf", "m.bin", "m.Onnx", "m.safetensor"][..],
+            ),
+            (
+                Kind::Package,
+                &["m.mlpackage", "a.b.mlpackage", "m.mlpackage/"],
+                &[
+                    "m",
+                    "m.mlmodel",
+                    "m.safetensors",
+                    "m.mlmodelc",
+                    "m.int8",
+                    "Llama-3.2-1B",
+                ],
+            ),
+            (
+                Kind::Folder,
+                &["m", "m.int8", "Llama-3.2-1B", "m.float/"],
+                &[
+                    "m.safetensors",
+                    "m.mlpackage",
+                    "m.gguf",
+                    "m.GGUF/",
+                    "m.json",
+                ],
+            ),
+            (
+                Kind::Json,
+                &["r.json", "r"],
+                &["r.yaml", "r.safetensors", "r.mlpackage", "r.html"],
+            ),
+        ] {
+            for name in good {
+                assert!(kind.check(Path::new(name)).is_ok(), "{name}");
+            }
+            for name in bad {
+                assert!(kind.check(Path::new(name)).is_err(), "{name}");
+            }
+        }
+        let said = |kind: Kind, name: &str| kind.check(Path::new(name)).unwrap_err().to_string();
+        assert!(said(Kind::Safetensors, "o.gguf").ends_with("such as o.safetensors"));
+        assert!(said(Kind::Package, "a.b").ends_with("such as a.b.mlpackage"));
+        assert!(said(Kind::Folder, "a.mlpackage").ends_with("such as a"));
     }
 }

@@ -1,14 +1,25 @@
 //! Long work: its threads, its progress bar, and how the user stops it.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use quant_models::{Error, Job};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
-/// Runs `work` on so many threads, with a progress bar of `bytes` (0: nobody knows), until it is done or the user
-/// asks to stop.
+/// The signal that asked to stop, or 0.
+static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+
+/// What asked to stop.
+pub fn signal() -> Option<u8> {
+    let signal = SIGNAL.load(Ordering::Relaxed);
+    u8::try_from(signal).ok().filter(|&signal| signal != 0)
+}
+
+/// Runs `work` on so many threads, with a progress bar of `bytes` (0: nobody knows), until it is done
+/// or the user asks to stop; who asks twice is not kept waiting.
 pub fn with_progress<T: Send>(
     threads: u16,
     quiet: bool,
@@ -17,13 +28,19 @@ pub fn with_progress<T: Send>(
     work: impl FnOnce(&Job<'_>) -> Result<T, Error> + Send,
 ) -> Result<T, Error> {
     let cancelled = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&cancelled);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
-        .map_err(|error| Error::Option(format!("cannot watch for Ctrl-C: {error}")))?;
+    watch(&cancelled).map_err(|error| Error::Io {
+        file: "signals".into(),
+        doing: "watch for them",
+        source: error,
+    })?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads.into())
         .build()
-        .map_err(|error| Error::Option(format!("cannot start {threads} threads: {error}")))?;
+        .map_err(|error| Error::Io {
+            file: "threads".into(),
+            doing: "start them",
+            source: std::io::Error::other(error),
+        })?;
     let bar = match quiet {
         true => ProgressBar::hidden(),
         false => ProgressBar::new(bytes),
@@ -43,6 +60,30 @@ pub fn with_progress<T: Send>(
     let result = pool.install(|| work(&job));
     bar.finish_and_clear();
     result
+}
+
+/// Sets the flag at the first signal, and ends the process at the second.
+fn watch(cancelled: &Arc<AtomicBool>) -> std::io::Result<()> {
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        // `nohup` stays what it is.
+        if is_ignored(signal) {
+            continue;
+        }
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(cancelled))?;
+        flag::register(signal, Arc::clone(cancelled))?;
+        flag::register_usize(signal, Arc::clone(&SIGNAL), signal as usize)?;
+    }
+    Ok(())
+}
+
+/// Whether the process was started with a signal switched off; Linux says so.
+fn is_ignored(signal: i32) -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
+        return false;
+    };
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
 }
 
 /// Bytes of a file, or of all files in a folder: what a progress bar goes through.

@@ -3,83 +3,78 @@
 use std::path::Path;
 
 use indicatif::HumanBytes;
-use quant_models::{OperationReport, Report};
+use quant_models::{Error, OperationReport, Report, TensorReport, printable, shortened};
 
-use crate::terminal::printable;
+use crate::table::{Row, print_table};
+use crate::terminal::{count, number, print, shown};
 
-pub fn summary(report: &Report, output: &Path, seconds: f64) -> String {
-    let name = report.tensors.iter().map(|tensor| tensor.name.len()).max();
-    let name = name.unwrap_or(0);
-    let mut text = String::new();
-    for tensor in &report.tensors {
-        let shape = format!("{:?}", tensor.shape);
-        text += &format!("{:<name$}  {:<4} {shape:<20} ", tensor.name, tensor.dtype);
-        text += &match (&tensor.scheme, &tensor.reason) {
-            (Some(scheme), _) => {
-                let (before, after) = (
-                    HumanBytes(tensor.bytes_before),
-                    HumanBytes(tensor.bytes_after),
-                );
-                let sqnr = match (tensor.sqnr_db, tensor.max_abs_error) {
-                    (Some(db), _) => format!("{db:.1} dB"),
-                    (None, Some(_)) => "exact".into(),
-                    (None, None) => String::new(),
-                };
-                let blocks = format!("{:?}", scheme.blocks);
-                format!(
-                    "{} {} blocks {blocks:<18} {before} -> {after}  {sqnr}\n",
-                    scheme.dtype, scheme.mode
-                )
-            }
-            (None, reason) => {
-                let kind = if tensor.skipped {
-                    "SKIPPED"
-                } else {
-                    "left alone"
-                };
-                format!("{kind}: {}\n", reason.as_deref().unwrap_or_default())
-            }
-        };
-    }
-    text += &operations(report);
+/// Of a line about what was chosen.
+const NOTE: usize = 1000;
+
+/// A row per tensor and operation, and what became of the file.
+pub fn print_summary(report: &Report, output: &Path, seconds: f64) -> Result<(), Error> {
+    print_table(3, || report.tensors.iter().map(tensor_row))?;
+    print_operations(report)?;
     for note in &report.notes {
-        text += &format!("{note}\n");
+        print(&format!("{}\n", shortened(note, NOTE)))?;
     }
-    text += &copied(&report.copied);
+    print(&copied(&report.copied))?;
     let before = report.bytes_before;
-    text += &match report.bytes_after {
-        None => "Nothing was written (--dry-run).\n".into(),
-        Some(after) => format!(
+    match report.bytes_after {
+        None => print("Nothing was written (--dry-run).\n"),
+        Some(after) => print(&format!(
             "{} -> {} ({:.2} times smaller) in {seconds:.2} s, {}/s\n{}\n",
             HumanBytes(before),
             HumanBytes(after),
             before as f64 / after as f64,
             HumanBytes((before as f64 / seconds) as u64),
-            output.display()
-        ),
-    };
-    text
+            shown(output)
+        )),
+    }
 }
 
-/// A line per operation whose activations could be quantized, and one that counts them.
-pub fn operations(report: &Report) -> String {
-    let operations = &report.operations;
-    let name = operations
-        .iter()
-        .map(|operation| operation.name.len())
-        .max();
-    let Some(name) = name else {
-        return String::new();
-    };
-    let mut text = String::new();
-    for operation in operations {
-        text += &format!(
-            "{:<name$}  {:<8}  {}\n",
-            operation.name,
-            operation.operation,
-            operation_line(operation)
+fn tensor_row(tensor: &TensorReport) -> Row {
+    let (dtype, shape) = (tensor.dtype.clone(), format!("{:?}", tensor.shape));
+    let Some(scheme) = &tensor.scheme else {
+        let reason = tensor.reason.as_deref();
+        return Row::new(
+            &tensor.name,
+            [dtype, shape],
+            left(tensor.skipped, reason.unwrap_or_default()),
         );
+    };
+    let how = format!("{} {}, {}", scheme.dtype, scheme.mode, scheme.granularity());
+    let before = HumanBytes(tensor.bytes_before);
+    let bytes = format!("{before} -> {}", HumanBytes(tensor.bytes_after));
+    let error = match (tensor.sqnr_db, tensor.max_abs_error) {
+        (Some(db), _) => format!("{db:.1} dB"),
+        (None, Some(_)) => "exact".into(),
+        (None, None) => String::new(),
+    };
+    let error = match tensor.non_finite {
+        None | Some(0) => error,
+        Some(values) => format!(
+            "{error}, {} too large to be restored",
+            count(values as usize, "value")
+        ),
+    };
+    Row::new(&tensor.name, [dtype, shape, how, bytes], error)
+}
+
+fn left(skipped: bool, reason: &str) -> String {
+    match skipped {
+        true => format!("SKIPPED: {reason}"),
+        false => format!("left alone: {reason}"),
     }
+}
+
+/// A row per operation whose activations could be quantized, and a line that counts them.
+pub fn print_operations(report: &Report) -> Result<(), Error> {
+    let operations = &report.operations;
+    if operations.is_empty() {
+        return Ok(());
+    }
+    print_table(2, || operations.iter().map(operation_row))?;
     let done = operations
         .iter()
         .filter(|operation| !operation.quantized.is_empty());
@@ -87,15 +82,14 @@ pub fn operations(report: &Report) -> String {
         true => "; quant activations --list shows which want a range",
         false => "",
     };
-    text += &format!(
-        "activations of {} of {} operations quantized{wanted}\n",
+    print(&format!(
+        "activations of {} of {} quantized{wanted}\n",
         done.count(),
-        operations.len()
-    );
-    text
+        count(operations.len(), "operation")
+    ))
 }
 
-fn operation_line(operation: &OperationReport) -> String {
+fn operation_row(operation: &OperationReport) -> Row {
     let quantized = operation.quantized.iter().map(|one| {
         let place = match &one.input {
             Some(input) => format!("{input} `{}`", one.activation),
@@ -105,17 +99,13 @@ fn operation_line(operation: &OperationReport) -> String {
             0 => String::new(),
             code => format!(" zero point {code}"),
         };
-        format!("{place} {} scale {:e}{zero_point}", one.dtype, one.scale)
+        let scale = number(one.scale.into(), 3);
+        format!("{place} {} scale {scale}{zero_point}", one.dtype)
     });
-    let left = operation.reason.as_ref().map(|reason| {
-        let kind = if operation.skipped {
-            "SKIPPED"
-        } else {
-            "left alone"
-        };
-        format!("{kind}: {reason}")
-    });
-    quantized.chain(left).collect::<Vec<_>>().join("; ")
+    let reason = operation.reason.as_ref();
+    let left = reason.map(|reason| left(operation.skipped, reason));
+    let text = quantized.chain(left).collect::<Vec<_>>().join("; ");
+    Row::new(&operation.name, [operation.operation.clone()], text)
 }
 
 /// A line about the files that were copied beside the weights.

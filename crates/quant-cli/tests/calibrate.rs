@@ -444,20 +444,25 @@ fn bad_recordings_are_refused() {
     folder.refuses(&format!("data -o {long}"), &[".checkpoint", "too long"]);
     folder.write("none.safetensors", &safetensors(&[]));
     folder.refuses("none.safetensors -o new.json", &["no tensor"]);
-    folder.refuses("data -o new.json --bins 256", &["--bins"]);
-    folder.refuses("data -o new.json --percentile 9", &["--percentile"]);
-    folder.refuses("data -o new.json --averaging ratio=0.5", &["--averaging"]);
-    folder.refuses(
-        "data -o new.json --observer mse --bins 100",
-        &["power of two"],
-    );
-    folder.refuses(
-        "data -o new.json --observer percentile --percentile 0",
-        &["percentile"],
-    );
-    folder.refuses("data - -o new.json", &["stream"]);
-    folder.refuses("- -o new.json", &["--name"]);
-    folder.refuses("- -o new.json --name x --resume", &["--resume"]);
+    for (arguments, words) in [
+        ("data --bins 256", "--bins"),
+        ("data --percentile 9", "--percentile"),
+        ("data --observer mse --percentile 9", "--percentile"),
+        ("data --averaging ratio=0.5", "--averaging"),
+        ("data --observer mse --bins 100", "power of two"),
+        ("data --observer percentile --percentile 0", "percentile"),
+        ("data -", "stream"),
+        ("-", "--name"),
+        ("- --name x --resume", "--resume"),
+        ("- --name x --checkpoint 3", "--checkpoint"),
+        ("--merge mse.json --observer mse", "--observer"),
+    ] {
+        let arguments: Vec<&str> = arguments.split(' ').chain(["-o", "new.json"]).collect();
+        let before = folder.names();
+        let output = folder.command(&arguments).output().unwrap();
+        folder.check_failure(&output, 2, &[words]);
+        assert_eq!(folder.names(), before);
+    }
     assert_eq!(fs::read(folder.path("out.json")).unwrap(), b"old");
 
     for (stream, words) in [

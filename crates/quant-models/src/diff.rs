@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use quant_core::{ErrorStats, STATS_CHUNK};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::stored::Stored;
-use crate::{Error, Model, coreml};
+use crate::values::position;
+use crate::{Error, Job, Model, coreml};
 
 /// How two models differ.
 #[derive(Clone, Debug, Serialize)]
@@ -34,8 +36,13 @@ pub struct TensorDifference {
     pub scales_equal: Option<bool>,
     /// Signal to noise between the values they stand for, in dB; `None` where these are equal.
     pub sqnr_db: Option<f64>,
-    /// Largest absolute difference between the values.
+    /// Largest absolute difference between finite values; `None` where there are none to compare.
     pub max_abs_error: Option<f64>,
+    /// How many values are NaN or infinite in one of them, and not the same in the other: they are in
+    /// none of the figures above. `None` where values were not compared.
+    pub non_finite: Option<u64>,
+    /// The index per axis of the first of these.
+    pub first_non_finite: Option<Vec<usize>>,
 }
 
 /// Compares two models of one format, quantized or not.
@@ -43,12 +50,20 @@ pub struct TensorDifference {
 /// # Errors
 /// A model that cannot be read, or two of different formats.
 pub fn diff(a: &Path, b: &Path) -> Result<Difference, Error> {
+    diff_with_progress(a, b, &Job::unwatched(&AtomicBool::new(false)))
+}
+
+/// The same, watched and stopped by `job`; its progress is in bytes of the first model.
+///
+/// # Errors
+/// As [`diff`]; [`Error::Interrupted`].
+pub fn diff_with_progress(a: &Path, b: &Path, job: &Job<'_>) -> Result<Difference, Error> {
     match (coreml::is_package(a), coreml::is_package(b)) {
-        (true, true) => coreml::diff::diff(a, b),
+        (true, true) => coreml::diff::diff(a, b, job),
         (false, false) => {
             let (a, b) = (Model::open(a)?, Model::open(b)?);
             let (a, b) = (a.stored()?, b.stored()?);
-            of(named(a), named(b))
+            of(named(a), named(b), job)
         }
         (is_package, _) => {
             let problem = match is_package {
@@ -68,6 +83,7 @@ fn named(all: Vec<Stored<'_>>) -> impl Iterator<Item = (String, Stored<'_>)> {
 pub(crate) fn of<'a>(
     a: impl Iterator<Item = (String, Stored<'a>)>,
     b: impl Iterator<Item = (String, Stored<'a>)>,
+    job: &Job<'_>,
 ) -> Result<Difference, Error> {
     let mut pairs: BTreeMap<String, (Option<Stored<'_>>, Option<Stored<'_>>)> = BTreeMap::new();
     for (key, tensor) in a {
@@ -77,7 +93,7 @@ pub(crate) fn of<'a>(
         pairs.entry(key).or_default().1 = Some(tensor);
     }
     let tensors = pairs.into_values().map(|pair| match pair {
-        (Some(a), Some(b)) => compare(&a, &b),
+        (Some(a), Some(b)) => compare(&a, &b, job),
         (Some(a), None) => Ok(apart(&a.name, "only in the first")),
         (None, Some(b)) => Ok(apart(&b.name, "only in the second")),
         (None, None) => unreachable!("a pair holds what it was made for"),
@@ -98,10 +114,13 @@ pub(crate) fn apart(name: &str, reason: &str) -> TensorDifference {
         scales_equal: None,
         sqnr_db: None,
         max_abs_error: None,
+        non_finite: None,
+        first_non_finite: None,
     }
 }
 
-fn compare(a: &Stored<'_>, b: &Stored<'_>) -> Result<TensorDifference, Error> {
+fn compare(a: &Stored<'_>, b: &Stored<'_>, job: &Job<'_>) -> Result<TensorDifference, Error> {
+    job.check()?;
     if a.shape != b.shape {
         let reason = format!("shapes {:?} and {:?}", a.shape, b.shape);
         return Ok(apart(&a.name, &reason));
@@ -120,6 +139,7 @@ fn compare(a: &Stored<'_>, b: &Stored<'_>) -> Result<TensorDifference, Error> {
         _ => {}
     }
     if found.equal {
+        (job.progress)(a.bytes.len() as u64);
         return Ok(found);
     }
     if a.float.is_none() || b.float.is_none() {
@@ -130,20 +150,82 @@ fn compare(a: &Stored<'_>, b: &Stored<'_>) -> Result<TensorDifference, Error> {
         });
         return Ok(found);
     }
+    let values = compare_values(a, b, job)?;
+    let stats = values.stats;
+    found.sqnr_db = Some(stats.sqnr_db()).filter(|db| db.is_finite());
+    found.max_abs_error = Some(stats.max_absolute).filter(|_| stats.count > stats.non_finite);
+    found.non_finite = Some(values.apart);
+    found.first_non_finite = values.first.map(|flat| position(flat, &a.shape));
+    Ok(found)
+}
+
+/// How the values of two tensors differ.
+#[derive(Default)]
+struct Values {
+    /// Of values that are finite in both.
+    stats: ErrorStats,
+    /// Values that are not finite in one of them, and not the same in the other.
+    apart: u64,
+    /// The first of these.
+    first: Option<usize>,
+}
+
+impl Values {
+    /// Those of a chunk that begins at element `start`.
+    fn new(start: usize, left: &[f32], right: &[f32]) -> Self {
+        let pairs = || left.iter().copied().zip(right.iter().copied());
+        let mut values = Self {
+            stats: ErrorStats::of_chunk(pairs()),
+            ..Self::default()
+        };
+        if values.stats.non_finite == 0 {
+            return values;
+        }
+        for (i, (a, b)) in pairs().enumerate() {
+            if a.is_finite() && b.is_finite() {
+                if !(a - b).is_finite() {
+                    values.add_large(a.into(), b.into());
+                }
+            } else if a != b && !(a.is_nan() && b.is_nan()) {
+                values.apart += 1;
+                values.first = values.first.or(Some(start + i));
+            }
+        }
+        values
+    }
+
+    /// A difference that f32 cannot hold is one nevertheless.
+    fn add_large(&mut self, a: f64, b: f64) {
+        let error = (a - b).abs();
+        self.stats.non_finite -= 1;
+        self.stats.signal += a * a;
+        self.stats.noise += error * error;
+        self.stats.absolute += error;
+        self.stats.max_absolute = self.stats.max_absolute.max(error);
+    }
+
+    fn then(self, next: Self) -> Self {
+        Self {
+            stats: self.stats.then(next.stats),
+            apart: self.apart + next.apart,
+            first: self.first.or(next.first),
+        }
+    }
+}
+
+fn compare_values(a: &Stored<'_>, b: &Stored<'_>, job: &Job<'_>) -> Result<Values, Error> {
     let n = a.element_count();
     let starts: Vec<usize> = (0..n).step_by(STATS_CHUNK).collect();
-    let stats = starts.into_par_iter().map(|start| {
+    let chunks = starts.into_par_iter().map(|start| {
+        job.check()?;
         let elements = start..(start + STATS_CHUNK).min(n);
         let (mut left, mut right) = (vec![0.0; elements.len()], vec![0.0; elements.len()]);
+        let bytes = a.bytes.len() * elements.len() / n;
         a.values(elements.clone(), &mut left)?;
         b.values(elements, &mut right)?;
-        Ok(ErrorStats::of_chunk(left.into_iter().zip(right)))
+        (job.progress)(bytes as u64);
+        Ok(Values::new(start, &left, &right))
     });
-    let stats = stats.collect::<Result<Vec<_>, Error>>()?;
-    let stats = stats
-        .into_iter()
-        .fold(ErrorStats::default(), ErrorStats::then);
-    found.sqnr_db = Some(stats.sqnr_db()).filter(|db| db.is_finite());
-    found.max_abs_error = Some(stats.max_absolute);
-    Ok(found)
+    let chunks = chunks.collect::<Result<Vec<_>, Error>>()?;
+    Ok(chunks.into_iter().fold(Values::default(), Values::then))
 }

@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::text::{self, Name, Problem};
+pub(crate) use crate::text::{one_line, shortened_name as shortened};
+
 /// Why a command on a model file ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused.
-    #[error("{}: cannot {doing}: {source}", file.display())]
+    #[error("{}: cannot {doing}: {}", text::File(file), Problem(&source.to_string()))]
     Io {
         /// The file or folder.
         file: PathBuf,
@@ -17,7 +20,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The file is not what it should be, or cannot be done what was asked.
-    #[error("{}: {problem}", file.display())]
+    #[error("{}: {}", text::File(file), Problem(problem))]
     File {
         /// The file.
         file: PathBuf,
@@ -25,7 +28,12 @@ pub enum Error {
         problem: String,
     },
     /// A tensor cannot be done what was asked.
-    #[error("{}: tensor `{tensor}`: {problem}", file.display())]
+    #[error(
+        "{}: tensor `{}`: {}",
+        text::File(file),
+        Name(tensor),
+        Problem(problem)
+    )]
     Tensor {
         /// The file that holds it.
         file: PathBuf,
@@ -35,11 +43,11 @@ pub enum Error {
         problem: String,
     },
     /// An option makes no sense.
-    #[error("{0}")]
+    #[error("{}", Problem(.0))]
     Option(String),
     /// Something fell short although nothing may: a selected tensor cannot be quantized, a name or
     /// pattern matches nothing, or nothing is quantized at all.
-    #[error("{problem}; nothing was written (--strict)")]
+    #[error("{}; nothing was written (--strict)", Problem(problem))]
     Strict {
         /// What fell short.
         problem: String,
@@ -48,7 +56,10 @@ pub enum Error {
     #[error("interrupted; nothing was written")]
     Interrupted,
     /// The caller asked a calibration to stop.
-    #[error("interrupted; {} keeps what was found, --resume goes on with it", checkpoint.display())]
+    #[error(
+        "interrupted; {} keeps what was found, --resume goes on with it",
+        text::File(checkpoint)
+    )]
     Paused {
         /// The checkpoint.
         checkpoint: PathBuf,
@@ -69,7 +80,7 @@ impl Error {
     pub(crate) fn file(file: &Path, problem: impl Into<String>) -> Self {
         Self::File {
             file: file.to_owned(),
-            problem: one_line(problem.into()),
+            problem: problem.into(),
         }
     }
 
@@ -92,34 +103,10 @@ impl Error {
     pub(crate) fn tensor(file: &Path, tensor: &str, problem: impl Into<String>) -> Self {
         Self::Tensor {
             file: file.to_owned(),
-            tensor: one_line(tensor.into()),
-            problem: one_line(problem.into()),
+            tensor: tensor.into(),
+            problem: problem.into(),
         }
     }
-}
-
-/// Names from a file may hold anything, also ends of lines.
-pub(crate) fn one_line(text: String) -> String {
-    if !text.contains(char::is_control) {
-        return text;
-    }
-    let escaped = text.chars().map(|char| match char.is_control() {
-        true => char.escape_default().to_string(),
-        false => char.to_string(),
-    });
-    escaped.collect()
-}
-
-/// A long name, without its middle.
-pub(crate) fn shortened(name: &str) -> String {
-    const LONGEST: usize = 100;
-    let count = name.chars().count();
-    if count <= LONGEST {
-        return name.to_owned();
-    }
-    let start = name.chars().take(LONGEST / 2 - 1);
-    let end = name.chars().skip(count - LONGEST / 2);
-    start.chain(['…']).chain(end).collect()
 }
 
 /// What went wrong, without the temporary name that tempfile adds.

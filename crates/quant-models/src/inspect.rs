@@ -1,17 +1,18 @@
 //! What a model holds, tensor by tensor.
 
-use std::collections::HashSet;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
-use quant_core::STATS_CHUNK;
+use quant_core::{FloatType, STATS_CHUNK};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::stored::Stored;
-use crate::{Consumer, Error, SchemeRecord, coreml, safetensors};
+use crate::unique::{NEARLY_ZERO, Seen16, Seen32, zeros_16};
+use crate::{Consumer, Error, Job, SchemeRecord, coreml, safetensors};
 
-/// Smaller magnitudes count as zero, as in coremltools.
-const NEARLY_ZERO: f32 = 1e-12;
+/// What a thread looks at before it tells of its progress.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// What a model holds.
 #[derive(Clone, Debug, Serialize)]
@@ -64,21 +65,33 @@ pub struct TensorInfo {
 /// # Errors
 /// A model that cannot be read.
 pub fn inspect(path: &Path, values: bool) -> Result<Inspection, Error> {
+    inspect_with_progress(path, values, &Job::unwatched(&AtomicBool::new(false)))
+}
+
+/// The same, watched and stopped by `job`.
+///
+/// # Errors
+/// A model that cannot be read; [`Error::Interrupted`].
+pub fn inspect_with_progress(
+    path: &Path,
+    values: bool,
+    job: &Job<'_>,
+) -> Result<Inspection, Error> {
     match coreml::is_package(path) {
         true => {
             let folder = coreml::Folder::open(path)?;
             let package = coreml::Package::open(&folder)?;
-            of(&coreml::inspect::stored(&package)?, values)
+            of(&coreml::inspect::stored(&package)?, values, job)
         }
         false => {
             let model = safetensors::Model::open(path)?;
-            of(&model.stored()?, values)
+            of(&model.stored()?, values, job)
         }
     }
 }
 
-fn of(all: &[Stored<'_>], values: bool) -> Result<Inspection, Error> {
-    let tensors = all.iter().map(|tensor| info(tensor, values));
+fn of(all: &[Stored<'_>], values: bool, job: &Job<'_>) -> Result<Inspection, Error> {
+    let tensors = all.iter().map(|tensor| info(tensor, values, job));
     let tensors = tensors.collect::<Result<Vec<_>, Error>>()?;
     let bytes = tensors.iter().map(|tensor| tensor.bytes).sum();
     let elements = all.iter().map(Stored::element_count).sum();
@@ -90,7 +103,7 @@ fn of(all: &[Stored<'_>], values: bool) -> Result<Inspection, Error> {
     })
 }
 
-fn info(tensor: &Stored<'_>, values: bool) -> Result<TensorInfo, Error> {
+fn info(tensor: &Stored<'_>, values: bool, job: &Job<'_>) -> Result<TensorInfo, Error> {
     let (bytes, elements) = (tensor.stored_bytes(), tensor.element_count());
     let scales = tensor
         .quantized
@@ -98,7 +111,7 @@ fn info(tensor: &Stored<'_>, values: bool) -> Result<TensorInfo, Error> {
         .and_then(|parts| parts.scale_range());
     let readable = tensor.float.is_some() && elements > 0;
     let found = match values && readable {
-        true => Some(look_at_values(tensor)?),
+        true => Some(look_at_values(tensor, job)?),
         false => None,
     };
     Ok(TensorInfo {
@@ -118,33 +131,54 @@ fn info(tensor: &Stored<'_>, values: bool) -> Result<TensorInfo, Error> {
 }
 
 /// How many values are nearly zero, and how many different ones there are.
-fn look_at_values(tensor: &Stored<'_>) -> Result<(usize, usize), Error> {
+fn look_at_values(tensor: &Stored<'_>, job: &Job<'_>) -> Result<(usize, usize), Error> {
+    match (tensor.float, &tensor.quantized) {
+        (Some(float @ (FloatType::F16 | FloatType::Bf16)), None) => {
+            look_at_16_bits(&tensor.bytes, float, job)
+        }
+        _ => look_at_32_bits(tensor, job),
+    }
+}
+
+fn look_at_16_bits(bytes: &[u8], float: FloatType, job: &Job<'_>) -> Result<(usize, usize), Error> {
+    let chunks = bytes.par_chunks(CHUNK_BYTES);
+    let found = chunks.try_fold(
+        || (0, Seen16::default()),
+        |(zeros, mut seen), chunk| {
+            job.check()?;
+            seen.insert(chunk);
+            (job.progress)(chunk.len() as u64);
+            Ok::<_, Error>((zeros + zeros_16(chunk, float), seen))
+        },
+    );
+    let (zeros, seen) = found.try_reduce(
+        || (0, Seen16::default()),
+        |(a, seen), (b, other)| Ok((a + b, seen.join(&other))),
+    )?;
+    Ok((zeros, seen.count(float)))
+}
+
+fn look_at_32_bits(tensor: &Stored<'_>, job: &Job<'_>) -> Result<(usize, usize), Error> {
     let n = tensor.element_count();
     let starts: Vec<usize> = (0..n).step_by(STATS_CHUNK).collect();
+    let seen = Seen32::default();
     let chunk = |start: usize| {
+        job.check()?;
         let elements = start..(start + STATS_CHUNK).min(n);
         let mut values = vec![0.0; elements.len()];
+        let bytes = tensor.bytes.len() * elements.len() / n;
         tensor.values(elements, &mut values)?;
+        (job.progress)(bytes as u64);
         let zeros = values
             .iter()
             .filter(|value| value.abs() <= NEARLY_ZERO)
             .count();
-        // One NaN, one zero.
-        let bits = values.iter().map(|value| match value.is_nan() {
-            true => f32::NAN.to_bits(),
-            false => (value + 0.0).to_bits(),
-        });
-        Ok((zeros, bits.collect::<HashSet<u32>>()))
+        values.into_iter().for_each(|value| seen.insert(value));
+        Ok::<_, Error>(zeros)
     };
-    let (zeros, unique) = starts.into_par_iter().map(chunk).try_reduce(
-        || (0, HashSet::new()),
-        |(a, mut small), (b, mut large)| {
-            if small.len() > large.len() {
-                std::mem::swap(&mut small, &mut large);
-            }
-            large.extend(small);
-            Ok((a + b, large))
-        },
-    )?;
-    Ok((zeros, unique.len()))
+    let zeros = starts
+        .into_par_iter()
+        .map(chunk)
+        .try_reduce(|| 0, |a, b| Ok(a + b))?;
+    Ok((zeros, seen.count()))
 }

@@ -15,7 +15,16 @@ pub struct Job<'a> {
     pub cancelled: &'a AtomicBool,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    /// Work that nobody watches.
+    pub(crate) fn unwatched(cancelled: &'a AtomicBool) -> Self {
+        Self {
+            force: false,
+            progress: &|_| {},
+            cancelled,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self.cancelled.load(Ordering::Relaxed) {
             true => Err(Error::Interrupted),

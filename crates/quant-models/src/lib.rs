@@ -21,6 +21,8 @@ mod safetensors;
 mod scheme_record;
 mod sniff;
 mod stored;
+mod text;
+mod unique;
 mod unmatched;
 mod values;
 
@@ -32,9 +34,9 @@ pub use calibration::{
     calibrate_stream, merge_calibrations,
 };
 pub use config::Config;
-pub use diff::{Difference, TensorDifference, diff};
+pub use diff::{Difference, TensorDifference, diff, diff_with_progress};
 pub use error::Error;
-pub use inspect::{Inspection, TensorInfo, inspect};
+pub use inspect::{Inspection, TensorInfo, inspect, inspect_with_progress};
 pub use io::{AtomicFile, Inputs};
 pub use job::Job;
 pub use options::{
@@ -44,6 +46,7 @@ pub use ranges::{ActivationRange, Ranges};
 pub use report::{Report, TensorReport};
 pub use safetensors::{Entry, Model, Quantized, SafetensorsFile, Tensor};
 pub use scheme_record::SchemeRecord;
+pub use text::{columns, printable, shortened};
 
 const NO_EXPERTS: &str = "--experts and --expert-axes are for safetensors; in a Core ML package the operations say which axes their weights have";
 const NO_ACTIVATIONS: &str = "no Core ML package; only such a model says where its activations are";

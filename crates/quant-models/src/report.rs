@@ -147,6 +147,8 @@ pub struct TensorReport {
     pub max_abs_error: Option<f64>,
     /// Values that were clipped.
     pub saturated: Option<u64>,
+    /// Values that are infinite once they are restored: they are in none of the errors above.
+    pub non_finite: Option<u64>,
 }
 
 impl TensorReport {
@@ -182,6 +184,7 @@ impl TensorReport {
             mean_abs_error: None,
             max_abs_error: None,
             saturated: None,
+            non_finite: None,
         }
     }
 
@@ -189,9 +192,11 @@ impl TensorReport {
     pub(crate) fn set_stats(&mut self, stats: Option<&ErrorStats>) {
         let Some(stats) = stats else { return };
         self.sqnr_db = Some(stats.sqnr_db()).filter(|db| db.is_finite());
-        self.mean_abs_error = Some(stats.mean_absolute());
-        self.max_abs_error = Some(stats.max_absolute);
+        let compared = stats.count > stats.non_finite;
+        self.mean_abs_error = compared.then(|| stats.mean_absolute());
+        self.max_abs_error = compared.then_some(stats.max_absolute);
         self.saturated = Some(stats.saturated);
+        self.non_finite = Some(stats.non_finite);
     }
 }
 

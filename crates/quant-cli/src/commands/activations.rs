@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use quant_models::{ActivationOptions, Config, Error, WantedActivation};
 use serde_json::json;
 
 use crate::options::{
     ActivationScheme, CautionOptions, ForceOption, JsonOption, NameOptions, QuietOption,
 };
-use crate::paths::default_output;
+use crate::paths::{Kind, default_output};
 use crate::progress::{size_of, with_progress};
-use crate::report::operations;
-use crate::terminal::{print, print_json, printable, warn};
+use crate::report::print_operations;
+use crate::table::{Row, print_table};
+use crate::terminal::{print, print_json, shown, warn};
 
 const EXAMPLE: &str = "\
 Each conv, linear, add, avg_pool and max_pool gets what it takes through a pair of quantize and
@@ -37,20 +38,22 @@ The whole way:
 #[command(after_long_help = EXAMPLE)]
 pub struct Activations {
     /// An .mlpackage for iOS17 or later
+    #[arg(value_hint = ValueHint::AnyPath)]
     model: PathBuf,
     /// The ranges of its activations, by the names that --list shows
-    #[arg(long, value_name = "FILE.json", required_unless_present = "list")]
+    #[arg(long, value_name = "FILE.json", required_unless_present = "list",
+        value_hint = ValueHint::FilePath)]
     ranges: Option<PathBuf>,
     /// List the activations that want a range, and write nothing
-    #[arg(long, conflicts_with_all = ["ranges", "output", "strict", "dry_run", "force", "quiet"])]
+    #[arg(long)]
     list: bool,
     /// The result [default: beside the model, as NAME.activations.mlpackage]
-    #[arg(short)]
+    #[arg(short, long, value_hint = ValueHint::AnyPath)]
     output: Option<PathBuf>,
     #[command(flatten)]
     scheme: ActivationScheme,
     /// A coremltools configuration, YAML or JSON, in place of --dtype and --mode
-    #[arg(long, value_name = "FILE.yaml", conflicts_with_all = ["dtype", "mode"])]
+    #[arg(long, value_name = "FILE.yaml", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
     #[command(flatten)]
     names: NameOptions,
@@ -86,7 +89,10 @@ impl Activations {
             return self.list(&options);
         }
         let output = match &self.output {
-            Some(output) => output.clone(),
+            Some(output) => {
+                Kind::check_result(&self.model, output)?;
+                output.clone()
+            }
             None => default_output(&self.model, "activations"),
         };
         let start = Instant::now();
@@ -112,9 +118,10 @@ impl Activations {
         }
         let written = match report.bytes_after {
             None => "Nothing was written (--dry-run).".into(),
-            Some(_) => output.display().to_string(),
+            Some(_) => shown(&output),
         };
-        print(&format!("{}{written}\n", operations(&report)))
+        print_operations(&report)?;
+        print(&format!("{written}\n"))
     }
 
     fn list(&self, options: &ActivationOptions) -> Result<(), Error> {
@@ -126,51 +133,43 @@ impl Activations {
                 "activations": wanted,
             }));
         }
-        let rows: Vec<_> = wanted.iter().map(row).collect();
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-        let widths = [0, 1, 2].map(|column| width(column).unwrap_or(0));
-        let mut text = String::new();
-        for [name, shape, given_by, taken_by] in &rows {
-            let [a, b, c] = widths;
-            text += &format!("{name:<a$}  {shape:<b$}  {given_by:<c$}  {taken_by}\n");
-        }
-        text += &match wanted.len() {
+        print_table(2, || wanted.iter().map(row))?;
+        print(&match wanted.len() {
             0 => "no activation wants a range: there is no conv, linear, add, avg_pool or max_pool to be quantized\n".into(),
             1 => "1 activation wants a range\n".into(),
             count => format!("{count} activations want a range\n"),
-        };
-        print(&text)
+        })
     }
 }
 
-fn row(activation: &WantedActivation) -> [String; 4] {
+fn row(activation: &WantedActivation) -> Row {
+    let (shape, given_by, taken_by) = columns(activation);
+    Row::new(&activation.name, [shape, given_by], taken_by)
+}
+
+fn columns(activation: &WantedActivation) -> (String, String, String) {
     let dims = activation.shape.iter();
     let dims: Vec<_> = dims
         .map(|dim| dim.map_or("?".into(), |dim| dim.to_string()))
         .collect();
     let given_by = match &activation.given_by {
-        Some(operation) => format!("given by {}", printable(operation)),
+        Some(operation) => format!("given by {operation}"),
         None => "an input".into(),
     };
     let given_by = match &activation.function {
-        Some(function) => format!("{given_by} of function {}", printable(function)),
+        Some(function) => format!("{given_by} of function {function}"),
         None => given_by,
     };
     let taken_by = activation.taken_by.iter();
     let mut taken_by: Vec<_> = taken_by
-        .map(|taker| printable(&format!("{} `{}`", taker.operation, taker.name)))
+        .map(|taker| format!("{} `{}`", taker.operation, taker.name))
         .collect();
     taken_by.dedup();
     let taken_by = match taken_by.len() {
         0 => "taken by nothing".into(),
         _ => format!("taken by {}", taken_by.join(", ")),
     };
-    [
-        printable(&activation.name),
-        format!("[{}]", dims.join(", ")),
-        given_by,
-        taken_by,
-    ]
+    (format!("[{}]", dims.join(", ")), given_by, taken_by)
 }
 
 #[cfg(test)]
@@ -186,12 +185,7 @@ mod tests {
             given_by: None,
             taken_by: Vec::new(),
         };
-        let wanted = [
-            "x",
-            "[?, 3]",
-            "an input of function main",
-            "taken by nothing",
-        ];
-        assert_eq!(row(&activation), wanted);
+        let wanted = ["[?, 3]", "an input of function main", "taken by nothing"];
+        assert_eq!(columns(&activation), wanted.map(String::from).into());
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 use indicatif::HumanBytes;
 use quant_core::observer::{Averaging, ObserverConfig};
 use quant_models::{Calibrated, Calibration, CalibrationOptions, CalibrationSettings};
@@ -13,8 +13,10 @@ use serde_json::{Map, Value, json};
 use crate::options::{
     ActivationScheme, BackendOption, ForceOption, JsonOption, QuietOption, ThreadsOption,
 };
+use crate::paths::Kind;
 use crate::progress::with_progress;
-use crate::terminal::{print, print_json, printable, warn};
+use crate::table::{Row, print_table};
+use crate::terminal::{count, number, print, print_json, shown, warn};
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Observer {
@@ -57,31 +59,30 @@ pub enum Observer {
 #[command(verbatim_doc_comment)]
 pub struct Calibrate {
     /// Files and folders of recordings; - is a stream of npy arrays
-    #[arg(required = true)]
+    #[arg(required = true, value_hint = ValueHint::AnyPath)]
     data: Vec<PathBuf>,
     /// The result
-    #[arg(short, value_name = "RANGES.json")]
+    #[arg(short, long, value_name = "RANGES.json", value_hint = ValueHint::FilePath)]
     output: PathBuf,
     /// DATA are results, to be made into one: that of all their recordings
-    #[arg(long, conflicts_with_all = ["observer", "bins", "percentile", "averaging", "dtype", "mode",
-        "name", "backend", "resume", "checkpoint"])]
+    #[arg(long)]
     merge: bool,
     /// How ranges are found
     #[arg(long, value_enum, default_value = "min-max")]
     observer: Observer,
     /// Bins of a histogram, a power of two [default: 2048]
-    #[arg(long)]
+    #[arg(long, value_hint = ValueHint::Other)]
     bins: Option<usize>,
     /// Percent of the values that percentile keeps [default: 99.999]
-    #[arg(long)]
+    #[arg(long, value_hint = ValueHint::Other)]
     percentile: Option<f64>,
     /// How averages move: constant=C, as torch does it, or ratio=R [default: constant=0.01]
-    #[arg(long, value_parser = averaging)]
+    #[arg(long, value_parser = averaging, value_hint = ValueHint::Other)]
     averaging: Option<Averaging>,
     #[command(flatten)]
     scheme: ActivationScheme,
     /// The activation of every npy file, and of a stream
-    #[arg(long)]
+    #[arg(long, value_hint = ValueHint::Other)]
     name: Option<String>,
     #[command(flatten)]
     backend: BackendOption,
@@ -91,7 +92,7 @@ pub struct Calibrate {
     #[arg(long)]
     resume: bool,
     /// Seconds from one checkpoint to the next
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_hint = ValueHint::Other)]
     checkpoint: u64,
     #[command(flatten)]
     force: ForceOption,
@@ -115,19 +116,8 @@ fn averaging(text: &str) -> Result<Averaging, String> {
 
 impl Calibrate {
     fn observer(&self) -> Result<ObserverConfig, Error> {
-        let useless = |option: &str, what: &str| Err(Error::Option(format!("{option}: {what}")));
         let bins = self.bins.unwrap_or(ObserverConfig::DEFAULT_BINS);
         let percentile = self.percentile;
-        let has_histogram = !matches!(self.observer, Observer::MinMax | Observer::MovingAverage);
-        if self.bins.is_some() && !has_histogram {
-            return useless("--bins", "min-max and moving-average have no histogram");
-        }
-        if percentile.is_some() && !matches!(self.observer, Observer::Percentile) {
-            return useless("--percentile", "only --observer percentile has one");
-        }
-        if self.averaging.is_some() && !matches!(self.observer, Observer::MovingAverage) {
-            return useless("--averaging", "only --observer moving-average does that");
-        }
         Ok(match self.observer {
             Observer::MinMax => ObserverConfig::MinMax,
             Observer::MovingAverage => ObserverConfig::MovingAverage {
@@ -148,6 +138,9 @@ impl Calibrate {
         let quiet = self.quiet.quiet || self.json.json;
         let output = &self.output;
         let (calibration, bytes) = if self.merge {
+            if !self.data.contains(output) {
+                Kind::Json.check(output)?;
+            }
             let merged = with_progress(threads, true, force, 0, |job| {
                 quant_models::merge_calibrations(&self.data, output, job)
             })?;
@@ -167,6 +160,7 @@ impl Calibrate {
             };
             let stream = Path::new("-");
             if self.data == [stream] {
+                Kind::Json.check(output)?;
                 let found = with_progress(threads, quiet, force, 0, |job| {
                     quant_models::calibrate_stream(std::io::stdin(), output, &options, job)
                 })?;
@@ -177,6 +171,7 @@ impl Calibrate {
             } else {
                 let name = options.activation.as_deref();
                 let recordings = Recordings::list(&self.data, name, output)?;
+                Kind::Json.check(output)?;
                 let bytes = recordings.bytes();
                 let found = with_progress(threads, quiet, force, bytes, |job| {
                     quant_models::calibrate(&recordings, output, &options, job)
@@ -205,7 +200,7 @@ impl Calibrate {
         if self.quiet.quiet {
             return Ok(());
         }
-        print(&summary(&calibration, output, seconds, bytes))
+        print_summary(&calibration, output, seconds, bytes)
     }
 }
 
@@ -225,51 +220,48 @@ fn value(found: &Calibrated) -> Value {
     })
 }
 
-/// Without a row of zeros.
-fn number(value: f32) -> String {
-    match value.abs() {
-        0.0 | 1e-4..1e7 => value.to_string(),
-        _ => format!("{value:e}"),
-    }
-}
-
-fn summary(calibration: &Calibration, output: &Path, seconds: f64, bytes: u64) -> String {
-    let mut text = String::new();
-    let names = calibration.activations.keys();
-    let width = names.map(|name| printable(name).len()).max().unwrap_or(0);
-    let mut elements = 0;
-    for (name, found) in &calibration.activations {
-        elements += found.elements;
-        text += &format!("{:<width$}  ", printable(name));
-        match (found.range, found.observed) {
-            (Some(range), Some(observed)) => {
-                text += &format!("{} to {}", number(range.min), number(range.max));
-                if range != observed {
-                    let (min, max) = (number(observed.min), number(observed.max));
-                    text += &format!(" of {min} to {max}");
-                }
-                if let Some(clipped) = found.clipped() {
-                    text += &format!(", {:.4} % clipped", 100.0 * clipped);
-                }
-            }
-            _ => text += "no finite value",
-        }
-        let samples = if found.samples == 1 {
-            "sample"
-        } else {
-            "samples"
-        };
-        text += &format!("  {} {samples}\n", found.samples);
-    }
+fn print_summary(
+    calibration: &Calibration,
+    output: &Path,
+    seconds: f64,
+    bytes: u64,
+) -> Result<(), Error> {
+    let activations = &calibration.activations;
+    print_table(1, || {
+        activations.iter().map(|(name, found)| row(name, found))
+    })?;
+    let elements: u64 = activations.values().map(|found| found.elements).sum();
     let rate = match bytes {
         0 => String::new(),
         _ => format!(", {}/s", HumanBytes((bytes as f64 / seconds) as u64)),
     };
-    text += &format!(
-        "{}: {} activations, {elements} values in {seconds:.2} s{rate}\n{}\n",
+    print(&format!(
+        "{}: {}, {} in {seconds:.2} s{rate}\n{}\n",
         calibration.settings.describe(),
-        calibration.activations.len(),
-        output.display()
-    );
-    text
+        count(activations.len(), "activation"),
+        count(elements as usize, "value"),
+        shown(output)
+    ))
+}
+
+fn row(name: &str, found: &Calibrated) -> Row {
+    let bound = |x: f32| number(x.into(), 4);
+    let mut text = match (found.range, found.observed) {
+        (Some(range), Some(observed)) => {
+            let (min, max) = (bound(range.min), bound(range.max));
+            match range == observed {
+                true => format!("{min} to {max}"),
+                false => {
+                    let (low, high) = (bound(observed.min), bound(observed.max));
+                    format!("{min} to {max} of {low} to {high}")
+                }
+            }
+        }
+        _ => "no finite value".into(),
+    };
+    if let Some(clipped) = found.clipped() {
+        text += &format!(", {} % clipped", number(100.0 * clipped, 3));
+    }
+    let samples = count(found.samples as usize, "sample");
+    Row::new(name, [], format!("{text}  {samples}"))
 }

@@ -2,23 +2,30 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use indicatif::HumanBytes;
 use quant_models::{DequantizeOptions, Error};
 
 use crate::options::{ForceOption, QuietOption, ThreadsOption, WeightsOnlyOption};
-use crate::paths::default_output;
+use crate::paths::{Kind, default_output};
 use crate::progress::{size_of, with_progress};
 use crate::report::copied;
-use crate::terminal::{print, warn};
+use crate::terminal::{print, shown, warn};
+
+const EXAMPLES: &str = "\
+Examples:
+  quant dequantize model.int8.safetensors
+  quant dequantize Small.mlpackage -o Model.mlpackage --force";
 
 /// Turn a quantized model back into a float one
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Dequantize {
     /// A model quantized by quant, or an .mlpackage quantized by anyone
+    #[arg(value_hint = ValueHint::AnyPath)]
     file: PathBuf,
     /// The result [default: beside the model, as NAME.float.safetensors or .mlpackage]
-    #[arg(short)]
+    #[arg(short, long, value_hint = ValueHint::AnyPath)]
     output: Option<PathBuf>,
     #[command(flatten)]
     threads: ThreadsOption,
@@ -33,7 +40,10 @@ pub struct Dequantize {
 impl Dequantize {
     pub fn run(&self) -> Result<(), Error> {
         let output = match &self.output {
-            Some(output) => output.clone(),
+            Some(output) => {
+                Kind::check_result(&self.file, output)?;
+                output.clone()
+            }
             None => default_output(&self.file, "float"),
         };
         let bytes = size_of(&self.file);
@@ -51,7 +61,7 @@ impl Dequantize {
         print(&format!(
             "{}{}  {}\n",
             copied(&restored.copied),
-            output.display(),
+            shown(&output),
             HumanBytes(restored.bytes)
         ))
     }

@@ -3,56 +3,95 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
-use quant_models::Error;
+use clap::{Args, ValueHint};
+use quant_models::{Error, TensorDifference, diff_with_progress};
 use serde_json::json;
 
-use crate::options::JsonOption;
-use crate::terminal::{print, print_json};
+use crate::options::{JsonOption, QuietOption};
+use crate::progress::{size_of, with_progress};
+use crate::status::DIFFERENT;
+use crate::table::{Row, print_table};
+use crate::terminal::{count, number, print, print_json};
 
-/// Compare two models, quantized or not; exit 1 when they differ
+const EXAMPLES: &str = "\
+Examples:
+  quant diff model.safetensors model.int8.safetensors
+  quant diff --quiet a.mlpackage b.mlpackage && echo equal";
+
+/// Compare two models, quantized or not
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Diff {
     /// The first model
+    #[arg(value_hint = ValueHint::AnyPath)]
     a: PathBuf,
     /// The second model
+    #[arg(value_hint = ValueHint::AnyPath)]
     b: PathBuf,
+    #[command(flatten)]
+    quiet: QuietOption,
     #[command(flatten)]
     json: JsonOption,
 }
 
 impl Diff {
     pub fn run(&self) -> Result<ExitCode, Error> {
-        let found = quant_models::diff(&self.a, &self.b)?;
+        let quiet = self.quiet.quiet || self.json.json;
+        let found = with_progress(0, quiet, false, size_of(&self.a), |job| {
+            diff_with_progress(&self.a, &self.b, job)
+        })?;
+        let differ = found.tensors.iter().filter(|tensor| !tensor.equal);
         if self.json.json {
             print_json(&json!({"version": 1, "equal": found.equal, "tensors": found.tensors}))?;
-        } else {
-            let mut text = String::new();
-            for tensor in found.tensors.iter().filter(|tensor| !tensor.equal) {
-                text += &tensor.name;
-                if let Some(reason) = &tensor.reason {
-                    text += &format!("  {reason}");
-                }
-                for (what, equal) in [
-                    ("codes", tensor.codes_equal),
-                    ("scales", tensor.scales_equal),
-                ] {
-                    if let Some(equal) = equal {
-                        text += &format!("  {what} {}", if equal { "equal" } else { "differ" });
-                    }
-                }
-                if let Some(error) = tensor.max_abs_error {
-                    text += &match tensor.sqnr_db {
-                        Some(db) => format!("  {db:.1} dB, largest difference {error:e}"),
-                        None => "  stored differently, the values are equal".into(),
-                    };
-                }
-                text += "\n";
-            }
-            let differ = found.tensors.iter().filter(|tensor| !tensor.equal).count();
-            text += &format!("{differ} of {} tensors differ\n", found.tensors.len());
-            print(&text)?;
+        } else if !self.quiet.quiet {
+            print_table(1, || differ.clone().map(row))?;
+            let all = count(found.tensors.len(), "tensor");
+            print(&format!("{} of {all} differ\n", differ.count()))?;
         }
-        Ok(ExitCode::from(u8::from(!found.equal)))
+        Ok(match found.equal {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::from(DIFFERENT),
+        })
     }
+}
+
+fn row(tensor: &TensorDifference) -> Row {
+    let mut text = Vec::new();
+    text.extend(tensor.reason.clone());
+    for (what, equal) in [
+        ("codes", tensor.codes_equal),
+        ("scales", tensor.scales_equal),
+    ] {
+        text.extend(
+            equal.map(|equal| format!("{what} {}", if equal { "equal" } else { "differ" })),
+        );
+    }
+    text.extend(values(tensor));
+    Row::new(&tensor.name, [], text.join("  "))
+}
+
+/// What is said of values that were compared.
+fn values(tensor: &TensorDifference) -> Option<String> {
+    let non_finite = tensor.non_finite?;
+    let error = match (tensor.sqnr_db, tensor.max_abs_error) {
+        (Some(db), Some(error)) => {
+            let error = number(error, 3);
+            Some(format!("{db:.1} dB, largest difference {error}"))
+        }
+        _ if non_finite > 0 => None,
+        _ => Some("stored differently, the values are equal".into()),
+    };
+    let apart = (non_finite > 0).then(|| {
+        let values = count(non_finite as usize, "value");
+        let verb = if non_finite == 1 { "is" } else { "are" };
+        let first = tensor.first_non_finite.as_deref().unwrap_or_default();
+        format!("{values} {verb} NaN or Inf in only one of them, the first at {first:?}")
+    });
+    Some(
+        error
+            .into_iter()
+            .chain(apart)
+            .collect::<Vec<_>>()
+            .join("; "),
+    )
 }

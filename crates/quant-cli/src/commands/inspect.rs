@@ -2,18 +2,28 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use indicatif::HumanBytes;
-use quant_models::Error;
+use quant_models::{Error, TensorInfo, inspect, inspect_with_progress};
 use serde_json::json;
 
 use crate::options::JsonOption;
-use crate::terminal::{print, print_json};
+use crate::progress::{size_of, with_progress};
+use crate::table::{Row, print_table};
+use crate::terminal::{count, number, print, print_json};
+
+const EXAMPLES: &str = "\
+Examples:
+  quant inspect model.safetensors
+  quant inspect Model.mlpackage --values
+  quant inspect model --json | jq '.tensors[].name'";
 
 /// List a model's tensors
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Inspect {
     /// A .safetensors file, a folder with an index, an index, or an .mlpackage
+    #[arg(value_hint = ValueHint::AnyPath)]
     file: PathBuf,
     /// Look at the values too: share of zeros, number of different values
     #[arg(long)]
@@ -24,8 +34,14 @@ pub struct Inspect {
 
 impl Inspect {
     pub fn run(&self) -> Result<(), Error> {
-        let found = quant_models::inspect(&self.file, self.values)?;
-        if self.json.json {
+        let json = self.json.json;
+        let found = match self.values {
+            true => with_progress(0, json, false, size_of(&self.file), |job| {
+                inspect_with_progress(&self.file, true, job)
+            })?,
+            false => inspect(&self.file, false)?,
+        };
+        if json {
             return print_json(&json!({
                 "version": 1,
                 "tensors": found.tensors,
@@ -34,38 +50,43 @@ impl Inspect {
                 "bits_per_weight": found.bits_per_weight,
             }));
         }
-        let mut text = String::new();
-        for tensor in &found.tensors {
-            text += &format!("{}  {} {:?}", tensor.name, tensor.dtype, tensor.shape);
-            if let Some(scheme) = &tensor.scheme {
-                text += &format!(" {} blocks {:?}", scheme.mode, scheme.blocks);
-            }
-            if let Some(kind) = &tensor.kind {
-                text += &format!(" {kind}");
-            }
-            if let (Some(low), Some(high)) = (tensor.scale_min, tensor.scale_max) {
-                text += &format!(" scales {low:e} to {high:e}");
-            }
-            let (bytes, bits) = (HumanBytes(tensor.bytes), tensor.bits_per_weight);
-            text += &format!("  {bytes}  {bits:.2} bits per weight");
-            if let (Some(zeros), Some(unique)) = (tensor.sparsity, tensor.unique_values) {
-                text += &format!("  {:.1} % zeros, {unique} different values", 100.0 * zeros);
-            }
-            for consumer in &tensor.consumers {
-                text += &format!(
-                    "  -> {} `{}` {}",
-                    consumer.operation, consumer.name, consumer.input
-                );
-            }
-            text += "\n";
-        }
-        text += &format!(
-            "{} tensors, {} elements, {}, {:.2} bits per weight\n",
-            found.tensors.len(),
-            found.elements,
+        print_table(3, || found.tensors.iter().map(row))?;
+        print(&format!(
+            "{}, {}, {}, {:.2} bits per weight\n",
+            count(found.tensors.len(), "tensor"),
+            count(found.elements, "element"),
             HumanBytes(found.bytes),
             found.bits_per_weight
-        );
-        print(&text)
+        ))
     }
+}
+
+fn row(tensor: &TensorInfo) -> Row {
+    let mut text = Vec::new();
+    if let Some(scheme) = &tensor.scheme {
+        text.push(format!("{}, {}", scheme.mode, scheme.granularity()));
+    }
+    text.extend(tensor.kind.clone());
+    if let (Some(low), Some(high)) = (tensor.scale_min, tensor.scale_max) {
+        let (low, high) = (number(low.into(), 3), number(high.into(), 3));
+        text.push(match low == high {
+            true => format!("scale {low}"),
+            false => format!("scales {low} to {high}"),
+        });
+    }
+    if let (Some(zeros), Some(unique)) = (tensor.sparsity, tensor.unique_values) {
+        let unique = count(unique, "different value");
+        text.push(format!("{:.1} % zeros, {unique}", 100.0 * zeros));
+    }
+    text.extend(tensor.consumers.iter().map(|consumer| {
+        let (operation, name) = (&consumer.operation, &consumer.name);
+        format!("-> {operation} `{name}` {}", consumer.input)
+    }));
+    let cells = [
+        tensor.dtype.clone(),
+        format!("{:?}", tensor.shape),
+        HumanBytes(tensor.bytes).to_string(),
+        format!("{:>5.2} bits per weight", tensor.bits_per_weight),
+    ];
+    Row::new(&tensor.name, cells, text.join("  "))
 }

@@ -5,15 +5,57 @@ use quant_models::Error;
 
 use crate::terminal::{print, stdout_error};
 
-/// Print the manual page
+/// Print a manual page
+///
+/// Example:
+///
+///     quant man quantize | man -l -
 #[derive(Args)]
-pub struct Man;
+#[command(verbatim_doc_comment)]
+pub struct Man {
+    /// The command that it is about [default: all of quant]
+    #[arg(value_parser = COMMANDS)]
+    command: Option<String>,
+}
+
+/// Those that have a page.
+const COMMANDS: [&str; 10] = [
+    "quantize",
+    "activations",
+    "calibrate",
+    "plot",
+    "dequantize",
+    "inspect",
+    "diff",
+    "backends",
+    "completions",
+    "man",
+];
 
 impl Man {
-    pub fn run(&self, command: Command) -> Result<(), Error> {
+    pub fn run(&self, mut command: Command) -> Result<(), Error> {
+        command.build();
+        let page = match &self.command {
+            Some(name) => command.find_subcommand(name).cloned(),
+            None => None,
+        };
         let mut text = Vec::new();
-        let page = clap_mangen::Man::new(command);
+        let page = clap_mangen::Man::new(page.unwrap_or(command));
         page.render(&mut text).map_err(stdout_error)?;
         print(&String::from_utf8_lossy(&text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_page() {
+        let command = crate::commands::Arguments::command();
+        let names: Vec<_> = command.get_subcommands().map(Command::get_name).collect();
+        assert_eq!(names, COMMANDS);
     }
 }

@@ -13,12 +13,20 @@ mod quantize;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use quant_models::Error;
+
+use crate::status;
+
+const EXAMPLES: &str = "\
+Examples:
+  quant quantize model.safetensors --dtype int4 --granularity per-block
+  quant inspect model.int4.safetensors
+  quant diff model.safetensors model.int4.safetensors";
 
 /// Linear quantization of model files, with the arithmetic of coremltools.
 #[derive(Parser)]
-#[command(name = "quant", version)]
+#[command(name = "quant", version, after_long_help = EXAMPLES, max_term_width = 120)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -39,6 +47,17 @@ enum Command {
 }
 
 impl Arguments {
+    /// Those of the command line, and which of them were given.
+    pub fn read() -> Result<(Self, ArgMatches), clap::Error> {
+        let matches = with_status(Self::command()).try_get_matches()?;
+        Ok((Self::from_arg_matches(&matches)?, matches))
+    }
+
+    /// Whether the exit status is that of diff(1).
+    pub fn is_diff(&self) -> bool {
+        matches!(self.command, Command::Diff(_))
+    }
+
     /// Does what was asked; the exit status says how it went.
     pub fn run(self) -> Result<ExitCode, Error> {
         match self.command {
@@ -51,8 +70,19 @@ impl Arguments {
             Command::Diff(command) => return command.run(),
             Command::Backends(command) => command.run()?,
             Command::Completions(command) => command.run(&mut Self::command())?,
-            Command::Man(command) => command.run(Self::command())?,
+            Command::Man(command) => command.run(with_status(Self::command()))?,
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Every help text, and so every manual page, ends with the exit statuses.
+fn with_status(command: clap::Command) -> clap::Command {
+    let help = match command.get_after_long_help() {
+        Some(help) => format!("{help}\n\n{}", status::TABLE),
+        None => status::TABLE.to_owned(),
+    };
+    command
+        .after_long_help(help)
+        .mut_subcommands(|subcommand| with_status(subcommand))
 }

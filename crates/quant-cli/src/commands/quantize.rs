@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use quant_core::Scheme;
 use quant_models::{ActivationOptions, AtomicFile, Config, Error, Experts, QuantizeOptions};
 use serde_json::json;
@@ -13,18 +13,28 @@ use crate::options::{
     BackendOption, CautionOptions, ForceOption, JsonOption, NameOptions, ThreadsOption,
     WeightsOnlyOption, regexes,
 };
-use crate::paths::default_output;
+use crate::paths::{Kind, default_output};
 use crate::progress::{size_of, with_progress};
-use crate::report::summary;
-use crate::terminal::{print, print_json, warn};
+use crate::report::print_summary;
+use crate::terminal::{json_text, print_json, warn};
+
+const EXAMPLES: &str = "\
+Examples:
+  quant quantize model.safetensors
+  quant quantize model.safetensors --dtype int4 --granularity per-block --block-size 32
+  quant quantize model.safetensors --exclude '^lm_head' --dry-run
+  quant quantize Model.mlpackage --config config.yaml -o Small.mlpackage
+  quant quantize Model.mlpackage --ranges ranges.json";
 
 /// Quantize a model's weights
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Quantize {
     /// A .safetensors file, a folder with an index, an index, or an .mlpackage
+    #[arg(value_hint = ValueHint::AnyPath)]
     model: PathBuf,
     /// The result [default: beside the model, as NAME.DTYPE.safetensors or .mlpackage]
-    #[arg(short)]
+    #[arg(short, long, value_hint = ValueHint::AnyPath)]
     output: Option<PathBuf>,
     /// Type of the codes
     #[arg(long, value_enum, default_value = "int8")]
@@ -36,7 +46,7 @@ pub struct Quantize {
     #[arg(long, value_enum, default_value = "per-channel")]
     granularity: Granularity,
     /// Output-channel axis; negative axes count from the end [default: 0; Core ML: by the operation]
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_hint = ValueHint::Other)]
     axis: Option<isize>,
     /// Elements per block along one axis, for per-block
     ///
@@ -44,25 +54,23 @@ pub struct Quantize {
     /// of the other axes: of a convolution's [output, input, height, width], 32 input channels with
     /// their whole kernels; of a tensor [64, 128, 3], 32 times 3 elements. Of stacked experts, which
     /// have rank 3, it is 32 inputs of one output row of one expert.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_hint = ValueHint::Other)]
     block_size: usize,
     /// The axis that is cut into blocks, for per-block [default: 1, of stacked experts that of the
     /// inputs; Core ML: by the operation]
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_hint = ValueHint::Other)]
     block_axis: Option<isize>,
-    /// A block size per axis; 0 or missing means the whole axis
-    #[arg(long, value_delimiter = ',', value_name = "A,B,...",
-        conflicts_with_all = ["granularity", "axis", "block_size", "block_axis"])]
+    /// A block size per axis, in place of --granularity; 0 or missing means the whole axis
+    #[arg(long, value_delimiter = ',', value_name = "A,B,...", value_hint = ValueHint::Other)]
     block: Vec<usize>,
     /// A coremltools configuration, YAML or JSON, in place of the options above
-    #[arg(long, value_name = "FILE.yaml", conflicts_with_all = ["dtype", "mode", "granularity",
-        "axis", "block_size", "block_axis", "block", "min_elements"])]
+    #[arg(long, value_name = "FILE.yaml", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
     /// Arithmetic as coremltools does it, or in f32 with f32 scales
     #[arg(long, value_enum, default_value = "coremltools")]
     dialect: Dialect,
     /// Only tensors with more elements, and of rank 2 or more
-    #[arg(long, default_value_t = 2048)]
+    #[arg(long, default_value_t = 2048, value_hint = ValueHint::Other)]
     min_elements: usize,
     #[command(flatten)]
     names: NameOptions,
@@ -72,20 +80,20 @@ pub struct Quantize {
     /// Stacked experts get a scale per expert and output row, and blocks along the inputs, as if each
     /// expert were a tensor of its own; --axis, --block-axis or --block say otherwise. By default they
     /// are known by their names, such as mlp.experts.gate_up_proj or down_proj.
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long, value_name = "REGEX", value_hint = ValueHint::Other)]
     experts: Vec<String>,
     /// Safetensors: how stacked experts lie [default: as the lengths of a layer's two projections say,
     /// else output-input]
     #[arg(long, value_enum)]
     expert_axes: Option<ExpertAxes>,
     /// Core ML: quantize activations too; their ranges, as `quant activations` takes them
-    #[arg(long, value_name = "FILE.json")]
+    #[arg(long, value_name = "FILE.json", value_hint = ValueHint::FilePath)]
     ranges: Option<PathBuf>,
-    /// Type of the activations' codes
-    #[arg(long, value_enum, default_value = "int8", requires = "ranges")]
+    /// With --ranges: type of the activations' codes
+    #[arg(long, value_enum, default_value = "int8")]
     activation_dtype: ByteType,
-    /// Range of the activations symmetric about zero, or as it is
-    #[arg(long, value_enum, default_value = "symmetric", requires = "ranges")]
+    /// With --ranges: range of the activations symmetric about zero, or as it is
+    #[arg(long, value_enum, default_value = "symmetric")]
     activation_mode: Mode,
     /// Core ML: leave alone whatever coremltools leaves alone
     #[arg(long)]
@@ -107,12 +115,12 @@ pub struct Quantize {
     #[command(flatten)]
     weights_only: WeightsOnlyOption,
     /// Print nothing but errors and warnings, and do not measure what was lost: it is faster
-    #[arg(long)]
+    #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
     json: JsonOption,
     /// Write the report as JSON to a file
-    #[arg(long, value_name = "FILE.json")]
+    #[arg(long, value_name = "FILE.json", value_hint = ValueHint::FilePath)]
     report: Option<PathBuf>,
 }
 
@@ -169,7 +177,10 @@ impl Quantize {
     pub fn run(&self) -> Result<(), Error> {
         let options = self.options()?;
         let output = match &self.output {
-            Some(output) => output.clone(),
+            Some(output) => {
+                Kind::check_result(&self.model, output)?;
+                output.clone()
+            }
             None if options.config.is_some() => default_output(&self.model, "quantized"),
             None => default_output(&self.model, options.scheme.dtype.name()),
         };
@@ -177,7 +188,9 @@ impl Quantize {
         let report_file = self.report.as_deref().map(|path| {
             let mut inputs = options.inputs(&self.model);
             inputs.output(&output);
-            AtomicFile::create(path, "report", self.force.force, &inputs)
+            let file = AtomicFile::create(path, "report", self.force.force, &inputs)?;
+            Kind::Json.check(path)?;
+            Ok::<_, Error>(file)
         });
         let report_file = report_file.transpose()?;
         let start = Instant::now();
@@ -206,12 +219,12 @@ impl Quantize {
         });
         warn(&report.warnings);
         if let Some(file) = report_file {
-            file.commit(format!("{value:#}\n").as_bytes())?;
+            file.commit(json_text(&value).as_bytes())?;
         }
         match (self.json.json, self.quiet) {
             (true, _) => print_json(&value),
             (false, true) => Ok(()),
-            (false, false) => print(&summary(&report, &output, seconds)),
+            (false, false) => print_summary(&report, &output, seconds),
         }
     }
 }

@@ -100,7 +100,7 @@ fn programs_that_differ_are_told_apart() {
     fs::write(folder.path("x.safetensors"), "").unwrap();
     folder.refuses(
         &["diff", "m.mlpackage", "x.safetensors"],
-        1,
+        2,
         &["cannot be compared"],
     );
 }

@@ -52,8 +52,13 @@ impl Folder {
 
     /// It failed, with one line that holds all of `words`.
     pub fn check_refusal(&self, output: &Output, words: &[&str]) {
+        self.check_failure(output, 1, words);
+    }
+
+    /// It ended with that status, and one line that holds all of `words`.
+    pub fn check_failure(&self, output: &Output, status: i32, words: &[&str]) {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{words:?}: {stderr}");
+        assert_eq!(output.status.code(), Some(status), "{words:?}: {stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
         for word in words {
             assert!(stderr.contains(word), "no `{word}` in: {stderr}");

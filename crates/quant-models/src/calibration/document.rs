@@ -418,7 +418,7 @@ impl Calibration {
             ));
         }
         for (name, found) in &self.activations {
-            let name = crate::error::one_line(name.clone());
+            let name = crate::printable(name);
             let (elements, non_finite) = (found.elements, found.non_finite);
             match (&found.range, &found.params) {
                 (None, _) => warnings.push(format!(

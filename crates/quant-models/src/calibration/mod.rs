@@ -121,13 +121,14 @@ pub fn calibrate(
     }
     checkpoint.observers = observers.stored();
     if checkpoint.observers.is_empty() {
-        return Err(Error::Option(match checkpoint.passed_over.iter().next() {
+        let problem: String = match checkpoint.passed_over.iter().next() {
             None => "no tensor in any of the recordings".into(),
             Some((name, dtype)) => format!(
                 "no tensor of floats in any of the recordings; `{}` is of {dtype}",
                 shortened(name)
             ),
-        }));
+        };
+        return Err(Error::file(output, problem));
     }
     let calibration = Calibration::of(options.settings, &checkpoint.observers, job)
         .map(|calibration| calibration.with_passed_over(&checkpoint.passed_over))

@@ -11,15 +11,15 @@ use super::program::{Binding, Held, Operation, Program, Value};
 use super::select::weight;
 use crate::diff::{apart, of};
 use crate::stored::Stored;
-use crate::{Difference, Error};
+use crate::{Difference, Error, Job};
 
 const SUFFIX: &str = "_quantized";
 
 /// Compares two packages.
-pub(crate) fn diff(a: &Path, b: &Path) -> Result<Difference, Error> {
+pub(crate) fn diff(a: &Path, b: &Path, job: &Job<'_>) -> Result<Difference, Error> {
     let (a, b) = (Folder::open(a)?, Folder::open(b)?);
     let (a, b) = (Package::open(&a)?, Package::open(&b)?);
-    let mut found = of(keyed(stored(&a)?), keyed(stored(&b)?))?;
+    let mut found = of(keyed(stored(&a)?), keyed(stored(&b)?), job)?;
     if let Some(reason) = programs(&a.program, &b.program) {
         found.equal = false;
         found.tensors.push(apart("(program)", &reason));
@@ -46,7 +46,7 @@ fn programs(a: &Program<'_>, b: &Program<'_>) -> Option<String> {
             return Some(format!("function `{function}` is only in one of them"));
         };
         if let Some((a, b)) = a.iter().zip(b).find(|(a, b)| a != b) {
-            return Some(format!("{a} in the first, {b} in the second"));
+            return Some(a.difference(b));
         }
         if a.len() != b.len() {
             return Some(format!(
@@ -59,8 +59,63 @@ fn programs(a: &Program<'_>, b: &Program<'_>) -> Option<String> {
     None
 }
 
+/// What makes two operations the same one.
+#[derive(PartialEq)]
+struct Signature {
+    /// Its type and name.
+    title: String,
+    /// Inputs and attributes by name.
+    parts: BTreeMap<String, Vec<String>>,
+}
+
+impl Signature {
+    fn new(operation: &Operation<'_>) -> Self {
+        let plain = |name: &str| name.strip_suffix(SUFFIX).unwrap_or(name).to_owned();
+        let value = |value: &Value<'_>| match value.held {
+            Held::Tensor(bytes) => format!("{bytes:02x?}"),
+            _ => "?".into(),
+        };
+        let mut parts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (key, bindings) in &operation.inputs {
+            let bindings = bindings.iter().map(|binding| match binding {
+                Binding::Name(name) => plain(name),
+                Binding::Value(given) => value(given),
+            });
+            parts
+                .entry(format!("input `{key}`"))
+                .or_default()
+                .extend(bindings);
+        }
+        let attributes = operation.attributes.iter();
+        for (key, given) in attributes.filter(|(key, _)| *key != "name") {
+            parts
+                .entry(format!("attribute `{key}`"))
+                .or_default()
+                .push(value(given));
+        }
+        Self {
+            title: format!("{} `{}`", operation.kind, operation.name()),
+            parts,
+        }
+    }
+
+    /// What differs first.
+    fn difference(&self, other: &Self) -> String {
+        let title = &self.title;
+        if *title != other.title {
+            return format!("{title} in the first, {} in the second", other.title);
+        }
+        let mut keys = self.parts.keys().chain(other.parts.keys());
+        let differs = keys.find(|key| self.parts.get(*key) != other.parts.get(*key));
+        match differs {
+            Some(key) => format!("{title} differs in its {key}"),
+            None => format!("{title} differs"),
+        }
+    }
+}
+
 /// Operations that are no weights, by the function that they are of.
-fn operations(program: &Program<'_>) -> BTreeMap<String, Vec<String>> {
+fn operations(program: &Program<'_>) -> BTreeMap<String, Vec<Signature>> {
     let graph = Graph::of(program);
     let weights = graph.constants.iter();
     let weights = weights.filter(|constant| weight(program, constant).is_some());
@@ -68,45 +123,18 @@ fn operations(program: &Program<'_>) -> BTreeMap<String, Vec<String>> {
     let places: Vec<String> = (0..program.functions.len())
         .map(|index| program.shown(index, program.functions[index].name))
         .collect();
-    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut found: BTreeMap<String, Vec<Signature>> = BTreeMap::new();
     for place in &places {
         found.entry(place.clone()).or_default();
     }
     let done = program.each::<std::convert::Infallible>(&mut |function, operation| {
         if !weights.contains(&operation.id) && !operation.is_constexpr() {
             let all = found.entry(places[function].clone()).or_default();
-            all.push(text(operation));
+            all.push(Signature::new(operation));
         }
         Ok(())
     });
     match done {
         Ok(()) => found,
     }
-}
-
-fn text(operation: &Operation<'_>) -> String {
-    let plain = |name: &str| name.strip_suffix(SUFFIX).unwrap_or(name).to_owned();
-    let value = |value: &Value<'_>| match value.held {
-        Held::Tensor(bytes) => format!("{bytes:02x?}"),
-        _ => "?".into(),
-    };
-    let mut parts = Vec::new();
-    for (key, bindings) in &operation.inputs {
-        for binding in bindings {
-            parts.push(match binding {
-                Binding::Name(name) => format!("{key}={}", plain(name)),
-                Binding::Value(given) => format!("{key}={}", value(given)),
-            });
-        }
-    }
-    for (key, given) in operation
-        .attributes
-        .iter()
-        .filter(|(key, _)| *key != "name")
-    {
-        parts.push(format!("{key}={}", value(given)));
-    }
-    parts.sort();
-    let kind = operation.kind;
-    format!("{kind} `{}` ({})", operation.name(), parts.join(", "))
 }

@@ -4,16 +4,13 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use quant_models::Calibrated;
 
+use super::colours::{BARS, OBSERVED, RANGE, TEXT};
+
 /// More are narrower than a pixel or two.
 const MOST_BARS: usize = 320;
 
 /// Where bars begin, in decades: a single value is to be seen.
 const GROUND: f64 = -0.3;
-
-const BARS: RGBColor = RGBColor(70, 110, 170);
-const RANGE: RGBColor = RGBColor(200, 40, 40);
-const OBSERVED: RGBColor = RGBColor(120, 120, 120);
-const TEXT: RGBColor = RGBColor(70, 70, 70);
 
 /// Counts of values, from an edge to the next.
 struct Bar {
@@ -59,8 +56,8 @@ fn draw_chart<B: DrawingBackend>(
     let mut chart = ChartBuilder::on(area)
         .margin(6)
         .margin_right(16)
-        .x_label_area_size(22)
-        .y_label_area_size(if bars.is_empty() { 12 } else { 52 })
+        .x_label_area_size(40)
+        .y_label_area_size(if bars.is_empty() { 12 } else { 64 })
         .build_cartesian_2d(left..right, GROUND..top)?;
     // Under everything else: what is clipped.
     let clipped = [(left, min, low < min), (max, right, high > max)];
@@ -76,6 +73,9 @@ fn draw_chart<B: DrawingBackend>(
         .light_line_style(TRANSPARENT)
         .axis_style(OBSERVED)
         .label_style(font.clone())
+        .axis_desc_style(font.clone())
+        .x_desc("value")
+        .y_desc("values per bar")
         .x_labels(8)
         .x_label_formatter(&label);
     match bars.is_empty() {
@@ -95,9 +95,6 @@ fn draw_chart<B: DrawingBackend>(
             BARS.mix(0.25).filled(),
         );
         chart.draw_series([all])?;
-        let text = "this observer keeps no histogram: the observed range";
-        let place = (left + 0.05 * width, 0.85 * top);
-        chart.draw_series([Text::new(text, place, font)])?;
     }
     for (x, style) in [
         (low, OBSERVED.stroke_width(1)),

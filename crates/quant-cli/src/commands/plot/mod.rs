@@ -1,22 +1,25 @@
 //! `quant plot`: the distributions of activations and their ranges, to be looked at.
 
 mod chart;
+mod colours;
+mod overview;
 mod page;
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use quant_models::{AtomicFile, Calibration, Error, Inputs};
 
 use crate::options::{ForceOption, QuietOption};
-use crate::terminal::{print, warn};
+use crate::terminal::{print, shown, warn};
 
 /// Draw what calibration has seen of each activation, and the range that it chose
 ///
 /// A self-contained page (.html) or picture (.svg), by the output's extension: a histogram per
 /// activation, its counts on a logarithmic scale, with what the range clips shaded; and minimum,
 /// maximum, share of clipped values, scale and zero point as text. min-max and moving-average make no
-/// histogram: their ranges are drawn alone.
+/// histogram: all their ranges are drawn in one chart. Colours follow the viewer's scheme, light or
+/// dark.
 ///
 /// Example:
 ///
@@ -25,9 +28,10 @@ use crate::terminal::{print, warn};
 #[command(verbatim_doc_comment)]
 pub struct Plot {
     /// What `quant calibrate` wrote
+    #[arg(value_hint = ValueHint::FilePath)]
     ranges: PathBuf,
     /// The result [default: beside the ranges, as NAME.html]
-    #[arg(short, value_name = "FILE.html|FILE.svg")]
+    #[arg(short, long, value_name = "FILE.html|FILE.svg", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
     #[command(flatten)]
     force: ForceOption,
@@ -61,7 +65,7 @@ impl Plot {
         file.commit(text.as_bytes())?;
         match self.quiet.quiet {
             true => Ok(()),
-            false => print(&format!("{}\n", output.display())),
+            false => print(&format!("{}\n", shown(&output))),
         }
     }
 }

@@ -2,14 +2,17 @@
 
 use std::fmt::Write as _;
 
+use plotters::coord::Shift;
 use plotters::prelude::*;
-use quant_models::{Calibrated, Calibration};
+use quant_models::{Calibrated, Calibration, printable, shortened};
 
 use super::chart::{draw, number};
-use crate::terminal::printable;
+use super::colours::{GROUND, TEXT, dark_style};
+use super::overview;
+use crate::terminal::count;
 
 /// Of one chart on a page.
-const SIZE: (u32, u32) = (720, 220);
+const SIZE: (u32, u32) = (720, 240);
 /// Of one panel of a picture, and the part of it that is text.
 const PANEL: (u32, u32) = (960, 280);
 const HEADING: u32 = 48;
@@ -17,39 +20,92 @@ const HEADING: u32 = 48;
 const MOST_PANELS: usize = 200;
 
 const STYLE: &str = "
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 2em auto; max-width: 1560px; padding: 0 1.5em; }
+:root { color-scheme: light dark; --ground: #fff; --text: #222; --soft: #555; --line: #e2e2e2; --link: #25508c; --range: #c82828; }
+@media (prefers-color-scheme: dark) {
+  :root { --ground: #181a1e; --text: #e2e4e8; --soft: #a8acb4; --line: #363a42; --link: #8ab4f0; --range: #ff6e64; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--ground); margin: 2em auto; max-width: 1400px; padding: 0 1.5em; }
 h1 { font-size: 1.4em; margin-bottom: .2em; }
 h2 { font: 600 1em ui-monospace, monospace; margin: 0; overflow-wrap: anywhere; }
 p { margin: .3em 0 1em; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .87em; font-variant-numeric: tabular-nums; }
-th, td { padding: .15em .8em; text-align: right; white-space: nowrap; border-bottom: 1px solid #e4e4e4; }
-th:first-child, td:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 14em; max-width: 40em; font-family: ui-monospace, monospace; }
-th:first-child { font-family: inherit; }
-a { color: #25508c; text-decoration: none; }
+table { border-collapse: collapse; width: 100%; font-size: .84em; font-variant-numeric: tabular-nums; }
+th, td { padding: .15em .5em; text-align: right; border-bottom: 1px solid var(--line); }
+td { white-space: nowrap; }
+th { vertical-align: bottom; color: var(--soft); font-weight: 600; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 9em; font-family: ui-monospace, monospace; }
+a { color: var(--link); text-decoration: none; }
 a:hover { text-decoration: underline; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(34em, 100%), 1fr)); gap: 1.6em 2em; margin-top: 2em; }
-section { min-width: 0; }
-section p { font-size: .85em; margin: .1em 0; color: #444; font-variant-numeric: tabular-nums; }
-section svg { width: 100%; height: auto; display: block; }
-.range { color: #c82828; font-weight: 600; }
+section, figure { min-width: 0; margin: 0; }
+figure { margin-top: 2em; }
+section p { font-size: .85em; margin: .1em 0; color: var(--soft); font-variant-numeric: tabular-nums; }
+svg { width: 100%; height: auto; display: block; }
+.range { color: var(--range); font-weight: 600; }
 ";
 
 const LEGEND: &str = "Counts are on a logarithmic scale. \
     <span class=\"range\">Red</span>: the range to quantize over; shaded: what it clips. \
     Grey: the smallest and largest value. Names lead to the charts.";
+const OVERVIEW_LEGEND: &str = "Blue, between <span class=\"range\">red</span> ends: the range to quantize over. \
+    Grey: the smallest and largest value. This observer keeps no histogram.";
+/// Of a name: the whole one is in the page too.
+const NAME_COLUMNS: usize = 120;
 
-/// A page with a table and a chart for each activation.
+/// A page with a table, and a chart for each activation; or one for all, where there are no
+/// histograms.
 pub fn page(calibration: &Calibration) -> Result<String, String> {
     let settings = escape(&calibration.settings.describe());
-    let count = calibration.activations.len();
+    let title = format!(
+        "Ranges of {}",
+        count(calibration.activations.len(), "activation")
+    );
+    let legend = match is_overview(calibration) {
+        true => OVERVIEW_LEGEND,
+        false => LEGEND,
+    };
     let mut text = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n\
-         <title>Ranges of activations</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
-         <h1>Ranges of {count} activations</h1>\n<p>{settings}. {LEGEND}</p>\n\
-         <div class=\"scroll\"><table>\n<tr>"
+         <title>Ranges of activations</title>\n<style>{STYLE}{}</style>\n</head>\n<body>\n\
+         <h1>{title}</h1>\n<p>{settings}. {legend}</p>\n",
+        dark_style()
     );
+    table(&mut text, calibration);
+    match is_overview(calibration) {
+        true => {
+            let svg = svg((overview::WIDTH, overview::height(calibration)), |area| {
+                overview::draw(area, calibration)
+            })?;
+            let _ = writeln!(text, "<figure id=\"ranges\">\n{svg}</figure>");
+        }
+        false => charts(&mut text, calibration)?,
+    }
+    Ok(text + "</body>\n</html>\n")
+}
+
+/// Whether there is nothing to draw of each activation but its range.
+fn is_overview(calibration: &Calibration) -> bool {
+    let mut found = calibration.activations.values();
+    found.all(|found| found.histogram.is_none())
+}
+
+fn svg(
+    size: (u32, u32),
+    draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), String>,
+) -> Result<String, String> {
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        draw(&area)?;
+        area.present().map_err(|error| error.to_string())?;
+    }
+    Ok(svg)
+}
+
+fn table(text: &mut String, calibration: &Calibration) {
+    *text += "<div class=\"scroll\"><table>\n<tr>";
     for column in [
         "activation",
         "min",
@@ -65,30 +121,40 @@ pub fn page(calibration: &Calibration) -> Result<String, String> {
     ] {
         let _ = write!(text, "<th>{column}</th>");
     }
-    text += "</tr>\n";
+    *text += "</tr>\n";
+    let overview = is_overview(calibration);
     for (i, (name, found)) in calibration.activations.iter().enumerate() {
-        let name = escape(name);
-        let _ = write!(text, "<tr><td><a href=\"#a{i}\">{name}</a></td>");
+        let (whole, name) = (escape(name), escape(&shortened(name, NAME_COLUMNS)));
+        let title = match whole == name {
+            true => String::new(),
+            false => format!(" title=\"{whole}\""),
+        };
+        let target = match overview {
+            true => "ranges".into(),
+            false => format!("a{i}"),
+        };
+        let _ = write!(text, "<tr><td><a href=\"#{target}\"{title}>{name}</a></td>");
         for cell in cells(found) {
             let _ = write!(text, "<td>{cell}</td>");
         }
-        text += "</tr>\n";
+        *text += "</tr>\n";
     }
-    text += "</table></div>\n<div class=\"charts\">\n";
+    *text += "</table></div>\n";
+}
+
+fn charts(text: &mut String, calibration: &Calibration) -> Result<(), String> {
+    *text += "<div class=\"charts\">\n";
     for (i, (name, found)) in calibration.activations.iter().enumerate() {
-        let mut svg = String::new();
-        {
-            let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-            draw(&area, found)?;
-            area.present().map_err(|error| error.to_string())?;
-        }
-        let (name, figures) = (escape(name), escape(&figures(found)));
+        let svg = svg(SIZE, |area| draw(area, found))?;
+        let name = escape(&shortened(name, NAME_COLUMNS));
+        let figures = escape(&figures(found));
         let _ = writeln!(
             text,
             "<section id=\"a{i}\"><h2>{name}</h2><p>{figures}</p>\n{svg}</section>"
         );
     }
-    Ok(text + "</div>\n</body>\n</html>\n")
+    *text += "</div>\n";
+    Ok(())
 }
 
 /// One picture, with a panel for each activation below the other.
@@ -99,33 +165,44 @@ pub fn picture(calibration: &Calibration) -> Result<String, String> {
             "{panels} activations are too many for a picture; give a name that ends with .html"
         ));
     }
-    let mut svg = String::new();
-    let size = (PANEL.0, HEADING + PANEL.1 * panels as u32);
-    {
-        let whole = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        draw_all(&whole, calibration)?;
-        whole.present().map_err(|error| error.to_string())?;
+    let rest = match is_overview(calibration) {
+        true => overview::height(calibration),
+        false => PANEL.1 * panels as u32,
+    };
+    let width = match is_overview(calibration) {
+        true => overview::WIDTH,
+        false => PANEL.0,
+    };
+    let svg = svg((width, HEADING + rest), |whole| {
+        draw_all(whole, calibration)
+    })?;
+    // It begins with its own tag.
+    match svg.split_once(">\n") {
+        Some((tag, rest)) => Ok(format!("{tag}>\n<style>{}</style>\n{rest}", dark_style())),
+        None => Ok(svg),
     }
-    Ok(svg)
 }
 
 fn draw_all<B: DrawingBackend>(
-    whole: &DrawingArea<B, plotters::coord::Shift>,
+    whole: &DrawingArea<B, Shift>,
     calibration: &Calibration,
 ) -> Result<(), String> {
     let text = |area: &DrawingArea<B, _>, text: String, y: i32, size: i32| {
-        let style = ("sans-serif", size).into_font();
+        let style = ("sans-serif", size).into_font().color(&TEXT);
         let drawn = area.draw(&Text::new(text, (16, y), style));
         drawn.map_err(|error| error.to_string())
     };
-    whole.fill(&WHITE).map_err(|error| error.to_string())?;
+    whole.fill(&GROUND).map_err(|error| error.to_string())?;
     let (heading, panels) = whole.split_vertically(HEADING);
     let title = format!("Ranges of activations: {}", calibration.settings.describe());
     text(&heading, title, 16, 17)?;
+    if is_overview(calibration) {
+        return overview::draw(&panels, calibration);
+    }
     let panels = panels.split_evenly((calibration.activations.len().max(1), 1));
     for (panel, (name, found)) in panels.iter().zip(&calibration.activations) {
         let (words, chart) = panel.split_vertically(HEADING);
-        text(&words, printable(name), 6, 15)?;
+        text(&words, shortened(name, NAME_COLUMNS).into_owned(), 6, 15)?;
         text(&words, figures(found), 28, 12)?;
         draw(&chart, found)?;
     }

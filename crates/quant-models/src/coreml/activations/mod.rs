@@ -22,7 +22,7 @@ use super::output::{Target, size};
 use super::package::Package;
 use super::program::Program;
 use crate::activations::{ActivationOptions, OperationReport, QuantizedActivation};
-use crate::error::{one_line, shortened};
+use crate::error::shortened;
 use crate::options::{left_out, unmatched};
 use crate::unmatched::{Known, Unmatched};
 use crate::{Error, Job, Report};
@@ -194,10 +194,10 @@ fn nothing(operations: &[OperationReport], known: bool, unmatched: Option<&Unmat
 fn listed<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
     let more = names.len().saturating_sub(LISTED);
     let shown: Vec<_> = names.take(LISTED).map(shortened).collect();
-    one_line(match more {
+    match more {
         0 => shown.join(", "),
         _ => format!("{} and {more} more", shown.join(", ")),
-    })
+    }
 }
 
 /// The ranges of a function's activations. Those of a `concat`'s inputs and output become one, so that

@@ -1,0 +1,345 @@
+//! Which option needs which others, or excludes them: an option without effect is an error. What a
+//! default says counts as not given.
+
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use quant_models::Error;
+
+/// What an option of a command needs.
+pub struct Need {
+    command: &'static str,
+    option: &'static str,
+    rule: Rule,
+}
+
+enum Rule {
+    /// Another option with one of these values, given or by default.
+    Value(&'static str, &'static [&'static str]),
+    /// Another option.
+    Given(&'static str),
+    /// None of these, which it takes the place of, or which have no effect beside it.
+    Without(&'static [&'static str]),
+    /// A Core ML package.
+    Package,
+    /// A folder of safetensors files, or its index.
+    Folder,
+    /// Files, not a stream.
+    Files,
+}
+
+use Rule::{Files, Folder, Given, Package, Value, Without};
+
+const fn need(command: &'static str, option: &'static str, rule: Rule) -> Need {
+    Need {
+        command,
+        option,
+        rule,
+    }
+}
+
+/// Options are named by their identifiers: `block_size` is `--block-size`.
+pub const NEEDS: &[Need] = &[
+    need(
+        "quantize",
+        "axis",
+        Value("granularity", &["per-channel", "per-block"]),
+    ),
+    need(
+        "quantize",
+        "block_size",
+        Value("granularity", &["per-block"]),
+    ),
+    need(
+        "quantize",
+        "block_axis",
+        Value("granularity", &["per-block"]),
+    ),
+    need(
+        "quantize",
+        "block",
+        Without(&["granularity", "axis", "block_size", "block_axis"]),
+    ),
+    need(
+        "quantize",
+        "config",
+        Without(&[
+            "dtype",
+            "mode",
+            "granularity",
+            "axis",
+            "block_size",
+            "block_axis",
+            "block",
+            "min_elements",
+        ]),
+    ),
+    need("quantize", "activation_dtype", Given("ranges")),
+    need("quantize", "activation_mode", Given("ranges")),
+    need("quantize", "ranges", Package),
+    need("quantize", "exact_selection", Package),
+    need("quantize", "target", Package),
+    need("quantize", "weights_only", Folder),
+    need("dequantize", "weights_only", Folder),
+    need(
+        "activations",
+        "list",
+        Without(&[
+            "ranges", "output", "dtype", "mode", "strict", "dry_run", "force", "quiet",
+        ]),
+    ),
+    need("activations", "config", Without(&["dtype", "mode"])),
+    need(
+        "calibrate",
+        "merge",
+        Without(&[
+            "observer",
+            "bins",
+            "percentile",
+            "averaging",
+            "dtype",
+            "mode",
+            "name",
+            "backend",
+            "resume",
+            "checkpoint",
+        ]),
+    ),
+    need(
+        "calibrate",
+        "bins",
+        Value("observer", &["percentile", "entropy", "mse"]),
+    ),
+    need(
+        "calibrate",
+        "percentile",
+        Value("observer", &["percentile"]),
+    ),
+    need(
+        "calibrate",
+        "averaging",
+        Value("observer", &["moving-average"]),
+    ),
+    need("calibrate", "resume", Files),
+    need("calibrate", "checkpoint", Files),
+];
+
+/// Says what is wrong with the options of a command, if anything is.
+///
+/// # Errors
+/// [`Error::Option`]; where it is the model that they do not fit, [`Error::File`].
+pub fn check(matches: &ArgMatches) -> Result<(), Error> {
+    let Some((command, matches)) = matches.subcommand() else {
+        return Ok(());
+    };
+    for need in NEEDS.iter().filter(|need| need.command == command) {
+        if is_given(matches, need.option) {
+            need.check(matches)?;
+        }
+    }
+    Ok(())
+}
+
+impl Need {
+    fn check(&self, matches: &ArgMatches) -> Result<(), Error> {
+        let option = flag(self.option);
+        match &self.rule {
+            Value(other, values) => {
+                let has = value(matches, other);
+                if values.contains(&has.as_str()) {
+                    return Ok(());
+                }
+                let (other, values) = (flag(other), values.join(" or "));
+                Err(Error::Option(format!(
+                    "{option} has no effect with {other} {has}; it needs {other} {values}"
+                )))
+            }
+            Given(other) => match is_given(matches, other) {
+                true => Ok(()),
+                false => Err(Error::Option(format!(
+                    "{option} has no effect without {}",
+                    flag(other)
+                ))),
+            },
+            Without(others) => match others.iter().find(|other| is_given(matches, other)) {
+                Some(other) => Err(Error::Option(format!(
+                    "{option} and {} exclude each other; give one of them",
+                    flag(other)
+                ))),
+                None => Ok(()),
+            },
+            Package => match model(matches) {
+                // A model that is not there is another error.
+                Some(model) if model.exists() && !quant_models::is_package(model) => {
+                    Err(without_effect(model, "no Core ML package", &option))
+                }
+                _ => Ok(()),
+            },
+            Folder => match model(matches) {
+                Some(model) if quant_models::is_package(model) || is_plain_file(model) => Err(
+                    without_effect(model, "no folder of safetensors files", &option),
+                ),
+                _ => Ok(()),
+            },
+            Files => {
+                let mut data = matches.get_many::<PathBuf>("data").into_iter().flatten();
+                match data.any(|path| path == Path::new("-")) {
+                    true => Err(Error::Option(format!(
+                        "{option} has no effect on a stream, which does not come again; record to files instead"
+                    ))),
+                    false => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+fn model(matches: &ArgMatches) -> Option<&PathBuf> {
+    let ids = ["model", "file"];
+    ids.iter()
+        .find_map(|id| matches.try_get_one(id).ok().flatten())
+}
+
+/// A file that is no index.
+fn is_plain_file(path: &Path) -> bool {
+    path.is_file() && path.extension().is_none_or(|extension| extension != "json")
+}
+
+fn without_effect(model: &Path, what: &str, option: &str) -> Error {
+    Error::File {
+        file: model.to_owned(),
+        problem: format!("{what}; {option} has no effect on any other model"),
+    }
+}
+
+fn flag(option: &str) -> String {
+    format!("--{}", option.replace('_', "-"))
+}
+
+fn is_given(matches: &ArgMatches, option: &str) -> bool {
+    matches.value_source(option) == Some(ValueSource::CommandLine)
+}
+
+/// A choice as it was written, by the name that it has in help.
+fn value(matches: &ArgMatches, option: &str) -> String {
+    let raw = matches
+        .get_raw(option)
+        .and_then(|mut values| values.next_back());
+    let raw = raw.unwrap_or_default().to_string_lossy();
+    // Aliases are coremltools' spelling.
+    raw.replace('_', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::commands::Arguments;
+
+    /// Options that have an effect whatever else is given. Whoever adds an option decides: here, or
+    /// in the table.
+    const FREE: &[(&str, &[&str])] = &[
+        (
+            "quantize",
+            &[
+                "output",
+                "dtype",
+                "mode",
+                "granularity",
+                "dialect",
+                "min_elements",
+                "include",
+                "exclude",
+                "non_finite",
+                // The library refuses these for a package.
+                "experts",
+                "expert_axes",
+                "backend",
+                "threads",
+                "strict",
+                "dry_run",
+                "force",
+                "quiet",
+                "json",
+                "report",
+            ],
+        ),
+        (
+            "activations",
+            &[
+                "ranges", "output", "dtype", "mode", "include", "exclude", "strict", "dry_run",
+                "force", "quiet", "json",
+            ],
+        ),
+        (
+            "calibrate",
+            &[
+                "output", "observer", "dtype", "mode", "name", "backend", "threads", "force",
+                "quiet", "json",
+            ],
+        ),
+        ("plot", &["output", "force", "quiet"]),
+        ("dequantize", &["output", "threads", "force", "quiet"]),
+        ("inspect", &["values", "json"]),
+        ("diff", &["json", "quiet"]),
+        ("backends", &["json"]),
+        ("completions", &[]),
+        ("man", &[]),
+    ];
+
+    #[test]
+    fn every_option_of_every_command_was_thought_of() {
+        let mut command = Arguments::command();
+        command.build();
+        for subcommand in command
+            .get_subcommands()
+            .filter(|command| command.get_name() != "help")
+        {
+            let name = subcommand.get_name();
+            let free = FREE.iter().find(|(command, _)| *command == name);
+            let (_, free) = free.unwrap_or_else(|| panic!("`{name}` is not in the list"));
+            let needs: Vec<_> = NEEDS.iter().filter(|need| need.command == name).collect();
+            let options: Vec<&str> = subcommand
+                .get_opts()
+                .map(|option| option.get_id().as_str())
+                .chain(
+                    subcommand
+                        .get_arguments()
+                        .filter(|one| !one.is_positional())
+                        .map(|one| one.get_id().as_str()),
+                )
+                .filter(|id| !["help", "version"].contains(id))
+                .collect();
+            for option in &options {
+                let known =
+                    free.contains(option) || needs.iter().any(|need| need.option == *option);
+                assert!(known, "{name} --{option}");
+            }
+            for need in needs {
+                let others = match &need.rule {
+                    Value(other, values) => {
+                        let found = subcommand
+                            .get_opts()
+                            .find(|option| option.get_id() == *other);
+                        let possible = found.unwrap().get_possible_values();
+                        for value in *values {
+                            assert!(
+                                possible.iter().any(|one| one.get_name() == *value),
+                                "{value}"
+                            );
+                        }
+                        vec![*other]
+                    }
+                    Given(other) => vec![*other],
+                    Without(others) => others.to_vec(),
+                    Package | Folder | Files => Vec::new(),
+                };
+                for option in others.into_iter().chain([need.option]) {
+                    assert!(options.contains(&option), "{name} has no --{option}");
+                }
+            }
+        }
+    }
+}

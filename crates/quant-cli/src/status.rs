@@ -1,0 +1,32 @@
+//! Exit statuses.
+
+use std::process::ExitCode;
+
+use quant_models::Error;
+
+pub const FAILED: u8 = 1;
+pub const USAGE: u8 = 2;
+const FELL_SHORT: u8 = 3;
+/// What `quant diff` ends with, as diff(1) does.
+pub const DIFFERENT: u8 = 1;
+pub const TROUBLE: u8 = 2;
+
+/// The end of every help text and manual page.
+pub const TABLE: &str = "\
+Exit status:
+    0  done; diff: the models are equal
+    1  failed, and nothing was written; diff: the models differ
+    2  the command line is wrong; diff: trouble, such as a model that cannot be read
+    3  --strict: something that was selected cannot be quantized, and nothing was written
+  129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM";
+
+/// Of a command that ended with an error; `signal` is what asked it to stop.
+pub fn of(error: &Error, is_diff: bool, signal: Option<u8>) -> ExitCode {
+    ExitCode::from(match error {
+        Error::Interrupted | Error::Paused { .. } => 128 + signal.unwrap_or(2),
+        _ if is_diff => TROUBLE,
+        Error::Strict { .. } => FELL_SHORT,
+        Error::Option(_) => USAGE,
+        _ => FAILED,
+    })
+}
