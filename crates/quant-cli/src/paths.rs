@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use quant_models::Error;
+use quant_models::{Error, Inputs};
 
 /// What a command writes, which its name has to say.
 #[derive(Clone, Copy, PartialEq)]
@@ -80,14 +80,11 @@ impl Kind {
         }
     }
 
-    /// Refuses a name for the result of `model` that promises something else.
-    pub fn check_result(model: &Path, output: &Path) -> Result<(), Error> {
-        // Then worse is wrong than its name.
-        let is_folder = output.is_dir() && output.extension().is_none();
-        match is_folder || output.starts_with(model) {
-            true => Ok(()),
-            false => Self::of(model).check(output),
-        }
+    /// Refuses a name for the result of `model` that promises something else; and, first, one that is
+    /// an input's.
+    pub fn check_result(model: &Path, inputs: &Inputs, output: &Path) -> Result<(), Error> {
+        inputs.check(output, "output")?;
+        Self::of(model).check(output)
     }
 
     /// Refuses a name that promises something else.
@@ -100,7 +97,10 @@ impl Kind {
                 is_plain || found == Some("safetensors"),
                 "a safetensors file",
             ),
-            Self::Package => (found == Some("mlpackage"), "a Core ML package"),
+            Self::Package => (
+                matches!(found, None | Some("mlpackage")),
+                "a Core ML package",
+            ),
             Self::Json => (is_plain || found == Some("json"), "JSON"),
             Self::Folder => (is_plain, "a folder of safetensors files and their index"),
         };
@@ -187,15 +187,8 @@ mod tests {
             ),
             (
                 Kind::Package,
-                &["m.mlpackage", "a.b.mlpackage", "m.mlpackage/"],
-                &[
-                    "m",
-                    "m.mlmodel",
-                    "m.safetensors",
-                    "m.mlmodelc",
-                    "m.int8",
-                    "Llama-3.2-1B",
-                ],
+                &["m.mlpackage", "a.b.mlpackage", "m.mlpackage/", "m"],
+                &["m.mlmodel", "m.safetensors", "m.mlmodelc", "m.int8"],
             ),
             (
                 Kind::Folder,

@@ -45,6 +45,9 @@ pub enum Error {
     /// An option makes no sense.
     #[error("{}", Problem(.0))]
     Option(String),
+    /// It would take too much memory.
+    #[error("{}", Problem(.0))]
+    Memory(String),
     /// Something fell short although nothing may: a selected tensor cannot be quantized, a name or
     /// pattern matches nothing, or nothing is quantized at all.
     #[error("{}; nothing was written (--strict)", Problem(problem))]

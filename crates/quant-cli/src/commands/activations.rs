@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueHint};
-use quant_models::{ActivationOptions, Config, Error, WantedActivation};
+use quant_models::{ActivationOptions, Config, Error, Inputs, WantedActivation};
 use serde_json::json;
 
 use crate::options::{
@@ -90,7 +90,7 @@ impl Activations {
         }
         let output = match &self.output {
             Some(output) => {
-                Kind::check_result(&self.model, output)?;
+                Kind::check_result(&self.model, &Inputs::of_model(&self.model), output)?;
                 output.clone()
             }
             None => default_output(&self.model, "activations"),

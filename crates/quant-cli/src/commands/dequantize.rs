@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use indicatif::HumanBytes;
-use quant_models::{DequantizeOptions, Error};
+use quant_models::{DequantizeOptions, Error, Inputs};
 
 use crate::options::{ForceOption, QuietOption, ThreadsOption, WeightsOnlyOption};
 use crate::paths::{Kind, default_output};
@@ -41,7 +41,7 @@ impl Dequantize {
     pub fn run(&self) -> Result<(), Error> {
         let output = match &self.output {
             Some(output) => {
-                Kind::check_result(&self.file, output)?;
+                Kind::check_result(&self.file, &Inputs::of_model(&self.file), output)?;
                 output.clone()
             }
             None => default_output(&self.file, "float"),

@@ -82,7 +82,5 @@ fn with_status(command: clap::Command) -> clap::Command {
         Some(help) => format!("{help}\n\n{}", status::TABLE),
         None => status::TABLE.to_owned(),
     };
-    command
-        .after_long_help(help)
-        .mut_subcommands(|subcommand| with_status(subcommand))
+    command.after_long_help(help).mut_subcommands(with_status)
 }

@@ -178,7 +178,7 @@ impl Quantize {
         let options = self.options()?;
         let output = match &self.output {
             Some(output) => {
-                Kind::check_result(&self.model, output)?;
+                Kind::check_result(&self.model, &options.inputs(&self.model), output)?;
                 output.clone()
             }
             None if options.config.is_some() => default_output(&self.model, "quantized"),

@@ -238,7 +238,7 @@ pub fn merge_calibrations(
                 |problem: String| Error::file(path, format!("activation `{name}`: {problem}"));
             let observer = found.observer(&first).map_err(bad)?;
             let Some(whole) = merged.get_mut(&name) else {
-                memory.add(&name).map_err(Error::Option)?;
+                memory.add(&name).map_err(Error::Memory)?;
                 merged.insert(name, observer);
                 continue;
             };

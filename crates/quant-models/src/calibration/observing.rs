@@ -116,7 +116,7 @@ impl Observers {
     /// Goes on with some that were stored.
     pub fn restore(&mut self, stored: Vec<(String, Observer)>) -> Result<(), Error> {
         for (name, observer) in stored {
-            self.memory.add(&name).map_err(Error::Option)?;
+            self.memory.add(&name).map_err(Error::Memory)?;
             self.indices.insert(name, self.observers.len());
             self.observers.push(observer);
         }
@@ -128,7 +128,7 @@ impl Observers {
         if let Some(&index) = self.indices.get(name) {
             return Ok(index);
         }
-        self.memory.add(name).map_err(Error::Option)?;
+        self.memory.add(name).map_err(Error::Memory)?;
         let observer = Observer::new(self.config);
         let observer = observer.map_err(|error| Error::Option(error.to_string()))?;
         self.indices.insert(name.into(), self.observers.len());
