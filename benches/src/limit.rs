@@ -1,6 +1,9 @@
 //! The limit of memory traffic: loops that load and store what a kernel loads and stores, and
 //! compute nothing.
 
+// It stores around the cache, as kernels do.
+#![allow(unsafe_code)]
+
 use std::hint::black_box;
 
 use pulp::{Arch, Simd, WithSimd};

@@ -66,6 +66,16 @@ pub fn build(mut cargo: Command) -> Result<Vec<Artifact>, Box<dyn Error>> {
     Ok(artifacts)
 }
 
+/// Runs a cargo command that builds, and returns the path of one program that it built.
+///
+/// # Errors
+/// If it fails, or builds no such program.
+pub fn program(cargo: Command, name: &str) -> Result<PathBuf, Box<dyn Error>> {
+    let mut built = build(cargo)?.into_iter();
+    let program = built.find(|it| it.is_program && it.name == name);
+    Ok(program.ok_or_else(|| format!("{name} was not built"))?.path)
+}
+
 /// The demangled names of the functions that a program or library defines or refers to.
 ///
 /// # Errors

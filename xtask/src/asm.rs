@@ -21,7 +21,7 @@ const PROGRAM: &str = "report";
 /// Checks library and program for the host, and the library for aarch64.
 pub fn asm() -> Outcome {
     let mut cargo = toolchain::cargo("build");
-    cargo.args(["--package", "benches", "--example", PROGRAM]);
+    cargo.args(["--package", "benches", "--bin", PROGRAM]);
     let mut calls = check(HOST, cargo, &[LIBRARY, PROGRAM])?;
     if HOST != AARCH64_LINUX.triple {
         match Toolchain::find(&AARCH64_LINUX) {

@@ -29,7 +29,7 @@ fn kernels(options: &[&str]) -> Result<(), Box<dyn Error>> {
         "--package",
         "benches",
     ]);
-    run.args(["--example", "report"]);
+    run.args(["--bin", "report"]);
     if options.contains(&"--peers") {
         run.args(["--features", "peers"]);
     }

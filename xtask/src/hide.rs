@@ -25,7 +25,7 @@ const FOLDER: &str = "without-avx512";
 /// Runs xtask with the same arguments, built anew.
 pub fn rerun() -> Outcome {
     let mut command = cargo("run");
-    command.args(["--release", "--quiet", "--package", "xtask", "--"]);
+    command.args(["--quiet", "--package", "xtask", "--"]);
     command.args(env::args_os().skip(1));
     let flags = env::var("RUSTFLAGS").unwrap_or_default();
     command.env("RUSTFLAGS", format!("{flags} {CFG}").trim_start());

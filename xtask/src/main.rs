@@ -1,19 +1,22 @@
 //! The project's own tasks: `cargo xtask test` runs every test there is, `cargo xtask help` lists
 //! the others.
 
+#![forbid(unsafe_code)]
+
 mod artifacts;
 mod asm;
 mod bench;
+mod ci;
 mod codegen;
 mod coreml;
 mod cross;
 mod dist;
 mod equivalence;
-mod exhaustive;
 mod hide;
 mod ios;
 mod mca;
 mod memory;
+mod needs;
 mod not_run;
 mod processors;
 mod release;
@@ -48,11 +51,13 @@ enum Task {
         #[arg(long, value_name = "LIST", value_delimiter = ',')]
         require: Vec<String>,
     },
-    /// Install what the other tasks need: targets, emulators, LLVM's programs
+    /// Run all that a change must pass, and say what each step took: what CI runs
+    Ci,
+    /// Install what other tasks need: targets, emulators, LLVM's programs, subcommands of cargo
     Setup {
-        /// Only what `test` needs
-        #[arg(long)]
-        test: bool,
+        /// What these tasks need; without any, what `test`, `dist` and `ios` need
+        #[arg(value_name = "TASK")]
+        tasks: Vec<String>,
     },
     /// Run the tests on emulated processors: aarch64, x86-64 without AVX-512 and without AVX
     Cross,
@@ -78,8 +83,14 @@ enum Task {
         #[arg(long)]
         only_host: bool,
     },
+    /// Build the host's part of `dist` in two folders, and demand the same bytes
+    Reproduce,
     /// Run the Swift package's tests
-    Swift,
+    Swift {
+        /// Only make ready what that takes
+        #[arg(long)]
+        prepare: bool,
+    },
     /// Run tests under AddressSanitizer and valgrind
     Sanitize,
     /// Check that no intrinsic is left as a call in the release build
@@ -140,9 +151,12 @@ type Outcome = Result<(), Box<dyn Error>>;
 
 fn main() -> ExitCode {
     let Call { task, hide } = Call::parse();
-    let outcome = match hide {
-        Some(Hidden::Avx512) if !hide::IS_HIDDEN => hide::rerun(),
-        _ => run(task),
+    let outcome = match task.hard_needs().map_or(Ok(()), needs::check) {
+        Ok(()) => match hide {
+            Some(Hidden::Avx512) if !hide::IS_HIDDEN => hide::rerun(),
+            _ => run(task),
+        },
+        Err(missing) => Err(missing),
     };
     not_run::print();
     match outcome {
@@ -154,10 +168,31 @@ fn main() -> ExitCode {
     }
 }
 
+impl Task {
+    /// Under what name [`needs`] knows what it cannot do without. Others run what they can, and say
+    /// what they have left out.
+    fn hard_needs(&self) -> Option<&'static str> {
+        match self {
+            Self::Cross => Some("cross"),
+            Self::Ios => Some("ios"),
+            Self::Dist { only_host: true } | Self::Reproduce => Some("dist --only-host"),
+            Self::Dist { only_host: false } => Some("dist"),
+            Self::Swift { .. } => Some("swift"),
+            Self::Sanitize => Some("sanitize"),
+            Self::Mca { .. } => Some("mca"),
+            Self::Doc => Some("doc"),
+            Self::Deny => Some("deny"),
+            Self::Semver { .. } => Some("semver"),
+            _ => None,
+        }
+    }
+}
+
 fn run(task: Task) -> Outcome {
     match task {
         Task::Test { require } => test(&require),
-        Task::Setup { test } => setup::setup(test),
+        Task::Ci => ci::ci(),
+        Task::Setup { tasks } => setup::setup(&tasks),
         Task::Cross => cross::cross(),
         Task::Equivalence(Equivalence { require, update }) => {
             equivalence::equivalence(&require, update)
@@ -166,7 +201,9 @@ fn run(task: Task) -> Outcome {
         Task::Codegen { check } => codegen::codegen(check),
         Task::Ios => ios::ios(),
         Task::Dist { only_host } => dist::dist(only_host),
-        Task::Swift => swift::swift(),
+        Task::Reproduce => dist::reproduce(),
+        Task::Swift { prepare: true } => swift::prepare(),
+        Task::Swift { prepare: false } => swift::swift(),
         Task::Sanitize => sanitize::sanitize(),
         Task::Asm => asm::asm(),
         Task::Mca { all, record } => mca::mca(all, record),
@@ -188,15 +225,13 @@ fn test(require: &[String]) -> Outcome {
     exhaustive(true)
 }
 
-/// Runs here if this is an optimized build; makes and runs one otherwise.
+/// The program for it is built with optimization, whatever this one is built with.
 fn exhaustive(reduced: bool) -> Outcome {
-    if cfg!(debug_assertions) {
-        let mut arguments = vec!["run", "--release", "--quiet", "--package", "xtask", "--"];
-        arguments.push("exhaustive");
-        arguments.extend(reduced.then_some("--reduced"));
-        return cargo(&arguments);
-    }
-    match exhaustive::run(reduced) {
+    let mut build = toolchain::cargo("build");
+    build.args(["--release", "--package", "quant-exhaustive"]);
+    let mut command = Command::new(artifacts::program(build, "quant-exhaustive")?);
+    command.args(reduced.then_some("--reduced"));
+    match command.status()?.success() {
         true => Ok(()),
         false => Err("kernels and reference differ, see above".into()),
     }
@@ -208,5 +243,56 @@ fn cargo(arguments: &[&str]) -> Outcome {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("cargo {}: {status}", arguments.join(" ")).into()),
         Err(error) => Err(format!("cannot start cargo: {error}").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use crate::toolchain;
+
+    /// A crate whose manifest says that it has no unit tests is not compiled for them: one that is
+    /// written there all the same would never run.
+    #[test]
+    fn no_unit_test_is_in_a_crate_that_is_not_compiled_for_tests() {
+        let mut metadata = toolchain::cargo("metadata");
+        metadata.args(["--format-version", "1", "--no-deps"]);
+        let text = toolchain::stdout(&mut metadata).unwrap();
+        let metadata: Value = serde_json::from_str(&text).unwrap();
+        let (mut looked_at, mut left_out) = (0, Vec::new());
+        for package in metadata["packages"].as_array().unwrap() {
+            let mut targets = package["targets"].as_array().unwrap().clone();
+            let others = ["bench", "example", "test"];
+            targets.retain(|it| !others.contains(&it["kind"][0].as_str().unwrap()));
+            for target in targets.iter().filter(|it| it["test"] == false) {
+                looked_at += 1;
+                let source = Path::new(target["src_path"].as_str().unwrap());
+                // Beside a library, a program is one file.
+                match targets.len() {
+                    1 => look(source.parent().unwrap(), &mut left_out),
+                    _ => look(source, &mut left_out),
+                }
+            }
+        }
+        assert!(
+            looked_at >= 5,
+            "only {looked_at} are not compiled for tests"
+        );
+        assert!(
+            left_out.is_empty(),
+            "{left_out:?}: see `test = false` in Cargo.toml"
+        );
+    }
+
+    fn look(path: &Path, left_out: &mut Vec<String>) {
+        for entry in std::fs::read_dir(path).into_iter().flatten() {
+            look(&entry.unwrap().path(), left_out);
+        }
+        if std::fs::read_to_string(path).is_ok_and(|it| it.contains("#[test]")) {
+            left_out.push(path.display().to_string());
+        }
     }
 }

@@ -1,19 +1,20 @@
 //! `cargo xtask sanitize`: the tests under AddressSanitizer, and under valgrind.
 
+use std::error::Error;
 use std::process::Command;
 
-use quant_simd::Backend;
-
 use crate::Outcome;
-use crate::setup::has_nightly;
+use crate::artifacts::Artifact;
 use crate::suite;
-use crate::toolchain::{self, HOST, program, root, target_dir};
+use crate::toolchain::{self, HOST, root, stdout, target_dir};
 
 /// What valgrind's processor has: this machine's, but for AVX-512, which it does not know.
-fn valgrind_backends() -> String {
-    let all = Backend::available().iter();
-    let known = all.filter(|&&backend| backend != Backend::Avx512);
-    known.map(|it| it.name()).collect::<Vec<_>>().join(" ")
+fn valgrind_backends(programs: &[Artifact]) -> Result<String, Box<dyn Error>> {
+    let detection = programs.iter().find(|it| it.name == suite::DETECTION);
+    let detection = detection.ok_or("what prints the backends was not built")?;
+    let all = stdout(&mut Command::new(&detection.path)).ok_or("detection fails")?;
+    let known = all.lines().filter(|&backend| backend != "avx512");
+    Ok(known.collect::<Vec<_>>().join(" "))
 }
 
 /// Tensors and slices of millions of elements.
@@ -27,11 +28,6 @@ const LONG_TESTS: [&str; 3] = [
 pub fn sanitize() -> Outcome {
     if HOST != "x86_64-unknown-linux-gnu" {
         return Err("only on x86-64 Linux".into());
-    }
-    if !has_nightly() || program("valgrind").is_none() {
-        return Err(
-            "nightly Rust and valgrind are needed; `cargo xtask setup` installs them".into(),
-        );
     }
     address_sanitizer()?;
     println!("AddressSanitizer: nothing found");
@@ -47,7 +43,7 @@ pub fn sanitize() -> Outcome {
         command.env("PROPTEST_CASES", "20").env("TEST_EVERY", "29");
         command
     };
-    let backends = valgrind_backends();
+    let backends = valgrind_backends(&programs)?;
     let passed = suite::run(&programs, valgrind, &backends)?;
     println!("valgrind, {backends}: {passed} tests, nothing found");
     Ok(())

@@ -1,90 +1,72 @@
-//! `cargo xtask setup`: installs what the other tasks need and this machine lacks.
+//! `cargo xtask setup`: installs what other tasks need and this machine lacks.
 
-use std::path::Path;
 use std::process::Command;
 
 use crate::Outcome;
-use crate::release;
-use crate::toolchain::{
-    AARCH64_LINUX, DEBIAN_RUSTC_PACKAGES, LLVM_VERSION, Target, Toolchain, cargo, program, stdout,
-};
+use crate::needs::{self, Need};
+use crate::toolchain::{DEBIAN_RUSTC_PACKAGES, Target, Toolchain, cargo, program, stdout};
 
-/// Installs what is missing, or of that only what `cargo xtask test` needs: targets and nightly by
-/// rustup, the rest (and targets, where rustup cannot fetch them) by Debian's packages.
-pub fn setup(test: bool) -> Outcome {
-    let wanted = || Target::all().filter(|it| !test || it.triple == AARCH64_LINUX.triple);
-    let mut packages = missing_packages(test);
-    let targets = wanted().filter(|target| !Toolchain::has_library(target));
-    let targets: Vec<&str> = targets.map(|target| target.triple).collect();
-    if !targets.is_empty() && !rustup(&[&["target", "add"], targets.as_slice()].concat()) {
+/// Installs what these tasks need, or else what people use most: targets and nightly by rustup,
+/// subcommands by cargo, the rest (and targets, where rustup cannot fetch them) by Debian's packages.
+pub fn setup(tasks: &[String]) -> Outcome {
+    if let Some(unknown) = tasks.iter().find(|it| needs::of(it).is_empty()) {
+        let known: Vec<&str> = needs::tasks().filter(|it| !it.contains(' ')).collect();
+        return Err(format!(
+            "no task {unknown} that needs anything; those that do: {}",
+            known.join(" ")
+        )
+        .into());
+    }
+    let mut wanted: Vec<&str> = tasks.iter().map(String::as_str).collect();
+    if wanted.is_empty() {
+        wanted.extend(needs::USUAL);
+    }
+    let mut needs: Vec<Need> = wanted.iter().flat_map(|task| needs::of(task)).collect();
+    needs.retain(|need| need.missing().is_some());
+    install(&needs);
+    let mut failed: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
+    failed.dedup();
+    match failed.as_slice() {
+        [] => {
+            println!("installed: all that {} needs", wanted.join(", "));
+            Ok(())
+        }
+        failed => Err(format!("not installed: {}", failed.join("; ")).into()),
+    }
+}
+
+/// Whether it worked, [`Need::missing`] tells afterwards.
+fn install(needs: &[Need]) {
+    let mut packages: Vec<String> = needs.iter().filter_map(|need| need.package()).collect();
+    let targets = needs.iter().filter_map(|need| match need {
+        Need::Target(triple) => Target::all().find(|it| it.triple == *triple),
+        _ => None,
+    });
+    let mut targets: Vec<&str> = targets
+        .filter(|target| !Toolchain::has_library(target))
+        .map(|target| target.triple)
+        .collect();
+    targets.dedup();
+    let sources = needs.contains(&Need::Sources);
+    let by_rustup =
+        targets.is_empty() || rustup(&[&["target", "add"], targets.as_slice()].concat());
+    if !by_rustup || sources && !rustup(&["component", "add", "rust-src"]) {
         packages.extend(DEBIAN_RUSTC_PACKAGES.map(str::to_owned));
     }
-    let mut failed = Vec::new();
-    if !test
-        && !has_nightly()
-        && !rustup(&["toolchain", "install", "nightly", "--profile", "minimal"])
-    {
-        failed.push("nightly Rust".to_owned());
+    if needs.contains(&Need::Nightly) {
+        rustup(&["toolchain", "install", "nightly", "--profile", "minimal"]);
     }
-    for name in ["cargo-deny", "cargo-semver-checks"] {
-        if !test
-            && release::installed(name).is_err()
-            && !run(cargo("install").args(["--locked", name]))
-        {
-            failed.push(name.to_owned());
+    packages.sort();
+    packages.dedup();
+    if !packages.is_empty() {
+        apt_get(&packages);
+    }
+    for need in needs {
+        if let Need::Cargo(name) = need {
+            println!("{name} is compiled from its sources: that takes minutes");
+            run(cargo("install").args(["--locked", name]));
         }
     }
-    if !packages.is_empty() && !apt_get(&packages) {
-        failed.push(packages.join(" "));
-    }
-    for target in wanted() {
-        match Toolchain::find(target) {
-            Ok(toolchain) => println!("{:<28} {}", target.triple, toolchain.describe()),
-            Err(missing) => failed.push(missing.what().to_owned()),
-        }
-    }
-    match failed.as_slice() {
-        [] => Ok(()),
-        failed => Err(format!("not installed: {}", failed.join(", ")).into()),
-    }
-}
-
-/// Packages of which a program, or a file, is not there.
-fn missing_packages(test: bool) -> Vec<String> {
-    let llvm = format!("llvm-{LLVM_VERSION}");
-    let mca = format!("llvm-mca-{LLVM_VERSION}");
-    let (clang, lld) = (
-        format!("clang-{LLVM_VERSION}"),
-        format!("lld-{LLVM_VERSION}"),
-    );
-    let ld64 = format!("ld64.lld-{LLVM_VERSION}");
-    let mut programs = vec![
-        ("qemu-aarch64-static", "qemu-user-static"),
-        ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
-        ("c++", "g++"),
-        ("cmake", "cmake"),
-        ("pkg-config", "pkgconf"),
-        (&mca, &llvm),
-    ];
-    if program("swift").is_none() {
-        programs.push(("debootstrap", "debootstrap"));
-    }
-    if !test {
-        programs.extend([("valgrind", "valgrind"), (&clang, &clang), (&ld64, &lld)]);
-    }
-    let programs = programs.into_iter().filter(|(it, _)| program(it).is_none());
-    let mut packages: Vec<String> = programs.map(|(_, package)| package.to_owned()).collect();
-    // The compiler only recommends the C library's headers and start files.
-    if !Path::new(CROSS_LIBC).is_file() {
-        packages.push("libc6-dev-arm64-cross".to_owned());
-    }
-    packages
-}
-
-const CROSS_LIBC: &str = "/usr/aarch64-linux-gnu/lib/crt1.o";
-
-pub fn has_nightly() -> bool {
-    stdout(Command::new("rustup").args(["run", "nightly", "rustc", "-V"])).is_some()
 }
 
 fn rustup(arguments: &[&str]) -> bool {
@@ -103,6 +85,8 @@ fn apt_get(packages: &[String]) -> bool {
         run(apt_get().arg("update"))
             && run(apt_get()
                 .args(["install", "--yes", "--no-install-recommends"])
+                // Nothing is lost if the machine stops meanwhile: apt does it again.
+                .args(["-o", "Dpkg::Options::=--force-unsafe-io"])
                 .args(packages))
     } else {
         println!("run as root: apt-get install {}", packages.join(" "));

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::artifacts::{self, Artifact};
 
 /// The example of quant-simd that prints what detection finds.
-const DETECTION: &str = "backends";
+pub const DETECTION: &str = "backends";
 /// Emulated floating-point arithmetic takes a hundred times as long as the processor's.
 const PROPTEST_CASES: &str = "200";
 

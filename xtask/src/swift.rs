@@ -15,7 +15,7 @@ const PACKAGES: &str = "swiftlang,libc6-dev,libstdc++-14-dev";
 
 /// Runs them by the `swift` of this machine, or by Debian's in a folder of its own.
 pub fn swift() -> Outcome {
-    let prefix = dist::install()?;
+    let prefix = dist::install("swift-prefix")?;
     // Where both are, linkers take the shared one.
     let library = target_dir().join("swift/prefix");
     dist::copy_folder(&prefix.join("include"), &library.join("include"))?;
@@ -68,6 +68,14 @@ fn in_chroot(library: &Path) -> Result<Command, Box<dyn Error>> {
     Ok(test)
 }
 
+/// Makes the Debian with Swift, where this machine has neither.
+pub fn prepare() -> Outcome {
+    match program("swift") {
+        Some(_) => Ok(()),
+        None => chroot().map(drop),
+    }
+}
+
 /// Makes it, where it is not there yet.
 fn chroot() -> Result<PathBuf, Box<dyn Error>> {
     let chroot = target_dir().join("swift/chroot");
@@ -75,29 +83,39 @@ fn chroot() -> Result<PathBuf, Box<dyn Error>> {
     if chroot.join("usr/bin/swift").symlink_metadata().is_ok() {
         return Ok(chroot);
     }
-    if program("debootstrap").is_none() {
-        return Err(
-            "neither swift nor debootstrap; `cargo xtask setup` installs the latter".into(),
-        );
-    }
-    println!(
-        "debootstrap {RELEASE} with Swift, into {}: 3 GB",
-        chroot.display()
-    );
+    println!("{RELEASE} with Swift, into {}: 3 GB", chroot.display());
     // What an interrupted run left is of no use.
     let unfinished = target_dir().join("swift/unfinished");
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished)?;
     }
-    let mut debootstrap = Command::new("debootstrap");
-    debootstrap.args([
-        "--variant=minbase",
-        &format!("--include={PACKAGES}"),
-        RELEASE,
-    ]);
-    match debootstrap.arg(&unfinished).status()? {
+    fs::create_dir_all(target_dir().join("swift"))?;
+    let mut bootstrap = match program("mmdebstrap") {
+        Some(_) => {
+            let mut command = Command::new("mmdebstrap");
+            // It is made anew if the machine stops meanwhile.
+            command.args(["--variant=apt", "--dpkgopt=force-unsafe-io"]);
+            command.args(LEFT_OUT.map(|path| format!("--dpkgopt=path-exclude={path}")));
+            command
+        }
+        None => {
+            let mut command = Command::new("debootstrap");
+            command.arg("--variant=minbase");
+            command
+        }
+    };
+    bootstrap.args([&format!("--include={PACKAGES}"), RELEASE]);
+    match bootstrap.arg(&unfinished).status()? {
         status if status.success() => fs::rename(unfinished, &chroot)?,
-        status => return Err(format!("debootstrap: {status}; it must be run as root").into()),
+        status => return Err(format!("{bootstrap:?}: {status}; it must be run as root").into()),
     }
     Ok(chroot)
 }
+
+/// Of the packages, what no build reads.
+const LEFT_OUT: [&str; 4] = [
+    "/usr/share/doc/*",
+    "/usr/share/info/*",
+    "/usr/share/locale/*",
+    "/usr/share/man/*",
+];

@@ -119,26 +119,17 @@ impl Toolchain {
         Ok(Self { target, route })
     }
 
-    /// [`cargo`](Self::cargo), for code that aborts where it would panic: without messages,
-    /// unwinding and backtraces, and what these ask of the system.
-    pub fn cargo_aborting(&self, subcommand: &str) -> Command {
+    /// [`cargo`](Self::cargo), and flags for rustc, for code that aborts where it would panic:
+    /// without messages, unwinding and backtraces, and what these ask of the system.
+    pub fn cargo_aborting(&self, subcommand: &str) -> (Command, [&'static str; 2]) {
         let mut command = self.cargo(subcommand);
         command.arg("-Zbuild-std-features=");
-        command.env("RUSTFLAGS", "-Zunstable-options -Cpanic=immediate-abort");
-        command
+        (command, ["-Zunstable-options", "-Cpanic=immediate-abort"])
     }
 
     /// Whether the target's standard library is installed, or can be built.
     pub fn has_library(target: &Target) -> bool {
         Route::find(target).is_some()
-    }
-
-    /// How it builds, in a few words.
-    pub fn describe(&self) -> String {
-        match &self.route {
-            Route::Installed => "rustup's target".to_owned(),
-            Route::BuildStd(rustc) => format!("-Zbuild-std, {}", rustc.display()),
-        }
     }
 
     /// `cargo subcommand`, set up for the target.
@@ -159,12 +150,13 @@ impl Toolchain {
         command
     }
 
-    /// Another rustc would undo the host's build, hence a folder of its own.
+    /// The host's, so that build scripts and macros are compiled once; but another rustc would undo
+    /// the host's build, hence a folder of its own.
     fn target_dir(&self) -> PathBuf {
-        target_dir().join(match self.route {
-            Route::Installed => "cross",
-            Route::BuildStd(_) => "cross-build-std",
-        })
+        match self.route {
+            Route::Installed => target_dir(),
+            Route::BuildStd(_) => target_dir().join("cross-build-std"),
+        }
     }
 }
 
@@ -201,7 +193,8 @@ fn can_build_std(rustc: &OsString) -> bool {
     sources.is_some_and(|lock| lock.is_file()) && version(rustc).is_some_and(|it| it >= OLDEST)
 }
 
-fn sysroot(rustc: &OsString) -> Option<PathBuf> {
+/// Where a rustc and what belongs to it are.
+pub fn sysroot(rustc: &OsString) -> Option<PathBuf> {
     stdout(Command::new(rustc).args(["--print", "sysroot"])).map(|text| text.trim().into())
 }
 
@@ -250,16 +243,60 @@ pub fn program(name: &str) -> Option<PathBuf> {
     candidates.find(|candidate| candidate.is_file())
 }
 
-/// One of LLVM's programs, of the version that [`crate::setup`] installs, or else any.
+/// One of LLVM's programs: of the version that [`crate::setup`] installs, or else of any later one.
 ///
 /// # Errors
-/// If it is missing.
+/// If it is missing, or too old: that of LLVM 14 crashes on what rustc makes today.
 pub fn llvm(name: &str) -> Result<PathBuf, Missing> {
-    let found = program(&format!("{name}-{LLVM_VERSION}")).or_else(|| program(name));
-    found.ok_or_else(|| Missing {
-        what: format!("no {name}-{LLVM_VERSION}"),
-    })
+    if let Some(found) = program(&format!("{name}-{LLVM_VERSION}")) {
+        return Ok(found);
+    }
+    let what = match program(name) {
+        None => format!("no {name}-{LLVM_VERSION}"),
+        Some(found) => match llvm_version(&found) {
+            Some(version) if version >= LLVM_VERSION => return Ok(found),
+            Some(version) => {
+                format!("{name} is of LLVM {version}, not of {LLVM_VERSION} or later")
+            }
+            None => format!("{} does not say its version", found.display()),
+        },
+    };
+    Err(Missing { what })
+}
+
+/// The number in `Debian LLVM version 19.1.7`, `clang version 19.1.7`, `LLD 19.1.7`.
+fn llvm_version(program: &Path) -> Option<u32> {
+    version_in(&stdout(Command::new(program).arg("--version"))?)
+}
+
+fn version_in(text: &str) -> Option<u32> {
+    let mut words = text.split_whitespace();
+    words.find(|word| matches!(*word, "version" | "LLD"))?;
+    words.next()?.split('.').next()?.parse().ok()
 }
 
 /// The release of LLVM whose programs are installed: figures and spellings differ by release.
 pub const LLVM_VERSION: u32 = 19;
+
+#[cfg(test)]
+mod tests {
+    use super::version_in;
+
+    #[test]
+    fn versions_of_llvm_are_read() {
+        for (text, version) in [
+            ("Debian LLVM version 14.0.6\n  Optimized build.", Some(14)),
+            ("LLVM (http://llvm.org/):\n  LLVM version 19.1.7", Some(19)),
+            ("Debian clang version 19.1.7 (3~deb12u1)", Some(19)),
+            ("Debian LLD 19.1.7 (compatible with GNU linkers)", Some(19)),
+            (
+                "llvm-nm, compatible with GNU nm\nLLVM version 20.1.8",
+                Some(20),
+            ),
+            ("GNU nm (GNU Binutils for Debian) 2.40", None),
+            ("", None),
+        ] {
+            assert_eq!(version_in(text), version, "{text}");
+        }
+    }
+}

@@ -2,6 +2,8 @@
 //! documentation by `cargo xtask codegen`.
 //!
 //! Rust programs use quant-simd.
+// It is the boundary to C: what stands behind it is safe.
+#![allow(unsafe_code)]
 // What a caller must promise is the same for every function, and stands at the head of the header.
 #![allow(clippy::missing_safety_doc)]
 // Their arguments are pairs of pointer and length.

@@ -1,5 +1,8 @@
 //! The C functions give what the Rust functions give, whatever the alignment of their buffers.
 
+// It calls what C calls.
+#![allow(unsafe_code)]
+
 use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;

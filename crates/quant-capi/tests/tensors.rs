@@ -1,5 +1,8 @@
 //! Whole tensors: the driver's bytes, for any number of threads.
 
+// It calls what C calls.
+#![allow(unsafe_code)]
+
 use std::mem::MaybeUninit;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -7,6 +7,8 @@
 //! the reference leaves open. (`widen`, the only one that passes NaNs on, keeps their bits; those of
 //! f16 become quiet.)
 
+#![forbid(unsafe_code)]
+
 mod blocks;
 mod buffer;
 mod case;

@@ -1,5 +1,7 @@
 //! Runs the corpus, and prints digests; or one case, in words.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use quant_equivalence::{FUNCTIONS, Function, Record};

@@ -1,5 +1,7 @@
 //! Test inputs shared by the crates.
 
+#![forbid(unsafe_code)]
+
 pub mod golden;
 pub mod hurtful;
 pub mod mlx;

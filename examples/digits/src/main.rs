@@ -4,6 +4,8 @@
 //! these with 8-bit activations, calibrated by each observer.
 //! With a path: that `.safetensors` file, float or written by `quant quantize`.
 
+#![forbid(unsafe_code)]
+
 mod activations;
 mod net;
 

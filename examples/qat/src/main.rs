@@ -1,6 +1,8 @@
 //! Quantization-aware training of a small net: what 4-bit weights and 8-bit activations cost if
 //! the net is quantized after training, and if it is trained further as it will be quantized.
 
+#![forbid(unsafe_code)]
+
 mod fake_quantize;
 mod net;
 

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use plist::{Dictionary, Value};
 
-use super::{copy_folder, fresh_folder, run, symbols, write};
+use super::{copy_folder, fresh_folder, notices, paths, publish, run, symbols, write};
 use crate::Outcome;
 use crate::artifacts;
 use crate::codegen::HEADER;
@@ -123,16 +123,17 @@ pub fn bundle() -> Outcome {
         println!("{}: {size} KiB, only ours is global", slice.name);
     }
     information().to_file_xml(framework.join("Info.plist"))?;
-    println!(
-        "Quant.xcframework and its Swift package: {}",
-        package.display()
-    );
-    link(&work)
+    notices::write(&package.join("Licences"), APPLE[0].triple)?;
+    paths::check(&package)?;
+    link(&work)?;
+    publish("swift")
 }
 
 /// The library for one target, checked: its symbols, its imports, its format.
 fn library(target: &'static Target, work: &Path) -> Result<PathBuf, Box<dyn Error>> {
-    let mut build = Toolchain::with_sources(target)?.cargo_aborting("rustc");
+    println!("{}: the C library is built, with Rust's own", target.triple);
+    let (mut build, flags) = Toolchain::with_sources(target)?.cargo_aborting("rustc");
+    paths::hide(&mut build, &flags)?;
     build.args(["--profile", "lto", "--package", "quant-capi", "--lib"]);
     build.args(["--crate-type", "staticlib"]);
     deployment(&mut build);

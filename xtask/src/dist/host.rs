@@ -6,19 +6,19 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{fresh_folder, run, symbols, write};
+use super::{fresh_folder, paths, run, symbols, write};
 use crate::codegen::{HEADER, functions, version};
 use crate::toolchain::{HOST, cargo, llvm, root, target_dir};
 
 /// What C programs on Linux must name beside the static library.
 const SYSTEM_LIBRARIES: &str = "-lpthread -ldl -lm";
 
-/// Builds, and returns the prefix: `include`, `lib`.
-pub fn install() -> Result<PathBuf, Box<dyn Error>> {
+/// Builds, and returns the prefix, an unfinished folder of this name: `include`, `lib`.
+pub fn install(name: &str) -> Result<PathBuf, Box<dyn Error>> {
     if !HOST.ends_with("linux-gnu") {
         return Err("the host's libraries are put together on Linux only".into());
     }
-    let prefix = fresh_folder(HOST)?;
+    let prefix = fresh_folder(name)?;
     let lib = prefix.join("lib");
     fs::create_dir_all(prefix.join("include"))?;
     fs::create_dir_all(&lib)?;
@@ -29,6 +29,8 @@ pub fn install() -> Result<PathBuf, Box<dyn Error>> {
     build.args(["--profile", "lto", "--package", "quant-capi", "--lib"]);
     build.args(["--crate-type", "staticlib,cdylib", "--"]);
     build.arg(format!("-Clink-arg=-Wl,-soname,{soname}"));
+    paths::hide(&mut build, &[])?;
+    println!("{HOST}: the C library is built: a minute on two cores, from nothing");
     if !build.status()?.success() {
         return Err("the build failed".into());
     }

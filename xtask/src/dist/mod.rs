@@ -5,7 +5,10 @@
 
 mod apple;
 mod host;
+mod notices;
+mod paths;
 mod programs;
+mod reproduce;
 mod symbols;
 
 use std::error::Error;
@@ -14,28 +17,59 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Outcome;
-use crate::toolchain::target_dir;
+use crate::toolchain::{HOST, root, target_dir};
 
-pub use host::install;
+pub use reproduce::reproduce;
 
 /// Builds and checks the host's part, and Apple's.
 pub fn dist(only_host: bool) -> Outcome {
-    let prefix = host::install()?;
+    let prefix = install(HOST)?;
+    println!("C and C++ programs find it by pkg-config and CMake, and are run");
     programs::check(&prefix)?;
-    match only_host {
-        true => Ok(()),
-        false => apple::bundle(),
+    publish(HOST)?;
+    if !only_host {
+        apple::bundle()?;
     }
+    Ok(())
 }
 
-/// `target/dist/name`, empty.
+/// Builds the host's part into a folder of this name among the unfinished ones, and checks what is
+/// in it.
+pub fn install(name: &str) -> Result<PathBuf, Box<dyn Error>> {
+    let prefix = host::install(name)?;
+    notices::write(&prefix.join("share/doc/quant"), HOST)?;
+    paths::check(&prefix)?;
+    Ok(prefix)
+}
+
+/// An empty folder of this name, for what is not finished yet.
 fn fresh_folder(name: &str) -> Result<PathBuf, Box<dyn Error>> {
-    let folder = target_dir().join("dist").join(name);
+    let folder = unfinished().join(name);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
     Ok(folder)
+}
+
+fn unfinished() -> PathBuf {
+    target_dir().join("dist-unfinished")
+}
+
+/// A finished folder takes the place of an earlier one under `target/dist`, whole.
+fn publish(name: &str) -> Outcome {
+    let to = target_dir().join("dist").join(name);
+    fs::create_dir_all(to.parent().unwrap_or(root()))?;
+    if to.exists() {
+        let old = fresh_folder("old")?;
+        fs::rename(&to, old.join(name))?;
+        fs::rename(unfinished().join(name), &to)?;
+        fs::remove_dir_all(old)?;
+    } else {
+        fs::rename(unfinished().join(name), &to)?;
+    }
+    println!("finished: {}", to.display());
+    Ok(())
 }
 
 /// Writes a file, and the folders that it is in.

@@ -4,13 +4,11 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
-
-use quant_models::{Job, QuantizeOptions};
 
 use super::{fresh_folder, run};
 use crate::Outcome;
-use crate::toolchain::{program, root};
+use crate::artifacts;
+use crate::toolchain::{cargo, root};
 
 const SOURCES: &str = "crates/quant-capi/tests/c";
 const MODEL: &str = "examples/digits/digits.safetensors";
@@ -21,23 +19,14 @@ const SCHEME: [&str; 3] = ["0", "0", "0"];
 pub fn check(prefix: &Path) -> Outcome {
     let folder = fresh_folder("programs")?;
     let quantized = folder.join("quantized.safetensors");
-    let options = QuantizeOptions::default();
-    let job = Job {
-        force: true,
-        progress: &|_| {},
-        cancelled: &AtomicBool::new(false),
-    };
-    quant_models::quantize(&root().join(MODEL), &quantized, &options, &job)?;
+    let mut build = cargo("build");
+    build.args(["--release", "--package", "quant-cli"]);
+    let mut quantize = Command::new(artifacts::program(build, "quant")?);
+    quantize.arg("quantize").arg(root().join(MODEL)).arg("-o");
+    run(quantize.arg(&quantized).args(["--force", "--quiet"]))?;
 
-    let mut programs = Vec::new();
-    match program("pkg-config") {
-        Some(_) => programs.extend(by_pkg_config(prefix, &folder)?),
-        None => println!("SKIPPED: no pkg-config; `cargo xtask setup` installs it"),
-    }
-    match program("cmake") {
-        Some(_) => programs.extend(by_cmake(prefix, &folder)?),
-        None => println!("SKIPPED: no cmake; `cargo xtask setup` installs it"),
-    }
+    let mut programs = by_pkg_config(prefix, &folder)?;
+    programs.extend(by_cmake(prefix, &folder)?);
     for program in programs {
         let mut command = Command::new(&program);
         command.arg(root().join(MODEL)).arg(&quantized).args(SCHEME);

@@ -2,6 +2,9 @@
 //!
 //! The packs work within the two lanes of 128 bits; one permutation per group puts codes right.
 
+// Streaming stores, and conversions of f16 that pulp lacks.
+#![allow(unsafe_code)]
+
 use core::arch::x86_64::*;
 
 use bytemuck::Pod;

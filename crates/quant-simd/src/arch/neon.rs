@@ -1,5 +1,8 @@
 //! NEON, as every 64-bit Arm processor has it.
 
+// Conversions of f16 that pulp lacks.
+#![allow(unsafe_code)]
+
 use core::arch::aarch64::*;
 
 use bytemuck::Pod;

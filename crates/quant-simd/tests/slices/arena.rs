@@ -1,6 +1,9 @@
 //! Memory to call functions on: buffers at any offset, between canaries, or against a page that
 //! may be neither read nor written.
 
+// It guards pages.
+#![allow(unsafe_code)]
+
 use std::ops::Range;
 
 use crate::case::{Buffer, Outcome, Returned};

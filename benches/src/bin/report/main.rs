@@ -1,5 +1,7 @@
 //! The table of `cargo xtask bench`: kernels, limits and peers, interleaved in one process.
 
+#![forbid(unsafe_code)]
+
 mod record;
 
 use std::error::Error;

@@ -1,10 +1,13 @@
 //! Every input there is: the kernels, and the arithmetic they rest on, against the reference.
 
+#![forbid(unsafe_code)]
+
 mod floats;
 mod halves;
 mod proof;
 
 use std::fmt;
+use std::process::ExitCode;
 
 /// What a row must show.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -72,8 +75,31 @@ fn sum(a: (u64, Option<String>), b: (u64, Option<String>)) -> (u64, Option<Strin
     (a.0 + b.0, a.1.or(b.1))
 }
 
-/// Runs everything, prints the table, and says whether all of it is as it must be.
-pub fn run(reduced: bool) -> bool {
+/// Runs everything, or some of each kind of input, prints the table, and says whether all of it is
+/// as it must be.
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let reduced = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => false,
+        ["--reduced"] => true,
+        _ => {
+            eprintln!("usage: quant-exhaustive [--reduced]");
+            return ExitCode::from(2);
+        }
+    };
+    if cfg!(debug_assertions) {
+        eprintln!("quant-exhaustive: not an optimized build, this takes hours");
+    }
+    match run(reduced) {
+        true => ExitCode::SUCCESS,
+        false => {
+            eprintln!("quant-exhaustive: not as it must be, see above");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(reduced: bool) -> bool {
     println!(
         "{:<44} {:>8} {:>15} {:>12} {:>8}",
         "what", "scales", "inputs", "differences", "seconds"
@@ -86,8 +112,5 @@ pub fn run(reduced: bool) -> bool {
     proof::rows(reduced).into_iter().for_each(&mut show);
     halves::rows(reduced).into_iter().for_each(&mut show);
     floats::rows(reduced, &mut show);
-    if !good {
-        eprintln!("xtask: not as it must be");
-    }
     good
 }
