@@ -31,7 +31,7 @@ fn draw_chart<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     found: &Calibrated,
 ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-    let font = ("sans-serif", 12).into_font().color(&TEXT);
+    let font = ("sans-serif", 14).into_font().color(&TEXT);
     let (Some(range), Some(observed)) = (found.range, found.observed) else {
         let text = "no finite value, no range";
         area.draw(&Text::new(text, (16, 24), font))?;
