@@ -129,7 +129,8 @@ pub struct QuantizedActivation {
 pub struct WantedActivation {
     /// Its name, by which [`Ranges`] know it.
     pub name: String,
-    /// The function that it is of, where there are several. Activations of one name share a range.
+    /// The function that it is of, and the model of a pipeline, where there are several. Activations of
+    /// one name share a range.
     pub function: Option<String>,
     /// Its shape; a dimension that is not constant is `None`.
     pub shape: Vec<Option<u64>>,

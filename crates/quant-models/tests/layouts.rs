@@ -471,3 +471,54 @@ fn empty_folders_are_kept() {
         }
     }
 }
+
+/// What stands in the model is the same as what stands in a weight file.
+#[test]
+fn weights_in_the_model_are_compared() {
+    let copy = Copy::of("inline_17_f32");
+    assert!(
+        quant_models::diff(&copy.input(), &copy.input())
+            .unwrap()
+            .equal
+    );
+    copy.quantize();
+    let apart = quant_models::diff(&copy.input(), &copy.out()).unwrap();
+    let (same, other): (Vec<_>, Vec<_>) = apart.tensors.iter().partition(|one| one.equal);
+    assert_eq!((same.len(), other.len()), (3, 2), "{apart:?}");
+    assert!(other.iter().all(|one| one.sqnr_db.unwrap() > 30.0));
+}
+
+/// Options of activations within those of weights count as they do alone.
+#[test]
+fn options_within_options_count() {
+    let copy = Copy::of("pipeline_18_f16");
+    let ranges = &json("expected_layouts.json")["ranges"]["pipeline_18_f16"];
+    let mut ranges = ranges.clone();
+    ranges["activations"]
+        .as_object_mut()
+        .unwrap()
+        .remove("relu_0");
+    fs::write(copy.path("ranges.json"), ranges.to_string()).unwrap();
+    let activations = ActivationOptions::open(&copy.path("ranges.json")).unwrap();
+    let run = |activations: ActivationOptions| {
+        let options = QuantizeOptions {
+            activations: Some(activations),
+            ..QuantizeOptions::default()
+        };
+        quantize(&copy.input(), &copy.out(), &options)
+    };
+    let dry = run(ActivationOptions {
+        dry_run: true,
+        ..activations.clone()
+    });
+    assert!(dry.unwrap().operations.iter().any(|one| one.skipped));
+    assert!(!copy.out().exists());
+    let strict = run(ActivationOptions {
+        strict: true,
+        ..activations.clone()
+    });
+    assert!(matches!(strict, Err(Error::Strict { .. })), "{strict:?}");
+    assert!(!copy.out().exists());
+    run(activations).unwrap();
+    assert!(copy.out().exists());
+}

@@ -219,9 +219,6 @@ impl Decide<'_, '_, '_> {
             return alone("its values stand in the model in a way that quant does not know".into());
         }
         let (rank, elements) = (self.shape.len(), self.shape.iter().product::<usize>());
-        if rank < 2 {
-            return alone(format!("rank {rank}"));
-        }
         // By its own name or, where there are several functions, the one that is shown.
         let names = [self.constant.operation.name(), self.name];
         if let Some(reason) = self.options.left_out(&names) {
@@ -237,7 +234,14 @@ impl Decide<'_, '_, '_> {
         if uses.iter().any(|one| one.operation.is_constexpr()) {
             return alone("feeds a constexpr operation".into());
         }
-        let settings = match self.settings() {
+        let settings = self.settings();
+        if matches!(settings, Ok(None)) {
+            return alone("left out by the configuration".into());
+        }
+        if rank < 2 {
+            return alone(format!("rank {rank}"));
+        }
+        let settings = match settings {
             Ok(Some(settings)) => settings,
             Ok(None) => return alone("left out by the configuration".into()),
             Err(reason) => return Ok(Decision::Skip(reason)),

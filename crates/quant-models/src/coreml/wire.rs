@@ -9,6 +9,8 @@ use prost::encoding::{
 /// Messages within messages, at most; as in protobuf's own readers.
 pub(crate) const DEPTH: usize = 100;
 
+const OTHER_TYPE: &str = "a field is not of the type it should be; it is damaged";
+
 /// A field of a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Field<'a> {
@@ -33,25 +35,19 @@ impl<'a> Field<'a> {
     pub fn bytes(&self) -> Result<&'a [u8], String> {
         match self.content {
             Content::Bytes(bytes) => Ok(bytes),
-            _ => Err(format!(
-                "field {} is not of the type it should be",
-                self.number
-            )),
+            _ => Err(OTHER_TYPE.into()),
         }
     }
 
     pub fn text(&self) -> Result<&'a str, String> {
         std::str::from_utf8(self.bytes()?)
-            .map_err(|_| format!("field {} is not UTF-8 text", self.number))
+            .map_err(|_| "a name in it is not UTF-8 text; it is damaged".into())
     }
 
     pub fn varint(&self) -> Result<u64, String> {
         match self.content {
             Content::Varint(value) => Ok(value),
-            _ => Err(format!(
-                "field {} is not of the type it should be",
-                self.number
-            )),
+            _ => Err(OTHER_TYPE.into()),
         }
     }
 }
@@ -85,9 +81,9 @@ impl<'a> Fields<'a> {
     fn read(&mut self) -> Result<Field<'a>, String> {
         let start = self.rest;
         let mut rest = start;
-        let (number, kind) =
-            decode_key(&mut rest).map_err(|_| "a field without a proper key".to_string())?;
-        let cut = || format!("field {number} is cut off");
+        let (number, kind) = decode_key(&mut rest)
+            .map_err(|_| "a field without a proper key; it is damaged".to_string())?;
+        let cut = || "it ends in the middle of a field; it is truncated or damaged".to_string();
         let content = match kind {
             WireType::Varint => Content::Varint(decode_varint(&mut rest).map_err(|_| cut())?),
             WireType::LengthDelimited => {
@@ -95,7 +91,7 @@ impl<'a> Fields<'a> {
                 let len = usize::try_from(len).unwrap_or(usize::MAX);
                 let (bytes, after) = rest.split_at_checked(len).ok_or_else(|| {
                     format!(
-                        "field {number} has {len} bytes where {} are left",
+                        "a field has {len} bytes where {} are left; it is truncated or damaged",
                         rest.len()
                     )
                 })?;
