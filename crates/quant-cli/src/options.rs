@@ -3,7 +3,7 @@
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{Args, ValueHint};
 use quant_core::Scheme;
-use quant_models::Error;
+use quant_models::{Error, patterns};
 use quant_simd::Backend;
 use regex::Regex;
 
@@ -120,27 +120,12 @@ pub struct NameOptions {
 
 impl NameOptions {
     pub fn include(&self) -> Result<Vec<Regex>, Error> {
-        regexes(&self.include, "--include")
+        patterns("--include", &self.include)
     }
 
     pub fn exclude(&self) -> Result<Vec<Regex>, Error> {
-        regexes(&self.exclude, "--exclude")
+        patterns("--exclude", &self.exclude)
     }
-}
-
-pub fn regexes(patterns: &[String], option: &str) -> Result<Vec<Regex>, Error> {
-    let compile = |pattern: &String| {
-        Regex::new(pattern).map_err(|error| {
-            let error = error.to_string();
-            // Before that, the parser draws the pattern with marks below it, in several lines.
-            let error = error.rsplit("\nerror: ").next().unwrap_or_default();
-            let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
-            Error::Option(format!(
-                "{option} '{pattern}' is not a regular expression: {error}"
-            ))
-        })
-    };
-    patterns.iter().map(compile).collect()
 }
 
 /// How activations are quantized, where the command is about nothing else.

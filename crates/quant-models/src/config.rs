@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::io::read_bounded;
 use crate::options::Settings;
 use crate::unmatched::{Known, Unmatched};
-use crate::{Consumer, Error, Granularity};
+use crate::{Consumer, Error, Granularity, patterns};
 
 const TYPE: &str = "OpLinearQuantizerConfig";
 /// More than any configuration holds, and little enough to read.
@@ -136,19 +136,20 @@ impl Config {
             );
             return Err(Error::file(&self.path, problem));
         }
-        let names = self.names.iter().map(|(name, settings)| {
-            let pattern = Regex::new(&format!("^(?:{name})$")).map_err(|error| {
-                let problem = format!(
-                    "op_name_configs: `{name}`: {}",
-                    first_line(&error.to_string())
-                );
-                Error::file(&self.path, problem)
-            })?;
-            Ok((name.as_str(), pattern, settings.as_ref()))
-        });
+        let whole = self.names.iter().map(|(name, _)| format!("^(?:{name})$"));
+        let whole: Vec<_> = whole.collect();
+        let texts = whole.iter().zip(&self.names);
+        let texts: Vec<_> = texts
+            .map(|(whole, (name, _))| (whole.as_str(), name.as_str()))
+            .collect();
+        let compiled = patterns::compile("op_name_configs:", &texts);
+        let compiled = compiled.map_err(|problem| Error::file(&self.path, problem))?;
+        let names = self.names.iter().zip(compiled);
+        let names =
+            names.map(|((name, settings), regex)| (name.as_str(), regex, settings.as_ref()));
         Ok(Patterns {
             path: &self.path,
-            names: names.collect::<Result<_, Error>>()?,
+            names: names.collect(),
             global: self.global.as_ref(),
         })
     }

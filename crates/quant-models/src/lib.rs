@@ -15,6 +15,7 @@ mod io;
 mod job;
 mod map;
 mod options;
+mod patterns;
 mod ranges;
 mod report;
 mod safetensors;
@@ -42,6 +43,7 @@ pub use job::Job;
 pub use options::{
     ComputeUnit, Consumer, ExpertAxes, Experts, Granularity, NonFinite, QuantizeOptions,
 };
+pub use patterns::patterns;
 pub use ranges::{ActivationRange, Ranges};
 pub use report::{Report, TensorReport};
 pub use safetensors::{Entry, Model, Quantized, SafetensorsFile, Tensor};

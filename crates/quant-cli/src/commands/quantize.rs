@@ -5,13 +5,15 @@ use std::time::Instant;
 
 use clap::{Args, ValueHint};
 use quant_core::Scheme;
-use quant_models::{ActivationOptions, AtomicFile, Config, Error, Experts, QuantizeOptions};
+use quant_models::{
+    ActivationOptions, AtomicFile, Config, Error, Experts, QuantizeOptions, patterns,
+};
 use serde_json::json;
 
 use crate::choices::{ByteType, Dialect, Dtype, ExpertAxes, Granularity, Mode, NonFinite, Target};
 use crate::options::{
     BackendOption, CautionOptions, ForceOption, JsonOption, NameOptions, ThreadsOption,
-    WeightsOnlyOption, regexes,
+    WeightsOnlyOption,
 };
 use crate::paths::{Kind, default_output};
 use crate::progress::{size_of, with_progress};
@@ -30,7 +32,7 @@ Examples:
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Quantize {
-    /// A .safetensors file, a folder with an index, an index, or an .mlpackage
+    /// A .safetensors file, a folder with an index or one file, an index, or an .mlpackage
     #[arg(value_hint = ValueHint::AnyPath)]
     model: PathBuf,
     /// The result [default: beside the model, as NAME.DTYPE.safetensors or .mlpackage]
@@ -158,7 +160,7 @@ impl Quantize {
             include: self.names.include()?,
             exclude: self.names.exclude()?,
             experts: Experts {
-                names: regexes(&self.experts, "--experts")?,
+                names: patterns("--experts", &self.experts)?,
                 axes: self.expert_axes.map(Into::into),
             },
             non_finite: self.non_finite.into(),

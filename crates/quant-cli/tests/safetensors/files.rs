@@ -156,6 +156,43 @@ fn an_index_names_a_tensor_once() {
     }
 }
 
+/// What was given as a folder becomes one.
+#[test]
+fn a_folder_with_one_file_becomes_a_folder() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("m")).unwrap();
+    write(
+        &folder.path("m/weights.safetensors"),
+        &[f32("w", &[64, 96])],
+    );
+    fs::write(folder.path("m/config.json"), "{}").unwrap();
+    folder.succeeds(&["quantize", "m"]);
+    assert_eq!(folder.names(), ["m", "m.int8"]);
+    assert!(folder.path("m.int8/weights.safetensors").is_file());
+    assert!(folder.path("m.int8/config.json").is_file());
+    folder.refuses(&["quantize", "m"], 1, &["m.int8", "--force"]);
+    folder.succeeds(&[
+        "quantize", "m", "--force", "--dtype", "int4", "-o", "m.int8",
+    ]);
+    let listed = folder.json(&["inspect", "m.int8"]);
+    assert_eq!(listed["tensors"][0]["dtype"], "int4");
+    folder.succeeds(&["dequantize", "m.int8"]);
+    assert!(folder.path("m.int8.float/weights.safetensors").is_file());
+    // What is not the model's own keeps it from being replaced.
+    fs::write(folder.path("m.int8/notes.txt"), "precious").unwrap();
+    folder.refuses(&["quantize", "m", "--force"], 1, &["m.int8", "notes.txt"]);
+    fs::create_dir(folder.path("photos")).unwrap();
+    fs::write(folder.path("photos/a.jpg"), "precious").unwrap();
+    folder.refuses(
+        &["quantize", "m", "--force", "-o", "photos"],
+        1,
+        &["photos", "a.jpg"],
+    );
+    folder.refuses(&["quantize", "m", "--force", "-o", "m"], 1, &["input"]);
+    let nothing = folder.json(&["inspect", "m"]);
+    assert_eq!(nothing["tensors"][0]["dtype"], "F32");
+}
+
 /// Documents that are something else.
 #[test]
 fn ranges_of_another_kind_are_named() {

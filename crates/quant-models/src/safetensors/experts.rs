@@ -66,7 +66,7 @@ impl<'o, 'm> Stacks<'o, 'm> {
                 axis: None,
                 block_axis: None,
                 block_size,
-            } if *block_size > 0 => *block_size,
+            } => *block_size,
             _ => return others(),
         };
         if !self.is_stack(name, shape) {

@@ -1,7 +1,7 @@
 //! A model: one safetensors file, or an index and its shards.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use quant_core::FloatType;
 use quant_simd::{Backend, TensorQuantizer};
@@ -9,6 +9,7 @@ use quant_simd::{Backend, TensorQuantizer};
 use super::index::{self, Found, Index};
 use super::quantize::parts;
 use crate::error::shortened;
+use crate::io::parent;
 use crate::scheme_record::{KEY, Records};
 use crate::{Entry, Error, SafetensorsFile, SchemeRecord};
 
@@ -17,6 +18,8 @@ use crate::{Entry, Error, SafetensorsFile, SchemeRecord};
 pub struct Model {
     pub(crate) files: Vec<SafetensorsFile>,
     pub(crate) index: Option<Index>,
+    /// The folder that the model is: where it was given as one, or as an index in it.
+    pub(crate) folder: Option<PathBuf>,
     records: HashMap<String, SchemeRecord>,
     places: HashMap<String, (usize, usize)>,
 }
@@ -53,12 +56,15 @@ impl Model {
     /// A file that cannot be read or is not whole; an index that does not fit its shards; a folder
     /// with several models, or none.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let (files, index) = match index::find(path)? {
+        let (files, index, folder) = match index::find(path)? {
             Found::Index(path) => {
                 let (files, index) = index::open(&path)?;
-                (files, Some(index))
+                (files, Some(index), Some(parent(&path).to_owned()))
             }
-            Found::File(path) => (vec![SafetensorsFile::open(&path)?], None),
+            Found::File(file) => {
+                let folder = path.is_dir().then(|| path.to_owned());
+                (vec![SafetensorsFile::open(&file)?], None, folder)
+            }
         };
         let (mut records, mut places) = (HashMap::new(), HashMap::new());
         for (i, file) in files.iter().enumerate() {
@@ -88,6 +94,7 @@ impl Model {
         Ok(Self {
             files,
             index,
+            folder,
             records,
             places,
         })

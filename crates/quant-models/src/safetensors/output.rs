@@ -9,7 +9,7 @@ use quant_simd::Sink;
 use serde_json::{Value, json};
 
 use super::companions;
-use super::index::INDEX;
+use super::index::{INDEX, Index};
 use super::replaceable::own_files;
 use crate::io::{
     self, Destination, Inputs, PreallocatedFile, TemporaryFile, TemporaryFolder, group_and_others,
@@ -93,18 +93,19 @@ impl<'a> Target<'a> {
         path: &Path,
         job: &Job<'_>,
     ) -> Result<Self, Error> {
-        let destination = match &model.index {
+        let destination = match &model.folder {
             None => Destination::file(path, "output", job.force, inputs)?,
-            Some(index) => Destination::folder(path, job.force, inputs, |folder| {
-                own_files(folder, parent(&index.path))
-            })?,
+            Some(input) => {
+                let own = |folder: &Path| own_files(folder, input);
+                Destination::folder(path, job.force, inputs, own)?
+            }
         };
         let warnings = io::clean(parent(destination.path()));
         io::check_room(destination.path(), layouts.iter().map(Layout::len).sum())?;
-        let folder = match &model.index {
+        let folder = match &model.folder {
             None => None,
-            Some(index) => {
-                let input = fs::metadata(parent(&index.path));
+            Some(input) => {
+                let input = fs::metadata(input);
                 let others = input.map_or(0, |input| group_and_others(&input));
                 Some(TemporaryFolder::new(destination.path(), others)?)
             }
@@ -181,33 +182,63 @@ impl<'a> Target<'a> {
 
     /// Copies what a loader needs beside the weights.
     pub fn copy_companions(&mut self, job: &Job<'_>) -> Result<(), Error> {
-        let (Some(folder), Some(index)) = (&self.folder, &self.model.index) else {
+        let (Some(folder), Some(input)) = (&self.folder, &self.model.folder) else {
             return Ok(());
         };
-        let (copied, warnings) = companions::copy(parent(&index.path), folder.path(), job)?;
+        let (copied, warnings) = companions::copy(input, folder.path(), job)?;
         self.copied = copied;
         self.warnings.extend(warnings);
         Ok(())
     }
 
     /// Gives the result its name, and returns the bytes of its weights.
-    pub fn finish(self, job: &Job<'_>) -> Result<u64, Error> {
+    ///
+    /// # Errors
+    /// What was written cannot be read again; then there is no output.
+    pub fn finish(mut self, job: &Job<'_>) -> Result<u64, Error> {
         job.check()?;
-        if let Some(file) = self.file {
+        if let Some(file) = self.file.take() {
+            self.check_written(file.path())?;
+            job.check()?;
             self.destination.put_file(file)?;
         }
-        let (Some(folder), Some(index)) = (self.folder, &self.model.index) else {
+        let Some(folder) = self.folder.take() else {
             return Ok(self.written);
         };
-        let path = self.destination.path();
+        if let Some(index) = &self.model.index {
+            let weight_map = std::mem::take(&mut self.weight_map);
+            self.write_index(index, weight_map, folder.path())?;
+        }
+        self.check_written(folder.path())?;
+        sync(folder.path()).map_err(Error::io(self.destination.path(), "sync it"))?;
+        job.check()?;
+        self.destination.put_folder(folder)?;
+        Ok(self.written)
+    }
+
+    /// Opens what was written as any reader would.
+    fn check_written(&self, written: &Path) -> Result<(), Error> {
+        let model = Model::open(written).and_then(|model| model.tensors().map(drop));
+        model.map_err(|error| {
+            let problem = format!(
+                "what was written cannot be read again ({error}), so there is no output; this is a fault of quant, please report it"
+            );
+            Error::file(self.destination.path(), problem)
+        })
+    }
+
+    fn write_index(
+        &self,
+        index: &Index,
+        weight_map: Vec<(String, String)>,
+        folder: &Path,
+    ) -> Result<(), Error> {
         let mut content = index.content.clone();
-        let mut weight_map: serde_json::Map<String, Value> = self
-            .weight_map
+        let mut weight_map: serde_json::Map<String, Value> = weight_map
             .into_iter()
             .map(|(tensor, file)| (tensor, Value::String(file)))
             .collect();
         weight_map.sort_keys();
-        job.check()?;
         content.insert("weight_map".into(), Value::Object(weight_map));
         if let Some(total) = content
             .get_mut("metadata")
@@ -219,15 +250,11 @@ impl<'a> Target<'a> {
         let text = format!("{:#}\n", Value::Object(content));
         let input = fs::metadata(&index.path);
         let others = input.map_or(0, |input| group_and_others(&input));
-        let written = io::create(&folder.path().join(name), others).and_then(|mut file| {
+        let written = io::create(&folder.join(name), others).and_then(|mut file| {
             file.write_all(text.as_bytes())
                 .and_then(|()| file.sync_all())
         });
-        written.map_err(Error::io(path, "write its index"))?;
-        sync(folder.path()).map_err(Error::io(path, "sync it"))?;
-        job.check()?;
-        self.destination.put_folder(folder)?;
-        Ok(self.written)
+        written.map_err(Error::io(self.destination.path(), "write its index"))
     }
 }
 
@@ -295,5 +322,61 @@ impl Sink for PartSink<'_> {
     }
     fn zero_points(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
         self.output.write_part(&self.zero_point, offset, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    fn part(name: &str, shape: &[usize], len: usize) -> Part {
+        Part {
+            name: name.into(),
+            dtype: "F32".into(),
+            shape: shape.to_vec(),
+            len,
+        }
+    }
+
+    /// As if a later change of the writer had a fault.
+    #[test]
+    fn what_cannot_be_read_again_is_no_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let job = Job {
+            force: true,
+            progress: &|_| {},
+            cancelled: &AtomicBool::new(false),
+        };
+        let header = br#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend(header);
+        file.extend([0; 4]);
+        let single = folder.path().join("m");
+        fs::create_dir(&single).unwrap();
+        fs::write(single.join("m.safetensors"), &file).unwrap();
+        for input in [single.join("m.safetensors"), single] {
+            let model = Model::open(&input).unwrap();
+            for (shape, reads) in [([1], true), ([2], false)] {
+                let output = folder.path().join("out");
+                let parts = vec![part("w", &shape, 4)];
+                let layouts = [Layout::new(&BTreeMap::new(), parts)];
+                let inputs = Inputs::of_model(&input);
+                let mut target = Target::new(&model, &inputs, &layouts, &output, &job).unwrap();
+                for (file, layout) in model.files.iter().zip(layouts) {
+                    let written = target.begin(file, layout).unwrap();
+                    target.end(file, written, &job).unwrap();
+                }
+                let done = target.finish(&job);
+                assert_eq!((done.is_ok(), output.exists()), (reads, reads), "{done:?}");
+                match done {
+                    Ok(_) if output.is_dir() => fs::remove_dir_all(&output).unwrap(),
+                    Ok(_) => fs::remove_file(&output).unwrap(),
+                    Err(error) => assert!(error.to_string().contains("cannot be read again")),
+                }
+                assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+            }
+        }
     }
 }

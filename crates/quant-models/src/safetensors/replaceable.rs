@@ -23,21 +23,27 @@ pub(crate) fn own_files(folder: &Path, input: &Path) -> Result<BTreeSet<PathBuf>
         let name = name.to_str();
         name.is_some_and(|name| name.ends_with(".safetensors.index.json"))
     };
-    let Some(index) = names.iter().find(|name| ends_as_index(name)) else {
+    let index = names.iter().find(|name| ends_as_index(name));
+    let is_file = |name: &std::ffi::OsString| {
+        let name = name.to_str();
+        name.is_some_and(|name| !name.starts_with('.') && name.ends_with(".safetensors"))
+    };
+    if index.is_none() && !names.iter().any(is_file) {
         let holds = match names.first() {
             None => "it is empty".into(),
             Some(name) => format!("it holds `{}`", name.display()),
         };
         return Err(bad(format!(
-            "is a folder without a sharded model ({holds}); it is not replaced, choose another name"
+            "is a folder without a model ({holds}); it is not replaced, choose another name"
         )));
-    };
-    let model = Model::open(&folder.join(index)).map_err(|error| {
+    }
+    let path = index.map_or_else(|| folder.to_owned(), |index| folder.join(index));
+    let model = Model::open(&path).map_err(|error| {
         bad(format!(
             "is a folder that does not open as a model ({error}); it is not replaced, choose another name"
         ))
     })?;
-    let mut own = BTreeSet::from([PathBuf::from(index)]);
+    let mut own: BTreeSet<PathBuf> = index.map(PathBuf::from).into_iter().collect();
     own.extend(
         model
             .files
