@@ -226,3 +226,76 @@ fn non_finite_values_are_located() {
         })
     );
 }
+
+/// Takes nothing from an offset on, and says which part it was.
+struct Refusing {
+    codes_from: usize,
+    scales: bool,
+}
+
+#[derive(Debug, PartialEq)]
+enum Refused {
+    Codes(usize),
+    Scales(usize),
+}
+
+impl Sink for Refusing {
+    type Error = Refused;
+    fn codes(&self, offset: usize, bytes: &[u8]) -> Result<(), Refused> {
+        match offset + bytes.len() > self.codes_from {
+            true => Err(Refused::Codes(offset)),
+            false => Ok(()),
+        }
+    }
+    fn scales(&self, offset: usize, _: &[u8]) -> Result<(), Refused> {
+        match self.scales {
+            true => Err(Refused::Scales(offset)),
+            false => Ok(()),
+        }
+    }
+    fn zero_points(&self, _: usize, _: &[u8]) -> Result<(), Refused> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_error_is_the_sinks_own() {
+    let shape = [64, STATS_CHUNK];
+    let blocks = Blocks::new(&shape, &Granularity::PerTensor).unwrap();
+    let scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
+    let quantizer = TensorQuantizer::new(scheme, FloatType::F32, blocks);
+    let values = vec![0_u8; 4 * 64 * STATS_CHUNK];
+    let codes = vec![0_u8; 64 * STATS_CHUNK];
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3);
+    pool.build().unwrap().install(|| {
+        let everywhere = Refusing {
+            codes_from: 0,
+            scales: false,
+        };
+        // Of many, the first in the order of the tensor.
+        let first = Failure::Sink(Refused::Codes(0));
+        assert_eq!(quantizer.quantize(&values, &everywhere).unwrap_err(), first);
+        let unmeasured = quantizer.quantize_unmeasured(&values, &everywhere);
+        assert_eq!(unmeasured.unwrap_err(), first);
+        let late = Refusing {
+            codes_from: 63 * STATS_CHUNK,
+            scales: false,
+        };
+        let last = quantizer.quantize(&values, &late).unwrap_err();
+        assert!(matches!(last, Failure::Sink(Refused::Codes(offset)) if offset > 0));
+        let scales = Refusing {
+            codes_from: usize::MAX,
+            scales: true,
+        };
+        let of_scales = Failure::Sink(Refused::Scales(0));
+        assert_eq!(quantizer.quantize(&values, &scales).unwrap_err(), of_scales);
+        let back = quantizer.dequantize(
+            &codes,
+            &1_f32.to_le_bytes(),
+            &[],
+            FloatType::F32,
+            &everywhere,
+        );
+        assert!(matches!(back, Err(Failure::Sink(Refused::Codes(_)))));
+    });
+}

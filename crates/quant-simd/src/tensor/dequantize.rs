@@ -6,6 +6,7 @@ use half::{bf16, f16};
 use quant_core::{Arrangement, FloatType, Params, ParamsError};
 use rayon::prelude::*;
 
+use super::erased::{Erased, Refused, erased};
 use super::values::Values;
 use super::{Failure, Sink, TensorQuantizer, chunks};
 use crate::place::{ElementTerms, Place};
@@ -43,10 +44,21 @@ impl TensorQuantizer {
         sink: &S,
     ) -> Result<(), Failure<S::Error>> {
         let stored = self.stored(codes, scales, zero_points);
+        erased(sink, |sink| self.dequantize_stored(&stored, target, sink))
+    }
+
+    // Not generic, and never inlined: so the driver is compiled here.
+    #[inline(never)]
+    fn dequantize_stored(
+        &self,
+        stored: &Stored<'_>,
+        target: FloatType,
+        sink: &Erased<'_>,
+    ) -> Result<(), Failure<Refused>> {
         match target {
-            FloatType::F32 => self.dequantize_to::<f32, S>(&stored, sink),
-            FloatType::F16 => self.dequantize_to::<f16, S>(&stored, sink),
-            FloatType::Bf16 => self.dequantize_to::<bf16, S>(&stored, sink),
+            FloatType::F32 => self.dequantize_to::<f32, _>(stored, sink),
+            FloatType::F16 => self.dequantize_to::<f16, _>(stored, sink),
+            FloatType::Bf16 => self.dequantize_to::<bf16, _>(stored, sink),
         }
     }
 

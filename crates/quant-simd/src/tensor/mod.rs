@@ -6,6 +6,7 @@
 
 mod dequantize;
 mod encoder;
+mod erased;
 mod params;
 mod quantize;
 mod segments;

@@ -8,6 +8,7 @@ use quant_core::{Arrangement, ErrorStats, FloatType, ParamsError, STATS_CHUNK};
 use rayon::prelude::*;
 
 use super::encoder::Encoder;
+use super::erased::{Erased, Refused, erased};
 use super::segments::{Groups, KnownParams, RowTerms, Segments, TwoGroups};
 use super::values::Values;
 use super::{Failure, Sink, TensorQuantizer, chunks};
@@ -48,7 +49,7 @@ impl TensorQuantizer {
         values: &[u8],
         sink: &S,
     ) -> Result<ErrorStats, Failure<S::Error>> {
-        self.quantize_bytes::<true, S>(values, sink)
+        erased(sink, |sink| self.quantize_measured(values, sink))
     }
 
     /// [`quantize`](Self::quantize) for whom it does not matter what that lost: it is faster.
@@ -63,23 +64,43 @@ impl TensorQuantizer {
         values: &[u8],
         sink: &S,
     ) -> Result<(), Failure<S::Error>> {
-        self.quantize_bytes::<false, S>(values, sink).map(|_| ())
+        let outcome = erased(sink, |sink| self.quantize_fast(values, sink));
+        outcome.map(|_| ())
     }
 
-    fn quantize_bytes<const STATS: bool, S: Sink>(
+    // Not generic, and never inlined: so the driver is compiled here.
+    #[inline(never)]
+    fn quantize_measured(
         &self,
         values: &[u8],
-        sink: &S,
-    ) -> Result<ErrorStats, Failure<S::Error>> {
+        sink: &Erased<'_>,
+    ) -> Result<ErrorStats, Failure<Refused>> {
+        self.quantize_bytes::<true>(values, sink)
+    }
+
+    #[inline(never)]
+    fn quantize_fast(
+        &self,
+        values: &[u8],
+        sink: &Erased<'_>,
+    ) -> Result<ErrorStats, Failure<Refused>> {
+        self.quantize_bytes::<false>(values, sink)
+    }
+
+    fn quantize_bytes<const STATS: bool>(
+        &self,
+        values: &[u8],
+        sink: &Erased<'_>,
+    ) -> Result<ErrorStats, Failure<Refused>> {
         let n = self.blocks.element_count();
         assert_eq!(values.len(), n * self.source.size(), "the geometry's shape");
         if n == 0 {
             return Ok(ErrorStats::default());
         }
         let stats = match self.source {
-            FloatType::F32 => self.quantize_values::<STATS, f32, S>(Values::new(values), sink),
-            FloatType::F16 => self.quantize_values::<STATS, f16, S>(Values::new(values), sink),
-            FloatType::Bf16 => self.quantize_values::<STATS, bf16, S>(Values::new(values), sink),
+            FloatType::F32 => self.quantize_values::<STATS, f32, _>(Values::new(values), sink),
+            FloatType::F16 => self.quantize_values::<STATS, f16, _>(Values::new(values), sink),
+            FloatType::Bf16 => self.quantize_values::<STATS, bf16, _>(Values::new(values), sink),
         };
         stats.map_err(|trouble| match trouble {
             Trouble::Sink(error) => Failure::Sink(error),
