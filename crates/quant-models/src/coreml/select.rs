@@ -215,36 +215,15 @@ impl Decide<'_, '_, '_> {
                 dtype.map_or("no tensor".into(), |dtype| format!("type {}", dtype.name())),
             );
         };
-        if self.package.data(self.value)?.is_none() {
-            return alone("its values stand in the model in a way that quant does not know".into());
-        }
-        let (rank, elements) = (self.shape.len(), self.shape.iter().product::<usize>());
-        // By its own name or, where there are several functions, the one that is shown.
-        let names = [self.constant.operation.name(), self.name];
-        if let Some(reason) = self.options.left_out(&names) {
+        if let Some(reason) = self.left_out()? {
             return alone(reason.into());
         }
-        let uses = &self.constant.consumers;
-        if self.constant.is_result {
-            return alone("a result of the function".into());
-        }
-        if uses.is_empty() {
-            return alone("feeds no operation".into());
-        }
-        if uses.iter().any(|one| one.operation.is_constexpr()) {
-            return alone("feeds a constexpr operation".into());
-        }
-        let settings = self.settings();
-        if matches!(settings, Ok(None)) {
-            return alone("left out by the configuration".into());
-        }
-        if rank < 2 {
-            return alone(format!("rank {rank}"));
-        }
-        let settings = match settings {
-            Ok(Some(settings)) => settings,
+        let (rank, elements) = (self.shape.len(), self.shape.iter().product::<usize>());
+        let settings = match self.settings() {
             Ok(None) => return alone("left out by the configuration".into()),
+            _ if rank < 2 => return alone(format!("rank {rank}")),
             Err(reason) => return Ok(Decision::Skip(reason)),
+            Ok(Some(settings)) => settings,
         };
         let least = settings.min_elements.max(FILE_ELEMENTS - 1);
         if elements <= least {
@@ -255,42 +234,80 @@ impl Decide<'_, '_, '_> {
             let path = self.package.model_path();
             return Err(Error::tensor(&path, self.name, problem));
         }
-        let (output, input) = match self.axes() {
-            Some(axes) => axes,
-            None if !settings.granularity.needs_no_axis() => {
-                return Ok(Decision::Skip(self.torn()));
-            }
-            None if settings.granularity.is_blockwise() => (0, 1),
-            None if self.options.exact_selection => return Ok(Decision::Skip(self.torn())),
+        let blocks = self.channel_axes(&settings, warnings);
+        let blocks = blocks.and_then(|axes| self.blocks(&settings, axes, lacks_axis));
+        Ok(match blocks {
+            Err(reason) => Decision::Skip(reason),
+            Ok(blocks) => Decision::Quantize(TensorQuantizer {
+                backend: self.options.backend,
+                scheme: settings.scheme,
+                source,
+                blocks,
+            }),
+        })
+    }
+
+    /// Why it is left alone, whatever the settings are.
+    fn left_out(&self) -> Result<Option<&'static str>, Error> {
+        // By its own name or, where there are several functions, the one that is shown.
+        let names = [self.constant.operation.name(), self.name];
+        let uses = &self.constant.consumers;
+        Ok(if self.package.data(self.value)?.is_none() {
+            Some("its values stand in the model in a way that quant does not know")
+        } else if let Some(reason) = self.options.left_out(&names) {
+            Some(reason)
+        } else if self.constant.is_result {
+            Some("a result of the function")
+        } else if uses.is_empty() {
+            Some("feeds no operation")
+        } else if uses.iter().any(|one| one.operation.is_constexpr()) {
+            Some("feeds a constexpr operation")
+        } else {
+            None
+        })
+    }
+
+    /// The axes of output and input channels, or why there are none.
+    fn channel_axes(
+        &self,
+        settings: &Settings,
+        warnings: &mut Vec<String>,
+    ) -> Result<(isize, isize), String> {
+        match self.axes() {
+            Some(axes) => Ok(axes),
+            None if !settings.granularity.needs_no_axis() => Err(self.torn()),
+            None if settings.granularity.is_blockwise() => Ok((0, 1)),
+            None if self.options.exact_selection => Err(self.torn()),
             None => {
                 warnings.push(format!(
                     "`{}` {}; one scale for all of it needs no axis, so it is quantized (coremltools leaves it in float, as does --exact-selection)",
                     self.name,
                     self.torn()
                 ));
-                (0, 1)
+                Ok((0, 1))
             }
-        };
-        let granularity = settings.granularity.with_axes(output, input);
-        let blocks = match Blocks::new(self.shape, &granularity) {
-            Ok(blocks) => blocks,
-            Err(error) => {
-                *lacks_axis = !matches!(error, GeometryError::BlockTooLarge { .. });
-                return Ok(Decision::Skip(error.to_string()));
-            }
-        };
-        let mut axes = self.shape.iter().zip(blocks.block_sizes()).enumerate();
-        if let Some((axis, (dim, block))) = axes.find(|(_, (dim, block))| *dim % *block != 0) {
-            return Ok(Decision::Skip(format!(
-                "blocks of {block} do not divide axis {axis}, which has {dim} elements"
-            )));
         }
-        Ok(Decision::Quantize(TensorQuantizer {
-            backend: self.options.backend,
-            scheme: settings.scheme,
-            source,
-            blocks,
-        }))
+    }
+
+    /// The blocks, or why there can be none.
+    fn blocks(
+        &self,
+        settings: &Settings,
+        (output, input): (isize, isize),
+        lacks_axis: &mut bool,
+    ) -> Result<Blocks, String> {
+        let granularity = settings.granularity.with_axes(output, input);
+        let blocks = Blocks::new(self.shape, &granularity).map_err(|error| {
+            *lacks_axis = !matches!(error, GeometryError::BlockTooLarge { .. });
+            error.to_string()
+        })?;
+        let mut axes = self.shape.iter().zip(blocks.block_sizes()).enumerate();
+        match axes.find(|(_, (dim, block))| *dim % *block != 0) {
+            None => Ok(blocks),
+            Some((axis, (dim, block))) => Err(format!(
+                "blocks of {block} do not divide axis {axis}, which has {dim} elements"
+            )),
+        }
     }
 
     fn settings(&self) -> Result<Option<Settings>, String> {
