@@ -11,6 +11,7 @@ use quant_simd::{Backend, Columns, Element};
 use crate::buffer::Buffer;
 use crate::case::{Case, Peer, SliceCase};
 use crate::peers;
+use crate::values::{bytes, rectified, values};
 
 const COLUMNS: usize = 1024;
 const INT8: Scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
@@ -67,27 +68,6 @@ pub const KERNELS: &[Kernel] = &[
     Kernel { id: "N16", family: "observe", name: "histogram of f16", case: |n| histogram::<f16>(values(n)) },
     Kernel { id: "N-bf16", family: "observe", name: "histogram of bf16", case: |n| histogram::<bf16>(values(n)) },
 ];
-
-/// Finite values spread over [-1, 1), the same in every run.
-pub fn values<F: Float>(n: usize) -> Buffer<F> {
-    Buffer::new(n, |i| F::from_f32(spread(i) as i32 as f32 / 2_f32.powi(31)))
-}
-
-/// The same with zeros for negative values: half of them have the same bin.
-fn rectified(n: usize) -> Buffer<f32> {
-    let values = values::<f32>(n);
-    Buffer::new(n, |i| values[i].max(0.0))
-}
-
-/// Bytes of all values: codes of 8 bits, or pairs of 4.
-fn bytes(n: usize) -> Buffer<u8> {
-    Buffer::new(n, |i| (spread(i) >> 24) as u8)
-}
-
-/// Multiples of the golden ratio leave no gaps and repeat nothing.
-fn spread(i: usize) -> u32 {
-    (i as u32).wrapping_mul(0x9e37_79b9)
-}
 
 fn params<F: Float>(scheme: Scheme) -> Params {
     let range = Range {

@@ -9,6 +9,7 @@ mod kernels;
 mod limit;
 mod peers;
 pub mod timing;
+mod values;
 
 pub use case::{Case, Contender};
 pub use kernels::{KERNELS, Kernel};

@@ -58,7 +58,7 @@ mod built {
     /// Reads blocks of its own layout, as many as the kernel's codes.
     fn dequantize_blocks<B: GgmlType + 'static>(n: usize) -> Vec<Peer<u8>> {
         let mut blocks = vec![B::zeros(); n / B::BLCK_SIZE];
-        let mut values = crate::kernels::values::<f32>(n).to_vec();
+        let mut values = crate::values::values::<f32>(n).to_vec();
         B::from_float(&values, &mut blocks);
         vec![Peer {
             name: "candle-core",

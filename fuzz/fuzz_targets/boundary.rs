@@ -65,6 +65,14 @@ impl Buffer {
     }
 }
 
+/// What a wrong size of each buffer is told by.
+const SIZES: [QuantStatus; 4] = [
+    InvalidValuesSize,
+    InvalidCodesSize,
+    InvalidScalesSize,
+    InvalidZeroPointsSize,
+];
+
 /// An enumeration's number, which need not be one of its own.
 fn number<E>(number: u32) -> MaybeUninit<E> {
     const { assert!(size_of::<E>() == size_of::<u32>()) }
@@ -103,10 +111,12 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
         Fault::Nothing => QuantParams {
             scale: u.arbitrary()?,
             zero_point: u.arbitrary()?,
+            bias: u.arbitrary()?,
         },
         _ => QuantParams {
             scale: 1.0,
             zero_point: 0,
+            bias: 0.0,
         },
     };
 
@@ -121,19 +131,19 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
         }
         Fault::Longer(n) if index(n) != VALUES => {
             buffers[index(n)].length += 1;
-            (wrong, with) = (Some(InvalidLength), Some(index(n)));
+            (wrong, with) = (Some(SIZES[index(n)]), Some(index(n)));
         }
         Fault::Shorter(n) if index(n) != VALUES => {
             let length = &mut buffers[index(n)].length;
             *length = length.wrapping_sub(1);
-            (wrong, with) = (Some(InvalidLength), Some(index(n)));
+            (wrong, with) = (Some(SIZES[index(n)]), Some(index(n)));
         }
         Fault::Overlap(n) if index(n) != VALUES && !buffers[index(n)].memory.is_empty() => {
             buffers[index(n)].pointer = values;
             (wrong, with) = (Some(Overlap), Some(index(n)));
         }
         Fault::Number(n, number) => {
-            numbers[index(n)] = number.max(4);
+            numbers[index(n)] = number.max(99);
             wrong = Some(UnknownValue);
         }
         Fault::NoBlock => block = 0,
@@ -192,6 +202,7 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
     let wrong_there = wrong.filter(|_| with.is_none_or(|it| it == VALUES));
     expect(same, wrong_there, &[Done, InvalidParams]);
 
+    let bytes = |i: usize| buffers[i].length.wrapping_mul(widths[i]);
     let wrong_blocks = wrong.or((block == 0).then_some(InvalidBlocks));
     // SAFETY: as above.
     let (to, from) = unsafe {
@@ -205,7 +216,7 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
                 c.pointer,
                 c.length,
                 s.pointer.cast(),
-                s.length,
+                bytes(2),
                 z.pointer,
                 z.length,
             ),
@@ -216,7 +227,7 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
                 block,
                 scheme,
                 s.pointer.cast(),
-                s.length,
+                bytes(2),
                 z.pointer,
                 z.length,
                 v.pointer.cast(),
@@ -235,8 +246,8 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
             rank: 1,
             shape: shape.as_ptr(),
             block_sizes: sizes.as_ptr(),
+            reserved: [0; 4],
         };
-        let bytes = |i: usize| buffers[i].length.wrapping_mul(widths[i]);
         // SAFETY: as above.
         let (to, from) = unsafe {
             (
@@ -325,7 +336,7 @@ fn check_rest(u: &mut Unstructured<'_>) -> Result<()> {
     let scheme = QuantScheme {
         dtype: number(code),
         mode: number(u.int_in_range(0..=1)?),
-        dialect: number(kind(u.int_in_range(0..=1)?, 2)),
+        dialect: number(kind(u.int_in_range(0..=1)?, 5)),
     };
     let given = QuantRange {
         min: u.arbitrary()?,
@@ -339,7 +350,7 @@ fn check_rest(u: &mut Unstructured<'_>) -> Result<()> {
     let (of_range, of_codes, without) = unsafe {
         (
             quant_params_from_range(number(float), given, scheme, params.as_mut_ptr()),
-            quant_codes_size(number(kind(code, 4)), length, &mut size),
+            quant_codes_size(number(kind(code, 12)), length, &mut size),
             quant_codes_size(number(code), length, null_mut()),
         )
     };
@@ -359,7 +370,7 @@ fn check_rest(u: &mut Unstructured<'_>) -> Result<()> {
     let codes = Buffer::new(u, count, count)?;
     let extra = usize::from(u.arbitrary::<bool>()?);
     let packed = Buffer::new(u, count.div_ceil(2) + extra, count.div_ceil(2) + extra)?;
-    let length = (extra > 0).then_some(InvalidLength);
+    let length = (extra > 0).then_some(InvalidCodesSize);
     // SAFETY: buffers of these lengths, or what is refused.
     let (pack, unpack, of_bytes, onto) = unsafe {
         (
@@ -372,7 +383,7 @@ fn check_rest(u: &mut Unstructured<'_>) -> Result<()> {
                 count,
             ),
             quant_unpack4(
-                number(kind(code % 2, 4)),
+                number(kind(code % 2, 12)),
                 packed.pointer,
                 count.div_ceil(2),
                 codes.pointer,
@@ -394,12 +405,13 @@ fn check_rest(u: &mut Unstructured<'_>) -> Result<()> {
         rank: u.int_in_range(0..=3)?,
         shape: shape.as_ptr(),
         block_sizes: sizes.as_ptr(),
+        reserved: [0; 4],
     };
     let mut needed = MaybeUninit::uninit();
     // SAFETY: the arrays hold `rank` numbers, and the result is there.
     let got = unsafe { quant_tensor_sizes(&tensor, needed.as_mut_ptr()) };
     let possible: &[_] = match known {
-        true => &[Done, InvalidLength, InvalidBlocks],
+        true => &[Done, InvalidLength, InvalidShape, InvalidBlocks],
         false => &[UnknownValue],
     };
     assert!(possible.contains(&got), "{got:?}");

@@ -39,6 +39,12 @@ fn header() -> Result<String, Box<dyn Error>> {
     let source = root().join(CRATE);
     let mut config = cbindgen::Config::from_file(source.join("cbindgen.toml"))?;
     let preamble = config.after_includes.take().unwrap_or_default();
+    let mut parts = version().split('.');
+    let preamble = ["{major}", "{minor}", "{patch}"]
+        .into_iter()
+        .fold(preamble, |text, part| {
+            text.replace(part, parts.next().unwrap_or("0"))
+        });
     config.after_includes = Some(preamble.replace("{version}", version()));
     let bindings = cbindgen::Builder::new()
         .with_crate(source)
@@ -46,7 +52,26 @@ fn header() -> Result<String, Box<dyn Error>> {
         .generate()?;
     let mut header = Vec::new();
     bindings.write(&mut header);
-    annotated(&String::from_utf8(header)?)
+    annotated(&tagged(&String::from_utf8(header)?))
+}
+
+/// With the names of structures and enumerations as their tags, too: so they can be declared ahead.
+fn tagged(header: &str) -> String {
+    let mut lines: Vec<String> = header.lines().map(str::to_owned).collect();
+    let mut open = None;
+    for i in 0..lines.len() {
+        if lines[i].starts_with("typedef ") && lines[i].ends_with(" {") {
+            open = Some(i);
+        }
+        let name = lines[i].strip_prefix("} ");
+        let name = name.and_then(|it| it.strip_suffix(';')).map(str::to_owned);
+        if let (Some(name), Some(at)) = (name, open) {
+            let brace = lines[at].len() - 1;
+            lines[at].insert_str(brace, &format!("{name} "));
+            open = None;
+        }
+    }
+    lines.join("\n")
 }
 
 /// The functions of the header.
@@ -75,7 +100,7 @@ fn annotated(header: &str) -> Result<String, Box<dyn Error>> {
         if line.trim_start().starts_with("//") {
             return line.to_owned();
         }
-        let line = line.replace("typedef enum {", "typedef enum QUANT_OPEN_ENUM {");
+        let line = line.replace("typedef enum ", "typedef enum QUANT_OPEN_ENUM ");
         let line = case.replace(&line, |found: &regex::Captures<'_>| {
             let (name, case) = (&found["name"], camel_case(&found["case"]));
             format!("  {name} QUANT_SWIFT_NAME({case}) = ")

@@ -15,7 +15,14 @@
 //   what makes a call fail later (NON_FINITE, OUT_OF_RANGE, INVALID_PARAMS) leaves outputs
 //   partly written.
 // - Functions may be called from any thread at any time. Nothing is kept between calls but which
-//   instruction sets the processor has. Only functions on tensors allocate or start threads.
+//   instruction sets the processor has, and what quant_backend_use chose. Only functions on tensors
+//   allocate or start threads.
+// - Functions on tensors look first whether there is memory for all that they will do, and else
+//   return NO_MEMORY. What cannot be promised: should other threads take that memory before it is
+//   used, the process ends, as Rust's collections do not return from that. A defect of the library
+//   is INTERNAL where panics unwind; in the libraries for Apple's systems it ends the process.
+// - Statistics, sizes, failures and tensors have fields `reserved`, which are 0: later versions may
+//   use them. Initialize a QuantTensor by name, or set it to 0 first.
 // - Results are the same bytes on every machine.
 
 #pragma once
@@ -24,6 +31,12 @@
 #include <stdint.h>
 
 #define QUANT_VERSION "0.1.0"
+#define QUANT_VERSION_MAJOR 0
+#define QUANT_VERSION_MINOR 1
+#define QUANT_VERSION_PATCH 0
+// 1000000 * major + 1000 * minor + patch, to be compared.
+#define QUANT_VERSION_NUMBER \
+  (1000000 * QUANT_VERSION_MAJOR + 1000 * QUANT_VERSION_MINOR + QUANT_VERSION_PATCH)
 
 // Pointers to buffers may be null where their size is 0; other pointers may not.
 #if defined(__clang__)
@@ -38,17 +51,17 @@
 #endif
 
 // What became of a call. Unless it is `QUANT_STATUS_OK`, outputs hold nothing of use.
-typedef enum QUANT_OPEN_ENUM {
+typedef enum QUANT_OPEN_ENUM QuantStatus {
   // Done.
   QUANT_STATUS_OK QUANT_SWIFT_NAME(ok) = 0,
   // A pointer is null although there is something behind it.
   QUANT_STATUS_NULL_POINTER QUANT_SWIFT_NAME(nullPointer) = 1,
-  // A buffer does not have the size that the other arguments ask for, or a size is more than
-  // can be addressed.
+  // A size is more than can be addressed.
   QUANT_STATUS_INVALID_LENGTH QUANT_SWIFT_NAME(invalidLength) = 2,
   // An output overlaps with another buffer.
   QUANT_STATUS_OVERLAP QUANT_SWIFT_NAME(overlap) = 3,
-  // A number that its enumeration does not have.
+  // A number that its enumeration does not have; or codes, or a mode, that the dialect does not
+  // have.
   QUANT_STATUS_UNKNOWN_VALUE QUANT_SWIFT_NAME(unknownValue) = 4,
   // A block size is 0 where there must be one, or larger than its axis.
   QUANT_STATUS_INVALID_BLOCKS QUANT_SWIFT_NAME(invalidBlocks) = 5,
@@ -63,10 +76,22 @@ typedef enum QUANT_OPEN_ENUM {
   QUANT_STATUS_NO_THREADS QUANT_SWIFT_NAME(noThreads) = 9,
   // A defect of this library.
   QUANT_STATUS_INTERNAL QUANT_SWIFT_NAME(internal) = 10,
+  // There is not enough memory.
+  QUANT_STATUS_NO_MEMORY QUANT_SWIFT_NAME(noMemory) = 11,
+  // A tensor has more axes or elements than there can be.
+  QUANT_STATUS_INVALID_SHAPE QUANT_SWIFT_NAME(invalidShape) = 12,
+  // The values do not have the size that the other arguments ask for.
+  QUANT_STATUS_INVALID_VALUES_SIZE QUANT_SWIFT_NAME(invalidValuesSize) = 13,
+  // The codes do not have the size that the other arguments ask for.
+  QUANT_STATUS_INVALID_CODES_SIZE QUANT_SWIFT_NAME(invalidCodesSize) = 14,
+  // The scales do not have the size that the other arguments ask for.
+  QUANT_STATUS_INVALID_SCALES_SIZE QUANT_SWIFT_NAME(invalidScalesSize) = 15,
+  // The zero points, or biases, do not have the size that the other arguments ask for.
+  QUANT_STATUS_INVALID_ZERO_POINTS_SIZE QUANT_SWIFT_NAME(invalidZeroPointsSize) = 16,
 } QuantStatus;
 
 // A set of kernels. All of them give the same bytes.
-typedef enum QUANT_OPEN_ENUM {
+typedef enum QUANT_OPEN_ENUM QuantBackend {
   // Plain code, on every machine.
   QUANT_BACKEND_SCALAR QUANT_SWIFT_NAME(scalar) = 0,
   // AVX2, FMA and F16C, on x86-64.
@@ -78,7 +103,7 @@ typedef enum QUANT_OPEN_ENUM {
 } QuantBackend;
 
 // The type of values, and of scales.
-typedef enum QUANT_OPEN_ENUM {
+typedef enum QUANT_OPEN_ENUM QuantFloat {
   // IEEE 754 binary32: `float`. 4 bytes.
   QUANT_FLOAT_F32 QUANT_SWIFT_NAME(f32) = 0,
   // IEEE 754 binary16: `_Float16`. 2 bytes.
@@ -90,7 +115,7 @@ typedef enum QUANT_OPEN_ENUM {
 // The type of codes. Codes of fewer than 8 bits are packed: they are a stream of bits, the first
 // code in the lowest bits of the first byte. Of 4 bits, code `2 * i` is in the low nibble of byte
 // `i`; of 3, 5 and 6 bits, 8, 8 and 4 codes fill 3, 5 and 3 bytes. Bits behind the last code are 0.
-typedef enum QUANT_OPEN_ENUM {
+typedef enum QUANT_OPEN_ENUM QuantCode {
   // Signed, 8 bits, two's complement.
   QUANT_CODE_INT8 QUANT_SWIFT_NAME(int8) = 0,
   // Unsigned, 8 bits.
@@ -118,7 +143,7 @@ typedef enum QUANT_OPEN_ENUM {
 } QuantCode;
 
 // How the range of codes is laid over the range of values.
-typedef enum QUANT_OPEN_ENUM {
+typedef enum QUANT_OPEN_ENUM QuantMode {
   // Symmetric about 0.
   QUANT_MODE_SYMMETRIC QUANT_SWIFT_NAME(symmetric) = 0,
   // From the smallest value to the largest, and 0 in any case.
@@ -126,7 +151,7 @@ typedef enum QUANT_OPEN_ENUM {
 } QuantMode;
 
 // Whose arithmetic: the type that is computed in, that of the scales, and the range of codes.
-typedef enum QUANT_OPEN_ENUM {
+typedef enum QUANT_OPEN_ENUM QuantDialect {
   // As coremltools 9.0: each step is rounded to the type of the values, and scales have it.
   QUANT_DIALECT_COREMLTOOLS QUANT_SWIFT_NAME(coremltools) = 0,
   // The same steps, all in f32, and scales are f32. `QUANT_DIALECT_WIDE` is its first name.
@@ -136,10 +161,14 @@ typedef enum QUANT_OPEN_ENUM {
   // As coremltools 9.0's activations: computed in f16, a scale of 0 becomes 1, the whole range of
   // codes in both modes.
   QUANT_DIALECT_COREMLTOOLS_ACTIVATIONS QUANT_SWIFT_NAME(coremltoolsActivations) = 3,
+  // As MLX 0.32 on the CPU: a scale, which may be negative, and a float bias, which code 0 stands
+  // for, both in the type of the values. Unsigned codes and `QUANT_MODE_AFFINE` only. Biases take
+  // the place of zero points: where these are bytes, they are the biases' own.
+  QUANT_DIALECT_MLX QUANT_SWIFT_NAME(mlx) = 4,
 } QuantDialect;
 
 // The range of some values. NaN takes no part in it.
-typedef struct {
+typedef struct QuantRange {
   // The smallest value; +infinity where there is none.
   float min;
   // The largest value; -infinity where there is none.
@@ -149,7 +178,7 @@ typedef struct {
 } QuantRange;
 
 // What values are quantized to, and how.
-typedef struct {
+typedef struct QuantScheme {
   // The type of the codes.
   QuantCode dtype;
   // Symmetric or affine. Zero points are stored beside the scales where this is affine or the
@@ -159,17 +188,22 @@ typedef struct {
   QuantDialect dialect;
 } QuantScheme;
 
-// Scale and zero point: a code stands for `scale * (code - zero_point)`.
-typedef struct {
-  // What one step of the code is worth: at least 0, and exact in the type of the scales.
+// Scale and zero point, or bias: a code stands for `scale * (code - zero_point)`, or for
+// `scale * code + bias`.
+typedef struct QuantParams {
+  // What one step of the code is worth: exact in the type of the scales, and at least 0 but where
+  // there is a bias.
   float scale;
   // The code that stands for 0.
   int32_t zero_point;
+  // The value that code 0 stands for, in a dialect that stores biases; else it is not read, and
+  // written as 0.
+  float bias;
 } QuantParams;
 
 // What a quantization lost. The order of summation is fixed: the figures are the same on every
 // machine and with any number of threads.
-typedef struct {
+typedef struct QuantErrorStats {
   // Values compared, non-finite ones included.
   uint64_t count;
   // Values that are NaN or infinite, or whose error is: left out of everything else.
@@ -188,10 +222,12 @@ typedef struct {
   double mean_absolute;
   // Signal to noise, `10 * log10(signal / noise)`; +infinity without any error.
   double sqnr_db;
+  // Zeros: room for what later versions tell.
+  uint64_t reserved[3];
 } QuantErrorStats;
 
 // A tensor, and how it is quantized. Row-major.
-typedef struct {
+typedef struct QuantTensor {
   // The type of the values.
   QuantFloat dtype;
   // What they are quantized to.
@@ -203,10 +239,12 @@ typedef struct {
   // `rank` block sizes: how many indices of each axis share a scale; 0 means the whole axis.
   // The last block of an axis may be shorter. Null means one scale for the whole tensor.
   const size_t *QUANT_NULLABLE block_sizes;
+  // Zeros: room for what later versions ask.
+  size_t reserved[4];
 } QuantTensor;
 
 // The sizes of a tensor's buffers.
-typedef struct {
+typedef struct QuantTensorSizes {
   // Number of elements.
   size_t count;
   // Number of scales: the product of `shape[i] / block_sizes[i]`, each rounded up.
@@ -218,17 +256,21 @@ typedef struct {
   // Bytes of scales.
   size_t scales;
   // Bytes of zero points, which have the type of the codes but are not packed: one for each
-  // scale, or 0 where the scheme stores none.
+  // scale, or 0 where the scheme stores none. Bytes of biases in a dialect that stores these.
   size_t zero_points;
+  // Zeros: room for what later versions tell.
+  size_t reserved[2];
 } QuantTensorSizes;
 
 // Where a tensor could not be quantized or dequantized.
-typedef struct {
+typedef struct QuantFailure {
   // With `QUANT_STATUS_NON_FINITE`: the row-major position of the first NaN or infinity. With
   // `QUANT_STATUS_OUT_OF_RANGE` and `QUANT_STATUS_INVALID_PARAMS`: that of a block's scale.
   size_t position;
   // How many there are; 1 for a block.
   uint64_t count;
+  // Zeros: room for what later versions tell.
+  uint64_t reserved[2];
 } QuantFailure;
 
 #ifdef __cplusplus
@@ -246,8 +288,18 @@ const char *quant_status_string(QuantStatus status);
 // `backends`, the fastest first. `backends` may be null where `capacity` is 0.
 size_t quant_backend_list(QuantBackend *QUANT_NULLABLE backends, size_t capacity);
 
-// The backend that every function uses: the first of `quant_backend_list`.
+// The fastest backend that this machine can run: the first of `quant_backend_list`. Every function
+// uses it unless `quant_backend_use` was called.
 QuantBackend quant_backend_detect(void);
+
+// Chooses the backend of every later call, of all threads. Results are the same bytes with any.
+//
+// Status: `UNKNOWN_VALUE`; also for a backend that this machine cannot run.
+QuantStatus quant_backend_use(QuantBackend backend);
+
+// The version of the library that is linked, as a number: `QUANT_VERSION_NUMBER` is that of this
+// header.
+uint32_t quant_version_number(void);
 
 // "scalar", "avx2", "avx512" or "neon"; "unknown" for a number that is none of them. Static,
 // never null.
@@ -277,7 +329,8 @@ QuantStatus quant_codes_size(QuantCode dtype, size_t count, size_t *size);
 // NaN becomes the zero point; infinities saturate; with the scale 0 every code is 0. How many
 // values are NaN or infinite goes to `non_finite`, unless that is null.
 //
-// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_PARAMS`.
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_CODES_SIZE`, `OVERLAP`, `UNKNOWN_VALUE`,
+// `INVALID_PARAMS`.
 QuantStatus quant_quantize(QuantFloat dtype,
                            const void *QUANT_NULLABLE values,
                            size_t count,
@@ -290,7 +343,8 @@ QuantStatus quant_quantize(QuantFloat dtype,
 // The `count` values that codes stand for: `scale * (code - zero_point)`, rounded to the type of
 // the scale and from there to `dtype`.
 //
-// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_PARAMS`.
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_CODES_SIZE`, `OVERLAP`, `UNKNOWN_VALUE`,
+// `INVALID_PARAMS`.
 QuantStatus quant_dequantize(QuantFloat dtype,
                              const uint8_t *QUANT_NULLABLE codes,
                              size_t codes_size,
@@ -326,12 +380,13 @@ QuantStatus quant_error_stats(QuantFloat dtype,
 // Packs `count` 4-bit codes, one per byte, of which the high bits are ignored, into half as many
 // bytes, rounded up. The last high nibble after an odd number of codes becomes 0.
 //
-// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`.
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_CODES_SIZE`, `OVERLAP`.
 QuantStatus quant_pack4(const uint8_t *QUANT_NULLABLE codes, size_t count, uint8_t *QUANT_NULLABLE packed, size_t packed_size);
 
 // Unpacks `count` 4-bit codes to one per byte, with the sign where `dtype` is signed.
 //
-// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`; also for a type of other than 4 bits.
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_CODES_SIZE`, `OVERLAP`, `UNKNOWN_VALUE`; also
+// for a type of other than 4 bits.
 QuantStatus quant_unpack4(QuantCode dtype,
                           const uint8_t *QUANT_NULLABLE packed,
                           size_t packed_size,
@@ -340,13 +395,15 @@ QuantStatus quant_unpack4(QuantCode dtype,
 
 // Scales, zero points and codes of blocks of `block_size` consecutive values, of which the last
 // may be shorter. There are `count / block_size` blocks, rounded up; as many scales, of type
-// `dtype` (f32 with other dialects than `QUANT_DIALECT_COREMLTOOLS`); as many zero points, one per byte, in the type of the
-// codes, or none where the scheme stores none (see `QuantScheme`). Codes are packed without gaps
-// between blocks. Blocks of 32, 64, 128 and 256 are the fastest; where values
-// or scales are not aligned, blocks are done one by one.
+// `dtype` (f32 with other dialects than `QUANT_DIALECT_COREMLTOOLS` and `QUANT_DIALECT_MLX`); as
+// many zero points, one per byte, in the type of the codes, or none where the scheme stores none
+// (see `QuantScheme`); with `QUANT_DIALECT_MLX` biases in their place, of type `dtype`. All sizes
+// are in bytes. Codes are packed without gaps between blocks. Blocks of 32, 64, 128 and 256 are the
+// fastest; where values or scales are not aligned, blocks are done one by one.
 //
-// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
-// `NON_FINITE`, `OUT_OF_RANGE`.
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_CODES_SIZE`, `INVALID_SCALES_SIZE`,
+// `INVALID_ZERO_POINTS_SIZE`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`, `NON_FINITE`,
+// `OUT_OF_RANGE`.
 QuantStatus quant_quantize_blocks(QuantFloat dtype,
                                   const void *QUANT_NULLABLE values,
                                   size_t count,
@@ -355,34 +412,35 @@ QuantStatus quant_quantize_blocks(QuantFloat dtype,
                                   uint8_t *QUANT_NULLABLE codes,
                                   size_t codes_size,
                                   void *QUANT_NULLABLE scales,
-                                  size_t scale_count,
+                                  size_t scales_size,
                                   uint8_t *QUANT_NULLABLE zero_points,
-                                  size_t zero_point_count);
+                                  size_t zero_points_size);
 
 // The values of what `quant_quantize_blocks` wrote.
 //
-// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
-// `INVALID_PARAMS`.
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_CODES_SIZE`, `INVALID_SCALES_SIZE`,
+// `INVALID_ZERO_POINTS_SIZE`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`, `INVALID_PARAMS`.
 QuantStatus quant_dequantize_blocks(QuantFloat dtype,
                                     const uint8_t *QUANT_NULLABLE codes,
                                     size_t codes_size,
                                     size_t block_size,
                                     QuantScheme scheme,
                                     const void *QUANT_NULLABLE scales,
-                                    size_t scale_count,
+                                    size_t scales_size,
                                     const uint8_t *QUANT_NULLABLE zero_points,
-                                    size_t zero_point_count,
+                                    size_t zero_points_size,
                                     void *QUANT_NULLABLE values,
                                     size_t count);
 
 // What the buffers of a tensor must measure.
 //
-// Status: `NULL_POINTER`, `INVALID_LENGTH`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`.
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_SHAPE`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
+// `NO_MEMORY`.
 QuantStatus quant_tensor_sizes(const QuantTensor *tensor, QuantTensorSizes *sizes);
 
 // Quantizes a whole tensor: `values_size` bytes of values in, bytes of codes, scales and zero
 // points out, of the sizes that `quant_tensor_sizes` gives. Scales have the tensor's type (f32
-// with other dialects than `QUANT_DIALECT_COREMLTOOLS`).
+// with other dialects than `QUANT_DIALECT_COREMLTOOLS` and `QUANT_DIALECT_MLX`).
 //
 // It runs on so many `threads`: 1 is the caller's own, and no other is started; 0 is one for each
 // core. Others are started, and ended before this returns; no more than there is work for. The
@@ -392,8 +450,9 @@ QuantStatus quant_tensor_sizes(const QuantTensor *tensor, QuantTensorSizes *size
 // What was lost goes to `lost`, unless that is null: then it is faster. On failure, where goes to
 // `failure`, unless that is null. A tensor without elements is done at once.
 //
-// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
-// `NON_FINITE`, `OUT_OF_RANGE`, `NO_THREADS`.
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_SHAPE`, `INVALID_VALUES_SIZE`,
+// `INVALID_CODES_SIZE`, `INVALID_SCALES_SIZE`, `INVALID_ZERO_POINTS_SIZE`, `OVERLAP`,
+// `UNKNOWN_VALUE`, `INVALID_BLOCKS`, `NO_MEMORY`, `NON_FINITE`, `OUT_OF_RANGE`, `NO_THREADS`.
 QuantStatus quant_quantize_tensor(const QuantTensor *tensor,
                                   const void *QUANT_NULLABLE values,
                                   size_t values_size,
@@ -411,8 +470,9 @@ QuantStatus quant_quantize_tensor(const QuantTensor *tensor,
 // tensor's: `values_size` is the number of elements times its size. `threads` and `failure` as
 // there.
 //
-// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
-// `INVALID_PARAMS`, `NO_THREADS`.
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_SHAPE`, `INVALID_VALUES_SIZE`,
+// `INVALID_CODES_SIZE`, `INVALID_SCALES_SIZE`, `INVALID_ZERO_POINTS_SIZE`, `OVERLAP`,
+// `UNKNOWN_VALUE`, `INVALID_BLOCKS`, `NO_MEMORY`, `INVALID_PARAMS`, `NO_THREADS`.
 QuantStatus quant_dequantize_tensor(const QuantTensor *tensor,
                                     const uint8_t *QUANT_NULLABLE codes,
                                     size_t codes_size,

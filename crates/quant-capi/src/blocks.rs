@@ -4,23 +4,25 @@ use std::ffi::c_void;
 use std::mem::MaybeUninit;
 
 use quant_core::{FloatType, Params, Scheme};
-use quant_simd::{Backend, Element};
+use quant_simd::Element;
 
 use crate::buffers::{Input, Output, call, expect, expect_apart, with_float};
+use crate::info::backend;
 use crate::slices::{clear_behind, decode, encode, find_range};
 use crate::types::known;
 use crate::{QuantFloat, QuantScheme, QuantStatus};
 
 /// Scales, zero points and codes of blocks of `block_size` consecutive values, of which the last
 /// may be shorter. There are `count / block_size` blocks, rounded up; as many scales, of type
-/// `dtype` (f32 with other dialects than `QUANT_DIALECT_COREMLTOOLS`); as many zero points, one per byte, in the type of the
-/// codes, or none where the scheme stores none (see `QuantScheme`); with `QUANT_DIALECT_MLX` biases in
-/// their place, of type `dtype`, counted in bytes. Codes are packed without gaps
-/// between blocks. Blocks of 32, 64, 128 and 256 are the fastest; where values
-/// or scales are not aligned, blocks are done one by one.
+/// `dtype` (f32 with other dialects than `QUANT_DIALECT_COREMLTOOLS` and `QUANT_DIALECT_MLX`); as
+/// many zero points, one per byte, in the type of the codes, or none where the scheme stores none
+/// (see `QuantScheme`); with `QUANT_DIALECT_MLX` biases in their place, of type `dtype`. All sizes
+/// are in bytes. Codes are packed without gaps between blocks. Blocks of 32, 64, 128 and 256 are the
+/// fastest; where values or scales are not aligned, blocks are done one by one.
 ///
-/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
-/// `NON_FINITE`, `OUT_OF_RANGE`.
+/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_CODES_SIZE`, `INVALID_SCALES_SIZE`,
+/// `INVALID_ZERO_POINTS_SIZE`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`, `NON_FINITE`,
+/// `OUT_OF_RANGE`.
 // SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_quantize_blocks(
@@ -32,26 +34,26 @@ pub unsafe extern "C" fn quant_quantize_blocks(
     codes: *mut u8,
     codes_size: usize,
     scales: *mut c_void,
-    scale_count: usize,
+    scales_size: usize,
     zero_points: *mut u8,
-    zero_point_count: usize,
+    zero_points_size: usize,
 ) -> QuantStatus {
     call(|| {
         let (source, scheme) = (known(dtype)?, Scheme::try_from(scheme)?);
-        let lengths = (codes_size, scale_count, zero_point_count);
+        let lengths = (codes_size, scales_size, zero_points_size);
         let scale_type = scheme.dialect.scale_type(source);
         check(scheme, count, block_size, scale_type, lengths)?;
         // SAFETY: the caller's promise.
         let (mut codes, mut zero_points) = unsafe {
             (
                 Output::<u8>::new(codes.cast(), codes_size)?,
-                Output::<u8>::new(zero_points.cast(), zero_point_count)?,
+                Output::<u8>::new(zero_points.cast(), zero_points_size)?,
             )
         };
         with_float!(source, F => with_float!(scale_type, S => {
             // SAFETY: the caller's promise.
             let (values, mut scales) = unsafe {
-                (Input::<F>::new(values, count)?, Output::<S>::new(scales, scale_count)?)
+                (Input::<F>::new(values, count)?, Output::<S>::new(scales, scales_size / size_of::<S>())?)
             };
             let outputs = [codes.region(), scales.region(), zero_points.region()];
             expect_apart(&outputs, &[values.region()])?;
@@ -63,8 +65,8 @@ pub unsafe extern "C" fn quant_quantize_blocks(
 
 /// The values of what `quant_quantize_blocks` wrote.
 ///
-/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
-/// `INVALID_PARAMS`.
+/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_CODES_SIZE`, `INVALID_SCALES_SIZE`,
+/// `INVALID_ZERO_POINTS_SIZE`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`, `INVALID_PARAMS`.
 // SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_dequantize_blocks(
@@ -74,28 +76,28 @@ pub unsafe extern "C" fn quant_dequantize_blocks(
     block_size: usize,
     scheme: QuantScheme,
     scales: *const c_void,
-    scale_count: usize,
+    scales_size: usize,
     zero_points: *const u8,
-    zero_point_count: usize,
+    zero_points_size: usize,
     values: *mut c_void,
     count: usize,
 ) -> QuantStatus {
     call(|| {
         let (source, scheme) = (known(dtype)?, Scheme::try_from(scheme)?);
-        let lengths = (codes_size, scale_count, zero_point_count);
+        let lengths = (codes_size, scales_size, zero_points_size);
         let scale_type = scheme.dialect.scale_type(source);
         check(scheme, count, block_size, scale_type, lengths)?;
         // SAFETY: the caller's promise.
         let (codes, zero_points) = unsafe {
             (
                 Input::<u8>::new(codes.cast(), codes_size)?,
-                Input::<u8>::new(zero_points.cast(), zero_point_count)?,
+                Input::<u8>::new(zero_points.cast(), zero_points_size)?,
             )
         };
         with_float!(source, F => with_float!(scale_type, S => {
             // SAFETY: the caller's promise.
             let (scales, mut values) = unsafe {
-                (Input::<S>::new(scales, scale_count)?, Output::<F>::new(values, count)?)
+                (Input::<S>::new(scales, scales_size / size_of::<S>())?, Output::<F>::new(values, count)?)
             };
             let inputs = [codes.region(), scales.region(), zero_points.region()];
             expect_apart(&[values.region()], &inputs)?;
@@ -105,7 +107,7 @@ pub unsafe extern "C" fn quant_dequantize_blocks(
     })
 }
 
-/// Whether the lengths of codes, scales and zero points are those of such blocks.
+/// Whether codes, scales and zero points have the sizes of such blocks.
 fn check(
     scheme: Scheme,
     count: usize,
@@ -119,9 +121,12 @@ fn check(
     let blocks = count.div_ceil(block_size);
     let stored = blocks.checked_mul(scheme.offset().size(scale_type));
     let stored = stored.ok_or(QuantStatus::InvalidLength)?;
-    expect(codes, scheme.dtype.storage_len(count))?;
-    expect(scales, blocks)?;
-    expect(zero_points, stored)
+    let bytes = blocks.checked_mul(scale_type.size());
+    let bytes = bytes.ok_or(QuantStatus::InvalidLength)?;
+    let codes_size = scheme.dtype.storage_len(count);
+    expect(codes, codes_size, QuantStatus::InvalidCodesSize)?;
+    expect(scales, bytes, QuantStatus::InvalidScalesSize)?;
+    expect(zero_points, stored, QuantStatus::InvalidZeroPointsSize)
 }
 
 fn quantize<F: Element, S: Element>(
@@ -132,7 +137,7 @@ fn quantize<F: Element, S: Element>(
     scales: &mut Output<S>,
     zero_points: &mut [u8],
 ) -> Result<(), QuantStatus> {
-    let backend = Backend::detect();
+    let backend = backend();
     if let (Some(values), Some(scales)) = (values.slice(), scales.slice()) {
         return backend
             .quantize_blocks(values, block_size, scheme, codes, scales, zero_points)
@@ -159,7 +164,7 @@ fn dequantize<F: Element, S: Element>(
     zero_points: &[u8],
     values: &mut Output<F>,
 ) -> Result<(), QuantStatus> {
-    let backend = Backend::detect();
+    let backend = backend();
     if let (Some(scales), Some(values)) = (scales.slice(), values.slice()) {
         return backend
             .dequantize_blocks(codes, block_size, scheme, scales, zero_points, values)

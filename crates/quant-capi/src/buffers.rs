@@ -245,11 +245,11 @@ pub fn expect_apart(outputs: &[Region], inputs: &[Region]) -> Result<(), QuantSt
     Ok(())
 }
 
-/// Whether a buffer has the length that the others ask for.
-pub fn expect(length: usize, expected: usize) -> Result<(), QuantStatus> {
+/// Whether a buffer has the length that the others ask for; else the status that names it.
+pub fn expect(length: usize, expected: usize, wrong: QuantStatus) -> Result<(), QuantStatus> {
     match length == expected {
         true => Ok(()),
-        false => Err(QuantStatus::InvalidLength),
+        false => Err(wrong),
     }
 }
 

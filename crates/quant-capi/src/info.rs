@@ -1,11 +1,12 @@
 //! What this library is, and what this machine has.
 
 use std::ffi::{CStr, c_char, c_void};
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, transmute};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use quant_simd::Backend;
 
-use crate::buffers::Output;
+use crate::buffers::{Output, call};
 use crate::types::{known, number, variant};
 use crate::{QuantBackend, QuantStatus};
 
@@ -23,12 +24,12 @@ pub extern "C" fn quant_version() -> *const c_char {
 // SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub extern "C" fn quant_status_string(status: MaybeUninit<QuantStatus>) -> *const c_char {
-    const TEXTS: [(QuantStatus, &CStr); 11] = [
+    const TEXTS: [(QuantStatus, &CStr); 17] = [
         (QuantStatus::Ok, c"done"),
         (QuantStatus::NullPointer, c"a pointer is null"),
         (
             QuantStatus::InvalidLength,
-            c"a buffer does not have the size that the other arguments ask for",
+            c"a size is more than can be addressed",
         ),
         (
             QuantStatus::Overlap,
@@ -56,6 +57,27 @@ pub extern "C" fn quant_status_string(status: MaybeUninit<QuantStatus>) -> *cons
         ),
         (QuantStatus::NoThreads, c"the system starts no more threads"),
         (QuantStatus::Internal, c"a defect of the library"),
+        (QuantStatus::NoMemory, c"there is not enough memory"),
+        (
+            QuantStatus::InvalidShape,
+            c"a tensor has more axes or elements than there can be",
+        ),
+        (
+            QuantStatus::InvalidValuesSize,
+            c"the values do not have the size that the other arguments ask for",
+        ),
+        (
+            QuantStatus::InvalidCodesSize,
+            c"the codes do not have the size that the other arguments ask for",
+        ),
+        (
+            QuantStatus::InvalidScalesSize,
+            c"the scales do not have the size that the other arguments ask for",
+        ),
+        (
+            QuantStatus::InvalidZeroPointsSize,
+            c"the zero points or biases do not have the size that the other arguments ask for",
+        ),
     ];
     let text = TEXTS.iter().find(|(it, _)| number(*it) == number(status));
     text.map_or(c"unknown status", |(_, text)| text).as_ptr()
@@ -78,11 +100,50 @@ pub unsafe extern "C" fn quant_backend_list(backends: *mut QuantBackend, capacit
     available.len()
 }
 
-/// The backend that every function uses: the first of `quant_backend_list`.
+/// The fastest backend that this machine can run: the first of `quant_backend_list`. Every function
+/// uses it unless `quant_backend_use` was called.
 // SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub extern "C" fn quant_backend_detect() -> QuantBackend {
     variant(Backend::detect())
+}
+
+/// Chooses the backend of every later call, of all threads. Results are the same bytes with any.
+///
+/// Status: `UNKNOWN_VALUE`; also for a backend that this machine cannot run.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
+#[unsafe(no_mangle)]
+pub extern "C" fn quant_backend_use(backend: MaybeUninit<QuantBackend>) -> QuantStatus {
+    call(|| {
+        let backend = known(backend)?;
+        if !backend.is_available() {
+            return Err(QuantStatus::UnknownValue);
+        }
+        CHOSEN.store(number(variant::<QuantBackend>(backend)), Relaxed);
+        Ok(())
+    })
+}
+
+/// The number of the backend that calls use, if one was chosen.
+static CHOSEN: AtomicU32 = AtomicU32::new(u32::MAX);
+
+/// The backend that calls use.
+pub(crate) fn backend() -> Backend {
+    let chosen = MaybeUninit::new(CHOSEN.load(Relaxed));
+    // SAFETY: of one size; `known` takes any number.
+    let chosen: MaybeUninit<QuantBackend> = unsafe { transmute(chosen) };
+    known(chosen).unwrap_or_else(|_| Backend::detect())
+}
+
+/// The version of the library that is linked, as a number: `QUANT_VERSION_NUMBER` is that of this
+/// header.
+// SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
+#[unsafe(no_mangle)]
+pub extern "C" fn quant_version_number() -> u32 {
+    let part = |text: &str| text.parse::<u32>().unwrap_or(0);
+    1_000_000 * part(env!("CARGO_PKG_VERSION_MAJOR"))
+        + 1_000 * part(env!("CARGO_PKG_VERSION_MINOR"))
+        + part(env!("CARGO_PKG_VERSION_PATCH"))
 }
 
 /// "scalar", "avx2", "avx512" or "neon"; "unknown" for a number that is none of them. Static,

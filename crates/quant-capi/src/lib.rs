@@ -10,6 +10,7 @@
 #![allow(clippy::too_many_arguments)]
 
 mod buffers;
+mod memory;
 mod threads;
 mod types;
 
@@ -24,8 +25,8 @@ mod tensor;
 
 pub use blocks::{quant_dequantize_blocks, quant_quantize_blocks};
 pub use info::{
-    quant_backend_detect, quant_backend_list, quant_backend_name, quant_status_string,
-    quant_version,
+    quant_backend_detect, quant_backend_list, quant_backend_name, quant_backend_use,
+    quant_status_string, quant_version, quant_version_number,
 };
 pub use slices::{
     quant_codes_size, quant_dequantize, quant_error_stats, quant_fake_quantize, quant_pack4,

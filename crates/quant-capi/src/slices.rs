@@ -6,11 +6,12 @@ use std::mem::MaybeUninit;
 use quant_core::{
     ErrorStats, Float, FloatType, IntType, Packing, Params, Range, STATS_CHUNK, Scheme,
 };
-use quant_simd::{Backend, Element};
+use quant_simd::Element;
 
 use crate::buffers::{
     Input, Output, PIECE, call, expect, expect_apart, put, put_if_wanted, with_float,
 };
+use crate::info::backend;
 use crate::types::known;
 use crate::{
     QuantCode, QuantErrorStats, QuantFloat, QuantParams, QuantRange, QuantScheme, QuantStatus,
@@ -87,7 +88,8 @@ pub unsafe extern "C" fn quant_codes_size(
 /// NaN becomes the zero point; infinities saturate; with the scale 0 every code is 0. How many
 /// values are NaN or infinite goes to `non_finite`, unless that is null.
 ///
-/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_PARAMS`.
+/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_CODES_SIZE`, `OVERLAP`, `UNKNOWN_VALUE`,
+/// `INVALID_PARAMS`.
 // SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_quantize(
@@ -103,7 +105,11 @@ pub unsafe extern "C" fn quant_quantize(
     call(|| {
         let (source, scheme) = (known(dtype)?, Scheme::try_from(scheme)?);
         let params = params.check(scheme, source)?;
-        expect(codes_size, scheme.dtype.storage_len(count))?;
+        expect(
+            codes_size,
+            scheme.dtype.storage_len(count),
+            QuantStatus::InvalidCodesSize,
+        )?;
         // SAFETY: the caller's promise.
         let mut codes = unsafe { Output::<u8>::new(codes.cast(), codes_size) }?;
         let found = with_float!(source, F => {
@@ -121,7 +127,8 @@ pub unsafe extern "C" fn quant_quantize(
 /// The `count` values that codes stand for: `scale * (code - zero_point)`, rounded to the type of
 /// the scale and from there to `dtype`.
 ///
-/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_PARAMS`.
+/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_CODES_SIZE`, `OVERLAP`, `UNKNOWN_VALUE`,
+/// `INVALID_PARAMS`.
 // SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_dequantize(
@@ -136,7 +143,11 @@ pub unsafe extern "C" fn quant_dequantize(
     call(|| {
         let (source, scheme) = (known(dtype)?, Scheme::try_from(scheme)?);
         let params = params.check(scheme, source)?;
-        expect(codes_size, scheme.dtype.storage_len(count))?;
+        expect(
+            codes_size,
+            scheme.dtype.storage_len(count),
+            QuantStatus::InvalidCodesSize,
+        )?;
         // SAFETY: the caller's promise.
         let codes = unsafe { Input::<u8>::new(codes.cast(), codes_size) }?;
         with_float!(source, F => {
@@ -212,7 +223,7 @@ pub unsafe extern "C" fn quant_error_stats(
 /// Packs `count` 4-bit codes, one per byte, of which the high bits are ignored, into half as many
 /// bytes, rounded up. The last high nibble after an odd number of codes becomes 0.
 ///
-/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`.
+/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_CODES_SIZE`, `OVERLAP`.
 // SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_pack4(
@@ -222,7 +233,11 @@ pub unsafe extern "C" fn quant_pack4(
     packed_size: usize,
 ) -> QuantStatus {
     call(|| {
-        expect(packed_size, count.div_ceil(2))?;
+        expect(
+            packed_size,
+            count.div_ceil(2),
+            QuantStatus::InvalidCodesSize,
+        )?;
         // SAFETY: the caller's promise.
         let (codes, mut packed) = unsafe {
             (
@@ -231,7 +246,7 @@ pub unsafe extern "C" fn quant_pack4(
             )
         };
         expect_apart(&[packed.region()], &[codes.region()])?;
-        Backend::detect().pack(codes.bytes(), IntType::Uint4, packed.bytes(), 0);
+        backend().pack(codes.bytes(), IntType::Uint4, packed.bytes(), 0);
         clear_behind(packed.bytes(), IntType::Uint4, count);
         Ok(())
     })
@@ -239,7 +254,8 @@ pub unsafe extern "C" fn quant_pack4(
 
 /// Unpacks `count` 4-bit codes to one per byte, with the sign where `dtype` is signed.
 ///
-/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`; also for a type of other than 4 bits.
+/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_CODES_SIZE`, `OVERLAP`, `UNKNOWN_VALUE`; also
+/// for a type of other than 4 bits.
 // SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_unpack4(
@@ -254,7 +270,11 @@ pub unsafe extern "C" fn quant_unpack4(
         if dtype.packing() != Packing::Nibbles {
             return Err(QuantStatus::UnknownValue);
         }
-        expect(packed_size, count.div_ceil(2))?;
+        expect(
+            packed_size,
+            count.div_ceil(2),
+            QuantStatus::InvalidCodesSize,
+        )?;
         // SAFETY: the caller's promise.
         let (packed, mut codes) = unsafe {
             (
@@ -263,14 +283,14 @@ pub unsafe extern "C" fn quant_unpack4(
             )
         };
         expect_apart(&[codes.region()], &[packed.region()])?;
-        Backend::detect().unpack(packed.bytes(), 0, dtype, codes.bytes());
+        backend().unpack(packed.bytes(), 0, dtype, codes.bytes());
         Ok(())
     })
 }
 
 pub fn find_range<F: Element>(values: &Input<F>) -> Range {
     let mut range = Range::EMPTY;
-    values.pieces(|_, values| range = range.merge(Backend::detect().range(values)));
+    values.pieces(|_, values| range = range.merge(backend().range(values)));
     range
 }
 
@@ -283,7 +303,7 @@ pub fn encode<F: Element>(
     codes: &mut [u8],
     offset: usize,
 ) -> u64 {
-    let (backend, dtype) = (Backend::detect(), scheme.dtype);
+    let (backend, dtype) = (backend(), scheme.dtype);
     let mut non_finite = 0;
     values.pieces(|start, values| {
         if is_byte(dtype, offset) {
@@ -312,7 +332,7 @@ pub fn decode<F: Element>(
     params: Params,
     values: &mut Output<F>,
 ) {
-    let (backend, dtype) = (Backend::detect(), scheme.dtype);
+    let (backend, dtype) = (backend(), scheme.dtype);
     values.pieces(|start, values| {
         if is_byte(dtype, offset) {
             let codes = &codes[dtype.storage_len(offset + start)..];
@@ -351,7 +371,7 @@ fn fake<F: Element>(
     params: Params,
     mut became: Output<F>,
 ) -> Result<u64, QuantStatus> {
-    let backend = Backend::detect();
+    let backend = backend();
     let in_place = values.region() == became.region();
     if !in_place {
         expect_apart(&[became.region()], &[values.region()])?;
@@ -374,7 +394,7 @@ fn fake<F: Element>(
 fn error_stats<F: Element, T: Element>(values: &Input<F>, became: &Input<T>) -> ErrorStats {
     if let (FloatType::F32, Some(values), Some(became)) = (T::TYPE, values.slice(), became.slice())
     {
-        return Backend::detect().error_stats(values, bytemuck::cast_slice(became));
+        return backend().error_stats(values, bytemuck::cast_slice(became));
     }
     let count = values.len();
     let mut total = ErrorStats::default();

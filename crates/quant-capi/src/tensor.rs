@@ -6,9 +6,11 @@ use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
 use quant_core::{Blocks, FloatType, Granularity, ParamsError, STATS_CHUNK, Scheme};
-use quant_simd::{Backend, Failure, Sink, TensorQuantizer};
+use quant_simd::{Failure, Sink, TensorQuantizer};
 
 use crate::buffers::{Input, Output, call, expect, expect_apart, put, put_if_wanted};
+use crate::info::backend;
+use crate::memory;
 use crate::types::known;
 use crate::{
     QuantErrorStats, QuantFailure, QuantFloat, QuantStatus, QuantTensor, QuantTensorSizes, threads,
@@ -19,7 +21,8 @@ const MAX_RANK: usize = 64;
 
 /// What the buffers of a tensor must measure.
 ///
-/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`.
+/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_SHAPE`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
+/// `NO_MEMORY`.
 // SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_tensor_sizes(
@@ -32,7 +35,7 @@ pub unsafe extern "C" fn quant_tensor_sizes(
 
 /// Quantizes a whole tensor: `values_size` bytes of values in, bytes of codes, scales and zero
 /// points out, of the sizes that `quant_tensor_sizes` gives. Scales have the tensor's type (f32
-/// with other dialects than `QUANT_DIALECT_COREMLTOOLS`).
+/// with other dialects than `QUANT_DIALECT_COREMLTOOLS` and `QUANT_DIALECT_MLX`).
 ///
 /// It runs on so many `threads`: 1 is the caller's own, and no other is started; 0 is one for each
 /// core. Others are started, and ended before this returns; no more than there is work for. The
@@ -42,8 +45,9 @@ pub unsafe extern "C" fn quant_tensor_sizes(
 /// What was lost goes to `lost`, unless that is null: then it is faster. On failure, where goes to
 /// `failure`, unless that is null. A tensor without elements is done at once.
 ///
-/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
-/// `NON_FINITE`, `OUT_OF_RANGE`, `NO_THREADS`.
+/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_SHAPE`, `INVALID_VALUES_SIZE`,
+/// `INVALID_CODES_SIZE`, `INVALID_SCALES_SIZE`, `INVALID_ZERO_POINTS_SIZE`, `OVERLAP`,
+/// `UNKNOWN_VALUE`, `INVALID_BLOCKS`, `NO_MEMORY`, `NON_FINITE`, `OUT_OF_RANGE`, `NO_THREADS`.
 // SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_quantize_tensor(
@@ -64,10 +68,14 @@ pub unsafe extern "C" fn quant_quantize_tensor(
         // SAFETY: the caller's promise.
         let quantizer = unsafe { quantizer(tensor) }?;
         let sizes = sizes(&quantizer)?;
-        expect(values_size, sizes.values)?;
-        expect(codes_size, sizes.codes)?;
-        expect(scales_size, sizes.scales)?;
-        expect(zero_points_size, sizes.zero_points)?;
+        expect(values_size, sizes.values, QuantStatus::InvalidValuesSize)?;
+        expect(codes_size, sizes.codes, QuantStatus::InvalidCodesSize)?;
+        expect(scales_size, sizes.scales, QuantStatus::InvalidScalesSize)?;
+        expect(
+            zero_points_size,
+            sizes.zero_points,
+            QuantStatus::InvalidZeroPointsSize,
+        )?;
         // SAFETY: the caller's promise.
         let (values, parts) = unsafe {
             let parts = Parts {
@@ -80,7 +88,9 @@ pub unsafe extern "C" fn quant_quantize_tensor(
         let [a, b, c] = [&parts.codes, &parts.scales, &parts.zero_points].map(Output::region);
         expect_apart(&[a, b, c], &[values.region()])?;
         let measured = !lost.is_null();
-        let done = threads::run(useful(threads, sizes.count), move || match measured {
+        let threads = useful(threads, sizes.count);
+        memory::expect(memory::to_quantize(&quantizer, threads))?;
+        let done = threads::run(threads, move || match measured {
             true => quantizer.quantize(values.bytes(), &parts).map(Some),
             false => quantizer
                 .quantize_unmeasured(values.bytes(), &parts)
@@ -100,8 +110,9 @@ pub unsafe extern "C" fn quant_quantize_tensor(
 /// tensor's: `values_size` is the number of elements times its size. `threads` and `failure` as
 /// there.
 ///
-/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_BLOCKS`,
-/// `INVALID_PARAMS`, `NO_THREADS`.
+/// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_SHAPE`, `INVALID_VALUES_SIZE`,
+/// `INVALID_CODES_SIZE`, `INVALID_SCALES_SIZE`, `INVALID_ZERO_POINTS_SIZE`, `OVERLAP`,
+/// `UNKNOWN_VALUE`, `INVALID_BLOCKS`, `NO_MEMORY`, `INVALID_PARAMS`, `NO_THREADS`.
 // SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quant_dequantize_tensor(
@@ -123,10 +134,18 @@ pub unsafe extern "C" fn quant_dequantize_tensor(
         let quantizer = unsafe { quantizer(tensor) }?;
         let target = known(target)?;
         let sizes = sizes(&quantizer)?;
-        expect(values_size, bytes_of(sizes.count, target)?)?;
-        expect(codes_size, sizes.codes)?;
-        expect(scales_size, sizes.scales)?;
-        expect(zero_points_size, sizes.zero_points)?;
+        expect(
+            values_size,
+            bytes_of(sizes.count, target)?,
+            QuantStatus::InvalidValuesSize,
+        )?;
+        expect(codes_size, sizes.codes, QuantStatus::InvalidCodesSize)?;
+        expect(scales_size, sizes.scales, QuantStatus::InvalidScalesSize)?;
+        expect(
+            zero_points_size,
+            sizes.zero_points,
+            QuantStatus::InvalidZeroPointsSize,
+        )?;
         // SAFETY: the caller's promise.
         let (codes, scales, zero_points, parts) = unsafe {
             let parts = Parts {
@@ -141,7 +160,9 @@ pub unsafe extern "C" fn quant_dequantize_tensor(
         };
         let inputs = [codes.region(), scales.region(), zero_points.region()];
         expect_apart(&[parts.codes.region()], &inputs)?;
-        let done = threads::run(useful(threads, sizes.count), move || {
+        let threads = useful(threads, sizes.count);
+        memory::expect(threads.saturating_mul(memory::PER_THREAD))?;
+        let done = threads::run(threads, move || {
             let (codes, scales) = (codes.bytes(), scales.bytes());
             quantizer.dequantize(codes, scales, zero_points.bytes(), target, &parts)
         })?;
@@ -161,8 +182,12 @@ unsafe fn quantizer(tensor: *const QuantTensor) -> Result<TensorQuantizer, Quant
     let tensor = unsafe { tensor.read_unaligned() };
     let (source, scheme) = (known(tensor.dtype)?, Scheme::try_from(tensor.scheme)?);
     if tensor.rank > MAX_RANK {
-        return Err(QuantStatus::InvalidLength);
+        return Err(QuantStatus::InvalidShape);
     }
+    if tensor.reserved != [0; 4] {
+        return Err(QuantStatus::UnknownValue);
+    }
+    memory::expect(memory::GEOMETRY)?;
     let axes = |pointer: *const usize| {
         // SAFETY: the caller's promise.
         let axes = unsafe { Input::<usize>::new(pointer.cast(), tensor.rank) }?;
@@ -176,7 +201,7 @@ unsafe fn quantizer(tensor: *const QuantTensor) -> Result<TensorQuantizer, Quant
         false => Granularity::Blocks(axes(tensor.block_sizes)?),
     };
     Ok(TensorQuantizer {
-        backend: Backend::detect(),
+        backend: backend(),
         scheme,
         source,
         blocks: Blocks::new(&shape, &granularity)?,
@@ -194,13 +219,14 @@ fn sizes(quantizer: &TensorQuantizer) -> Result<QuantTensorSizes, QuantStatus> {
         codes: quantizer.codes_len(),
         scales: quantizer.scales_len(),
         zero_points: quantizer.zero_points_len(),
+        reserved: [0; 2],
     })
 }
 
 fn bytes_of(count: usize, dtype: FloatType) -> Result<usize, QuantStatus> {
     let bytes = count.checked_mul(dtype.size());
     let bytes = bytes.filter(|&bytes| isize::try_from(bytes).is_ok());
-    bytes.ok_or(QuantStatus::InvalidLength)
+    bytes.ok_or(QuantStatus::InvalidShape)
 }
 
 /// As many threads as there is work for.
@@ -217,7 +243,16 @@ unsafe fn explain(error: Failure<Infallible>, failure: *mut QuantFailure) -> Qua
         Failure::Sink(never) => match never {},
     };
     // SAFETY: the caller's promise.
-    unsafe { put_if_wanted(failure, QuantFailure { position, count }) };
+    unsafe {
+        put_if_wanted(
+            failure,
+            QuantFailure {
+                position,
+                count,
+                reserved: [0; 2],
+            },
+        )
+    };
     status
 }
 

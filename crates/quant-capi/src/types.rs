@@ -18,8 +18,7 @@ pub enum QuantStatus {
     Ok = 0,
     /// A pointer is null although there is something behind it.
     NullPointer = 1,
-    /// A buffer does not have the size that the other arguments ask for, or a size is more than
-    /// can be addressed.
+    /// A size is more than can be addressed.
     InvalidLength = 2,
     /// An output overlaps with another buffer.
     Overlap = 3,
@@ -39,6 +38,18 @@ pub enum QuantStatus {
     NoThreads = 9,
     /// A defect of this library.
     Internal = 10,
+    /// There is not enough memory.
+    NoMemory = 11,
+    /// A tensor has more axes or elements than there can be.
+    InvalidShape = 12,
+    /// The values do not have the size that the other arguments ask for.
+    InvalidValuesSize = 13,
+    /// The codes do not have the size that the other arguments ask for.
+    InvalidCodesSize = 14,
+    /// The scales do not have the size that the other arguments ask for.
+    InvalidScalesSize = 15,
+    /// The zero points, or biases, do not have the size that the other arguments ask for.
+    InvalidZeroPointsSize = 16,
 }
 
 impl From<ParamsError> for QuantStatus {
@@ -60,7 +71,7 @@ impl From<ParamsError> for QuantStatus {
 impl From<GeometryError> for QuantStatus {
     fn from(error: GeometryError) -> Self {
         match error {
-            GeometryError::TooLarge => Self::InvalidLength,
+            GeometryError::TooLarge => Self::InvalidShape,
             _ => Self::InvalidBlocks,
         }
     }
@@ -326,6 +337,8 @@ pub struct QuantErrorStats {
     pub mean_absolute: f64,
     /// Signal to noise, `10 * log10(signal / noise)`; +infinity without any error.
     pub sqnr_db: f64,
+    /// Zeros: room for what later versions tell.
+    pub reserved: [u64; 3],
 }
 
 impl From<ErrorStats> for QuantErrorStats {
@@ -340,6 +353,7 @@ impl From<ErrorStats> for QuantErrorStats {
             max_absolute: stats.max_absolute,
             mean_absolute: stats.mean_absolute(),
             sqnr_db: stats.sqnr_db(),
+            reserved: [0; 3],
         }
     }
 }
@@ -359,6 +373,8 @@ pub struct QuantTensor {
     /// `rank` block sizes: how many indices of each axis share a scale; 0 means the whole axis.
     /// The last block of an axis may be shorter. Null means one scale for the whole tensor.
     pub block_sizes: *const usize,
+    /// Zeros: room for what later versions ask.
+    pub reserved: [usize; 4],
 }
 
 /// The sizes of a tensor's buffers.
@@ -378,6 +394,8 @@ pub struct QuantTensorSizes {
     /// Bytes of zero points, which have the type of the codes but are not packed: one for each
     /// scale, or 0 where the scheme stores none. Bytes of biases in a dialect that stores these.
     pub zero_points: usize,
+    /// Zeros: room for what later versions tell.
+    pub reserved: [usize; 2],
 }
 
 /// Where a tensor could not be quantized or dequantized.
@@ -389,4 +407,6 @@ pub struct QuantFailure {
     pub position: usize,
     /// How many there are; 1 for a block.
     pub count: u64,
+    /// Zeros: room for what later versions tell.
+    pub reserved: [u64; 2],
 }

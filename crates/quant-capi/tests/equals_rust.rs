@@ -248,7 +248,7 @@ fn blocks_of<F: Element, S: Element>(scheme: Scheme, c_scheme: QuantScheme) {
                         c_codes.as_mut_ptr(),
                         size,
                         c_scales.pointer(),
-                        count,
+                        count * size_of::<S>(),
                         c_zeros.as_mut_ptr(),
                         stored,
                     ),
@@ -259,7 +259,7 @@ fn blocks_of<F: Element, S: Element>(scheme: Scheme, c_scheme: QuantScheme) {
                         block_size,
                         c_scheme,
                         c_scales.pointer(),
-                        count,
+                        count * size_of::<S>(),
                         c_zeros.as_ptr(),
                         stored,
                         output.pointer(),
@@ -321,6 +321,7 @@ impl Of for QuantErrorStats {
             max_absolute: stats.max_absolute,
             mean_absolute: stats.mean_absolute(),
             sqnr_db: stats.sqnr_db(),
+            reserved: [0; 3],
         }
     }
 }

@@ -29,6 +29,7 @@ fn tensor(block_sizes: &[usize]) -> QuantTensor {
             [] => null(),
             sizes => sizes.as_ptr(),
         },
+        reserved: [0; 4],
     }
 }
 

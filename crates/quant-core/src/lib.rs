@@ -16,6 +16,11 @@
 //! ```
 #![no_std]
 #![forbid(unsafe_code)]
+// A new type, mode or dialect must be thought of wherever there is a choice.
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    clippy::match_wildcard_for_single_variants
+)]
 
 extern crate alloc;
 

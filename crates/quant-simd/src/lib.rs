@@ -26,6 +26,12 @@
 //! buffers and never allocate; [`TensorQuantizer`] gives a tensor's parts to a [`Sink`]. The feature
 //! `ndarray` adds `QuantizedTensor::of_array`.
 
+// A new type, mode or dialect must be thought of wherever there is a choice.
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    clippy::match_wildcard_for_single_variants
+)]
+
 mod arch;
 #[cfg(feature = "ndarray")]
 mod array;

@@ -50,5 +50,9 @@ extension Scheme {
         /// As coremltools 9.0's activations: computed in f16, a scale of 0 becomes 1, the whole range of
         /// codes in both modes.
         case coremltoolsActivations = 3
+        /// As MLX 0.32 on the CPU: a scale, which may be negative, and a float bias, which code 0 stands
+        /// for, both in the type of the values. Unsigned codes and `QUANT_MODE_AFFINE` only. Biases take
+        /// the place of zero points: where these are bytes, they are the biases' own.
+        case mlx = 4
     }
 }

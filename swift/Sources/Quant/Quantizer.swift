@@ -90,7 +90,7 @@ public struct QuantizedTensor<Value: QuantizableFloat> {
     public var scales: [Float] {
         scaleBytes.withUnsafeBytes { bytes in
             switch scheme.dialect {
-            case .coremltools: return bytes.bindMemory(to: Value.self).map { Float($0) }
+            case .coremltools, .mlx: return bytes.bindMemory(to: Value.self).map { Float($0) }
             case .f32, .torch: return bytes.bindMemory(to: Float.self).map { $0 }
             case .coremltoolsActivations:
                 // As `Float16`, or else as `Float`.
@@ -136,9 +136,12 @@ struct Layout {
     func withTensor<Result>(_ body: (inout QuantTensor) -> Result) -> Result {
         shape.withUnsafeBufferPointer { shape in
             blockSizes.withUnsafeBufferPointer { blockSizes in
-                var tensor = QuantTensor(
-                    dtype: dtype, scheme: scheme.c, rank: shape.count, shape: shape.baseAddress,
-                    block_sizes: blockSizes.baseAddress)
+                var tensor = QuantTensor()
+                tensor.dtype = dtype
+                tensor.scheme = scheme.c
+                tensor.rank = shape.count
+                tensor.shape = shape.baseAddress
+                tensor.block_sizes = blockSizes.baseAddress
                 return body(&tensor)
             }
         }

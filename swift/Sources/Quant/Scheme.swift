@@ -91,7 +91,8 @@ public enum QuantError: Error, Hashable, Sendable {
             throw outOfRange(scale: failure.position)
         case .invalidParams:
             throw invalidParams(scale: failure.position)
-        case .invalidBlocks, .invalidLength:
+        case .invalidBlocks, .invalidLength, .invalidShape, .invalidValuesSize, .invalidCodesSize,
+            .invalidScalesSize, .invalidZeroPointsSize:
             throw invalidArgument(String(cString: quant_status_string(status)))
         default:
             throw failed(String(cString: quant_status_string(status)))

@@ -13,7 +13,7 @@ static const size_t block_sizes[2] = {1, 0};
 int main(void) {
   for (int i = 0; i < 64; i++) values[i] = (float)(i - 20) / 16;
   const QuantScheme scheme = {QUANT_CODE_INT8, QUANT_MODE_AFFINE, QUANT_DIALECT_COREMLTOOLS};
-  const QuantTensor tensor = {QUANT_FLOAT_F32, scheme, 2, shape, block_sizes};
+  const QuantTensor tensor = {QUANT_FLOAT_F32, scheme, 2, shape, block_sizes, {0}};
   QuantBackend backend;
   QuantRange range;
   QuantParams params;
@@ -24,7 +24,9 @@ int main(void) {
   int failed = quant_version()[0] == 0;
   failed |= quant_status_string(QUANT_STATUS_OK)[0] == 0;
   failed |= quant_backend_list(&backend, 1) == 0;
+  failed |= quant_version_number() != QUANT_VERSION_NUMBER;
   failed |= backend != quant_backend_detect();
+  failed |= quant_backend_use(backend);
   failed |= quant_backend_name(backend)[0] == 0;
   failed |= quant_range(QUANT_FLOAT_F32, values, 64, &range);
   failed |= quant_params_from_range(QUANT_FLOAT_F32, range, scheme, &params);
@@ -34,9 +36,9 @@ int main(void) {
   failed |= quant_error_stats(QUANT_FLOAT_F32, values, QUANT_FLOAT_F32, became, 64, &stats);
   failed |= stats.max_absolute > params.scale;
   failed |= quant_fake_quantize(QUANT_FLOAT_F32, values, 64, scheme, params, became, NULL);
-  failed |= quant_quantize_blocks(QUANT_FLOAT_F32, values, 64, 32, scheme, codes, 64, scales, 2,
+  failed |= quant_quantize_blocks(QUANT_FLOAT_F32, values, 64, 32, scheme, codes, 64, scales, 8,
                                   zero_points, 2);
-  failed |= quant_dequantize_blocks(QUANT_FLOAT_F32, codes, 64, 32, scheme, scales, 2, zero_points,
+  failed |= quant_dequantize_blocks(QUANT_FLOAT_F32, codes, 64, 32, scheme, scales, 8, zero_points,
                                     2, became, 64);
   failed |= quant_pack4(zero_points, 2, codes, 1);
   failed |= quant_unpack4(QUANT_CODE_INT4, codes, 1, zero_points, 2);

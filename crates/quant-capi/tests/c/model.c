@@ -43,7 +43,7 @@ int main(int argc, char **argv) {
     if (!model_find(&model, name, &values)) fail("is not there", name);
 
     size_t block_sizes[MAX_RANK] = {1, block};
-    QuantTensor tensor = {QUANT_FLOAT_F32, scheme, values.rank, values.shape, block_sizes};
+    QuantTensor tensor = {QUANT_FLOAT_F32, scheme, values.rank, values.shape, block_sizes, {0}};
     QuantTensorSizes sizes;
     check(quant_tensor_sizes(&tensor, &sizes), name);
     unsigned char *codes = malloc(sizes.codes);

@@ -59,7 +59,8 @@ int main(int argc, char **argv) {
     std::vector<uint8_t> codes(codes_size), zero_points(has_zero_points ? blocks : 0);
     std::vector<float> scales(blocks);
     check(quant_quantize_blocks(QUANT_FLOAT_F32, values.bytes, elements, block_size, scheme,
-                                codes.data(), codes.size(), scales.data(), scales.size(),
+                                codes.data(), codes.size(), scales.data(),
+                                scales.size() * sizeof(float),
                                 zero_points.data(), zero_points.size()),
           name);
     compare(quantized, name, codes);

@@ -55,11 +55,13 @@ static uint8_t *codes; // 10
 static float *scales;  // 3
 
 static void texts(void) {
-  expect_text(quant_status_string((QuantStatus)11), "unknown status");
+  expect_text(quant_status_string((QuantStatus)17), "unknown status");
   expect_text(quant_status_string((QuantStatus)-1), "unknown status");
   expect_text(quant_backend_name((QuantBackend)4), "unknown");
   expect_text(quant_version(), QUANT_VERSION);
   QuantBackend backends[1];
+  EXPECT(UNKNOWN_VALUE, quant_backend_use((QuantBackend)4));
+  EXPECT(OK, quant_backend_use(QUANT_BACKEND_SCALAR));
   // Fewer than there are; and nowhere to write.
   size_t count = quant_backend_list(backends, 1);
   calls++;
@@ -114,8 +116,8 @@ static void slices(void) {
   EXPECT(OK, quant_quantize(F32, NULL, 0, INT8, ONE, NULL, 0, NULL));
   EXPECT(NULL_POINTER, quant_quantize(F32, NULL, 10, INT8, ONE, codes, 10, NULL));
   EXPECT(NULL_POINTER, quant_quantize(F32, values, 10, INT8, ONE, NULL, 10, NULL));
-  EXPECT(INVALID_LENGTH, quant_quantize(F32, values, 10, INT8, ONE, codes, 9, NULL));
-  EXPECT(INVALID_LENGTH, quant_quantize(F32, values, 9, UINT4, ONE, codes, 4, NULL));
+  EXPECT(INVALID_CODES_SIZE, quant_quantize(F32, values, 10, INT8, ONE, codes, 9, NULL));
+  EXPECT(INVALID_CODES_SIZE, quant_quantize(F32, values, 9, UINT4, ONE, codes, 4, NULL));
   EXPECT(OVERLAP, quant_quantize(F32, values, 10, INT8, ONE, (uint8_t *)values, 10, NULL));
   EXPECT(OVERLAP, quant_quantize(F32, values, 9, INT8, ONE, (uint8_t *)values + 35, 9, NULL));
 
@@ -123,7 +125,7 @@ static void slices(void) {
   EXPECT(OK, quant_dequantize(F32, NULL, 0, INT8, ONE, NULL, 0));
   EXPECT(NULL_POINTER, quant_dequantize(F32, NULL, 10, INT8, ONE, became, 10));
   EXPECT(NULL_POINTER, quant_dequantize(F32, codes, 10, INT8, ONE, NULL, 10));
-  EXPECT(INVALID_LENGTH, quant_dequantize(F32, codes, 10, INT8, ONE, became, 9));
+  EXPECT(INVALID_CODES_SIZE, quant_dequantize(F32, codes, 10, INT8, ONE, became, 9));
   EXPECT(OVERLAP, quant_dequantize(F32, (uint8_t *)became, 10, INT8, ONE, became, 10));
 
   EXPECT(OK, quant_fake_quantize(F32, values, 10, INT8, ONE, became, NULL));
@@ -181,8 +183,8 @@ static void packing(void) {
   EXPECT(NULL_POINTER, quant_pack4(codes, 10, NULL, 5));
   EXPECT(NULL_POINTER, quant_unpack4(QUANT_CODE_INT4, NULL, 5, codes, 10));
   EXPECT(NULL_POINTER, quant_unpack4(QUANT_CODE_INT4, packed, 5, NULL, 10));
-  EXPECT(INVALID_LENGTH, quant_pack4(codes, 9, packed, 4));
-  EXPECT(INVALID_LENGTH, quant_unpack4(QUANT_CODE_INT4, packed, 5, codes, 8));
+  EXPECT(INVALID_CODES_SIZE, quant_pack4(codes, 9, packed, 4));
+  EXPECT(INVALID_CODES_SIZE, quant_unpack4(QUANT_CODE_INT4, packed, 5, codes, 8));
   EXPECT(INVALID_LENGTH, quant_pack4(codes, SIZE_MAX, packed, SIZE_MAX / 2 + 1));
   EXPECT(INVALID_LENGTH,
          quant_unpack4(QUANT_CODE_INT4, packed, SIZE_MAX / 2 + 1, codes, SIZE_MAX));
@@ -203,9 +205,9 @@ static void blocks(void) {
                    zero_count)                                                                     \
   quant_dequantize_blocks(dtype, codes, size, block, scheme, scales, scale_count, zeros,           \
                           zero_count, values, count)
-  EXPECT(OK, QUANTIZE(F32, values, 10, 4, UINT4, codes, 5, scales, 3, zeros, 3));
-  EXPECT(OK, DEQUANTIZE(F32, became, 10, 4, UINT4, codes, 5, scales, 3, zeros, 3));
-  EXPECT(OK, QUANTIZE(F32, values, 10, SIZE_MAX, INT8, codes, 10, scales, 1, NULL, 0));
+  EXPECT(OK, QUANTIZE(F32, values, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3));
+  EXPECT(OK, DEQUANTIZE(F32, became, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3));
+  EXPECT(OK, QUANTIZE(F32, values, 10, SIZE_MAX, INT8, codes, 10, scales, 4, NULL, 0));
   EXPECT(OK, QUANTIZE(F32, NULL, 0, 4, UINT4, NULL, 0, NULL, 0, NULL, 0));
   EXPECT(OK, DEQUANTIZE(F32, NULL, 0, 4, UINT4, NULL, 0, NULL, 0, NULL, 0));
 #define BOTH(status, dtype, values, count, block, scheme, codes, size, scales, scale_count, zeros, \
@@ -216,40 +218,40 @@ static void blocks(void) {
     EXPECT(status, DEQUANTIZE(dtype, values, count, block, scheme, codes, size, scales,            \
                               scale_count, zeros, zero_count));                                    \
   } while (0)
-  BOTH(NULL_POINTER, F32, NULL, 10, 4, UINT4, codes, 5, scales, 3, zeros, 3);
-  BOTH(NULL_POINTER, F32, became, 10, 4, UINT4, NULL, 5, scales, 3, zeros, 3);
-  BOTH(NULL_POINTER, F32, became, 10, 4, UINT4, codes, 5, NULL, 3, zeros, 3);
-  BOTH(NULL_POINTER, F32, became, 10, 4, UINT4, codes, 5, scales, 3, NULL, 3);
-  BOTH(INVALID_LENGTH, F32, became, 10, 4, UINT4, codes, 10, scales, 3, zeros, 3);
-  BOTH(INVALID_LENGTH, F32, became, 10, 4, UINT4, codes, 5, scales, 2, zeros, 3);
-  BOTH(INVALID_LENGTH, F32, became, 10, 4, UINT4, codes, 5, scales, 3, zeros, 0);
-  BOTH(INVALID_LENGTH, F32, became, 10, 4, INT8, codes, 10, scales, 3, zeros, 3);
-  BOTH(INVALID_BLOCKS, F32, became, 10, 0, UINT4, codes, 5, scales, 3, zeros, 3);
-  BOTH(OVERLAP, F32, became, 10, 4, UINT4, (uint8_t *)became, 5, scales, 3, zeros, 3);
-  BOTH(OVERLAP, F32, became, 10, 4, UINT4, codes, 5, became + 9, 3, zeros, 3);
-  BOTH(OVERLAP, F32, became, 10, 4, UINT4, codes, 5, scales, 3, (uint8_t *)became, 3);
-  EXPECT(OVERLAP, QUANTIZE(F32, values, 10, 4, UINT4, codes, 5, scales, 3, codes + 4, 3));
+  BOTH(NULL_POINTER, F32, NULL, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3);
+  BOTH(NULL_POINTER, F32, became, 10, 4, UINT4, NULL, 5, scales, 12, zeros, 3);
+  BOTH(NULL_POINTER, F32, became, 10, 4, UINT4, codes, 5, NULL, 12, zeros, 3);
+  BOTH(NULL_POINTER, F32, became, 10, 4, UINT4, codes, 5, scales, 12, NULL, 3);
+  BOTH(INVALID_CODES_SIZE, F32, became, 10, 4, UINT4, codes, 10, scales, 12, zeros, 3);
+  BOTH(INVALID_SCALES_SIZE, F32, became, 10, 4, UINT4, codes, 5, scales, 8, zeros, 3);
+  BOTH(INVALID_ZERO_POINTS_SIZE, F32, became, 10, 4, UINT4, codes, 5, scales, 12, zeros, 0);
+  BOTH(INVALID_ZERO_POINTS_SIZE, F32, became, 10, 4, INT8, codes, 10, scales, 12, zeros, 3);
+  BOTH(INVALID_BLOCKS, F32, became, 10, 0, UINT4, codes, 5, scales, 12, zeros, 3);
+  BOTH(OVERLAP, F32, became, 10, 4, UINT4, (uint8_t *)became, 5, scales, 12, zeros, 3);
+  BOTH(OVERLAP, F32, became, 10, 4, UINT4, codes, 5, became + 9, 12, zeros, 3);
+  BOTH(OVERLAP, F32, became, 10, 4, UINT4, codes, 5, scales, 12, (uint8_t *)became, 3);
+  EXPECT(OVERLAP, QUANTIZE(F32, values, 10, 4, UINT4, codes, 5, scales, 12, codes + 4, 3));
   FOR_EACH(QuantFloat, dtype, NO_FLOATS) {
-    BOTH(UNKNOWN_VALUE, *dtype, became, 10, 4, UINT4, codes, 5, scales, 3, zeros, 3);
+    BOTH(UNKNOWN_VALUE, *dtype, became, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3);
   }
   FOR_EACH(QuantScheme, scheme, NO_SCHEMES) {
-    BOTH(UNKNOWN_VALUE, F32, became, 10, 4, *scheme, codes, 10, scales, 3, NULL, 0);
+    BOTH(UNKNOWN_VALUE, F32, became, 10, 4, *scheme, codes, 10, scales, 12, NULL, 0);
   }
   FOR_EACH(size_t, count, HUGE_COUNTS) {
-    BOTH(INVALID_LENGTH, F32, became, *count, *count, INT8, codes, *count, scales, 1, NULL, 0);
+    BOTH(INVALID_LENGTH, F32, became, *count, *count, INT8, codes, *count, scales, 4, NULL, 0);
   }
   const float kept = values[9];
   values[9] = NAN;
-  EXPECT(NON_FINITE, QUANTIZE(F32, values, 10, 4, UINT4, codes, 5, scales, 3, zeros, 3));
+  EXPECT(NON_FINITE, QUANTIZE(F32, values, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3));
   values[9] = 3e38f;
-  EXPECT(OUT_OF_RANGE, QUANTIZE(F32, values, 10, 4, INT8, codes, 10, scales, 3, NULL, 0));
+  EXPECT(OUT_OF_RANGE, QUANTIZE(F32, values, 10, 4, INT8, codes, 10, scales, 12, NULL, 0));
   values[9] = kept;
-  EXPECT(OK, QUANTIZE(F32, values, 10, 4, UINT4, codes, 5, scales, 3, zeros, 3));
+  EXPECT(OK, QUANTIZE(F32, values, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3));
   scales[2] = -1;
-  EXPECT(INVALID_PARAMS, DEQUANTIZE(F32, became, 10, 4, UINT4, codes, 5, scales, 3, zeros, 3));
+  EXPECT(INVALID_PARAMS, DEQUANTIZE(F32, became, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3));
   scales[2] = 1;
   zeros[0] = 16;
-  EXPECT(INVALID_PARAMS, DEQUANTIZE(F32, became, 10, 4, UINT4, codes, 5, scales, 3, zeros, 3));
+  EXPECT(INVALID_PARAMS, DEQUANTIZE(F32, became, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3));
   free(zeros);
 }
 
@@ -258,26 +260,26 @@ static size_t block_sizes[2] = {1, 2};
 
 static QuantStatus sizes_of(QuantFloat dtype, QuantScheme scheme, size_t rank, const size_t *dims,
                             const size_t *sizes) {
-  const QuantTensor tensor = {dtype, scheme, rank, dims, sizes};
+  const QuantTensor tensor = {dtype, scheme, rank, dims, sizes, {0}};
   QuantTensorSizes found;
   return quant_tensor_sizes(&tensor, &found);
 }
 
 static void tensors(void) {
   QuantTensorSizes sizes;
-  const QuantTensor good = {F32, UINT4, 2, shape, block_sizes};
+  const QuantTensor good = {F32, UINT4, 2, shape, block_sizes, {0}};
   EXPECT(OK, quant_tensor_sizes(&good, &sizes));
   EXPECT(NULL_POINTER, quant_tensor_sizes(NULL, &sizes));
   EXPECT(NULL_POINTER, quant_tensor_sizes(&good, NULL));
   EXPECT(OK, sizes_of(F32, INT8, 0, NULL, NULL));
   EXPECT(OK, sizes_of(F32, INT8, 2, shape, NULL));
   EXPECT(NULL_POINTER, sizes_of(F32, INT8, 2, NULL, NULL));
-  EXPECT(INVALID_LENGTH, sizes_of(F32, INT8, 65, shape, NULL));
-  EXPECT(INVALID_LENGTH, sizes_of(F32, INT8, SIZE_MAX, shape, block_sizes));
+  EXPECT(INVALID_SHAPE, sizes_of(F32, INT8, 65, shape, NULL));
+  EXPECT(INVALID_SHAPE, sizes_of(F32, INT8, SIZE_MAX, shape, block_sizes));
   const size_t too_large[] = {3, 5}, huge[] = {SIZE_MAX / 2, 3}, large[] = {SIZE_MAX / 4, 1};
   EXPECT(INVALID_BLOCKS, sizes_of(F32, INT8, 2, shape, too_large));
-  EXPECT(INVALID_LENGTH, sizes_of(F32, INT8, 2, huge, NULL));
-  EXPECT(INVALID_LENGTH, sizes_of(F32, INT8, 2, large, NULL));
+  EXPECT(INVALID_SHAPE, sizes_of(F32, INT8, 2, huge, NULL));
+  EXPECT(INVALID_SHAPE, sizes_of(F32, INT8, 2, large, NULL));
   FOR_EACH(QuantFloat, dtype, NO_FLOATS) {
     EXPECT(UNKNOWN_VALUE, sizes_of(*dtype, INT8, 2, shape, block_sizes));
   }
@@ -309,16 +311,19 @@ static void tensors(void) {
   EITHER(NULL_POINTER, &good, became, 40, NULL, 5, six, 24, zeros, 6);
   EITHER(NULL_POINTER, &good, became, 40, codes, 5, NULL, 24, zeros, 6);
   EITHER(NULL_POINTER, &good, became, 40, codes, 5, six, 24, NULL, 6);
-  EITHER(INVALID_LENGTH, &good, became, 36, codes, 5, six, 24, zeros, 6);
-  EITHER(INVALID_LENGTH, &good, became, 40, codes, 10, six, 24, zeros, 6);
-  EITHER(INVALID_LENGTH, &good, became, 40, codes, 5, six, 6, zeros, 6);
-  EITHER(INVALID_LENGTH, &good, became, 40, codes, 5, six, 24, zeros, 0);
+  EITHER(INVALID_VALUES_SIZE, &good, became, 36, codes, 5, six, 24, zeros, 6);
+  EITHER(INVALID_CODES_SIZE, &good, became, 40, codes, 10, six, 24, zeros, 6);
+  EITHER(INVALID_SCALES_SIZE, &good, became, 40, codes, 5, six, 6, zeros, 6);
+  EITHER(INVALID_ZERO_POINTS_SIZE, &good, became, 40, codes, 5, six, 24, zeros, 0);
   EITHER(OVERLAP, &good, became, 40, (uint8_t *)became + 35, 5, six, 24, zeros, 6);
   EITHER(OVERLAP, &good, became, 40, codes, 5, became, 24, zeros, 6);
   EITHER(OVERLAP, &good, became, 40, codes, 5, six, 24, (uint8_t *)became, 6);
   QuantTensor wrong = good;
   wrong.block_sizes = too_large;
   EITHER(INVALID_BLOCKS, &wrong, became, 40, codes, 5, six, 24, zeros, 6);
+  wrong = good;
+  wrong.reserved[3] = 1;
+  EITHER(UNKNOWN_VALUE, &wrong, became, 40, codes, 5, six, 24, zeros, 6);
   wrong = good;
   wrong.dtype = (QuantFloat)3;
   EITHER(UNKNOWN_VALUE, &wrong, became, 40, codes, 5, six, 24, zeros, 6);

@@ -357,7 +357,7 @@ impl Observer {
     pub const fn histogram(&self) -> Option<&Histogram> {
         match &self.statistics {
             Statistics::Histogram(histogram) => Some(histogram),
-            _ => None,
+            Statistics::MinMax(_) | Statistics::MovingAverage(_) => None,
         }
     }
 }

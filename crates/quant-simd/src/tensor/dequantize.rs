@@ -132,7 +132,7 @@ impl TensorQuantizer {
             Arrangement::Rows { len } if len <= ROW && dialects::has_kernels(self.scheme) => {
                 Some(len)
             }
-            _ => None,
+            Arrangement::Runs | Arrangement::Rows { .. } | Arrangement::Scattered => None,
         };
         let mut start = elements.start;
         while start < elements.end {

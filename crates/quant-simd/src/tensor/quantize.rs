@@ -157,7 +157,9 @@ impl TensorQuantizer {
             Arrangement::Runs if self.blocks.group_of(0).len() <= GROUP => {
                 self.by_units::<STATS, F, S>(values, sink)
             }
-            _ => self.by_known_params::<STATS, F, S>(values, sink),
+            Arrangement::Runs | Arrangement::Rows { .. } | Arrangement::Scattered => {
+                self.by_known_params::<STATS, F, S>(values, sink)
+            }
         }
     }
 
