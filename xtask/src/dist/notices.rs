@@ -23,40 +23,17 @@ const NAMES: [&str; 5] = ["LICENSE", "LICENCE", "COPYING", "NOTICE", "UNLICENSE"
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
-    resolve: Resolve,
 }
 
 #[derive(Deserialize)]
 struct Package {
-    id: String,
     name: String,
     version: String,
     license: Option<String>,
+    repository: Option<String>,
+    /// `None` for our own.
     source: Option<String>,
     manifest_path: PathBuf,
-}
-
-#[derive(Deserialize)]
-struct Resolve {
-    nodes: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    id: String,
-    deps: Vec<Dependency>,
-}
-
-#[derive(Deserialize)]
-struct Dependency {
-    pkg: String,
-    dep_kinds: Vec<Kind>,
-}
-
-#[derive(Deserialize)]
-struct Kind {
-    /// `None` for what ends up in the library, and not only helps to build or test it.
-    kind: Option<String>,
 }
 
 /// Writes `LICENSE-APACHE`, `LICENSE-MIT` and `THIRD-PARTY-NOTICES` into a folder, for the library
@@ -69,34 +46,26 @@ pub fn write(folder: &Path, triple: &str) -> Outcome {
     for name in ["LICENSE-APACHE", "LICENSE-MIT"] {
         fs::copy(root().join(name), folder.join(name))?;
     }
-    let mut metadata = cargo("metadata");
-    metadata.args(["--format-version", "1", "--filter-platform", triple]);
-    let metadata: Metadata = serde_json::from_str(&run(&mut metadata)?)?;
-    let (text, count) = notices(&metadata)?;
+    let (text, count) = notices(&linked(triple)?)?;
     fs::write(folder.join("THIRD-PARTY-NOTICES"), text)?;
     println!("THIRD-PARTY-NOTICES: {count} packages, and Rust's standard library");
     Ok(())
 }
 
-fn notices(metadata: &Metadata) -> Result<(String, usize), Box<dyn Error>> {
+fn notices(packages: &[Package]) -> Result<(String, usize), Box<dyn Error>> {
     let mut text = String::from(
         "The library contains parts of the following packages, under their own licences.\n\n\
-         Rust's standard library (The Rust Project Developers): MIT OR Apache-2.0, the texts of\n\
-         which stand beside this file. Copyright (c) The Rust Project Contributors\n",
+         Rust's standard library (The Rust Project Contributors): MIT OR Apache-2.0, the texts of\n\
+         which stand beside this file\n",
     );
     // The same text is written once, with all packages that it is of.
     let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let packages = linked(metadata)?;
-    for package in &packages {
+    for package in packages {
         let Package { name, version, .. } = package;
         let license = package.license.as_deref();
         let license = license.ok_or_else(|| format!("{name} {version} names no licence"))?;
         writeln!(text, "{name} {version}: {license}")?;
-        let found = license_texts(package)?;
-        if found.is_empty() {
-            return Err(format!("{name} {version} carries no text of its licence").into());
-        }
-        for license in found {
+        for license in texts_for(package, packages)? {
             let of = texts.entry(license).or_default();
             of.insert(format!("{name} {version}"));
         }
@@ -110,26 +79,51 @@ fn notices(metadata: &Metadata) -> Result<(String, usize), Box<dyn Error>> {
 }
 
 /// Other people's packages that end up in the library.
-fn linked(metadata: &Metadata) -> Result<Vec<&Package>, Box<dyn Error>> {
-    let of_name = |it: &&Package| it.name == PACKAGE;
-    let first = metadata.packages.iter().find(of_name);
-    let mut waiting = vec![first.ok_or("the C library is no package")?.id.as_str()];
-    let mut reached = BTreeSet::new();
-    while let Some(id) = waiting.pop() {
-        if !reached.insert(id) {
-            continue;
-        }
-        let node = metadata.resolve.nodes.iter().find(|node| node.id == id);
-        for dependency in &node.ok_or("a package is not resolved")?.deps {
-            if dependency.dep_kinds.iter().any(|it| it.kind.is_none()) {
-                waiting.push(&dependency.pkg);
-            }
+fn linked(triple: &str) -> Result<Vec<Package>, Box<dyn Error>> {
+    let mut tree = cargo("tree");
+    tree.args(["--package", PACKAGE, "--edges", "normal,no-proc-macro"]);
+    tree.args(["--target", triple, "--prefix", "none", "--format", "{p}"]);
+    let tree = run(&mut tree)?;
+    // A line: name, version with a `v`, and for our own the folder.
+    let names: BTreeSet<(&str, &str)> = tree
+        .lines()
+        .filter_map(|line| line.split_once(" v"))
+        .map(|(name, rest)| (name, rest.split(' ').next().unwrap_or(rest)))
+        .collect();
+    let mut metadata = cargo("metadata");
+    metadata.args(["--format-version", "1", "--filter-platform", triple]);
+    let metadata: Metadata = serde_json::from_str(&run(&mut metadata)?)?;
+    let mut packages = metadata.packages;
+    packages.retain(|it| {
+        it.source.is_some() && names.contains(&(it.name.as_str(), it.version.as_str()))
+    });
+    packages.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
+    match packages.is_empty() {
+        true => Err(format!("cargo tree lists nothing that {PACKAGE} is made of").into()),
+        false => Ok(packages),
+    }
+}
+
+/// The texts that a package carries, or those of another from the same repository.
+fn texts_for(package: &Package, packages: &[Package]) -> Result<Vec<String>, Box<dyn Error>> {
+    let repository = |it: &Package| {
+        let address = it.repository.as_deref()?.trim_end_matches('/');
+        Some(address.trim_end_matches(".git").to_owned())
+    };
+    let is_sibling = |it: &&Package| {
+        it.license == package.license
+            && repository(it).is_some()
+            && repository(it) == repository(package)
+    };
+    let siblings = packages.iter().filter(is_sibling);
+    for package in std::iter::once(package).chain(siblings) {
+        let texts = license_texts(package)?;
+        if !texts.is_empty() {
+            return Ok(texts);
         }
     }
-    let is_linked = |it: &&Package| reached.contains(it.id.as_str()) && it.source.is_some();
-    let mut packages: Vec<&Package> = metadata.packages.iter().filter(is_linked).collect();
-    packages.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
-    Ok(packages)
+    let Package { name, version, .. } = package;
+    Err(format!("{name} {version} carries no text of its licence").into())
 }
 
 fn license_texts(package: &Package) -> Result<Vec<String>, Box<dyn Error>> {
@@ -152,4 +146,45 @@ fn license_texts(package: &Package) -> Result<Vec<String>, Box<dyn Error>> {
     paths.sort();
     let read = |path: &PathBuf| Ok(fs::read_to_string(path)?.replace("\r\n", "\n"));
     paths.iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Package, linked, notices};
+    use crate::toolchain::HOST;
+
+    #[test]
+    fn what_is_linked_is_named_with_its_licence_and_nothing_else() {
+        let (text, count) = notices(&linked(HOST).unwrap()).unwrap();
+        for name in ["half", "pulp", "rayon", "rayon-core"] {
+            assert!(text.contains(&format!("\n{name} ")), "{name}");
+        }
+        // Macros and what tests need are not in the library.
+        for name in ["proptest", "syn", "serde", "ndarray"] {
+            assert!(!text.contains(&format!("\n{name} ")), "{name}");
+        }
+        assert!(count >= 10 && text.contains("Permission is hereby granted"));
+    }
+
+    #[test]
+    fn a_package_without_a_licence_is_refused() {
+        let folder = std::env::temp_dir().join(format!("quant-notices-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let package = |license: Option<&str>| Package {
+            name: "thing".to_owned(),
+            version: "1.0.0".to_owned(),
+            license: license.map(str::to_owned),
+            repository: None,
+            source: None,
+            manifest_path: folder.join("Cargo.toml"),
+        };
+        let refused = |license| notices(&[package(license)]).unwrap_err().to_string();
+        assert_eq!(refused(None), "thing 1.0.0 names no licence");
+        let without = "thing 1.0.0 carries no text of its licence";
+        assert_eq!(refused(Some("MIT")), without);
+        std::fs::write(folder.join("LICENSE"), "as you like").unwrap();
+        let (text, _) = notices(&[package(Some("MIT"))]).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(text.ends_with("\nthing 1.0.0\n\nas you like\n"), "{text}");
+    }
 }
