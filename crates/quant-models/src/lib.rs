@@ -16,6 +16,7 @@ mod job;
 mod map;
 mod options;
 mod patterns;
+pub mod program;
 mod ranges;
 mod report;
 mod safetensors;
@@ -31,8 +32,8 @@ use std::path::Path;
 
 pub use activations::{ActivationOptions, OperationReport, QuantizedActivation, WantedActivation};
 pub use calibration::{
-    Calibrated, Calibration, CalibrationOptions, CalibrationSettings, Recordings, calibrate,
-    calibrate_stream, merge_calibrations,
+    Calibrated, Calibration, CalibrationOptions, CalibrationSettings, DirectCalibration,
+    Recordings, calibrate, calibrate_stream, merge_calibrations,
 };
 pub use config::Config;
 pub use diff::{Difference, TensorDifference, diff, diff_with_progress};

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod data;
+mod direct;
 mod document;
 mod memory;
 mod npy;
@@ -22,6 +23,7 @@ use quant_core::observer::{MergeError, Observer};
 use quant_simd::Backend;
 
 pub use data::Recordings;
+pub use direct::DirectCalibration;
 pub use document::{Calibrated, Calibration};
 pub use settings::CalibrationSettings;
 

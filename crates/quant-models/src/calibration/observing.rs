@@ -136,6 +136,11 @@ impl Observers {
         Ok(self.observers.len() - 1)
     }
 
+    /// One of them, by its number.
+    pub fn get(&mut self, index: usize) -> &mut Observer {
+        &mut self.observers[index]
+    }
+
     /// Pieces that should be observed together at most, so that what comes of them is small.
     pub fn most_pieces(&self) -> usize {
         match self.config.bins() {

@@ -70,6 +70,10 @@ impl WeightFile {
         self.map.len() as u64
     }
 
+    pub fn bytes(&self, range: Range<usize>) -> Option<&[u8]> {
+        self.map.get(range)
+    }
+
     pub fn data(&self, record: &Record) -> &[u8] {
         &self.map[record.data.clone()]
     }

@@ -4,7 +4,7 @@
 //! encoded anew, so that everything that is not understood survives as it is.
 
 pub(crate) mod activations;
-mod blob;
+pub(crate) mod blob;
 pub(crate) mod dequantize;
 pub(crate) mod diff;
 mod emit;
@@ -16,15 +16,15 @@ mod manifest;
 mod output;
 mod package;
 mod parts;
-mod program;
+pub(crate) mod program;
 pub(crate) mod quantize;
-mod read;
+pub(crate) mod read;
 mod replaceable;
 mod rewrite;
-mod schema;
+pub(crate) mod schema;
 mod select;
 mod weights;
-mod wire;
+pub(crate) mod wire;
 
 pub(crate) use folder::{Folder, is_package};
 pub(crate) use package::Package;

@@ -3,6 +3,7 @@
 /// `Model`.
 pub(crate) mod model {
     pub const SPECIFICATION_VERSION: u32 = 1;
+    pub const DESCRIPTION: u32 = 2;
     pub const PIPELINE_CLASSIFIER: u32 = 200;
     pub const PIPELINE_REGRESSOR: u32 = 201;
     pub const PIPELINE: u32 = 202;
@@ -123,6 +124,7 @@ pub(crate) mod tensor_value {
     pub const INTS: u32 = 2;
     pub const BOOLS: u32 = 3;
     pub const STRINGS: u32 = 4;
+    pub const DOUBLES: u32 = 6;
     pub const BYTES: u32 = 7;
     pub const VALUES: u32 = 1;
 }
@@ -130,6 +132,8 @@ pub(crate) mod tensor_value {
 /// `ValueType` and `TensorType`.
 pub(crate) mod types {
     pub const TENSOR: u32 = 1;
+    pub const STATE: u32 = 5;
+    pub const WRAPPED: u32 = 1;
     pub const DATA_TYPE: u32 = 1;
     pub const RANK: u32 = 2;
     pub const DIMENSIONS: u32 = 3;

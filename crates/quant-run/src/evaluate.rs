@@ -1,0 +1,349 @@
+//! How far apart the answers of two models are, and where it begins.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::ops::total;
+use crate::{Error, Model, Samples, Tensor, Watch};
+
+/// How one value of a model differs from the same value of another, over all samples.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Score {
+    /// The name of the value.
+    pub name: String,
+    /// The kind of the operation that computes it, in the first model.
+    pub kind: String,
+    /// Values compared.
+    pub elements: u64,
+    /// Squares of the first model's values.
+    signal: f64,
+    /// Squares of the differences.
+    noise: f64,
+    /// Squares of the second model's values.
+    other: f64,
+    product: f64,
+    /// The greatest difference.
+    pub max_error: f64,
+}
+
+impl Score {
+    /// Signal to quantization noise in decibels; infinite where nothing differs.
+    ///
+    /// ```
+    /// assert!(quant_run::Score::default().sqnr_db().is_nan());
+    /// ```
+    pub fn sqnr_db(&self) -> f64 {
+        match (self.signal, self.noise) {
+            (0.0, 0.0) => f64::NAN,
+            (_, 0.0) => f64::INFINITY,
+            (signal, noise) => 10.0 * (signal / noise).log10(),
+        }
+    }
+
+    /// The cosine of the angle between both.
+    ///
+    /// ```
+    /// assert!(quant_run::Score::default().cosine().is_nan());
+    /// ```
+    pub fn cosine(&self) -> f64 {
+        self.product / (self.signal * self.other).sqrt()
+    }
+
+    fn add(&mut self, a: &[f32], b: &[f32]) {
+        self.elements += a.len() as u64;
+        self.signal += total(a, |x| x * x);
+        self.other += total(b, |x| x * x);
+        for (&x, &y) in a.iter().zip(b) {
+            let (x, y) = (f64::from(x), f64::from(y));
+            let error = x - y;
+            // What is infinite in both does not differ.
+            if x != y {
+                self.noise += error * error;
+                self.max_error = self.max_error.max(error.abs());
+            }
+            self.product += x * y;
+        }
+    }
+}
+
+/// How an output of two models agrees.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct OutputScore {
+    /// The difference of its values.
+    pub score: Score,
+    /// Rows whose greatest element is the same one; `None` without rows of classes.
+    pub top1: Option<f64>,
+    /// Rows whose five greatest elements contain the other's greatest; `None` below six classes.
+    pub top5: Option<f64>,
+    /// The share of samples whose greatest element is that of the label, for each of the models.
+    pub accuracy: Option<[f64; 2]>,
+}
+
+/// What [`evaluate`] finds.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Evaluation {
+    /// Samples that went through both models.
+    pub samples: usize,
+    /// The outputs, in the first model's order.
+    pub outputs: Vec<OutputScore>,
+    /// The values that both models compute, in the order of the first program.
+    pub intermediates: Vec<Score>,
+    /// Values of the first model that were not compared for want of memory.
+    pub dropped: usize,
+}
+
+/// Keeps what another model computes as well.
+struct Keep<'a> {
+    wanted: Option<&'a HashSet<String>>,
+    kept: Vec<(String, String, Tensor)>,
+    bytes: usize,
+    most: usize,
+    dropped: usize,
+    go_on: &'a dyn Fn() -> bool,
+}
+
+impl Watch for Keep<'_> {
+    fn value(&mut self, kind: &str, _: &str, name: &str, value: &Tensor) -> Result<(), Error> {
+        let wanted = self.wanted.is_none_or(|wanted| wanted.contains(name));
+        if !wanted || value.floats().is_none() {
+            return Ok(());
+        }
+        let bytes = value.len().saturating_mul(4);
+        if self.bytes.saturating_add(bytes) > self.most {
+            self.dropped += 1;
+            return Ok(());
+        }
+        self.bytes += bytes;
+        self.kept.push((kind.into(), name.into(), value.clone()));
+        Ok(())
+    }
+
+    fn go_on(&mut self) -> bool {
+        (self.go_on)()
+    }
+}
+
+/// Compares each value with what was kept under its name.
+struct Compare<'a> {
+    kept: HashMap<String, Tensor>,
+    scores: &'a mut BTreeMap<String, Score>,
+    go_on: &'a dyn Fn() -> bool,
+}
+
+impl Watch for Compare<'_> {
+    fn value(&mut self, _: &str, _: &str, name: &str, value: &Tensor) -> Result<(), Error> {
+        // A value within a loop is computed several times; the last one was kept.
+        let Some(other) = self.kept.get(name) else {
+            return Ok(());
+        };
+        let (Some(a), Some(b)) = (other.floats(), value.floats()) else {
+            return Ok(());
+        };
+        if a.len() == b.len()
+            && let Some(score) = self.scores.get_mut(name)
+        {
+            score.add(a, b);
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self) -> bool {
+        (self.go_on)()
+    }
+}
+
+/// Classes of an output: its rows along the last axis.
+fn rows(tensor: &Tensor) -> Option<(&[f32], usize)> {
+    let classes = *tensor.shape().last()?;
+    let values = tensor.floats()?;
+    (tensor.shape().len() >= 2 && classes >= 2).then_some((values, classes))
+}
+
+fn best(row: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, value) in row.iter().enumerate() {
+        if *value > row[best] {
+            best = i;
+        }
+    }
+    best
+}
+
+/// Agreement of one output, counted.
+#[derive(Default)]
+struct Agreement {
+    rows: u64,
+    top1: u64,
+    top5: u64,
+    classes: usize,
+    right: [u64; 2],
+    labelled: u64,
+}
+
+impl Agreement {
+    fn add(&mut self, a: &Tensor, b: &Tensor, label: Option<i64>) {
+        let (Some((a, classes)), Some((b, _))) = (rows(a), rows(b)) else {
+            return;
+        };
+        self.classes = classes;
+        for (x, y) in a.chunks_exact(classes).zip(b.chunks_exact(classes)) {
+            let (top, other) = (best(x), best(y));
+            self.rows += 1;
+            self.top1 += u64::from(top == other);
+            let above = y.iter().filter(|&&value| value > y[top]).count();
+            self.top5 += u64::from(above < 5);
+            if let Some(label) = label {
+                self.labelled += 1;
+                self.right[0] += u64::from(top as i64 == label);
+                self.right[1] += u64::from(other as i64 == label);
+            }
+        }
+    }
+
+    fn of_output(&self, score: Score) -> OutputScore {
+        let share = |count: u64, all: u64| (all > 0).then(|| count as f64 / all as f64);
+        let right = self.right.map(|right| share(right, self.labelled));
+        OutputScore {
+            score,
+            top1: share(self.top1, self.rows),
+            top5: share(self.top5, self.rows).filter(|_| self.classes > 5),
+            accuracy: match right {
+                [Some(first), Some(second)] => Some([first, second]),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// Runs all samples through both models and compares what they compute.
+///
+/// `labels` has the class of each sample. `go_on` is asked before each operation, `done` is told of
+/// each sample. Values of the first model are kept while the second runs, `memory` bytes at most.
+///
+/// # Errors
+/// Models whose outputs have other names or shapes; what [`Model::run`] and [`Samples::read`] say.
+pub fn evaluate(
+    [a, b]: [&Model; 2],
+    samples: &Samples,
+    labels: Option<&[i64]>,
+    memory: usize,
+    go_on: &dyn Fn() -> bool,
+    done: &dyn Fn(),
+) -> Result<Evaluation, Error> {
+    if a.outputs() != b.outputs() {
+        let (one, other) = (a.outputs().join(", "), b.outputs().join(", "));
+        return Err(Error::Value(format!(
+            "the models give other outputs: {one}; and {other}"
+        )));
+    }
+    if let Some(labels) = labels.filter(|labels| labels.len() < samples.len()) {
+        let (have, want) = (labels.len(), samples.len());
+        return Err(Error::Value(format!("{have} labels for {want} samples")));
+    }
+    let mut comparison = Comparison {
+        shared: b.value_names(),
+        order: Vec::new(),
+        scores: BTreeMap::new(),
+        outputs: Vec::new(),
+        dropped: 0,
+        memory,
+        go_on,
+    };
+    let count = a.outputs().len();
+    comparison.outputs.resize_with(count, Default::default);
+    for index in 0..samples.len() {
+        let sample = samples.read(index, a.inputs())?;
+        let label = labels.map(|labels| labels[index]);
+        let added = comparison.add([a, b], &sample, label);
+        added.map_err(|error| Error::at_sample(&samples.files()[index], error))?;
+        done();
+    }
+    Ok(comparison.finish(samples.len()))
+}
+
+/// What samples have shown so far.
+struct Comparison<'a> {
+    shared: HashSet<String>,
+    /// The names of values, in the order of the first program.
+    order: Vec<String>,
+    scores: BTreeMap<String, Score>,
+    outputs: Vec<(Score, Agreement)>,
+    dropped: usize,
+    memory: usize,
+    go_on: &'a dyn Fn() -> bool,
+}
+
+impl Comparison<'_> {
+    /// Runs a sample through both models.
+    fn add(
+        &mut self,
+        [a, b]: [&Model; 2],
+        sample: &[(String, Tensor)],
+        label: Option<i64>,
+    ) -> Result<(), Error> {
+        let given = sample
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), tensor.clone()));
+        let given: Vec<(&str, Tensor)> = given.collect();
+        let mut keep = Keep {
+            wanted: Some(&self.shared),
+            kept: Vec::new(),
+            bytes: 0,
+            most: self.memory,
+            dropped: 0,
+            go_on: self.go_on,
+        };
+        let first = a.run(&given, &mut a.states()?, &mut keep)?;
+        self.dropped = self.dropped.max(keep.dropped);
+        let mut kept = HashMap::new();
+        for (kind, name, value) in keep.kept {
+            if !self.scores.contains_key(&name) {
+                self.order.push(name.clone());
+                let score = Score {
+                    name: name.clone(),
+                    kind,
+                    ..Score::default()
+                };
+                self.scores.insert(name.clone(), score);
+            }
+            kept.insert(name, value);
+        }
+        let mut compare = Compare {
+            kept,
+            scores: &mut self.scores,
+            go_on: self.go_on,
+        };
+        let second = b.run(&given, &mut b.states()?, &mut compare)?;
+        for ((score, agreement), ((name, x), (_, y))) in
+            self.outputs.iter_mut().zip(first.iter().zip(&second))
+        {
+            if x.shape() != y.shape() {
+                let (one, other) = (x.shape(), y.shape());
+                let problem = format!("output `{name}` has shape {one:?} and {other:?}");
+                return Err(Error::Value(problem));
+            }
+            score.name.clone_from(name);
+            score.kind = "output".into();
+            let (xs, ys) = (x.to_floats(), y.to_floats());
+            score.add(&xs.map_err(Error::Value)?, &ys.map_err(Error::Value)?);
+            agreement.add(x, y, label);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, samples: usize) -> Evaluation {
+        let outputs = self.outputs.into_iter();
+        let outputs = outputs.map(|(score, agreement)| agreement.of_output(score));
+        let scores = &mut self.scores;
+        Evaluation {
+            samples,
+            outputs: outputs.collect(),
+            intermediates: (self.order.iter())
+                .filter_map(|name| scores.remove(name))
+                .collect(),
+            dropped: self.dropped,
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Runs a plan, operation by operation.
+
+use std::sync::{Arc, OnceLock};
+
+use quant_models::program::{ElementType, Variable};
+
+use crate::call::Call;
+use crate::engine::Engine;
+use crate::memory::Budget;
+use crate::plan::{Action, Input, Plan, PlanBlock, Slot, Source, Step};
+use crate::tensor::{Tensor, Values, decode, decoded_bytes};
+use crate::{Error, RunOptions, Watch};
+
+/// A constant of more bytes than this is decoded anew for each use where memory is short.
+const SMALL: usize = 1 << 16;
+
+/// One run of a plan.
+pub(crate) struct Interpreter<'p, 'w> {
+    pub plan: &'p Plan,
+    pub options: &'p RunOptions,
+    pub engine: &'p Engine,
+    pub budget: Budget,
+    pub slots: Vec<Option<Tensor>>,
+    pub states: &'p mut Vec<Tensor>,
+    pub watch: &'w mut dyn Watch,
+    pub iterations: u64,
+    /// Whether decoded constants are kept for the next use.
+    pub keeps_constants: bool,
+}
+
+impl Interpreter<'_, '_> {
+    /// Runs the function; its inputs are in their slots.
+    pub fn run(&mut self) -> Result<Vec<Tensor>, Error> {
+        let plan = self.plan;
+        self.block(&plan.block)?;
+        let outputs = plan.block.outputs.iter().zip(&plan.output_names);
+        outputs
+            .map(|(&slot, name)| {
+                self.value(slot)
+                    .map_err(|problem| Error::Program(format!("output `{name}`: {problem}")))
+            })
+            .collect()
+    }
+
+    fn block(&mut self, block: &PlanBlock) -> Result<(), Error> {
+        for step in &block.steps {
+            if !self.watch.go_on() {
+                return Err(Error::Interrupted);
+            }
+            self.step(step)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), Error> {
+        let failed = |problem: String| Error::Operation {
+            name: step.name.clone(),
+            kind: step.kind.clone(),
+            problem,
+        };
+        let results = match step.action {
+            Action::Compute(kernel) => {
+                let arguments = self.arguments(step, true).map_err(failed)?;
+                let mut call = self.call(step, arguments);
+                let results = kernel(&mut call);
+                drop(call);
+                results.map_err(failed)?
+            }
+            Action::Cond => self.cond(step)?,
+            Action::While => self.while_loop(step)?,
+            Action::ReadState => {
+                vec![self.states[self.state(step, &["input"]).map_err(failed)?].clone()]
+            }
+            Action::WriteState => self.write_state(step).map_err(failed)?,
+        };
+        if results.len() != step.slots.len() {
+            let (have, want) = (results.len(), step.slots.len());
+            return Err(failed(format!(
+                "{have} results where the program has {want}"
+            )));
+        }
+        for ((result, variable), &slot) in results.into_iter().zip(&step.outputs).zip(&step.slots) {
+            let mut result = declared(result, variable).map_err(failed)?;
+            if self.options.round_f16 {
+                result.round_to_f16();
+            }
+            self.watch
+                .value(&step.kind, &step.name, &variable.name, &result)?;
+            self.set(slot, result);
+        }
+        for &slot in &step.last_uses {
+            self.free(slot);
+        }
+        Ok(())
+    }
+
+    fn call<'a>(&'a self, step: &'a Step, arguments: Vec<(&'a str, Vec<Tensor>)>) -> Call<'a> {
+        Call {
+            arguments,
+            outputs: &step.outputs,
+            engine: self.engine,
+            budget: &self.budget,
+        }
+    }
+
+    /// The arguments of a step; values that end with it are given away, if `moves`.
+    fn arguments<'s>(
+        &mut self,
+        step: &'s Step,
+        moves: bool,
+    ) -> Result<Vec<(&'s str, Vec<Tensor>)>, String> {
+        let mut found = Vec::with_capacity(step.arguments.len());
+        for (name, inputs) in &step.arguments {
+            let mut values = Vec::with_capacity(inputs.len());
+            for input in inputs {
+                values.push(match input {
+                    Input::Slot(slot) => self.value(*slot)?,
+                    Input::Value(value) => value.clone(),
+                });
+            }
+            found.push((name.as_str(), values));
+        }
+        if moves {
+            // Arguments keep the values alive; the slots need not, so that they can change in place.
+            for &slot in &step.last_uses {
+                if !step.slots.contains(&slot) {
+                    self.free(slot);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn value(&self, slot: Slot) -> Result<Tensor, String> {
+        match &self.plan.sources[slot] {
+            Source::Computed => self.slots[slot]
+                .clone()
+                .ok_or_else(|| "a value is used where it is not computed".into()),
+            Source::Constant(cell, constant) => {
+                let bytes = decoded_bytes(constant);
+                self.budget.check(bytes)?;
+                self.kept(cell, bytes, || decode(constant))
+            }
+            Source::Folded(cell, step, nth) => {
+                self.kept(cell, usize::MAX, || self.fold(step, *nth))
+            }
+            Source::State(_) => Err("a state is used without being read".into()),
+        }
+    }
+
+    fn kept(
+        &self,
+        cell: &OnceLock<Tensor>,
+        bytes: usize,
+        make: impl FnOnce() -> Result<Tensor, String>,
+    ) -> Result<Tensor, String> {
+        if let Some(tensor) = cell.get() {
+            return Ok(tensor.clone());
+        }
+        let tensor = make()?;
+        if self.keeps_constants || bytes <= SMALL {
+            // Another thread may have been faster; then its value is as good.
+            let _ = cell.set(tensor.clone());
+        }
+        Ok(tensor)
+    }
+
+    /// A result of an operation on constants.
+    fn fold(&self, step: &Arc<Step>, nth: usize) -> Result<Tensor, String> {
+        let Action::Compute(kernel) = step.action else {
+            return Err("control flow on constants".into());
+        };
+        let mut arguments = Vec::with_capacity(step.arguments.len());
+        for (name, inputs) in &step.arguments {
+            let values = inputs.iter().map(|input| match input {
+                Input::Slot(slot) => match self.plan.sources[*slot] {
+                    Source::Computed => Err(format!("its `{name}` is no constant")),
+                    _ => self.value(*slot),
+                },
+                Input::Value(value) => Ok(value.clone()),
+            });
+            arguments.push((name.as_str(), values.collect::<Result<Vec<_>, String>>()?));
+        }
+        let mut results = kernel(&mut self.call(step, arguments))?;
+        if nth >= results.len() {
+            return Err("too few results".into());
+        }
+        let mut result = declared(results.swap_remove(nth), &step.outputs[nth])?;
+        if self.options.round_f16 {
+            result.round_to_f16();
+        }
+        Ok(result)
+    }
+
+    fn set(&mut self, slot: Slot, value: Tensor) {
+        self.free(slot);
+        self.budget.add(&value);
+        self.slots[slot] = Some(value);
+    }
+
+    fn free(&mut self, slot: Slot) {
+        if let Some(value) = self.slots[slot].take() {
+            self.budget.remove(&value);
+        }
+    }
+
+    /// Gives an input to the function.
+    pub fn give(&mut self, slot: Slot, value: Tensor) {
+        self.set(slot, value);
+    }
+
+    fn cond(&mut self, step: &Step) -> Result<Vec<Tensor>, Error> {
+        let failed = |problem: String| operation_error(step, problem);
+        let arguments = self.arguments(step, false).map_err(failed)?;
+        let pred = self.call(step, arguments).bool("pred", false);
+        let [yes, no] = step.blocks.as_slice() else {
+            return Err(failed("a condition without two blocks".into()));
+        };
+        let block = if pred.map_err(failed)? { yes } else { no };
+        self.block(block)?;
+        self.take_outputs(block).map_err(failed)
+    }
+
+    fn while_loop(&mut self, step: &Step) -> Result<Vec<Tensor>, Error> {
+        let failed = |problem: String| operation_error(step, problem);
+        let [condition, body] = step.blocks.as_slice() else {
+            return Err(failed("a loop without two blocks".into()));
+        };
+        // What the body uses from outside must stay.
+        let mut arguments = self.arguments(step, false).map_err(failed)?;
+        let mut variables = match arguments.iter_mut().find(|(name, _)| *name == "loop_vars") {
+            Some((_, values)) => std::mem::take(values),
+            None => return Err(failed("its input `loop_vars` is missing".into())),
+        };
+        drop(arguments);
+        loop {
+            for block in [condition, body] {
+                if block.inputs.len() != variables.len() {
+                    return Err(failed("its blocks have other inputs than the loop".into()));
+                }
+            }
+            for (&slot, value) in condition.inputs.iter().zip(&variables) {
+                self.set(slot, value.clone());
+            }
+            self.block(condition)?;
+            let goes_on = self.take_outputs(condition).map_err(failed)?;
+            condition.inputs.iter().for_each(|&slot| self.free(slot));
+            match goes_on.as_slice() {
+                [one] if one.bools() == Some(&[true]) => {}
+                [one] if one.bools() == Some(&[false]) => return Ok(variables),
+                _ => return Err(failed("its condition is not one truth value".into())),
+            }
+            self.iterations += 1;
+            if self.iterations > self.options.max_iterations {
+                return Err(failed(format!(
+                    "the loops of the model went round more than {} times; allow more",
+                    self.options.max_iterations
+                )));
+            }
+            for (&slot, value) in body.inputs.iter().zip(std::mem::take(&mut variables)) {
+                self.set(slot, value);
+            }
+            self.block(body)?;
+            variables = self.take_outputs(body).map_err(failed)?;
+            body.inputs.iter().for_each(|&slot| self.free(slot));
+        }
+    }
+
+    /// The results of a block, and an end to its values.
+    fn take_outputs(&mut self, block: &PlanBlock) -> Result<Vec<Tensor>, String> {
+        let outputs = block.outputs.iter().map(|&slot| self.value(slot));
+        let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
+        for step in &block.steps {
+            step.slots.iter().for_each(|&slot| self.free(slot));
+        }
+        Ok(outputs)
+    }
+
+    /// The number of the state that is bound to one of the inputs named.
+    fn state(&self, step: &Step, names: &[&str]) -> Result<usize, String> {
+        let inputs = step.arguments.iter();
+        let mut inputs = inputs.filter(|(name, _)| names.contains(&name.as_str()));
+        match inputs.next().map(|(_, inputs)| inputs.as_slice()) {
+            Some([Input::Slot(slot)]) => match self.plan.sources[*slot] {
+                Source::State(nth) => Ok(nth),
+                _ => Err("what it reads or writes is no state".into()),
+            },
+            _ => Err(format!("its input `{}` is missing", names[0])),
+        }
+    }
+
+    fn write_state(&mut self, step: &Step) -> Result<Vec<Tensor>, String> {
+        let nth = self.state(step, &["input", "state"])?;
+        let inputs = step.arguments.iter();
+        let mut inputs = inputs.filter(|(name, _)| ["data", "value"].contains(&name.as_str()));
+        let value = match inputs.next().map(|(_, inputs)| inputs.as_slice()) {
+            Some([Input::Slot(slot)]) => self.value(*slot)?,
+            Some([Input::Value(value)]) => value.clone(),
+            _ => return Err("its input `data` is missing".into()),
+        };
+        let old = &mut self.states[nth];
+        if old.shape != value.shape {
+            let (have, want) = (&value.shape, &old.shape);
+            return Err(format!("a value of shape {have:?} for a state of {want:?}"));
+        }
+        self.budget.remove(old);
+        self.budget.add(&value);
+        *old = value.clone();
+        Ok(match step.slots.is_empty() {
+            true => Vec::new(),
+            false => vec![value],
+        })
+    }
+}
+
+fn operation_error(step: &Step, problem: String) -> Error {
+    Error::Operation {
+        name: step.name.clone(),
+        kind: step.kind.clone(),
+        problem,
+    }
+}
+
+/// A value with the type that the program declares for it.
+fn declared(mut value: Tensor, variable: &Variable) -> Result<Tensor, String> {
+    let Some(kind) = &variable.tensor else {
+        return Ok(value);
+    };
+    use ElementType::{Bool, Float16, Float32, Float64, Int, String, Uint};
+    let fits = matches!(
+        (kind.element, &value.values),
+        (Float16 | Float32 | Float64, Values::Float(_))
+            | (Int(_) | Uint(_), Values::Int(_))
+            | (Bool, Values::Bool(_))
+            | (String, Values::Text(_))
+    );
+    if !fits {
+        return Err(format!(
+            "its result is {}, where the program says {}",
+            value.element, kind.element
+        ));
+    }
+    value.element = kind.element;
+    Ok(value)
+}

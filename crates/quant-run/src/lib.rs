@@ -1,0 +1,44 @@
+//! Runs ML programs of Core ML packages on the CPU, operation by operation.
+//!
+//! [`Model::open`] reads a package and refuses one with operations that are not known here;
+//! [`Model::run`] computes its outputs, and shows every value on the way to a [`Watch`]. A value is
+//! given up as soon as no operation needs it any more.
+//!
+//! Models of float16 run in f32 arithmetic unless [`RunOptions::round_f16`] says otherwise.
+//!
+//! ```no_run
+//! use quant_run::{Model, Quiet, RunOptions, Tensor};
+//!
+//! let model = Model::open("Model.mlpackage".as_ref(), RunOptions::default())?;
+//! let image = Tensor::from_floats(&[1, 3, 2, 2], vec![0.5; 12])?;
+//! let mut states = model.states()?;
+//! let outputs = model.run(&[("image", image)], &mut states, &mut Quiet)?;
+//! for (name, tensor) in &outputs {
+//!     println!("{name} {:?}", tensor.shape());
+//! }
+//! # Ok::<(), quant_run::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod call;
+mod engine;
+mod error;
+mod evaluate;
+mod index;
+mod interpreter;
+mod memory;
+mod model;
+mod npy;
+mod ops;
+mod plan;
+mod samples;
+mod tensor;
+mod watch;
+
+pub use error::Error;
+pub use evaluate::{Evaluation, OutputScore, Score, evaluate};
+pub use model::{Model, ModelInput, RunOptions, States, operations};
+pub use npy::{read_npy, write_npy};
+pub use samples::{Samples, read_arrays, write_npz};
+pub use tensor::Tensor;
+pub use watch::{NonFinite, Quiet, Watch};

@@ -1,0 +1,311 @@
+//! A package that is ready to run.
+
+use std::path::{Path, PathBuf};
+
+use quant_models::program::{ElementType, Feature, FeatureKind, Program, TensorType, Variable};
+
+use crate::engine::Engine;
+use crate::interpreter::Interpreter;
+use crate::memory::Budget;
+use crate::plan::{Plan, Source};
+use crate::tensor::{Values, count, decoded_bytes};
+use crate::{Error, Tensor, Watch};
+
+/// How a model runs.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RunOptions {
+    /// Which function; `None` is the model's default.
+    pub function: Option<String>,
+    /// Round every value of type float16 to float16, as a device does that computes in it.
+    pub round_f16: bool,
+    /// Bytes that the values of a run may take at a time.
+    pub memory: usize,
+    /// How often the loops of a model may go round in a run.
+    pub max_iterations: u64,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            function: None,
+            round_f16: false,
+            memory: 8 << 30,
+            max_iterations: 100_000,
+        }
+    }
+}
+
+/// What a model wants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelInput {
+    /// Its name.
+    pub name: String,
+    /// Its type in the program.
+    pub element: ElementType,
+    /// Its dimensions; `None` where the program leaves one open.
+    pub dims: Vec<Option<usize>>,
+    /// What the package's description says of it: images, for example.
+    pub kind: FeatureKind,
+}
+
+/// The states of a model between runs.
+#[derive(Clone, Debug)]
+pub struct States(pub(crate) Vec<Tensor>);
+
+/// A package that is ready to run.
+pub struct Model {
+    path: PathBuf,
+    plan: Plan,
+    inputs: Vec<ModelInput>,
+    options: RunOptions,
+    engine: Engine,
+    keeps_constants: bool,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model")
+            .field("path", &self.path)
+            .field("inputs", &self.inputs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Model {
+    /// Reads the package at `path` and makes its program ready.
+    ///
+    /// # Errors
+    /// A package that cannot be read; a function that it does not have;
+    /// [`Error::Unsupported`] with every kind of operation that is not known here.
+    pub fn open(path: &Path, options: RunOptions) -> Result<Self, Error> {
+        let program = Program::open(path)?;
+        let name = options.function.as_deref();
+        let Some(function) = program.function(name) else {
+            let names: Vec<_> = program.functions.iter().map(|f| f.name.as_str()).collect();
+            return Err(Error::Value(format!(
+                "{}: no function `{}`; it has {}",
+                path.display(),
+                name.unwrap_or(&program.default_function),
+                names.join(", ")
+            )));
+        };
+        let plan = Plan::new(function)?;
+        let constants = plan.sources.iter().map(|source| match source {
+            Source::Constant(_, constant) => decoded_bytes(constant),
+            _ => 0,
+        });
+        let constants = constants.fold(0_usize, usize::saturating_add);
+        let inputs = plan.inputs.iter();
+        let inputs = inputs
+            .map(|(_, variable)| model_input(variable, &program.inputs))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            path: path.to_owned(),
+            inputs,
+            keeps_constants: constants <= options.memory / 2,
+            plan,
+            options,
+            engine: Engine::default(),
+        })
+    }
+
+    /// The package.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the model wants, in its order.
+    pub fn inputs(&self) -> &[ModelInput] {
+        &self.inputs
+    }
+
+    /// The names of what the model gives.
+    pub fn outputs(&self) -> &[String] {
+        &self.plan.output_names
+    }
+
+    /// The names of all values that operations compute, and of the inputs.
+    pub(crate) fn value_names(&self) -> std::collections::HashSet<String> {
+        fn visit(block: &crate::plan::PlanBlock, found: &mut std::collections::HashSet<String>) {
+            for step in &block.steps {
+                found.extend(step.outputs.iter().map(|output| output.name.clone()));
+                step.blocks.iter().for_each(|block| visit(block, found));
+            }
+        }
+        let inputs = self.inputs.iter().map(|input| input.name.clone());
+        let mut found = inputs.collect();
+        visit(&self.plan.block, &mut found);
+        found
+    }
+
+    /// The states as they are at the beginning: zeros.
+    ///
+    /// # Errors
+    /// States of unknown shape, or that take more memory than a run may.
+    pub fn states(&self) -> Result<States, Error> {
+        let budget = Budget::new(self.options.memory);
+        let zeros = |variable: &Variable| {
+            let problem = |problem: &str| Error::Input {
+                name: variable.name.clone(),
+                problem: problem.into(),
+            };
+            let kind = variable.tensor.as_ref();
+            let kind = kind.ok_or_else(|| problem("a state that is no tensor"))?;
+            let shape: Option<Vec<usize>> = kind.dims.iter().copied().collect();
+            let shape = shape.ok_or_else(|| problem("a state of unknown shape"))?;
+            let elements = count(&shape).ok_or_else(|| problem("its shape overflows"))?;
+            let fits = budget.check(elements.saturating_mul(4));
+            fits.map_err(|message| problem(&message))?;
+            let values: Values = match kind.element {
+                ElementType::Int(_) | ElementType::Uint(_) => vec![0; elements].into(),
+                ElementType::Bool => vec![false; elements].into(),
+                ElementType::String => return Err(problem("a state of texts")),
+                _ => vec![0.0; elements].into(),
+            };
+            let tensor = Tensor::new(shape, values).with_element(kind.element);
+            budget.add(&tensor);
+            Ok(tensor)
+        };
+        let states = self.plan.states.iter().map(zeros);
+        Ok(States(states.collect::<Result<_, Error>>()?))
+    }
+
+    /// Computes the outputs, in the model's order.
+    ///
+    /// # Errors
+    /// An input that is missing, unknown or of another shape; an operation that cannot be computed;
+    /// too much memory or too many iterations; what `watch` says.
+    pub fn run(
+        &self,
+        inputs: &[(&str, Tensor)],
+        states: &mut States,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<(String, Tensor)>, Error> {
+        for (i, (name, _)) in inputs.iter().enumerate() {
+            let known = self.inputs.iter().any(|input| input.name == *name);
+            if !known || inputs[..i].iter().any(|(other, _)| other == name) {
+                let names: Vec<_> = self.inputs.iter().map(|input| &*input.name).collect();
+                let problem = match known {
+                    true => "given twice".into(),
+                    false => format!("the model has no such input; it has {}", names.join(", ")),
+                };
+                let name = (*name).into();
+                return Err(Error::Input { name, problem });
+            }
+        }
+        if states.0.len() != self.plan.states.len() {
+            return Err(Error::Value("states of another model".into()));
+        }
+        let mut interpreter = Interpreter {
+            plan: &self.plan,
+            options: &self.options,
+            engine: &self.engine,
+            budget: Budget::new(self.options.memory),
+            slots: vec![None; self.plan.sources.len()],
+            states: &mut states.0,
+            watch,
+            iterations: 0,
+            keeps_constants: self.keeps_constants,
+        };
+        for state in interpreter.states.iter() {
+            interpreter.budget.add(state);
+        }
+        for ((slot, variable), wanted) in self.plan.inputs.iter().zip(&self.inputs) {
+            let given = inputs.iter().find(|(name, _)| *name == wanted.name);
+            let fail = |problem: String| Error::Input {
+                name: wanted.name.clone(),
+                problem,
+            };
+            let (_, value) = given.ok_or_else(|| fail("missing".into()))?;
+            let mut value = fit(value, wanted).map_err(fail)?;
+            if self.options.round_f16 {
+                value.round_to_f16();
+            }
+            interpreter
+                .watch
+                .value("input", &variable.name, &variable.name, &value)?;
+            interpreter.give(*slot, value);
+        }
+        let outputs = interpreter.run()?;
+        let names = self.plan.output_names.iter().cloned();
+        Ok(names.zip(outputs).collect())
+    }
+}
+
+fn model_input(variable: &Variable, features: &[Feature]) -> Result<ModelInput, Error> {
+    let Some(TensorType { element, dims }) = variable.tensor.clone() else {
+        return Err(Error::Input {
+            name: variable.name.clone(),
+            problem: "no tensor; quant runs models whose inputs are tensors or images".into(),
+        });
+    };
+    let mut features = features.iter();
+    let feature = features.find(|feature| feature.name == variable.name);
+    Ok(ModelInput {
+        name: variable.name.clone(),
+        element,
+        dims,
+        kind: feature.map_or(FeatureKind::Other, |feature| feature.kind.clone()),
+    })
+}
+
+/// A value as the model wants it.
+fn fit(value: &Tensor, wanted: &ModelInput) -> Result<Tensor, String> {
+    let same = value.shape.len() == wanted.dims.len()
+        && (value.shape.iter().zip(&wanted.dims))
+            .all(|(&have, want)| want.is_none_or(|w| w == have));
+    if !same {
+        let dims = wanted.dims.iter().map(|dim| match dim {
+            Some(dim) => dim.to_string(),
+            None => "any".into(),
+        });
+        let dims: Vec<_> = dims.collect();
+        let have = &value.shape;
+        return Err(format!(
+            "shape {have:?}, where the model wants [{}]",
+            dims.join(", ")
+        ));
+    }
+    let values = match wanted.element {
+        ElementType::Int(_) | ElementType::Uint(_) => match &value.values {
+            Values::Float(floats) => {
+                let whole = floats
+                    .iter()
+                    .all(|v| v.fract() == 0.0 && v.abs() < 2_147_483_648.0);
+                if !whole {
+                    return Err(
+                        "floats that are no whole numbers, where the model wants integers".into(),
+                    );
+                }
+                value.to_ints()?.into()
+            }
+            Values::Int(_) => value.values.clone(),
+            _ => value.to_ints()?.into(),
+        },
+        ElementType::Bool => match &value.values {
+            Values::Bool(_) => value.values.clone(),
+            _ => value
+                .to_ints()?
+                .iter()
+                .map(|&v| v != 0)
+                .collect::<Vec<_>>()
+                .into(),
+        },
+        ElementType::Float16 | ElementType::Float32 | ElementType::Float64 => match &value.values {
+            Values::Float(_) => value.values.clone(),
+            _ => value.to_floats()?.into(),
+        },
+        other => return Err(format!("the model wants {other}, which quant cannot give")),
+    };
+    Ok(Tensor::new(value.shape.clone(), values).with_element(wanted.element))
+}
+
+/// Every kind of operation that can be computed, in alphabetical order.
+///
+/// ```
+/// assert!(quant_run::operations().contains(&"conv"));
+/// ```
+pub fn operations() -> Vec<&'static str> {
+    crate::ops::all()
+}

@@ -1,0 +1,274 @@
+//! What goes into a model: samples in files, and arrays in archives.
+
+use std::fs::File;
+use std::io::{Cursor, Read, Write};
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use safetensors::{Dtype, SafeTensors};
+
+use crate::npy::{read_npy, write_npy};
+use crate::tensor::Values;
+use crate::{Error, ModelInput, Tensor};
+
+/// The most bytes that one file of a sample may hold.
+const MOST: u64 = 8 << 30;
+
+/// Samples in files: one file each.
+///
+/// An npy array is a sample of a model with one input. An npz or safetensors file has an array for
+/// each input, by its name; for a model with one input any name will do, if there is one array.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    files: Vec<PathBuf>,
+    ignored: Vec<PathBuf>,
+}
+
+impl Samples {
+    /// The samples in `paths`: files, and folders of files, in the order of their names.
+    ///
+    /// # Errors
+    /// A path that cannot be read, a file of another kind, no sample at all.
+    pub fn list(paths: &[PathBuf]) -> Result<Self, Error> {
+        let (mut files, mut ignored) = (Vec::new(), Vec::new());
+        for path in paths {
+            let fail = |error: std::io::Error| Error::sample(path, error.to_string());
+            if !std::fs::metadata(path).map_err(fail)?.is_dir() {
+                if !is_sample(path) {
+                    let problem = "no sample; npy, npz and safetensors files are";
+                    return Err(Error::sample(path, problem));
+                }
+                files.push(path.clone());
+                continue;
+            }
+            let mut inside = Vec::new();
+            for entry in std::fs::read_dir(path).map_err(fail)? {
+                inside.push(entry.map_err(fail)?.path());
+            }
+            inside.sort();
+            let (samples, others): (Vec<_>, Vec<_>) =
+                inside.into_iter().partition(|p| is_sample(p));
+            if samples.is_empty() {
+                let problem = "no samples in this folder: no npy, npz or safetensors file";
+                return Err(Error::sample(path, problem));
+            }
+            files.extend(samples);
+            ignored.extend(others);
+        }
+        match files.is_empty() {
+            true => Err(Error::Value("no samples".into())),
+            false => Ok(Self { files, ignored }),
+        }
+    }
+
+    /// Keeps the first so many.
+    pub fn truncate(&mut self, count: usize) {
+        self.files.truncate(count);
+    }
+
+    /// The number of samples.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Their files, in order.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// Files in folders that are no samples.
+    pub fn ignored(&self) -> &[PathBuf] {
+        &self.ignored
+    }
+
+    /// Reads a sample: an array for each input of a model.
+    ///
+    /// # Errors
+    /// The file cannot be read, has no array for an input, or an array for something else; a value
+    /// that is not finite.
+    pub fn read(
+        &self,
+        index: usize,
+        inputs: &[ModelInput],
+    ) -> Result<Vec<(String, Tensor)>, Error> {
+        let path = &self.files[index];
+        let arrays = read_arrays(path)?;
+        let sample = named(arrays, inputs).map_err(|problem| Error::sample(path, problem))?;
+        for (name, tensor) in &sample {
+            let floats = tensor.floats().unwrap_or_default();
+            if let Some(at) = floats.iter().position(|value| !value.is_finite()) {
+                let problem = format!("`{name}` is {} at element {at}", floats[at]);
+                return Err(Error::sample(path, problem));
+            }
+        }
+        Ok(sample)
+    }
+}
+
+fn extension(path: &Path) -> &str {
+    path.extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or_default()
+}
+
+fn is_sample(path: &Path) -> bool {
+    let hidden = path
+        .file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    !hidden && ["npy", "npz", "safetensors"].contains(&extension(path)) && !path.is_dir()
+}
+
+/// Gives arrays the names of a model's inputs.
+fn named(
+    mut arrays: Vec<(Option<String>, Tensor)>,
+    inputs: &[ModelInput],
+) -> Result<Vec<(String, Tensor)>, String> {
+    let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+    if let ([only], [(name, _)]) = (&names[..], &mut arrays[..]) {
+        *name = Some((*only).into());
+    }
+    let mut found = Vec::with_capacity(names.len());
+    for (name, tensor) in arrays {
+        let Some(name) = name else {
+            let count = names.len();
+            return Err(format!(
+                "an array without a name for a model with {count} inputs ({}); use npz",
+                names.join(", ")
+            ));
+        };
+        if !names.contains(&name.as_str()) {
+            return Err(format!(
+                "array `{name}` is no input of the model; it has {}",
+                names.join(", ")
+            ));
+        }
+        found.push((name, tensor));
+    }
+    match names
+        .iter()
+        .find(|name| !found.iter().any(|(other, _)| other == *name))
+    {
+        Some(name) => Err(format!("no array for the input `{name}`")),
+        None => Ok(found),
+    }
+}
+
+/// The arrays of an npy, npz or safetensors file; one of an npy file has no name.
+///
+/// # Errors
+/// A file that cannot be read, or is damaged.
+pub fn read_arrays(path: &Path) -> Result<Vec<(Option<String>, Tensor)>, Error> {
+    let fail = |problem: String| Error::sample(path, problem);
+    let kind = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?;
+    if !kind.is_file() {
+        return Err(fail("not a file".into()));
+    }
+    if kind.len() > MOST {
+        return Err(fail(format!(
+            "{} bytes are too many for a sample",
+            kind.len()
+        )));
+    }
+    match extension(path) {
+        "npz" => {
+            let file = File::open(path).map_err(|error| fail(error.to_string()))?;
+            read_npz(file).map_err(fail)
+        }
+        "npy" => {
+            let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+            Ok(vec![(None, read_npy(&bytes).map_err(fail)?)])
+        }
+        "safetensors" => {
+            let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+            read_safetensors(&bytes).map_err(fail)
+        }
+        _ => Err(fail("neither npy, npz nor safetensors, by its name".into())),
+    }
+}
+
+fn read_npz(file: File) -> Result<Vec<(Option<String>, Tensor)>, String> {
+    let damaged = |error: zip::result::ZipError| format!("a damaged npz file: {error}");
+    let mut archive = zip::ZipArchive::new(file).map_err(damaged)?;
+    let (mut found, mut left) = (Vec::new(), MOST);
+    for i in 0..archive.len() {
+        let entry = archive.by_index(i).map_err(damaged)?;
+        let name = entry.name().map_err(damaged)?.into_owned();
+        let Some(name) = name.strip_suffix(".npy").map(str::to_owned) else {
+            return Err(format!("`{name}` in it is no npy array"));
+        };
+        let mut bytes = Vec::new();
+        // Some bytes of an archive may stand for any number of bytes.
+        let read = entry.take(left + 1).read_to_end(&mut bytes);
+        read.map_err(|error| format!("`{name}` in it: {error}"))?;
+        left = (left.checked_sub(bytes.len() as u64)).ok_or("more bytes than a sample may have")?;
+        let array = read_npy(&bytes).map_err(|problem| format!("`{name}` in it: {problem}"))?;
+        found.push((Some(name), array));
+    }
+    Ok(found)
+}
+
+fn read_safetensors(bytes: &[u8]) -> Result<Vec<(Option<String>, Tensor)>, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let mut found = Vec::new();
+    for (name, view) in file.iter() {
+        let data = view.data();
+        let values: Values = match view.dtype() {
+            Dtype::F32 => each(data, f32::from_le_bytes).into(),
+            Dtype::F16 => each(data, |two| f16::from_le_bytes(two).to_f32()).into(),
+            Dtype::BF16 => each(data, |two| bf16::from_le_bytes(two).to_f32()).into(),
+            Dtype::F64 => each(data, |eight| f64::from_le_bytes(eight) as f32).into(),
+            Dtype::BOOL => each(data, |[byte]: [u8; 1]| byte != 0).into(),
+            Dtype::U8 => each(data, |[byte]: [u8; 1]| i32::from(byte)).into(),
+            Dtype::I8 => each(data, |one| i32::from(i8::from_le_bytes(one))).into(),
+            Dtype::I16 => each(data, |two| i32::from(i16::from_le_bytes(two))).into(),
+            Dtype::I32 => each(data, i32::from_le_bytes).into(),
+            Dtype::I64 => {
+                let all = each(data, |eight| i32::try_from(i64::from_le_bytes(eight)));
+                let all: Result<Vec<i32>, _> = all.into_iter().collect();
+                all.map_err(|_| format!("`{name}` has an integer that int32 cannot hold"))?
+                    .into()
+            }
+            other => return Err(format!("`{name}` is of type {other:?}")),
+        };
+        found.push((
+            Some(name.to_owned()),
+            Tensor::new(view.shape().to_vec(), values),
+        ));
+    }
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(found)
+}
+
+fn each<const N: usize, T>(data: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
+    data.as_chunks::<N>()
+        .0
+        .iter()
+        .map(|&bytes| read(bytes))
+        .collect()
+}
+
+/// Tensors as an npz file.
+///
+/// # Errors
+/// A tensor of texts.
+pub fn write_npz(tensors: &[(String, Tensor)]) -> Result<Vec<u8>, Error> {
+    let fail = |error: &dyn std::fmt::Display| Error::Value(format!("no npz file: {error}"));
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Stored)
+        .last_modified_time(zip::DateTime::default())
+        .large_file(true);
+    for (name, tensor) in tensors {
+        let bytes = write_npy(tensor)?;
+        let started = archive.start_file(format!("{name}.npy"), options);
+        started.map_err(|error| fail(&error))?;
+        archive.write_all(&bytes).map_err(|error| fail(&error))?;
+    }
+    let done = archive.finish().map_err(|error| fail(&error))?;
+    Ok(done.into_inner())
+}

@@ -1,0 +1,316 @@
+//! Programs that run, and programs that must not.
+
+mod packages;
+
+use packages::*;
+use quant_run::{Error, Model, NonFinite, Quiet, RunOptions, Tensor, Watch};
+
+fn run(package: &std::path::Path, x: Tensor, options: RunOptions) -> Result<Tensor, Error> {
+    let model = Model::open(package, options)?;
+    let mut outputs = model.run(&[("x", x)], &mut model.states()?, &mut Quiet)?;
+    Ok(outputs.swap_remove(0).1)
+}
+
+fn x(values: &[f32]) -> Tensor {
+    Tensor::from_floats(&[values.len()], values.to_vec()).unwrap()
+}
+
+fn message(result: Result<Tensor, Error>) -> String {
+    result.unwrap_err().to_string()
+}
+
+/// An operation on `x` alone.
+fn unary(kind: &str, from: &str, to: &str) -> Vec<u8> {
+    operation(kind, &[("x", &[from])], &[(to, FLOAT32, &[-1])], &[])
+}
+
+#[test]
+fn unknown_operations_are_refused_by_name_before_anything_runs() {
+    let operations = [
+        unary("warp", "x", "a"),
+        unary("warp", "a", "b"),
+        unary("foo", "b", "y"),
+    ];
+    let (_folder, package) = simple(&[-1], &operations);
+    let error = Model::open(&package, RunOptions::default()).unwrap_err();
+    let Error::Unsupported(kinds) = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(kinds, &[("foo".to_string(), 1), ("warp".to_string(), 2)]);
+    assert!(
+        error.to_string().contains("`foo`, `warp` (2 times)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_named() {
+    let (_folder, package) = simple(&[3], &[unary("relu", "x", "y")]);
+    let model = Model::open(&package, RunOptions::default()).unwrap();
+    let mut states = model.states().unwrap();
+    let mut run = |inputs: &[(&str, Tensor)]| {
+        let outcome = model.run(inputs, &mut states, &mut Quiet);
+        outcome.map(|_| ()).unwrap_err().to_string()
+    };
+    assert_eq!(run(&[]), "input `x`: missing");
+    assert_eq!(
+        run(&[("x", x(&[1.0]))]),
+        "input `x`: shape [1], where the model wants [3]"
+    );
+    let unknown = run(&[("z", x(&[1.0]))]);
+    assert_eq!(unknown, "input `z`: the model has no such input; it has x");
+    let twice = run(&[("x", x(&[0.0; 3])), ("x", x(&[0.0; 3]))]);
+    assert_eq!(twice, "input `x`: given twice");
+}
+
+fn counting_loop(limit: f32) -> Vec<u8> {
+    let pred = operation(
+        "less",
+        &[("x", &["i"]), ("y", &["limit"])],
+        &[("p", BOOL, &[1])],
+        &[],
+    );
+    let squeeze = operation("squeeze", &[("x", &["p"])], &[("q", BOOL, &[])], &[]);
+    let next = operation(
+        "add",
+        &[("x", &["j"]), ("y", &["one"])],
+        &[("k", FLOAT32, &[1])],
+        &[],
+    );
+    let condition = block(&[named(1, "i", FLOAT32, &[1])], &["q"], &[pred, squeeze]);
+    let body = block(&[named(1, "j", FLOAT32, &[1])], &["k"], &[next]);
+    let repeat = operation(
+        "while_loop",
+        &[("loop_vars", &["x"])],
+        &[("y", FLOAT32, &[1])],
+        &[condition, body],
+    );
+    let constants = [floats("limit", &[1], &[limit]), floats("one", &[1], &[1.0])];
+    block(&[], &["y"], &[constants.to_vec(), vec![repeat]].concat())
+}
+
+#[test]
+fn a_loop_runs_until_its_condition_is_false() {
+    let (_folder, package) =
+        packages::package(&[named(1, "x", FLOAT32, &[1])], &counting_loop(10.0));
+    let y = run(&package, x(&[2.5]), RunOptions::default()).unwrap();
+    assert_eq!(y.floats(), Some(&[10.5][..]));
+}
+
+#[test]
+fn an_endless_loop_ends_with_an_error() {
+    let (_folder, package) = packages::package(
+        &[named(1, "x", FLOAT32, &[1])],
+        &counting_loop(f32::INFINITY),
+    );
+    let mut options = RunOptions::default();
+    options.max_iterations = 1000;
+    let error = message(run(&package, x(&[0.0]), options));
+    assert!(
+        error.contains("`y` (while_loop)") && error.contains("more than 1000 times"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_condition_takes_one_of_two_blocks() {
+    let branch = |kind: &str, name: &str| block(&[], &[name], &[unary(kind, "x", name)]);
+    let pick = |truth: bool| {
+        let cond = operation(
+            "cond",
+            &[("pred", &["p"])],
+            &[("y", FLOAT32, &[-1])],
+            &[branch("square", "a"), branch("abs", "b")],
+        );
+        let (_folder, package) = simple(&[-1], &[bools("p", &[], &[truth]), cond]);
+        run(&package, x(&[-3.0]), RunOptions::default()).unwrap()
+    };
+    assert_eq!(pick(true).floats(), Some(&[9.0][..]));
+    assert_eq!(pick(false).floats(), Some(&[3.0][..]));
+}
+
+#[test]
+fn a_result_that_is_too_large_is_refused() {
+    let tile = operation(
+        "tile",
+        &[("x", &["x"]), ("reps", &["reps"])],
+        &[("y", FLOAT32, &[-1])],
+        &[],
+    );
+    let (_folder, package) = simple(&[-1], &[ints("reps", &[1], &[i32::MAX]), tile]);
+    let mut options = RunOptions::default();
+    options.memory = 1 << 20;
+    let error = message(run(&package, x(&[1.0, 2.0]), options));
+    assert!(
+        error.contains("`y` (tile)") && error.contains("of the 1.0 MB"),
+        "{error}"
+    );
+}
+
+#[test]
+fn memory_does_not_grow_with_depth() {
+    let names: Vec<String> = (0..200).map(|i| format!("v{i}")).collect();
+    let mut operations = vec![unary("relu", "x", &names[0])];
+    for pair in names.windows(2) {
+        operations.push(unary("square", &pair[0], &pair[1]));
+    }
+    operations.push(unary("abs", &names[199], "y"));
+    let (_folder, package) = simple(&[-1], &operations);
+    let mut options = RunOptions::default();
+    // One value: each operation takes the place of what it is given.
+    options.memory = 4 * 10_000;
+    let y = run(&package, x(&[1.0; 10_000]), options.clone()).unwrap();
+    assert_eq!(y.len(), 10_000);
+    options.memory -= 1;
+    assert!(message(run(&package, x(&[1.0; 10_000]), options)).contains("are in use"));
+}
+
+#[test]
+fn the_first_value_that_is_not_finite_is_named() {
+    let mul = operation(
+        "mul",
+        &[("x", &["x"]), ("y", &["mask"])],
+        &[("masked", FLOAT32, &[-1])],
+        &[],
+    );
+    let mask = floats("mask", &[2], &[1.0, f32::NEG_INFINITY]);
+    let (_folder, package) = simple(&[-1], &[mask, mul, unary("relu", "masked", "y")]);
+    let model = Model::open(&package, RunOptions::default()).unwrap();
+    let mut found = NonFinite::default();
+    model
+        .run(
+            &[("x", x(&[1.0, 0.0]))],
+            &mut model.states().unwrap(),
+            &mut found,
+        )
+        .unwrap();
+    let wanted = "operation `masked` (mul) gives NaN at element 1 of `masked`";
+    assert_eq!(found.nan.as_deref(), Some(wanted));
+    assert_eq!(found.infinity, None);
+}
+
+#[test]
+fn float16_is_rounded_where_that_is_asked_for() {
+    let cast = operation(
+        "cast",
+        &[("x", &["x"]), ("dtype", &["to"])],
+        &[("y", FLOAT16, &[-1])],
+        &[],
+    );
+    let (_folder, package) = simple(&[-1], &[text("to", "fp16"), cast]);
+    let mut options = RunOptions::default();
+    let y = run(&package, x(&[0.1, 1e5]), options.clone()).unwrap();
+    assert_eq!(y.floats(), Some(&[0.1, 1e5][..]));
+    options.round_f16 = true;
+    let y = run(&package, x(&[0.1, 1e5]), options).unwrap();
+    assert_eq!(y.floats(), Some(&[0.099_975_586, f32::INFINITY][..]));
+}
+
+#[test]
+fn states_keep_what_is_written_until_they_are_reset() {
+    let state = {
+        let tensor = named(1, "s", FLOAT32, &[1]);
+        // The type within the name's message becomes that of a state.
+        let inner = &tensor[2..];
+        let name_len = 2 + inner[1] as usize;
+        let mut out = inner[..name_len].to_vec();
+        out.extend(bytes(2, &bytes(5, &bytes(1, &inner[name_len + 2..]))));
+        bytes(1, &out)
+    };
+    let operations = [
+        operation(
+            "read_state",
+            &[("input", &["s"])],
+            &[("old", FLOAT32, &[1])],
+            &[],
+        ),
+        operation(
+            "add",
+            &[("x", &["old"]), ("y", &["x"])],
+            &[("y", FLOAT32, &[1])],
+            &[],
+        ),
+        operation(
+            "write_state",
+            &[("input", &["s"]), ("data", &["y"])],
+            &[],
+            &[],
+        ),
+    ];
+    let inputs = [named(1, "x", FLOAT32, &[1]), state];
+    let (_folder, package) = packages::package(&inputs, &block(&[], &["y"], &operations));
+    let model = Model::open(&package, RunOptions::default()).unwrap();
+    let mut states = model.states().unwrap();
+    let mut step = |value: f32| {
+        let outputs = model
+            .run(&[("x", x(&[value]))], &mut states, &mut Quiet)
+            .unwrap();
+        outputs[0].1.floats().unwrap()[0]
+    };
+    assert_eq!([step(1.0), step(2.0), step(4.0)], [1.0, 3.0, 7.0]);
+    states = model.states().unwrap();
+    let outputs = model
+        .run(&[("x", x(&[5.0]))], &mut states, &mut Quiet)
+        .unwrap();
+    assert_eq!(outputs[0].1.floats(), Some(&[5.0][..]));
+}
+
+#[test]
+fn a_value_is_seen_before_it_is_given_up() {
+    struct Names(Vec<String>);
+    impl Watch for Names {
+        fn value(&mut self, _: &str, _: &str, name: &str, value: &Tensor) -> Result<(), Error> {
+            self.0.push(format!("{name} {:?}", value.floats().unwrap()));
+            Ok(())
+        }
+    }
+    let operations = [unary("square", "x", "a"), unary("relu", "a", "y")];
+    let (_folder, package) = simple(&[-1], &operations);
+    let model = Model::open(&package, RunOptions::default()).unwrap();
+    let mut names = Names(Vec::new());
+    model
+        .run(
+            &[("x", x(&[-2.0]))],
+            &mut model.states().unwrap(),
+            &mut names,
+        )
+        .unwrap();
+    assert_eq!(names.0, ["x [-2.0]", "a [4.0]", "y [4.0]"]);
+}
+
+/// Inputs that are numbers, and inputs that are tensors, of one operation or another.
+const NUMBERS: &str = "axis axes k size stride strides pad shape begin end reps perm block_size \
+    upscale_factor downscale_factor batch_dims num_splits split_sizes kernel_sizes groups dilations \
+    indices lengths max_boxes target_height target_width target_size_height target_size_width \
+    output_shape crop_height crop_width block_shape paddings crops resized_dims lower upper \
+    one_hot_vector_size seq_axis batch_axis vector_axis output_height output_width";
+const TENSORS: &str = "x data query key value input boxes scores a b updates update y coordinates \
+    values initial_h initial_c ref_tensor start step cond roi mean variance alpha beta scale zero_point \
+    lut quantized_data source_val nonzero_data mask transform_matrix";
+
+/// Operations with inputs that make no sense: an error, and never a panic.
+#[test]
+fn hostile_operations_are_errors() {
+    let mut refused = 0;
+    for kind in quant_run::operations() {
+        if kind.contains("state") || ["cond", "while_loop", "const"].contains(&kind) {
+            continue;
+        }
+        for (i, number) in [i32::MIN, -1, 0, 1, 7, i32::MAX].into_iter().enumerate() {
+            let count = [1, 2, 4][i % 3];
+            let mut operations = vec![ints("n", &[count], &vec![number; count as usize])];
+            operations.push(floats("f", &[1, 2, 3, 2], &[0.5; 12]));
+            operations.push(floats("w", &[2, 2, 3, 2], &[0.5; 24]));
+            let numbers = NUMBERS.split_whitespace().map(|name| (name, &["n"][..]));
+            let tensors = TENSORS.split_whitespace().map(|name| (name, &["f"][..]));
+            let weights = ["weight", "weight_ih", "weight_hh"].map(|name| (name, &["w"][..]));
+            let inputs: Vec<_> = numbers.chain(tensors).chain(weights).collect();
+            operations.push(operation(kind, &inputs, &[("y", FLOAT32, &[-1])], &[]));
+            let (_folder, package) = simple(&[-1], &operations);
+            let mut options = RunOptions::default();
+            options.memory = 1 << 24;
+            refused += usize::from(run(&package, x(&[1.0]), options).is_err());
+        }
+    }
+    assert!(refused > 500, "{refused}");
+}
