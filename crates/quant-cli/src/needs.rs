@@ -90,6 +90,22 @@ pub const NEEDS: &[Need] = &[
         ]),
     ),
     need("activations", "config", Without(&["dtype", "mode"])),
+    #[cfg(feature = "run")]
+    need(
+        "calibrate",
+        "samples",
+        Without(&["merge", "name", "resume", "checkpoint"]),
+    ),
+    #[cfg(feature = "run")]
+    need("calibrate", "samples_limit", Given("samples")),
+    #[cfg(feature = "run")]
+    need("calibrate", "function", Given("samples")),
+    #[cfg(feature = "run")]
+    need("calibrate", "round_f16", Given("samples")),
+    #[cfg(feature = "run")]
+    need("calibrate", "memory", Given("samples")),
+    #[cfg(feature = "run")]
+    need("calibrate", "max_iterations", Given("samples")),
     need(
         "calibrate",
         "merge",
@@ -281,6 +297,38 @@ mod tests {
             ],
         ),
         ("plot", &["output", "force", "quiet"]),
+        #[cfg(feature = "run")]
+        (
+            "run",
+            &[
+                "input",
+                "output",
+                "function",
+                "round_f16",
+                "memory",
+                "max_iterations",
+                "threads",
+                "force",
+                "quiet",
+                "json",
+            ],
+        ),
+        #[cfg(feature = "run")]
+        (
+            "evaluate",
+            &[
+                "samples",
+                "samples_limit",
+                "labels",
+                "function",
+                "round_f16",
+                "memory",
+                "max_iterations",
+                "threads",
+                "quiet",
+                "json",
+            ],
+        ),
         ("dequantize", &["output", "threads", "force", "quiet"]),
         ("inspect", &["values", "json"]),
         ("diff", &["json", "quiet"]),

@@ -54,6 +54,7 @@ pub enum Observer {
 ///
 ///     quant calibrate recorded/ -o ranges.json --observer percentile --percentile 99.99
 ///     python record.py | quant calibrate - --name input -o ranges.json
+///     quant calibrate Model.mlpackage --samples samples/ -o ranges.json
 ///     quant calibrate --merge a.json b.json -o ranges.json
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
@@ -64,6 +65,18 @@ pub struct Calibrate {
     /// The result
     #[arg(short, long, value_name = "RANGES.json", value_hint = ValueHint::FilePath)]
     output: PathBuf,
+    /// DATA is a Core ML package: pass these samples through it, and observe what quantization wants
+    /// ranges of; files and folders of npy, npz and safetensors, one file per sample; repeatable
+    #[cfg(feature = "run")]
+    #[arg(long, value_name = "PATH", num_args = 1.., value_hint = ValueHint::AnyPath)]
+    samples: Vec<PathBuf>,
+    /// Only the first so many samples
+    #[cfg(feature = "run")]
+    #[arg(long, value_name = "COUNT", value_hint = ValueHint::Other)]
+    samples_limit: Option<usize>,
+    #[cfg(feature = "run")]
+    #[command(flatten)]
+    running: super::running::RunningOptions,
     /// DATA are results, to be made into one: that of all their recordings
     #[arg(long)]
     merge: bool,
@@ -159,6 +172,10 @@ impl Calibrate {
                 checkpoint_every: Duration::from_secs(self.checkpoint),
             };
             let stream = Path::new("-");
+            #[cfg(feature = "run")]
+            if let Some(found) = self.run_samples(&options, quiet)? {
+                return self.report(&found.0, start, found.1);
+            }
             if self.data == [stream] {
                 Kind::Json.check(output)?;
                 let found = with_progress(threads, quiet, force, 0, |job| {
@@ -180,6 +197,55 @@ impl Calibrate {
                 (found, if self.resume { 0 } else { bytes })
             }
         };
+        self.report(&calibration, start, bytes)
+    }
+
+    /// The ranges that samples have in a model, and the bytes of their files; `None` without samples.
+    #[cfg(feature = "run")]
+    fn run_samples(
+        &self,
+        options: &CalibrationOptions,
+        quiet: bool,
+    ) -> Result<Option<(Calibration, u64)>, Error> {
+        use super::running::{bytes_of, calibrate, list_samples};
+        let model_path = match (self.samples.is_empty(), self.data.as_slice()) {
+            (true, [path, ..]) if quant_models::is_package(path) => {
+                return Err(Error::File {
+                    file: path.clone(),
+                    problem: "a model and no recording; give --samples to pass through it".into(),
+                });
+            }
+            (true, _) => return Ok(None),
+            (false, [path]) => path,
+            (false, _) => {
+                let problem = "--samples: give one Core ML package to pass them through";
+                return Err(Error::Option(problem.into()));
+            }
+        };
+        let model = self.running.open(model_path)?;
+        let samples = list_samples(&self.samples, self.samples_limit, model_path)?;
+        Kind::Json.check(&self.output)?;
+        let bytes = (0..samples.len())
+            .map(|index| bytes_of(&samples, index))
+            .sum();
+        let (threads, force) = (self.threads.threads, self.force.force);
+        let (settings, backend) = (options.settings, options.backend);
+        let found = with_progress(threads, quiet, force, bytes, |job| {
+            calibrate(
+                model_path,
+                &model,
+                &samples,
+                &self.output,
+                settings,
+                backend,
+                job,
+            )
+        })?;
+        Ok(Some((found, bytes)))
+    }
+
+    fn report(&self, calibration: &Calibration, start: Instant, bytes: u64) -> Result<(), Error> {
+        let output = &self.output;
         let seconds = start.elapsed().as_secs_f64();
         let warnings = calibration.warnings();
         warn(&warnings);
@@ -200,7 +266,7 @@ impl Calibrate {
         if self.quiet.quiet {
             return Ok(());
         }
-        print_summary(&calibration, output, seconds, bytes)
+        print_summary(calibration, output, seconds, bytes)
     }
 }
 

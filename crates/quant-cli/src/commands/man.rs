@@ -1,5 +1,6 @@
 //! `quant man`.
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Command};
 use quant_models::Error;
 
@@ -14,16 +15,20 @@ use crate::terminal::{print, stdout_error};
 #[command(verbatim_doc_comment)]
 pub struct Man {
     /// The command that it is about [default: all of quant]
-    #[arg(value_parser = COMMANDS)]
+    #[arg(value_parser = PossibleValuesParser::new(COMMANDS.iter().copied()))]
     command: Option<String>,
 }
 
 /// Those that have a page.
-const COMMANDS: [&str; 10] = [
+const COMMANDS: &[&str] = &[
     "quantize",
     "activations",
     "calibrate",
     "plot",
+    #[cfg(feature = "run")]
+    "run",
+    #[cfg(feature = "run")]
+    "evaluate",
     "dequantize",
     "inspect",
     "diff",

@@ -6,10 +6,16 @@ mod calibrate;
 mod completions;
 mod dequantize;
 mod diff;
+#[cfg(feature = "run")]
+mod evaluate;
 mod inspect;
 mod man;
 mod plot;
 mod quantize;
+#[cfg(feature = "run")]
+mod run;
+#[cfg(feature = "run")]
+mod running;
 
 use std::process::ExitCode;
 
@@ -38,6 +44,10 @@ enum Command {
     Activations(activations::Activations),
     Calibrate(calibrate::Calibrate),
     Plot(plot::Plot),
+    #[cfg(feature = "run")]
+    Run(run::Run),
+    #[cfg(feature = "run")]
+    Evaluate(evaluate::Evaluate),
     Dequantize(dequantize::Dequantize),
     Inspect(inspect::Inspect),
     Diff(diff::Diff),
@@ -65,6 +75,10 @@ impl Arguments {
             Command::Activations(command) => command.run()?,
             Command::Calibrate(command) => command.run()?,
             Command::Plot(command) => command.run()?,
+            #[cfg(feature = "run")]
+            Command::Run(command) => command.run()?,
+            #[cfg(feature = "run")]
+            Command::Evaluate(command) => command.run()?,
             Command::Dequantize(command) => command.run()?,
             Command::Inspect(command) => command.run()?,
             Command::Diff(command) => return command.run(),

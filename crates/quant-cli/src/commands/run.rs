@@ -1,0 +1,190 @@
+//! `quant run`.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use clap::{Args, ValueHint};
+use quant_models::{AtomicFile, Error, Inputs, Job, printable};
+use quant_run::{Model, NonFinite, Tensor, Watch, read_arrays, write_npy, write_npz};
+use serde_json::json;
+
+use super::running::{RunningOptions, at_model};
+use crate::options::{ForceOption, JsonOption, QuietOption, ThreadsOption};
+use crate::progress::with_progress;
+use crate::terminal::{print, print_json, warn};
+
+/// Run a Core ML package once
+///
+/// The model's operations run on the CPU, one after the other, on any system. An input is an npy array,
+/// NAME=FILE.npy; a model with one input takes FILE.npy, too. An npz or safetensors file has an array
+/// for each input. Outputs go to an npz file; to an npy file, where there is one.
+///
+/// Models of float16 run in float32 arithmetic, unless --round-f16 is given. States begin as zeros.
+///
+/// Examples:
+///
+///     quant run Model.mlpackage --input x=x.npy -o y.npz
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Run {
+    /// A .mlpackage
+    #[arg(value_hint = ValueHint::AnyPath)]
+    model: PathBuf,
+    /// An input; repeatable
+    #[arg(short, long, value_name = "NAME=FILE", value_hint = ValueHint::AnyPath)]
+    input: Vec<String>,
+    /// The outputs: .npz, or .npy for a model with one output
+    #[arg(short, long, value_name = "OUTPUT", value_hint = ValueHint::FilePath)]
+    output: PathBuf,
+    #[command(flatten)]
+    running: RunningOptions,
+    #[command(flatten)]
+    threads: ThreadsOption,
+    #[command(flatten)]
+    force: ForceOption,
+    #[command(flatten)]
+    quiet: QuietOption,
+    #[command(flatten)]
+    json: JsonOption,
+}
+
+/// Looks for values that are not finite until the user asks to stop.
+struct Watching<'a> {
+    non_finite: NonFinite,
+    job: &'a Job<'a>,
+}
+
+impl Watch for Watching<'_> {
+    fn value(
+        &mut self,
+        kind: &str,
+        operation: &str,
+        name: &str,
+        value: &Tensor,
+    ) -> Result<(), quant_run::Error> {
+        self.non_finite.value(kind, operation, name, value)
+    }
+
+    fn go_on(&mut self) -> bool {
+        !self.job.cancelled.load(Ordering::Relaxed)
+    }
+}
+
+/// Arrays by the names of inputs, and the files that they come from.
+type Given = (Vec<(String, Tensor)>, Vec<PathBuf>);
+
+impl Run {
+    pub fn run(&self) -> Result<(), Error> {
+        let model = self.running.open(&self.model)?;
+        let single = self.is_single(&model)?;
+        let (inputs, files) = self.inputs(&model)?;
+        let mut used = Inputs::of_model(&self.model);
+        files.iter().for_each(|file| used.file(file, "an input"));
+        let file = AtomicFile::create(&self.output, "output", self.force.force, &used)?;
+        warn(file.warnings());
+        let (threads, force) = (self.threads.threads, self.force.force);
+        let (outputs, found) = with_progress(threads, true, force, 0, |job| {
+            let mut watch = Watching {
+                non_finite: NonFinite::default(),
+                job,
+            };
+            let given: Vec<(&str, Tensor)> = inputs
+                .iter()
+                .map(|(name, tensor)| (name.as_str(), tensor.clone()))
+                .collect();
+            let states = model.states();
+            let outputs = states.and_then(|mut states| model.run(&given, &mut states, &mut watch));
+            let outputs = outputs.map_err(|error| at_model(&self.model, error))?;
+            Ok((outputs, watch.non_finite))
+        })?;
+        let bytes = match &outputs[..] {
+            [(_, only)] if single => write_npy(only),
+            all => write_npz(all),
+        };
+        file.commit(&bytes.map_err(|error| at_model(&self.model, error))?)?;
+        let warnings: Vec<String> = [found.nan, found.infinity].into_iter().flatten().collect();
+        warn(&warnings);
+        if self.json.json {
+            let outputs = outputs.iter().map(|(name, tensor)| {
+                json!({"name": name, "shape": tensor.shape(), "dtype": tensor.element().to_string()})
+            });
+            return print_json(&json!({
+                "version": 1,
+                "output": self.output.to_string_lossy(),
+                "outputs": outputs.collect::<Vec<_>>(),
+                "warnings": warnings,
+            }));
+        }
+        if self.quiet.quiet {
+            return Ok(());
+        }
+        let lines = outputs.iter().map(|(name, tensor)| {
+            let (name, element, shape) = (printable(name), tensor.element(), tensor.shape());
+            format!("{name}  {element} {shape:?}\n")
+        });
+        print(&format!(
+            "{}{}\n",
+            lines.collect::<String>(),
+            self.output.display()
+        ))
+    }
+
+    /// Whether the output is one array; checks that it can be.
+    fn is_single(&self, model: &Model) -> Result<bool, Error> {
+        let single = self.output.extension().is_some_and(|end| end == "npy");
+        if !single && self.output.extension().is_none_or(|end| end != "npz") {
+            let problem = "an output of a kind that is not known; give .npz or .npy";
+            return Err(bad(&self.output, problem));
+        }
+        if single && model.outputs().len() != 1 {
+            let outputs = model.outputs().join(", ");
+            let problem = format!("one array, but the model gives {outputs}; give .npz");
+            return Err(bad(&self.output, &problem));
+        }
+        Ok(single)
+    }
+
+    fn inputs(&self, model: &Model) -> Result<Given, Error> {
+        let (mut found, mut files) = (Vec::new(), Vec::new());
+        for input in &self.input {
+            let known = input.split_once('=').filter(|(name, _)| {
+                // A path may have such a sign in it.
+                !name.is_empty() && !Path::new(input).exists()
+            });
+            let (name, file) = match known {
+                Some((name, file)) => (Some(name), Path::new(file)),
+                None => (None, Path::new(input)),
+            };
+            let arrays = read_arrays(file).map_err(|error| at_model(&self.model, error))?;
+            let count = arrays.len();
+            for (stored, tensor) in arrays {
+                let only = match model.inputs() {
+                    [only] if count == 1 => Some(only.name.clone()),
+                    _ => None,
+                };
+                let name = match name {
+                    Some(_) if count != 1 => {
+                        let problem = format!("{count} arrays, where one is wanted");
+                        return Err(bad(file, &problem));
+                    }
+                    Some(name) => Some(name.to_owned()),
+                    None => stored.or(only),
+                };
+                let Some(name) = name else {
+                    let problem = "an array without a name; give it as NAME=FILE";
+                    return Err(bad(file, problem));
+                };
+                found.push((name, tensor));
+            }
+            files.push(file.to_owned());
+        }
+        Ok((found, files))
+    }
+}
+
+fn bad(file: &Path, problem: &str) -> Error {
+    Error::File {
+        file: file.to_owned(),
+        problem: problem.into(),
+    }
+}
