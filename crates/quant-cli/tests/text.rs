@@ -405,3 +405,31 @@ fn a_wrong_pattern_is_explained_in_a_line() {
         }
     }
 }
+
+/// What a damaged file says is told in words.
+#[test]
+fn errors_hold_no_names_of_types() {
+    let folder = Folder::new();
+    folder.model(
+        "m.safetensors",
+        &[("w", "F32", &[64, 96], &f32_bytes(64 * 96, wave))],
+    );
+    folder.succeeds(&["quantize", "m.safetensors", "--granularity", "per-tensor"]);
+    let path = folder.path("m.int8.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let info: Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+    let at = header + info["w.scale"]["data_offsets"][0].as_u64().unwrap() as usize;
+    for scale in [f32::NAN, f32::INFINITY, -1.0, 0.0] {
+        let mut damaged = bytes.clone();
+        damaged[at..at + 4].copy_from_slice(&scale.to_le_bytes());
+        fs::write(&path, damaged).unwrap();
+        let output = folder.quant(&["dequantize", "m.int8.safetensors", "-f"]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{scale}: {stderr}");
+        assert!(
+            stderr.contains("tensor `w`: block 0: ") && !stderr.contains('{'),
+            "{stderr}"
+        );
+    }
+}

@@ -98,7 +98,7 @@ fn restore(tensor: &Tensor<'_>, output: &Output, job: &Job<'_>) -> Result<(), Er
             other => Error::tensor(
                 file.path(),
                 tensor.name,
-                format!("{other:?}; the file is damaged"),
+                format!("{other}; the file is damaged"),
             ),
         })
 }

@@ -35,6 +35,7 @@ td { white-space: nowrap; }
 th { vertical-align: bottom; color: var(--soft); font-weight: 600; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 9em; font-family: ui-monospace, monospace; }
+@media (max-width: 60em) { table { font-size: .72em; } th, td { padding: .15em .3em; } body { padding: 0 .8em; } }
 a { color: var(--link); text-decoration: none; }
 a:hover { text-decoration: underline; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(34em, 100%), 1fr)); gap: 1.6em 2em; margin-top: 2em; }
@@ -104,25 +105,31 @@ fn svg(
     Ok(svg)
 }
 
+/// Beside the name, in the order of [`cells`].
+const COLUMNS: [&str; 10] = [
+    "min",
+    "max",
+    "observed min",
+    "observed max",
+    "clipped",
+    "scale",
+    "zero point",
+    "samples",
+    "values",
+    "not finite",
+];
+
 fn table(text: &mut String, calibration: &Calibration) {
     *text += "<div class=\"scroll\"><table>\n<tr>";
-    for column in [
-        "activation",
-        "min",
-        "max",
-        "observed min",
-        "observed max",
-        "clipped",
-        "scale",
-        "zero point",
-        "samples",
-        "values",
-        "not finite",
-    ] {
+    // Without a histogram nothing is known to be clipped.
+    let overview = is_overview(calibration);
+    let is_shown = |&(_, column): &(usize, &str)| !(overview && column == "clipped");
+    let columns: Vec<_> = COLUMNS.into_iter().enumerate().filter(is_shown).collect();
+    *text += "<th>activation</th>";
+    for (_, column) in &columns {
         let _ = write!(text, "<th>{column}</th>");
     }
     *text += "</tr>\n";
-    let overview = is_overview(calibration);
     for (i, (name, found)) in calibration.activations.iter().enumerate() {
         let (whole, name) = (escape(name), escape(&shortened(name, NAME_COLUMNS)));
         let title = match whole == name {
@@ -134,8 +141,9 @@ fn table(text: &mut String, calibration: &Calibration) {
             false => format!("a{i}"),
         };
         let _ = write!(text, "<tr><td><a href=\"#{target}\"{title}>{name}</a></td>");
-        for cell in cells(found) {
-            let _ = write!(text, "<td>{cell}</td>");
+        let cells = cells(found);
+        for (column, _) in &columns {
+            let _ = write!(text, "<td>{}</td>", cells[*column]);
         }
         *text += "</tr>\n";
     }
