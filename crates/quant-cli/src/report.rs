@@ -51,13 +51,10 @@ fn tensor_row(tensor: &TensorReport) -> Row {
         (None, Some(_)) => "exact".into(),
         (None, None) => String::new(),
     };
-    let lost = match tensor.non_finite {
-        None | Some(0) => None,
-        Some(values) => Some(format!(
-            "{} too large to be restored",
-            count(values as usize, "value")
-        )),
-    };
+    let lost = tensor.non_finite.map(|values| {
+        let values = count(values as usize, "value");
+        format!("{values} too large to be restored")
+    });
     let error = Some(error).filter(|error| !error.is_empty());
     let error = error.into_iter().chain(lost).collect::<Vec<_>>().join(", ");
     Row::new(&tensor.name, [dtype, shape, how, bytes], error)

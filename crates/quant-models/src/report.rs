@@ -147,7 +147,9 @@ pub struct TensorReport {
     pub max_abs_error: Option<f64>,
     /// Values that were clipped.
     pub saturated: Option<u64>,
-    /// Values that are infinite once they are restored: they are in none of the errors above.
+    /// Values that are infinite once they are restored, if there are any: they are in none of the
+    /// errors above.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub non_finite: Option<u64>,
 }
 
@@ -196,7 +198,7 @@ impl TensorReport {
         self.mean_abs_error = compared.then(|| stats.mean_absolute());
         self.max_abs_error = compared.then_some(stats.max_absolute);
         self.saturated = Some(stats.saturated);
-        self.non_finite = Some(stats.non_finite);
+        self.non_finite = Some(stats.non_finite).filter(|&values| values > 0);
     }
 }
 
