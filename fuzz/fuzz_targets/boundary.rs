@@ -9,7 +9,10 @@ use std::ptr::null_mut;
 use QuantStatus::{
     InvalidBlocks, InvalidLength, InvalidParams, NonFinite, NullPointer, Ok as Done,
 };
-use QuantStatus::{OutOfRange, Overlap, UnknownValue};
+use QuantStatus::{
+    InvalidCodesSize, InvalidScalesSize, InvalidShape, InvalidValuesSize, InvalidZeroPointsSize,
+    OutOfRange, Overlap, UnknownValue,
+};
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use quant_capi::*;

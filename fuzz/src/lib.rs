@@ -4,16 +4,19 @@ use std::convert::Infallible;
 use std::sync::Mutex;
 
 use arbitrary::{Result, Unstructured};
-use quant_core::{Dialect, Float, FloatType, Granularity, IntType, Mode, Params, Scheme};
+use quant_core::{
+    Dialect, Float, FloatType, Granularity, IntType, Mode, OffsetKind, Params, Scheme,
+};
 use quant_simd::Sink;
 
-/// A scheme.
+/// A scheme with a zero point, or without any offset.
 pub fn scheme(u: &mut Unstructured<'_>) -> Result<Scheme> {
-    Ok(Scheme {
-        dtype: *u.choose(&IntType::ALL)?,
-        mode: *u.choose(&Mode::ALL)?,
-        dialect: *u.choose(&Dialect::ALL)?,
-    })
+    let (dtype, mode) = (*u.choose(&IntType::ALL)?, *u.choose(&Mode::ALL)?);
+    let mut schemes = Dialect::ALL
+        .map(|it| Scheme::new(dtype, mode).with_dialect(it))
+        .to_vec();
+    schemes.retain(|scheme| scheme.offset() != OffsetKind::Bias);
+    Ok(*u.choose(&schemes)?)
 }
 
 /// A granularity, which may not fit any shape.
