@@ -1,6 +1,7 @@
 //! One activation's histogram.
 
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use quant_models::Calibrated;
 
@@ -65,6 +66,26 @@ fn draw_chart<B: DrawingBackend>(
         let shade = Rectangle::new([(from, GROUND), (to, top)], RANGE.mix(0.10).filled());
         chart.draw_series([shade])?;
     }
+    draw_axes(&mut chart, font, width, !bars.is_empty())?;
+    draw_values(&mut chart, &bars, (low, high), top)?;
+    for (x, style) in [
+        (low, OBSERVED.stroke_width(1)),
+        (high, OBSERVED.stroke_width(1)),
+        (min, RANGE.stroke_width(2)),
+        (max, RANGE.stroke_width(2)),
+    ] {
+        chart.draw_series([PathElement::new([(x, GROUND), (x, top)], style)])?;
+    }
+    Ok(())
+}
+
+/// Values below; on the left counts, if there are any.
+fn draw_axes<B: DrawingBackend>(
+    chart: &mut ChartContext<'_, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>,
+    font: TextStyle<'_>,
+    width: f64,
+    has_counts: bool,
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
     // What is left of zero after steps of a tenth is zero.
     let label = |&x: &f64| number(if x.abs() < 1e-9 * width { 0.0 } else { x });
     let mut mesh = chart.configure_mesh();
@@ -78,32 +99,32 @@ fn draw_chart<B: DrawingBackend>(
         .y_desc("values per bar")
         .x_labels(8)
         .x_label_formatter(&label);
-    match bars.is_empty() {
-        true => mesh.disable_y_mesh().disable_y_axis().y_labels(0).draw()?,
-        false => mesh.y_labels(5).y_label_formatter(&|&y| decade(y)).draw()?,
+    match has_counts {
+        false => mesh.disable_y_mesh().disable_y_axis().y_labels(0).draw()?,
+        true => mesh.y_labels(5).y_label_formatter(&|&y| decade(y)).draw()?,
     }
-    if !bars.is_empty() {
-        let mut outline = vec![(bars[0].from, GROUND)];
-        for bar in &bars {
-            outline.extend([(bar.from, height(bar.count)), (bar.to, height(bar.count))]);
-        }
-        outline.push((bars[bars.len() - 1].to, GROUND));
-        chart.draw_series([Polygon::new(outline, BARS.filled())])?;
-    } else {
-        let all = Rectangle::new(
-            [(low, 0.3 * top), (high, 0.6 * top)],
-            BARS.mix(0.25).filled(),
-        );
+    Ok(())
+}
+
+/// The histogram, or the observed range where there is none.
+fn draw_values<B: DrawingBackend>(
+    chart: &mut ChartContext<'_, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>,
+    bars: &[Bar],
+    (low, high): (f64, f64),
+    top: f64,
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    let (Some(first), Some(last)) = (bars.first(), bars.last()) else {
+        let corners = [(low, 0.3 * top), (high, 0.6 * top)];
+        let all = Rectangle::new(corners, BARS.mix(0.25).filled());
         chart.draw_series([all])?;
+        return Ok(());
+    };
+    let mut outline = vec![(first.from, GROUND)];
+    for bar in bars {
+        outline.extend([(bar.from, height(bar.count)), (bar.to, height(bar.count))]);
     }
-    for (x, style) in [
-        (low, OBSERVED.stroke_width(1)),
-        (high, OBSERVED.stroke_width(1)),
-        (min, RANGE.stroke_width(2)),
-        (max, RANGE.stroke_width(2)),
-    ] {
-        chart.draw_series([PathElement::new([(x, GROUND), (x, top)], style)])?;
-    }
+    outline.push((last.to, GROUND));
+    chart.draw_series([Polygon::new(outline, BARS.filled())])?;
     Ok(())
 }
 

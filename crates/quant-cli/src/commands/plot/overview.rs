@@ -2,6 +2,7 @@
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, Ranged, ValueFormatter};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use quant_models::{Calibrated, Calibration, shortened};
@@ -109,7 +110,7 @@ impl Ranged for Axis {
         match self.linear {
             Some(linear) => self.decades(linear, hint.max_num_points()),
             None => {
-                let plain: plotters::coord::types::RangedCoordf64 = (self.from..self.to).into();
+                let plain: RangedCoordf64 = (self.from..self.to).into();
                 plain.key_points(hint)
             }
         }
@@ -176,23 +177,43 @@ fn draw_rows<B: DrawingBackend>(
         .x_labels(10)
         .draw()?;
     for (row, found) in activations.values().enumerate() {
-        let Some((range, observed)) = found.range.zip(found.observed) else {
-            continue;
-        };
-        let middle = row as f64 + 0.5;
-        let [min, max, low, high] = [range.min, range.max, observed.min, observed.max]
-            .map(|bound| axis.place(bound.into()));
-        let bar = |from, to, half: f64| [(from, middle - half), (to, middle + half)];
-        chart.draw_series([Rectangle::new(
-            bar(low, high, 0.12),
-            OBSERVED.mix(0.6).filled(),
-        )])?;
-        chart.draw_series([Rectangle::new(bar(min, max, 0.28), BARS.filled())])?;
-        for bound in [min, max] {
-            let end = [(bound, middle - 0.38), (bound, middle + 0.38)];
-            chart.draw_series([PathElement::new(end, RANGE.stroke_width(2))])?;
-        }
+        draw_bar(&mut chart, &axis, row as f64 + 0.5, found)?;
     }
+    draw_words(area, calibration, font)
+}
+
+/// A bar each for what was observed and for the range, and the range's ends.
+fn draw_bar<B: DrawingBackend>(
+    chart: &mut ChartContext<'_, B, Cartesian2d<Axis, RangedCoordf64>>,
+    axis: &Axis,
+    middle: f64,
+    found: &Calibrated,
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    let Some((range, observed)) = found.range.zip(found.observed) else {
+        return Ok(());
+    };
+    let bounds = [range.min, range.max, observed.min, observed.max];
+    let [min, max, low, high] = bounds.map(|bound| axis.place(bound.into()));
+    let bar = |from, to, half: f64| [(from, middle - half), (to, middle + half)];
+    chart.draw_series([Rectangle::new(
+        bar(low, high, 0.12),
+        OBSERVED.mix(0.6).filled(),
+    )])?;
+    chart.draw_series([Rectangle::new(bar(min, max, 0.28), BARS.filled())])?;
+    for bound in [min, max] {
+        let end = [(bound, middle - 0.38), (bound, middle + 0.38)];
+        chart.draw_series([PathElement::new(end, RANGE.stroke_width(2))])?;
+    }
+    Ok(())
+}
+
+/// Names on the left, figures on the right.
+fn draw_words<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    calibration: &Calibration,
+    font: TextStyle<'_>,
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    let activations = &calibration.activations;
     let left = font.pos(Pos::new(HPos::Left, VPos::Center));
     for (row, (name, found)) in activations.iter().enumerate() {
         let y = 10 + (ROW as usize * row + ROW as usize / 2) as i32;
