@@ -153,7 +153,7 @@ fn every_function_is_there() {
 
 /// What stands in the README under the name of a language.
 fn readme(language: &str) -> String {
-    let readme = std::fs::read_to_string(format!("{HERE}/../../README.md")).unwrap();
+    let readme = std::fs::read_to_string(format!("{HERE}/README.md")).unwrap();
     let (_, rest) = readme.split_once(&format!("```{language}\n")).unwrap();
     rest.split_once("```").unwrap().0.to_owned()
 }

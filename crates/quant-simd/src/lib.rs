@@ -72,5 +72,5 @@ pub fn widen(bytes: &[u8], source: quant_core::FloatType) -> Vec<f32> {
 
 /// The README's example.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;
