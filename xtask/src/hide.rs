@@ -4,6 +4,7 @@
 //! included, in a folder of its own, and detection does not find what is hidden.
 
 use std::env;
+use std::process::Command;
 
 use clap::ValueEnum;
 
@@ -35,4 +36,20 @@ pub fn rerun() -> Outcome {
         status if status.success() => Ok(()),
         status => Err(format!("without AVX-512: {status}").into()),
     }
+}
+
+/// `cargo` for what must have every backend, also where this xtask was built without one: an
+/// emulated processor has what this machine lacks.
+pub fn seeing(mut cargo: Command) -> Command {
+    if IS_HIDDEN {
+        let flags = env::var("RUSTFLAGS").unwrap_or_default();
+        cargo.env("RUSTFLAGS", flags.replace(CFG, "").trim());
+        let target_dir = target_dir();
+        if let (Some(folder), Some(name)) = (target_dir.parent(), target_dir.file_name())
+            && name == FOLDER
+        {
+            cargo.env("CARGO_TARGET_DIR", folder);
+        }
+    }
+    cargo
 }

@@ -6,6 +6,7 @@
 mod artifacts;
 mod asm;
 mod bench;
+mod bochs;
 mod ci;
 mod codegen;
 mod coreml;
@@ -27,6 +28,7 @@ mod swift;
 mod toolchain;
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
@@ -93,6 +95,14 @@ enum Task {
     },
     /// Run tests under AddressSanitizer and valgrind
     Sanitize,
+    /// Run a static program on an emulated processor with AVX-512, without a system
+    Bochs {
+        /// Built with `-C target-feature=+crt-static -C relocation-model=static`
+        program: PathBuf,
+        /// For the program
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Check that no intrinsic is left as a call in the release build
     Asm,
     /// Print what the NEON kernels cost on Apple's processors, by llvm-mca
@@ -144,6 +154,9 @@ struct Equivalence {
     /// Write the digests to xtask/equivalence.lock instead of comparing them
     #[arg(long)]
     update: bool,
+    /// Run all cases on slow emulators, too, instead of one of 19
+    #[arg(long)]
+    all_cases: bool,
 }
 
 /// What a task comes back with; an error has been explained by its text.
@@ -194,9 +207,7 @@ fn run(task: Task) -> Outcome {
         Task::Ci => ci::ci(),
         Task::Setup { tasks } => setup::setup(&tasks),
         Task::Cross => cross::cross(),
-        Task::Equivalence(Equivalence { require, update }) => {
-            equivalence::equivalence(&require, update)
-        }
+        Task::Equivalence(options) => equivalence::equivalence(&options),
         Task::Exhaustive { reduced } => exhaustive(reduced),
         Task::Codegen { check } => codegen::codegen(check),
         Task::Ios => ios::ios(),
@@ -205,6 +216,7 @@ fn run(task: Task) -> Outcome {
         Task::Swift { prepare: true } => swift::prepare(),
         Task::Swift { prepare: false } => swift::swift(),
         Task::Sanitize => sanitize::sanitize(),
+        Task::Bochs { program, arguments } => bochs::run(&program, &arguments),
         Task::Asm => asm::asm(),
         Task::Mca { all, record } => mca::mca(all, record),
         Task::Bench { options } => {
@@ -221,7 +233,11 @@ fn run(task: Task) -> Outcome {
 fn test(require: &[String]) -> Outcome {
     cargo(&["test", "--workspace"])?;
     asm::asm()?;
-    equivalence::equivalence(require, false)?;
+    equivalence::equivalence(&Equivalence {
+        require: require.to_vec(),
+        update: false,
+        all_cases: false,
+    })?;
     exhaustive(true)
 }
 

@@ -39,6 +39,7 @@ const ARM: &[Need] = &[
     File("/usr/aarch64-linux-gnu/lib/crt1.o", "libc6-dev-arm64-cross"),
 ];
 const QEMU: &[Need] = &[Program("qemu-aarch64-static", "qemu-user-static")];
+const BOCHS: &[Need] = &[Program("bochs-bin", "bochs"), Program("ld", "binutils")];
 const HOST_DIST: &[Need] = &[
     Program("ld", "binutils"),
     Llvm("llvm-nm", "llvm"),
@@ -70,10 +71,10 @@ const MCA: &[Need] = &[
 
 /// The tasks that need something, and the groups of what they need.
 const TASKS: [(&str, &[&[Need]]); 14] = [
-    ("test", &[ARM, QEMU]),
-    ("ci", &[ARM, QEMU, HOST_DIST, &[Swift]]),
+    ("test", &[ARM, QEMU, BOCHS]),
+    ("ci", &[ARM, QEMU, BOCHS, HOST_DIST, &[Swift]]),
     ("cross", &[ARM, QEMU]),
-    ("equivalence", &[ARM, QEMU]),
+    ("equivalence", &[ARM, QEMU, BOCHS]),
     ("asm", &[ARM]),
     ("dist", &[HOST_DIST, APPLE_DIST]),
     ("dist --only-host", &[HOST_DIST]),

@@ -1,9 +1,10 @@
-//! Emulated processors, by QEMU, and how programs for them are built.
+//! Emulated processors, by QEMU and Bochs, and how programs for them are built.
 
 use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
+use crate::bochs;
 use crate::toolchain::{self, AARCH64_LINUX, HOST, Toolchain, program};
 
 /// An emulated processor, and the backends that it must be seen to have, the fastest first.
@@ -11,10 +12,20 @@ pub struct Processor {
     pub architecture: &'static str,
     pub name: &'static str,
     pub backends: &'static str,
+    pub emulator: Emulator,
+}
+
+/// What emulates it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Emulator {
+    /// As fast as emulation goes, without AVX-512.
+    Qemu,
+    /// With AVX-512; slow, and for static programs only.
+    Bochs,
 }
 
 /// Those of one architecture follow one another.
-pub const PROCESSORS: [Processor; 4] = [
+pub const PROCESSORS: [Processor; 5] = [
     Processor::new("aarch64", "max", "neon scalar"),
     // ARMv8.0, without the optional half-precision arithmetic, dot products, LSE.
     Processor::new("aarch64", "cortex-a53", "neon scalar"),
@@ -22,6 +33,10 @@ pub const PROCESSORS: [Processor; 4] = [
     Processor::new("x86_64", "Nehalem", "scalar"),
     // AVX2, FMA and F16C, no AVX-512.
     Processor::new("x86_64", "Haswell-v4", "avx2 scalar"),
+    Processor {
+        emulator: Emulator::Bochs,
+        ..Processor::new("x86_64", "icelake", "avx512 avx2 scalar")
+    },
 ];
 
 /// Why something is not run.
@@ -48,11 +63,15 @@ impl Processor {
             architecture,
             name,
             backends,
+            emulator: Emulator::Qemu,
         }
     }
 
     /// Runs a program of the processor's architecture.
     pub fn run(&self, program: &Path) -> Command {
+        if self.emulator == Emulator::Bochs {
+            return bochs::command(program);
+        }
         let mut command = Command::new(emulator(self.architecture));
         command.args(["-cpu", self.name]);
         if self.architecture == "aarch64" {
@@ -65,6 +84,9 @@ impl Processor {
     /// # Errors
     /// If the emulator is missing.
     pub fn find(&self) -> Result<(), Absent> {
+        if self.emulator == Emulator::Bochs {
+            return bochs::find();
+        }
         let emulator = emulator(self.architecture);
         match program(&emulator) {
             Some(_) => Ok(()),

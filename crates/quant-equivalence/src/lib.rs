@@ -95,22 +95,55 @@ impl Function {
         (self.call)(&mut Case::new(self.name, index, backend, record));
     }
 
-    /// The digest of each case, in order.
-    pub fn digests(&self, backend: Backend) -> impl Iterator<Item = u64> {
-        (0..self.cases).map(move |index| {
-            let mut record = Record::digest_only();
-            self.run(backend, index, &mut record);
-            record.digest()
-        })
+    /// The digest of a case.
+    pub fn digest(&self, backend: Backend, index: usize) -> u64 {
+        let mut record = Record::digest_only();
+        self.run(backend, index, &mut record);
+        record.digest()
     }
 
-    /// The digest of all cases.
-    pub fn digest(&self, backend: Backend) -> u64 {
-        let mut all = Xxh64::new(0);
-        for digest in self.digests(backend) {
-            all.write(&digest.to_le_bytes());
-        }
-        all.finish()
+    /// The digest of each case, in order.
+    pub fn digests(&self, backend: Backend) -> impl Iterator<Item = u64> {
+        (0..self.cases).map(move |index| self.digest(backend, index))
+    }
+}
+
+/// The digest of some cases, from theirs.
+pub fn digest(cases: impl Iterator<Item = u64>) -> u64 {
+    let mut all = Xxh64::new(0);
+    for digest in cases {
+        all.write(&digest.to_le_bytes());
+    }
+    all.finish()
+}
+
+/// Of a function, all cases, or the share that is run where there is no time for all.
+#[derive(Clone, Copy)]
+pub struct Selection {
+    /// The function.
+    pub function: &'static Function,
+    /// One of so many cases is run.
+    pub every: usize,
+}
+
+/// One case of so many is in the share. It is prime to the number of pairs of float type and scheme,
+/// and small enough that every function has a case of each pair, and of each length.
+pub const SHARE: usize = 19;
+
+impl Selection {
+    /// From `function`, or `function/19` for the share.
+    pub fn by_name(name: &str) -> Option<Self> {
+        let (name, every) = match name.split_once('/') {
+            Some((name, every)) => (name, every.parse().ok().filter(|&it| it == SHARE)?),
+            None => (name, 1),
+        };
+        let function = Function::by_name(name)?;
+        Some(Self { function, every })
+    }
+
+    /// The numbers of its cases.
+    pub fn cases(self) -> impl Iterator<Item = usize> {
+        (0..self.function.cases).step_by(self.every)
     }
 }
 
@@ -128,14 +161,10 @@ mod tests {
     #[test]
     fn backends_agree() {
         for function in &FUNCTIONS {
-            let want = function.digest(Backend::Scalar);
+            let want = digest(function.digests(Backend::Scalar));
             for &backend in Backend::available() {
-                assert_eq!(
-                    function.digest(backend),
-                    want,
-                    "{} {backend:?}",
-                    function.name
-                );
+                let got = digest(function.digests(backend));
+                assert_eq!(got, want, "{} {backend:?}", function.name);
             }
         }
     }
@@ -153,13 +182,38 @@ mod tests {
     }
 
     #[test]
+    fn the_share_meets_every_length_float_type_and_scheme() {
+        for function in &FUNCTIONS {
+            let name = format!("{}/{SHARE}", function.name);
+            let share = Selection::by_name(&name).expect("a name");
+            let cases: Vec<usize> = share.cases().collect();
+            let kinds = 48;
+            let distinct = |of: fn(usize) -> usize| {
+                let all: std::collections::BTreeSet<_> = cases.iter().map(|&it| of(it)).collect();
+                all.len()
+            };
+            assert_eq!(distinct(|it| it / 48), function.cases / kinds, "{name}");
+            assert_eq!(distinct(|it| it % 48), kinds, "{name}");
+        }
+    }
+
+    #[test]
+    fn selections_have_names() {
+        let some = Selection::by_name("pack").map(|it| (it.function.name, it.every));
+        assert_eq!(some, Some(("pack", 1)));
+        for name in ["pack/", "pack/0", "pack/18", "pack/19/19", "", "/19"] {
+            assert!(Selection::by_name(name).is_none(), "{name}");
+        }
+    }
+
+    #[test]
     fn words_and_bytes_have_the_same_digest() {
         for function in &FUNCTIONS {
             let mut record = Record::in_words();
             function.run(Backend::detect(), 777, &mut record);
             assert!(record.lines().iter().any(|line| line.contains(" = ")));
-            let digest = function.digests(Backend::detect()).nth(777);
-            assert_eq!(Some(record.digest()), digest, "{}", function.name);
+            let digest = function.digest(Backend::detect(), 777);
+            assert_eq!(record.digest(), digest, "{}", function.name);
         }
     }
 }

@@ -4,13 +4,14 @@
 
 use std::process::ExitCode;
 
-use quant_equivalence::{FUNCTIONS, Function, Record};
+use quant_equivalence::{FUNCTIONS, Function, Record, SHARE, Selection, digest};
 use quant_simd::Backend;
 
 const USAGE: &str = "\
 usage: quant-equivalence backends                       those that this machine has, the best first
-       quant-equivalence digests BACKEND                function, cases and digest, a line each
-       quant-equivalence cases BACKEND FUNCTION         the digest of each case
+       quant-equivalence digests BACKEND [share]        function, cases and digest, a line each; also
+                                                        for one case of 19, or only for these
+       quant-equivalence cases BACKEND FUNCTION[/19]    number and digest of each case
        quant-equivalence case BACKEND FUNCTION NUMBER   what goes in and comes out";
 
 fn main() -> ExitCode {
@@ -35,17 +36,25 @@ fn run(arguments: &[&str]) -> Option<()> {
         ["digests", backend] => {
             let backend = Backend::by_name(backend).ok()?;
             for function in &FUNCTIONS {
-                let (name, cases) = (function.name, function.cases);
-                println!("{name} {cases} {:016x}", function.digest(backend));
+                let digests: Vec<u64> = function.digests(backend).collect();
+                print_digest(function.name, digests.iter().copied());
+                print_share(function, digests.into_iter().step_by(SHARE));
             }
         }
-        ["cases", backend, function] => {
-            let (backend, function) = (
+        ["digests", backend, "share"] => {
+            let backend = Backend::by_name(backend).ok()?;
+            for function in &FUNCTIONS {
+                let share = (0..function.cases).step_by(SHARE);
+                print_share(function, share.map(|case| function.digest(backend, case)));
+            }
+        }
+        ["cases", backend, selection] => {
+            let (backend, selection) = (
                 Backend::by_name(backend).ok()?,
-                Function::by_name(function)?,
+                Selection::by_name(selection)?,
             );
-            for digest in function.digests(backend) {
-                println!("{digest:016x}");
+            for case in selection.cases() {
+                println!("{case} {:016x}", selection.function.digest(backend, case));
             }
         }
         ["case", backend, function, number] => {
@@ -63,4 +72,14 @@ fn run(arguments: &[&str]) -> Option<()> {
         _ => return None,
     }
     Some(())
+}
+
+fn print_share(function: &Function, cases: impl Iterator<Item = u64>) {
+    print_digest(&format!("{}/{SHARE}", function.name), cases);
+}
+
+fn print_digest(name: &str, cases: impl Iterator<Item = u64>) {
+    let mut count = 0;
+    let digest = digest(cases.inspect(|_| count += 1));
+    println!("{name} {count} {digest:016x}");
 }

@@ -1,6 +1,8 @@
 //! Whole tensors, on one and two threads.
 
 use std::convert::Infallible;
+use std::error::Error;
+use std::io;
 use std::sync::{LazyLock, Mutex};
 
 use quant_core::{Blocks, FloatType, Granularity, STATS_CHUNK};
@@ -11,12 +13,32 @@ use rayon::ThreadPool;
 use crate::case::{Case, by_float};
 use crate::values::{self, Value};
 
-static POOLS: LazyLock<[ThreadPool; 2]> = LazyLock::new(|| {
-    [1, 2].map(|threads| {
+static POOLS: LazyLock<[Pool; 2]> = LazyLock::new(|| [1, 2].map(Pool::new));
+
+/// Threads; `None` where there is no system, and so only one.
+struct Pool(Option<ThreadPool>);
+
+impl Pool {
+    fn new(threads: usize) -> Self {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-        pool.build().expect("threads")
-    })
-});
+        match pool.build() {
+            Ok(pool) => Self(Some(pool)),
+            Err(error) => {
+                let why = error.source().and_then(|it| it.downcast_ref::<io::Error>());
+                let unsupported = why.is_some_and(|it| it.kind() == io::ErrorKind::Unsupported);
+                assert!(unsupported, "threads: {error}");
+                Self(None)
+            }
+        }
+    }
+
+    fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.0 {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+}
 
 /// Takes the parts of a tensor.
 struct Memory {
@@ -106,7 +128,7 @@ fn quantizer(case: &mut Case<'_>) -> TensorQuantizer {
     }
 }
 
-fn pool(case: &mut Case<'_>) -> &'static ThreadPool {
+fn pool(case: &mut Case<'_>) -> &'static Pool {
     let pool = case.random.below(2);
     case.record.parameter("threads", pool + 1);
     &POOLS[pool]

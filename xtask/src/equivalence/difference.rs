@@ -1,6 +1,6 @@
 //! Where two targets part: the first case, and in it the first byte.
 
-use super::{Task, files};
+use super::{Task, files, lock};
 
 /// Prints the first case of a function, and in it the first byte, in which `bad` is not as `good`.
 ///
@@ -17,9 +17,10 @@ pub fn explain(function: &str, good: &Task<'_>, bad: &Task<'_>) -> Result<(), St
         .target
         .print(bad.programs, &["cases", without, function])?;
     let cases = good_cases.lines().zip(bad_cases.lines());
-    let different: Vec<usize> = cases
-        .enumerate()
-        .filter_map(|(case, (good, bad))| (good != bad).then_some(case))
+    // Lines are a case's number and its digest.
+    let different: Vec<&str> = cases
+        .filter(|(good, bad)| good != bad)
+        .filter_map(|(good, _)| good.split(' ').next())
         .collect();
     let (bad_name, good_name) = (&bad.target.name, &good.target.name);
     let count = good_cases.lines().count();
@@ -32,13 +33,13 @@ pub fn explain(function: &str, good: &Task<'_>, bad: &Task<'_>) -> Result<(), St
          the first is case {first}:",
         different.len()
     );
-    let first = first.to_string();
+    let function = lock::function(function);
     let good = good
         .target
-        .print(good.programs, &["case", with, function, &first])?;
+        .print(good.programs, &["case", with, function, first])?;
     let bad = bad
         .target
-        .print(bad.programs, &["case", without, function, &first])?;
+        .print(bad.programs, &["case", without, function, first])?;
     for line in describe(&good, &bad) {
         println!("    {line}");
     }

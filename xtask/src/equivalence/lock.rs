@@ -11,9 +11,20 @@ use crate::toolchain::root;
 pub const FILE: &str = "xtask/equivalence.lock";
 
 const HEAD: &str = "\
-# What every machine must compute: function, cases, digest of all of them.
+# What every machine must compute: function, cases, digest of all of them; and the same of a share of
+# the cases, one of 19, for slow emulators. Every other run makes both from the same cases.
 # `cargo xtask equivalence` compares, `cargo xtask equivalence --update` writes.
 ";
+
+/// The function of a name that may be that of its share of cases: `range` of `range/19`.
+pub fn function(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(function, _)| function)
+}
+
+/// Whether a name is that of a function's share of cases.
+pub fn is_share(name: &str) -> bool {
+    function(name) != name
+}
 
 /// What every target must give.
 pub struct Lock {

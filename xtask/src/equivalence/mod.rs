@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::processors::Absent;
-use crate::{Outcome, not_run};
+use crate::{Equivalence, Outcome, hide, not_run};
 use lock::Lock;
 use targets::{AllPrograms, Programs, Target};
 
@@ -42,10 +42,29 @@ struct Done<'a> {
     seconds: f64,
 }
 
+impl Done<'_> {
+    /// Whether, of a function's share of cases, all cases are known to differ.
+    fn differs_in_all(&self, share: &str, lock: &Lock) -> bool {
+        let name = lock::function(share);
+        let digest = self.digests.get(name);
+        name != share && digest.is_some() && digest != lock.get(name)
+    }
+}
+
 impl Task<'_> {
     fn name(&self) -> String {
         let what = self.backend.unwrap_or("quant command");
         format!("{:<19} {what:<13}", self.target.name)
+    }
+
+    /// Whether it must give a digest of that name.
+    fn gives(&self, name: &str) -> bool {
+        let is_command = name == files::NAME;
+        match self.backend {
+            None => is_command,
+            Some(_) if self.target.runs_share => lock::is_share(name),
+            Some(_) => !is_command,
+        }
     }
 
     fn run(&self) -> Result<Digests, String> {
@@ -96,10 +115,14 @@ impl NotRun<'_> {
     }
 }
 
-/// Runs all there is. `require` names targets whose absence is a failure, or `all` that this machine
-/// can have; `update` writes down what came out instead of comparing it with what was written down.
-pub fn equivalence(require: &[String], update: bool) -> Outcome {
-    let targets = targets::all();
+/// Runs all there is.
+pub fn equivalence(options: &Equivalence) -> Outcome {
+    let &Equivalence {
+        ref require,
+        update,
+        all_cases,
+    } = options;
+    let targets = targets::all(all_cases);
     check_names(&targets, require)?;
     let programs = targets::build(&targets)?;
     println!(
@@ -145,7 +168,7 @@ fn plan<'a>(
             why,
         });
     };
-    let programs = match &programs[target.architecture] {
+    let programs = match &programs[&target.kind()] {
         Ok(programs) => programs,
         Err(why) => {
             leave_out(None, why.clone());
@@ -168,8 +191,11 @@ fn plan<'a>(
         match found.iter().any(|it| it == backend) {
             true => tasks.push(task(Some(backend))),
             false => {
-                let why = "this processor does not have it".to_owned();
-                leave_out(Some(backend), Absent::Impossible(why));
+                let why = match hide::IS_HIDDEN && target.processor.is_none() {
+                    true => "it is hidden, or this processor does not have it",
+                    false => "this processor does not have it",
+                };
+                leave_out(Some(backend), Absent::Impossible(why.to_owned()));
             }
         }
     }
@@ -221,20 +247,35 @@ fn pop<T>(queue: &Mutex<Vec<T>>) -> Option<T> {
     queue.lock().expect("no panic").pop()
 }
 
+/// Prints a row of the table; how many digests are not as they must be.
+fn row(done: &Done<'_>, lock: &Lock) -> usize {
+    let same = |(name, digest): &(&String, &Digest)| lock.get(name) == Some(digest);
+    let wrong = done.digests.len() - done.digests.iter().filter(same).count();
+    // The cases of the share are among all of them.
+    let is_share = done.task.target.runs_share;
+    let counts = |name: &str| lock::is_share(name) == is_share;
+    let shown = || done.digests.iter().filter(|(name, _)| counts(name));
+    let (functions, equal) = (shown().count(), shown().filter(same).count());
+    let cases: usize = shown().map(|(_, digest)| digest.cases).sum();
+    let (name, seconds) = (done.task.name(), done.seconds);
+    println!("{name} {functions:>9} {cases:>7} {equal:>14} {seconds:>8.1}");
+    let missing = lock.names(&[]).filter(|name| done.task.gives(name));
+    let missing: Vec<&String> = missing
+        .filter(|name| !done.digests.contains_key(*name))
+        .collect();
+    for function in &missing {
+        println!("{}: {function}: nothing came out", done.task.target.name);
+    }
+    wrong + missing.len()
+}
+
 /// Prints the table and explains what differs; how many digests that is.
 fn compare(all: &[Done<'_>], lock: &Lock) -> Result<usize, String> {
-    let mut differences = 0;
-    for done in all {
-        let same = |(name, digest): &(&String, &Digest)| lock.get(name) == Some(digest);
-        let equal = done.digests.iter().filter(same).count();
-        let cases: usize = done.digests.values().map(|digest| digest.cases).sum();
-        let (name, functions) = (done.task.name(), done.digests.len());
-        let seconds = done.seconds;
-        println!("{name} {functions:>9} {cases:>7} {equal:>14} {seconds:>8.1}");
-        differences += functions - equal;
-    }
+    let differences = all.iter().map(|done| row(done, lock)).sum();
     for function in lock.names(all) {
-        let has = |it: &&Done| it.digests.contains_key(function);
+        // What differs in all cases has been explained by these.
+        let has =
+            |it: &&Done| it.digests.contains_key(function) && !it.differs_in_all(function, lock);
         let (good, bad): (Vec<_>, Vec<_>) = all
             .iter()
             .filter(has)
@@ -271,7 +312,7 @@ mod tests {
 
     #[test]
     fn only_what_could_be_there_is_a_failure() {
-        let targets = targets::all();
+        let targets = targets::all(false);
         let target = &targets[0];
         let of = |backend, why: fn(String) -> Absent, require: &str| {
             let why = why(String::new());

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 use super::{Digests, lock};
-use crate::artifacts;
-use crate::processors::{self, Absent, PROCESSORS, Processor};
-use crate::toolchain::stdout;
+use crate::artifacts::{self, Artifact};
+use crate::processors::{self, Absent, Emulator, PROCESSORS, Processor};
+use crate::toolchain::{root, stdout, target_dir};
+use crate::{bochs, hide};
 
 /// The architecture of this machine.
 const ARCHITECTURE: &str = std::env::consts::ARCH;
@@ -22,6 +24,8 @@ pub struct Target {
     pub backends: Vec<&'static str>,
     /// Whether the `quant` command runs on it too.
     pub runs_command: bool,
+    /// Whether it runs a share of the cases only.
+    pub runs_share: bool,
 }
 
 /// What is run, of one architecture.
@@ -31,7 +35,7 @@ pub struct Programs {
 }
 
 /// This machine first.
-pub fn all() -> Vec<Target> {
+pub fn all(all_cases: bool) -> Vec<Target> {
     let mut all = vec![Target {
         name: "native".to_owned(),
         architecture: ARCHITECTURE,
@@ -42,6 +46,7 @@ pub fn all() -> Vec<Target> {
             _ => vec!["scalar"],
         },
         runs_command: true,
+        runs_share: false,
     }];
     for processor in &PROCESSORS {
         all.push(Target {
@@ -50,39 +55,55 @@ pub fn all() -> Vec<Target> {
             processor: Some(processor),
             backends: processor.backends.split(' ').collect(),
             runs_command: processor.name == "max",
+            runs_share: processor.emulator == Emulator::Bochs && !all_cases,
         });
     }
     all
 }
 
-/// What each architecture runs, or why nothing can be built for it.
-pub type AllPrograms = BTreeMap<&'static str, Result<Programs, Absent>>;
+/// What each kind of target runs, or why nothing can be built for it.
+pub type AllPrograms = BTreeMap<Kind, Result<Programs, Absent>>;
 
-/// Builds for every architecture, once.
+/// Targets of one kind run the same programs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kind {
+    architecture: &'static str,
+    is_static: bool,
+}
+
+/// Builds for every kind, once.
 ///
 /// # Errors
 /// If a build fails: that is no reason to leave its target out.
 pub fn build(targets: &[Target]) -> Result<AllPrograms, Box<dyn Error>> {
     let mut built = BTreeMap::new();
     for target in targets {
-        if built.contains_key(target.architecture) {
+        if built.contains_key(&target.kind()) {
             continue;
         }
         let cargo = match target.processor {
             None => Ok(crate::toolchain::cargo("build")),
+            Some(processor) if processor.emulator == Emulator::Bochs => match bochs::find() {
+                Ok(()) => Ok(hide::seeing(crate::toolchain::cargo("build"))),
+                Err(absent) => Err(absent),
+            },
             Some(_) => processors::cargo(target.architecture, "build"),
         };
         let programs = match cargo {
-            Ok(cargo) => Ok(build_with(cargo)?),
+            Ok(cargo) => Ok(build_with(cargo, target.kind())?),
             Err(absent) => Err(absent),
         };
-        built.insert(target.architecture, programs);
+        built.insert(target.kind(), programs);
     }
     Ok(built)
 }
 
-fn build_with(mut cargo: Command) -> Result<Programs, Box<dyn Error>> {
-    cargo.args(["--release", "--package", "quant-equivalence"]);
+/// What cargo calls the library and the program of the corpus.
+const LIBRARY: &str = "quant_equivalence";
+const CORPUS: &str = "quant-equivalence";
+
+fn build_with(mut cargo: Command, kind: Kind) -> Result<Programs, Box<dyn Error>> {
+    cargo.args(["--release", "--package", CORPUS]);
     cargo.args(["--package", "quant-cli", "--bins"]);
     let artifacts = artifacts::build(cargo)?;
     let program = |name: &str| {
@@ -93,12 +114,57 @@ fn build_with(mut cargo: Command) -> Result<Programs, Box<dyn Error>> {
             .ok_or(format!("{name} was not built"))
     };
     Ok(Programs {
-        corpus: program("quant-equivalence")?,
+        corpus: match kind.is_static {
+            false => program(CORPUS)?,
+            true => link_static(&artifacts)?,
+        },
         quant: program("quant")?,
     })
 }
 
+/// The corpus as a static program, of the libraries that cargo built for the other one: cargo itself
+/// would build them again.
+fn link_static(artifacts: &[Artifact]) -> Result<PathBuf, Box<dyn Error>> {
+    let output = target_dir().join("equivalence").join(CORPUS);
+    fs::create_dir_all(output.parent().expect("a folder"))?;
+    let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    rustc.args([
+        "--edition=2024",
+        "--crate-type=bin",
+        "-O",
+        "--cap-lints=allow",
+    ]);
+    rustc.args(bochs::RUSTFLAGS).arg("-o").arg(&output);
+    rustc.current_dir(root());
+    for name in [LIBRARY, "quant_simd"] {
+        let mut libraries = artifacts.iter().filter(|it| !it.is_program);
+        let library = libraries.find(|it| it.name == name);
+        let path = &library.ok_or_else(|| format!("{name} was not built"))?.path;
+        let folder = path.parent().unwrap_or(path);
+        rustc
+            .arg("--extern")
+            .arg(format!("{name}={}", path.display()));
+        for folder in [folder.to_owned(), folder.join("deps")] {
+            rustc.arg(format!("-Ldependency={}", folder.display()));
+        }
+    }
+    rustc.arg(root().join("crates/quant-equivalence/src/main.rs"));
+    match rustc.status()? {
+        status if status.success() => Ok(output),
+        status => Err(format!("{rustc:?}: {status}").into()),
+    }
+}
+
 impl Target {
+    /// Which programs it runs.
+    pub fn kind(&self) -> Kind {
+        let emulator = self.processor.map(|it| it.emulator);
+        Kind {
+            architecture: self.architecture,
+            is_static: emulator == Some(Emulator::Bochs),
+        }
+    }
+
     /// Runs a program.
     pub fn command(&self, program: &Path) -> Command {
         match self.processor {
@@ -143,11 +209,13 @@ impl Target {
         }
     }
 
-    /// The digest of every function.
+    /// The digest of every function, and of the share of its cases.
     ///
     /// # Errors
     /// If the program fails, or prints something else.
     pub fn corpus(&self, programs: &Programs, backend: &str) -> Result<Digests, String> {
-        lock::parse(self.print(programs, &["digests", backend])?.lines())
+        let share = self.runs_share.then_some("share");
+        let arguments: Vec<&str> = ["digests", backend].into_iter().chain(share).collect();
+        lock::parse(self.print(programs, &arguments)?.lines())
     }
 }
