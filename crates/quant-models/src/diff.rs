@@ -127,10 +127,13 @@ fn compare(a: &Stored<'_>, b: &Stored<'_>, job: &Job<'_>) -> Result<TensorDiffer
     }
     let mut found = apart(&a.name, "");
     found.reason = None;
-    let same_bytes = a.bytes == b.bytes && a.others == b.others;
+    let mut same_bytes = a.bytes.same(&b.bytes)? && a.others.len() == b.others.len();
+    for (a, b) in a.others.iter().zip(&b.others) {
+        same_bytes = same_bytes && a.same(b)?;
+    }
     match (&a.quantized, &b.quantized) {
         (Some(p), Some(q)) if p.record() == q.record() => {
-            let scales = p.scales == q.scales && p.zero_points == q.zero_points;
+            let scales = p.scales.same(&q.scales)? && p.zero_points.same(&q.zero_points)?;
             found.codes_equal = Some(same_bytes);
             found.scales_equal = Some(scales);
             found.equal = same_bytes && scales;

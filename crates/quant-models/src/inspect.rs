@@ -7,6 +7,7 @@ use quant_core::{FloatType, STATS_CHUNK};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::io::Data;
 use crate::stored::Stored;
 use crate::unique::{NEARLY_ZERO, Seen16, Seen32, zeros_16};
 use crate::{Consumer, Error, Job, SchemeRecord, coreml, safetensors};
@@ -81,20 +82,21 @@ pub fn inspect_with_progress(
         true => {
             let folder = coreml::Folder::open(path)?;
             let package = coreml::Package::open(&folder)?;
-            of(&coreml::inspect::stored(&package)?, values, job)
+            of(coreml::inspect::stored(&package)?, values, job)
         }
         false => {
             let model = safetensors::Model::open(path)?;
-            of(&model.stored()?, values, job)
+            of(model.stored()?, values, job)
         }
     }
 }
 
-fn of(all: &[Stored<'_>], values: bool, job: &Job<'_>) -> Result<Inspection, Error> {
-    let tensors = all.iter().map(|tensor| info(tensor, values, job));
+fn of(all: Vec<Stored<'_>>, values: bool, job: &Job<'_>) -> Result<Inspection, Error> {
+    let elements = all.iter().map(Stored::element_count).sum();
+    // One by one: what has been read of a tensor goes with it.
+    let tensors = all.into_iter().map(|tensor| info(&tensor, values, job));
     let tensors = tensors.collect::<Result<Vec<_>, Error>>()?;
     let bytes = tensors.iter().map(|tensor| tensor.bytes).sum();
-    let elements = all.iter().map(Stored::element_count).sum();
     Ok(Inspection {
         tensors,
         bytes,
@@ -108,7 +110,9 @@ fn info(tensor: &Stored<'_>, values: bool, job: &Job<'_>) -> Result<TensorInfo, 
     let scales = tensor
         .quantized
         .as_ref()
-        .and_then(|parts| parts.scale_range());
+        .map(|parts| parts.scale_range())
+        .transpose()?
+        .flatten();
     let readable = tensor.float.is_some() && elements > 0;
     let found = match values && readable {
         true => Some(look_at_values(tensor, job)?),
@@ -140,15 +144,20 @@ fn look_at_values(tensor: &Stored<'_>, job: &Job<'_>) -> Result<(usize, usize), 
     }
 }
 
-fn look_at_16_bits(bytes: &[u8], float: FloatType, job: &Job<'_>) -> Result<(usize, usize), Error> {
-    let chunks = bytes.par_chunks(CHUNK_BYTES);
-    let found = chunks.try_fold(
+fn look_at_16_bits(
+    data: &Data<'_>,
+    float: FloatType,
+    job: &Job<'_>,
+) -> Result<(usize, usize), Error> {
+    let starts: Vec<usize> = (0..data.len()).step_by(CHUNK_BYTES).collect();
+    let found = starts.into_par_iter().try_fold(
         || (0, Seen16::default()),
-        |(zeros, mut seen), chunk| {
+        |(zeros, mut seen), start| {
             job.check()?;
-            seen.insert(chunk);
+            let chunk = data.part(start, CHUNK_BYTES.min(data.len() - start))?;
+            seen.insert(&chunk);
             (job.progress)(chunk.len() as u64);
-            Ok::<_, Error>((zeros + zeros_16(chunk, float), seen))
+            Ok::<_, Error>((zeros + zeros_16(&chunk, float), seen))
         },
     );
     let (zeros, seen) = found.try_reduce(

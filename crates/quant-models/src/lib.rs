@@ -1,8 +1,8 @@
 //! Model files: safetensors and Core ML packages in, quantized ones out, in bounded memory.
 //!
-//! Inputs are memory-mapped. Outputs are written under a temporary name in the target folder,
+//! Inputs are read window by window, and may be larger than memory. Outputs are written under a temporary name in the target folder,
 //! synced and renamed: they appear whole or not at all.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod activations;
 mod calibration;
@@ -13,7 +13,6 @@ mod error;
 mod inspect;
 mod io;
 mod job;
-mod map;
 mod options;
 mod patterns;
 pub mod program;

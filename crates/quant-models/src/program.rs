@@ -1,7 +1,7 @@
 //! The program of a Core ML package as values of its own, for who wants to run or inspect it.
 //!
-//! A [`Program`] owns what it says, but for large constants: these are bytes of the mapped weight
-//! files, which stay mapped as long as a [`Constant`] refers to them.
+//! A [`Program`] owns what it says, but for large constants: these stay in the weight files until
+//! somebody [reads](Bytes::read) them.
 //!
 //! ```no_run
 //! use quant_models::program::Program;
@@ -13,13 +13,13 @@
 //! # Ok::<(), quant_models::Error>(())
 //! ```
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::Error;
-use crate::coreml::blob::WeightFile;
+use crate::coreml::blob::{Record, WeightFile};
 use crate::coreml::program as parsed;
 use crate::coreml::read::tensor_type as read_tensor_type;
 use crate::coreml::schema::{DataType, tensor_value, types};
@@ -140,16 +140,30 @@ pub struct Bytes(Held);
 #[derive(Clone, Debug)]
 enum Held {
     Immediate(Arc<[u8]>),
-    Stored(Arc<WeightFile>, Range<usize>),
+    Stored(Arc<WeightFile>, Record),
 }
 
-impl std::ops::Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
+impl Bytes {
+    /// How many.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
         match &self.0 {
-            Held::Immediate(bytes) => bytes,
-            Held::Stored(file, range) => file.bytes(range.clone()).unwrap_or_default(),
+            Held::Immediate(bytes) => bytes.len(),
+            Held::Stored(_, record) => record.data.len(),
+        }
+    }
+
+    /// Reads them, where they are in a weight file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has become shorter.
+    pub fn read(&self) -> Result<Cow<'_, [u8]>, Error> {
+        match &self.0 {
+            Held::Immediate(bytes) => Ok(Cow::Borrowed(bytes)),
+            Held::Stored(file, record) => {
+                let data = file.data(record);
+                Ok(Cow::Owned(data.whole()?.into_owned()))
+            }
         }
     }
 }
@@ -244,7 +258,7 @@ impl std::fmt::Display for ElementType {
 }
 
 impl Program {
-    /// Reads the program of the package at `path` and maps its weight files.
+    /// Reads the program of the package at `path` and finds its weight files.
     ///
     /// # Errors
     /// See [`Error`]: the folder is no package, or a file of it is missing or damaged, or holds no
@@ -392,8 +406,10 @@ fn constant(weights: &Weights, value: &parsed::Value<'_>) -> Result<Constant, St
     let elements = match &value.held {
         parsed::Held::Blob(blob) => {
             let file = weights.get(blob.file).ok_or("a weight file is missing")?;
-            let record = file.record(blob.offset)?;
-            Elements::Bytes(Bytes(Held::Stored(Arc::clone(file), record.data)))
+            let record = file
+                .record(blob.offset)
+                .map_err(|error| error.to_string())?;
+            Elements::Bytes(Bytes(Held::Stored(Arc::clone(file), record)))
         }
         parsed::Held::Tensor(tensor) => {
             let element = value.kind.as_ref().map_or(DataType(0), |kind| kind.dtype);

@@ -8,6 +8,7 @@ use quant_simd::{Failure, Sink, TensorQuantizer};
 use serde::Serialize;
 
 use crate::error::{one_line, shortened};
+use crate::io::Data;
 use crate::unmatched::Unmatched;
 use crate::{Consumer, Error, OperationReport, SchemeRecord};
 
@@ -213,14 +214,18 @@ pub(crate) enum Decision {
 }
 
 /// Quantizes; measures what that loses only if `stats` are wanted.
-pub(crate) fn quantize_tensor<S: Sink>(
+pub(crate) fn quantize_tensor<S: Sink<Error = Error>>(
     quantizer: &TensorQuantizer,
     stats: bool,
-    values: &[u8],
+    values: &Data<'_>,
     sink: &S,
-) -> Result<Option<ErrorStats>, Failure<S::Error>> {
-    match stats {
-        true => quantizer.quantize(values, sink).map(Some),
-        false => quantizer.quantize_unmeasured(values, sink).map(|()| None),
+) -> Result<Option<ErrorStats>, Failure<Error>> {
+    match (values, stats) {
+        (Data::Memory(values), true) => quantizer.quantize(values, sink).map(Some),
+        (Data::Memory(values), false) => quantizer.quantize_unmeasured(values, sink).map(|()| None),
+        (values, true) => quantizer.quantize_source(values, sink).map(Some),
+        (values, false) => quantizer
+            .quantize_source_unmeasured(values, sink)
+            .map(|()| None),
     }
 }

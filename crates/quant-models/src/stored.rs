@@ -1,12 +1,13 @@
 //! A tensor as it stands in a file of either format, float or quantized, and its values.
 
-use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use quant_core::FloatType;
 use quant_simd::TensorQuantizer;
 
+use crate::io::Data;
 use crate::{Consumer, Error, SchemeRecord};
 
 /// A tensor and its bytes.
@@ -19,36 +20,66 @@ pub(crate) struct Stored<'a> {
     /// The type of the values; `None` for integers and whatever is not understood.
     pub float: Option<FloatType>,
     /// Values or codes.
-    pub bytes: Cow<'a, [u8]>,
+    pub bytes: Data<'a>,
     pub quantized: Option<Parts<'a>>,
     /// What it feeds, in a format that says so.
     pub consumers: Vec<Consumer>,
     /// How it is stored, where that is neither float nor quantized, such as palettized.
     pub kind: Option<String>,
     /// What else belongs to it then, such as the palette.
-    pub others: Vec<Cow<'a, [u8]>>,
+    pub others: Vec<Data<'a>>,
 }
 
 /// What belongs to the codes of a quantized tensor.
 pub(crate) struct Parts<'a> {
     pub quantizer: TensorQuantizer,
-    pub scales: Cow<'a, [u8]>,
+    pub scales: Data<'a>,
     /// One byte each; none where the scheme stores none.
-    pub zero_points: Cow<'a, [u8]>,
+    pub zero_points: Data<'a>,
     /// What scales and zero points take there.
     pub bytes_in_file: usize,
+    /// Scales and zero points, once they have been read.
+    read: OnceLock<(Vec<u8>, Vec<u8>)>,
 }
 
-impl Parts<'_> {
+impl<'a> Parts<'a> {
+    pub fn new(
+        quantizer: TensorQuantizer,
+        scales: Data<'a>,
+        zero_points: Data<'a>,
+        bytes_in_file: usize,
+    ) -> Self {
+        Self {
+            quantizer,
+            scales,
+            zero_points,
+            bytes_in_file,
+            read: OnceLock::new(),
+        }
+    }
+
+    /// Scales and zero points.
+    pub fn params(&self) -> Result<(&[u8], &[u8]), Error> {
+        let (scales, zero_points) = match self.read.get() {
+            Some(read) => read,
+            None => {
+                let scales = self.scales.whole()?.into_owned();
+                let zero_points = self.zero_points.whole()?.into_owned();
+                self.read.get_or_init(|| (scales, zero_points))
+            }
+        };
+        Ok((scales, zero_points))
+    }
+
     pub fn record(&self) -> SchemeRecord {
         SchemeRecord::of(&self.quantizer)
     }
 
     /// The smallest and the largest scale.
-    pub fn scale_range(&self) -> Option<(f32, f32)> {
-        let scales = quant_simd::widen(&self.scales, self.quantizer.scale_type());
-        let low = scales.iter().copied().reduce(f32::min)?;
-        Some((low, scales.into_iter().fold(low, f32::max)))
+    pub fn scale_range(&self) -> Result<Option<(f32, f32)>, Error> {
+        let scales = quant_simd::widen(self.params()?.0, self.quantizer.scale_type());
+        let low = scales.iter().copied().reduce(f32::min);
+        Ok(low.map(|low| (low, scales.into_iter().fold(low, f32::max))))
     }
 }
 
@@ -69,15 +100,16 @@ impl Stored<'_> {
     pub fn values(&self, elements: Range<usize>, values: &mut [f32]) -> Result<(), Error> {
         let bad = |problem: String| Error::tensor(self.path, &self.name, problem);
         if let Some(parts) = &self.quantized {
+            let dtype = parts.quantizer.scheme.dtype;
+            let (start, end) = (
+                dtype.storage_len(elements.start),
+                dtype.storage_len(elements.end),
+            );
+            let codes = self.bytes.part(start, end - start)?;
+            let (scales, zero_points) = parts.params()?;
             return parts
                 .quantizer
-                .dequantize_range(
-                    &self.bytes,
-                    &parts.scales,
-                    &parts.zero_points,
-                    elements,
-                    values,
-                )
+                .dequantize_some(&codes, scales, zero_points, elements, values)
                 .map_err(|(block, error)| {
                     bad(format!("block {block}: {error}; the file is damaged"))
                 });
@@ -85,8 +117,9 @@ impl Stored<'_> {
         let Some(float) = self.float else {
             return Err(bad(format!("{} is not a float type", self.dtype)));
         };
-        let bytes = &self.bytes[elements.start * float.size()..elements.end * float.size()];
-        values.copy_from_slice(&quant_simd::widen(bytes, float));
+        let (start, len) = (elements.start * float.size(), elements.len() * float.size());
+        let bytes = self.bytes.part(start, len)?;
+        values.copy_from_slice(&quant_simd::widen(&bytes, float));
         Ok(())
     }
 }

@@ -231,3 +231,59 @@ fn of_two_runs_only_one_succeeds() {
         }
     }
 }
+
+/// Another process shortens the input while it is read: an error that says so, and nothing is left.
+#[test]
+fn an_input_that_becomes_shorter_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let large = |name: &str, tensors: usize| {
+        let bytes: Vec<u8> = (0..1 << 22).map(|i: u32| (i % 53) as u8).collect();
+        let view = || TensorView::new(Dtype::F32, vec![1024, 1024], &bytes).unwrap();
+        let views = (0..tensors).map(|i| (format!("w{i}"), view()));
+        fs::write(at(name), safetensors::serialize(views, None).unwrap()).unwrap();
+    };
+    let options = QuantizeOptions::default();
+    let free = Job {
+        force: false,
+        progress: &|_| {},
+        cancelled: &AtomicBool::new(false),
+    };
+    large("m.safetensors", 8);
+    quant_models::quantize(&at("m.safetensors"), &at("q.safetensors"), &options, &free).unwrap();
+    package(&at("m.mlpackage"));
+    let weights = "m.mlpackage/Data/com.apple.CoreML/weights/weight.bin";
+    for (input, shortened, is_quantized) in [
+        ("m.safetensors", "m.safetensors", false),
+        ("q.safetensors", "q.safetensors", true),
+        ("m.mlpackage", weights, false),
+    ] {
+        for divisor in [2, 1000] {
+            let whole = fs::read(at(shortened)).unwrap();
+            let once = AtomicBool::new(false);
+            let shorten = |_| {
+                if !once.swap(true, Ordering::SeqCst) {
+                    let file = fs::File::options().write(true).open(at(shortened)).unwrap();
+                    file.set_len(whole.len() as u64 / divisor).unwrap();
+                }
+            };
+            let job = Job {
+                progress: &shorten,
+                ..free
+            };
+            let done = match is_quantized {
+                true => {
+                    let options = DequantizeOptions::default();
+                    quant_models::dequantize(&at(input), &at("out"), &options, &job).map(drop)
+                }
+                false => quant_models::quantize(&at(input), &at("out"), &options, &job).map(drop),
+            };
+            let said = done.unwrap_err().to_string();
+            assert!(said.contains("shorter"), "{input}: {said}");
+            assert!(said.contains(shortened), "{input}: {said}");
+            let names = fs::read_dir(folder.path()).unwrap().count();
+            assert_eq!(names, 3, "{input}: only the inputs");
+            fs::write(at(shortened), whole).unwrap();
+        }
+    }
+}

@@ -279,7 +279,10 @@ pub(crate) fn decode(constant: &Constant) -> Result<Tensor, String> {
     let elements = count(&shape).ok_or_else(|| format!("shape {shape:?} overflows"))?;
     let values = match &constant.elements {
         Elements::Strings(texts) => Values::Text(Arc::new(texts.clone())),
-        Elements::Bytes(bytes) => decode_bytes(bytes, tensor.element, elements)?,
+        Elements::Bytes(bytes) => {
+            let bytes = bytes.read().map_err(|error| error.to_string())?;
+            decode_bytes(&bytes, tensor.element, elements)?
+        }
         Elements::Other => return Err("a constant that is a list or a dictionary".into()),
     };
     if values.len() != elements {

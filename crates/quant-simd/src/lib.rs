@@ -60,7 +60,7 @@ pub use backend::{Backend, BackendError};
 pub use columns::Columns;
 pub use element::Element;
 pub use owned::{QuantizedTensor, quantize};
-pub use tensor::{Failure, Sink, TensorQuantizer};
+pub use tensor::{Failure, Sink, Source, TensorQuantizer};
 
 /// Widens little-endian elements to f32, exactly.
 ///

@@ -8,3 +8,4 @@ mod modes;
 mod places;
 mod reports;
 mod shards;
+mod shortened;

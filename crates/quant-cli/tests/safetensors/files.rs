@@ -329,7 +329,10 @@ fn headers_are_read_as_the_library_reads_them() {
             read += 1;
             assert_eq!(ours.entries().len(), library.len());
             for (name, entry) in ours.entries() {
-                assert_eq!(ours.data(entry), library.tensor(name).unwrap().data());
+                assert_eq!(
+                    ours.read(entry).unwrap(),
+                    library.tensor(name).unwrap().data()
+                );
             }
         }
     }

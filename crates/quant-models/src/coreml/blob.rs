@@ -5,24 +5,20 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use quant_simd::Source as _;
 
-use crate::io::{self, PreallocatedFile};
-use crate::map::map;
+use crate::io::{self, Data, InputFile, PreallocatedFile};
 use crate::{Error, Job, sniff};
 
 const MAGIC: u32 = 0xDEAD_BEEF;
 const VERSION: u32 = 2;
 pub(crate) const ALIGN: u64 = 64;
 /// Bytes that are copied or compared at a time.
-const STEP: usize = 4 << 20;
+const STEP: usize = 1 << 20;
 
-/// A mapped weight file.
+/// A weight file.
 #[derive(Debug)]
-pub(crate) struct WeightFile {
-    path: PathBuf,
-    map: Mmap,
-}
+pub(crate) struct WeightFile(InputFile);
 
 /// What a record says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,24 +31,25 @@ pub(crate) struct Record {
 
 impl WeightFile {
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let map = map(path, "it should hold weights")?;
-        let file = Self {
-            path: path.to_owned(),
-            map,
-        };
-        let version = file.map.get(4..8).map(|bytes| u32_at(bytes, 0));
+        let file = InputFile::open(path, "it should hold weights")?;
+        let head = file.data(0, sniff::HEAD.min(file.len() as usize));
+        let head = head.whole()?;
+        let version = head.get(4..8).map(|bytes| u32_at(bytes, 0));
         let problem = match version {
-            Some(VERSION) if file.map.len() >= ALIGN as usize => return Ok(file),
-            _ if sniff::is_safetensors(&file.map) => {
+            Some(VERSION) if file.len() >= ALIGN => {
+                drop(head);
+                return Ok(Self(file));
+            }
+            _ if sniff::is_safetensors(&head) => {
                 "this is a safetensors file; the package is damaged, fetch it again".into()
             }
-            _ if file.map.len() < ALIGN as usize => sniff::explain(&file.map, || {
+            _ if file.len() < ALIGN => sniff::explain(&head, || {
                 format!(
                     "{} bytes are too few for a weight file; it is truncated, fetch it again",
-                    file.map.len()
+                    file.len()
                 )
             }),
-            other => sniff::explain(&file.map, || {
+            other => sniff::explain(&head, || {
                 format!(
                     "version {} of weight files, where {VERSION} is known; it is damaged, or too new for this quant",
                     other.unwrap_or(0)
@@ -63,32 +60,35 @@ impl WeightFile {
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        self.0.path()
     }
 
     pub fn len(&self) -> u64 {
-        self.map.len() as u64
+        self.0.len()
     }
 
-    pub fn bytes(&self, range: Range<usize>) -> Option<&[u8]> {
-        self.map.get(range)
+    pub fn data(&self, record: &Record) -> Data<'_> {
+        self.0.data(record.data.start as u64, record.data.len())
     }
 
-    pub fn data(&self, record: &Record) -> &[u8] {
-        &self.map[record.data.clone()]
+    /// The record whose header stands at `offset`.
+    pub fn record(&self, offset: u64) -> Result<Record, Error> {
+        let mut header = [0; ALIGN as usize];
+        let end = offset.checked_add(ALIGN);
+        if end.is_none_or(|end| end > self.len()) {
+            let len = self.len();
+            let problem = format!(
+                "the record at byte {offset} is outside the weight file, which has {len} bytes; it is truncated or damaged"
+            );
+            return Err(Error::file(self.path(), problem));
+        }
+        self.0.read(offset, &mut header)?;
+        self.parsed(offset, &header)
+            .map_err(|problem| Error::file(self.path(), problem))
     }
 
-    /// The record whose header stands at `offset`, or what is wrong with it.
-    pub fn record(&self, offset: u64) -> Result<Record, String> {
+    fn parsed(&self, offset: u64, header: &[u8]) -> Result<Record, String> {
         let at = format!("the record at byte {offset}");
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let header = start
-            .checked_add(ALIGN as usize)
-            .and_then(|end| self.map.get(start..end))
-            .ok_or_else(|| {
-                let len = self.map.len();
-                format!("{at} is outside the weight file, which has {len} bytes; it is truncated or damaged")
-            })?;
         if !offset.is_multiple_of(ALIGN) || offset == 0 || u32_at(header, 0) != MAGIC {
             return Err(format!(
                 "there is no record at byte {offset} of the weight file; it is damaged"
@@ -99,7 +99,7 @@ impl WeightFile {
         let (Some(end), true) = (end, from >= offset + ALIGN) else {
             return Err(format!(
                 "{at} has {size} bytes from byte {from} on, outside the weight file, which has {} bytes; it is truncated or damaged",
-                self.map.len()
+                self.len()
             ));
         };
         Ok(Record {
@@ -196,17 +196,20 @@ impl WeightWriter {
     pub fn copy(
         &mut self,
         kind: u32,
-        bytes: &[u8],
+        data: &Data<'_>,
         padding: u64,
         job: &Job<'_>,
     ) -> Result<u64, Error> {
-        let start = self.next() + ALIGN;
-        for (i, piece) in bytes.chunks(STEP).enumerate() {
+        let place = self.next() + ALIGN;
+        let mut buffer = vec![0; STEP.min(data.len())];
+        for start in (0..data.len()).step_by(STEP) {
             job.check()?;
-            self.write(start + (i * STEP) as u64, piece)?;
+            let piece = &mut buffer[..STEP.min(data.len() - start)];
+            data.read(start, piece)?;
+            self.write(place + start as u64, piece)?;
             (job.progress)(piece.len() as u64);
         }
-        self.seal(kind, bytes.len() as u64, padding)
+        self.seal(kind, data.len() as u64, padding)
     }
 
     /// Reads back what was written.

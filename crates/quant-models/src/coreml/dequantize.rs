@@ -1,6 +1,5 @@
 //! From a quantized package back to a float one.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
@@ -20,6 +19,7 @@ use super::program::Held;
 use super::rewrite::Changes;
 use super::schema::DataType;
 use super::select::shown_name;
+use crate::io::{Data, DataKey};
 use crate::stored::Parts;
 use crate::{Error, Inputs, Job, Restored};
 
@@ -118,7 +118,7 @@ struct Weight<'s, 'p> {
     name: String,
     /// The weight file that it goes to.
     file: String,
-    codes: Cow<'p, [u8]>,
+    codes: Data<'p>,
     parts: Parts<'p>,
 }
 
@@ -160,9 +160,9 @@ fn quantized<'s, 'p>(
 /// Where codes are, scales and zero points, and geometry: equal ones are the same weight.
 type Shared<'a> = (
     &'a str,
-    (*const u8, usize),
-    &'a [u8],
-    &'a [u8],
+    DataKey<'a>,
+    DataKey<'a>,
+    DataKey<'a>,
     &'a [usize],
     &'a [usize],
 );
@@ -173,9 +173,9 @@ impl Weight<'_, '_> {
         let blocks = &parts.quantizer.blocks;
         (
             &self.file,
-            (self.codes.as_ptr(), self.codes.len()),
-            &parts.scales,
-            &parts.zero_points,
+            self.codes.key(),
+            parts.scales.key(),
+            parts.zero_points.key(),
             blocks.shape(),
             blocks.block_sizes(),
         )
@@ -216,8 +216,9 @@ fn restore(
             source.size() as u64 * 8,
         ),
     };
+    let (scales, zero_points) = (parts.scales.whole()?, parts.zero_points.whole()?);
     quantizer
-        .dequantize(codes, &parts.scales, &parts.zero_points, source, &sink)
+        .dequantize_source(codes, &scales, &zero_points, source, &sink)
         .map_err(|failure| match failure {
             Failure::Sink(error) => error,
             Failure::Params { block, source } => {

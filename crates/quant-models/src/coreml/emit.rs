@@ -186,7 +186,7 @@ impl<'p> Emitter<'p> {
         let (package, job) = (self.package, self.job);
         let (file, record) = package.record(blob)?;
         let writer = self.writer_mut(blob.file)?;
-        let new = writer.copy(record.kind, file.data(&record), record.padding_bits, job)?;
+        let new = writer.copy(record.kind, &file.data(&record), record.padding_bits, job)?;
         self.moved.insert(key, new);
         Ok(())
     }

@@ -1,12 +1,11 @@
 //! The weights of a package in the form that both formats share.
 
-use std::borrow::Cow;
-
 use super::graph::{Constant, Graph, Use};
 use super::package::Package;
 use super::parts;
 use super::select::{float_type, shown_name, weight};
 use crate::Error;
+use crate::io::Data;
 use crate::stored::Stored;
 
 /// Constants that are weights, and compressed ones.
@@ -35,7 +34,7 @@ fn one<'p>(
         dtype: output.map_or(String::new(), |kind| kind.dtype.name()),
         shape: output.and_then(|kind| kind.shape()).unwrap_or_default(),
         float: output.and_then(|kind| float_type(kind.dtype)),
-        bytes: Cow::Borrowed(&[]),
+        bytes: Data::EMPTY,
         quantized: None,
         consumers: constant.consumers.iter().map(Use::consumer).collect(),
         kind: None,

@@ -1,6 +1,5 @@
 //! A package: its program and the weight files that this refers to.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +12,10 @@ use super::read::read;
 use super::wire::DEPTH;
 use crate::Error;
 use crate::error::one_line;
-use crate::io::Links;
+use crate::io::{Data, Links};
 
 const MODEL_PATH: &str = "@model_path/";
-/// A Core ML package whose model has been understood, and whose weight files are mapped.
+/// A Core ML package whose model has been understood, and whose weight files have been found.
 #[derive(Debug)]
 pub(crate) struct Package<'a> {
     pub path: &'a Path,
@@ -141,10 +140,8 @@ impl<'a> Package<'a> {
         let records = offsets
             .into_iter()
             .map(|offset| Ok((offset, file.record(offset)?)));
-        records
-            .collect::<Result<Vec<_>, String>>()
-            .and_then(|records| check_apart(&records))
-            .map_err(|problem| Error::file(file.path(), problem))?;
+        let records = records.collect::<Result<Vec<_>, Error>>()?;
+        check_apart(&records).map_err(|problem| Error::file(file.path(), problem))?;
         Ok(file)
     }
 
@@ -178,22 +175,18 @@ impl<'a> Package<'a> {
     pub fn record(&self, blob: &Blob<'_>) -> Result<(&WeightFile, Record), Error> {
         let file = self.weights.get(blob.file);
         let file = file.ok_or_else(|| self.damaged("a weight file is missing"))?;
-        let record = file.record(blob.offset);
-        Ok((
-            file,
-            record.map_err(|problem| Error::file(file.path(), problem))?,
-        ))
+        Ok((file, file.record(blob.offset)?))
     }
 
     /// The bytes of a tensor, in a weight file or in the model; `None` where it is neither, or stands
     /// in the model in a way that is not known.
-    pub fn data<'s>(&'s self, value: &Value<'s>) -> Result<Option<Cow<'s, [u8]>>, Error> {
+    pub fn data<'s>(&'s self, value: &Value<'s>) -> Result<Option<Data<'s>>, Error> {
         match &value.held {
             Held::Blob(blob) => {
                 let (file, record) = self.record(blob)?;
-                Ok(Some(Cow::Borrowed(file.data(&record))))
+                Ok(Some(file.data(&record)))
             }
-            Held::Tensor(_) => Ok(value.elements()),
+            Held::Tensor(_) => Ok(value.elements().map(Data::Memory)),
             Held::Other => Ok(None),
         }
     }

@@ -11,6 +11,7 @@ use super::package::Package;
 use super::program::{Operation, TensorType, Value};
 use super::schema::DataType;
 use super::select::{data_type, float_type};
+use crate::io::Data;
 use crate::stored::Parts;
 use crate::{Error, Job};
 
@@ -47,13 +48,13 @@ fn unpacked(dtype: IntType, bytes: Cow<'_, [u8]>, count: usize) -> Cow<'_, [u8]>
 }
 
 /// The codes of a quantized weight, and what belongs to them.
-type CodesAndParts<'p> = (Cow<'p, [u8]>, Parts<'p>);
+type CodesAndParts<'p> = (Data<'p>, Parts<'p>);
 
 /// A tensor value: its type, shape and elements.
 struct Tensor<'a> {
     kind: TensorType,
     shape: Vec<usize>,
-    bytes: Cow<'a, [u8]>,
+    bytes: Data<'a>,
 }
 
 fn tensor<'p>(package: &'p Package<'_>, value: &'p Value<'_>) -> Result<Option<Tensor<'p>>, Error> {
@@ -196,15 +197,21 @@ pub(crate) fn read<'p>(
     let count = quantizer.blocks.scale_count();
     let bytes_in_file = scale.bytes.len() + offset.as_ref().map_or(0, |offset| offset.bytes.len());
     let zero_points = match offset {
-        _ if mode == Mode::Symmetric => Cow::Borrowed(&[][..]),
-        None => Cow::Owned(vec![0; count]),
+        _ if mode == Mode::Symmetric => Data::EMPTY,
+        None => Data::Memory(vec![0; count].into()),
         Some(offset) => {
             let held = offset.shape.iter().product();
-            let codes = unpacked(dtype, offset.bytes, held);
             match held {
-                _ if held == count => codes,
+                _ if held == count && dtype.bits() == 8 => offset.bytes,
+                _ if held == count => {
+                    let codes = unpacked(dtype, offset.bytes.whole()?, held).into_owned();
+                    Data::Memory(codes.into())
+                }
                 // One zero point for all channels.
-                1 => Cow::Owned(vec![codes[0]; count]),
+                1 => {
+                    let code = unpacked(dtype, offset.bytes.whole()?, 1)[0];
+                    Data::Memory(vec![code; count].into())
+                }
                 _ => return Ok(None),
             }
         }
@@ -213,12 +220,7 @@ pub(crate) fn read<'p>(
         true => scale.bytes,
         false => return Ok(None),
     };
-    let parts = Parts {
-        quantizer,
-        scales,
-        zero_points,
-        bytes_in_file,
-    };
+    let parts = Parts::new(quantizer, scales, zero_points, bytes_in_file);
     Ok(Some((codes.bytes, parts)))
 }
 

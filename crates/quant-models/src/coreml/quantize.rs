@@ -14,6 +14,7 @@ use super::program::Held;
 use super::rewrite::Changes;
 use super::select::{self, Choice, select};
 use super::weights::Weights;
+use crate::io::Data;
 use crate::report::Decision;
 use crate::values::position;
 use crate::{ComputeUnit, Error, Job, NonFinite, QuantizeOptions, Report, TensorReport};
@@ -190,8 +191,8 @@ fn skip_non_finite(package: &Package<'_>, choices: &mut [Choice<'_, '_>]) -> Res
         let (Decision::Quantize(quantizer), Some(value)) = (&choice.decision, choice.value) else {
             continue;
         };
-        let data = package.data(value)?.unwrap_or_default();
-        if let Some((first, count)) = quantizer.non_finite(&data) {
+        let data = package.data(value)?.unwrap_or(Data::EMPTY);
+        if let Some((first, count)) = quantizer.non_finite_source(&data)? {
             let at = position(first, &choice.shape);
             choice.decision = Decision::Skip(format!(
                 "{count} values are NaN or Inf, the first at {at:?}"

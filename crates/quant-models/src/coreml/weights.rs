@@ -17,6 +17,7 @@ use super::program::{Held, Operation, Value};
 use super::rewrite::Changes;
 use super::schema::DataType;
 use super::select::{self, Choice, data_type, float_type};
+use crate::io::Data;
 use crate::report::{Decision, quantize_tensor};
 use crate::values::{advice, position};
 use crate::{Error, Job, TensorReport};
@@ -311,7 +312,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
             value,
             ..
         } = weight;
-        let data = self.package.data(value)?.unwrap_or_default();
+        let data = self.package.data(value)?.unwrap_or(Data::EMPTY);
         let constant = &self.graph.constants[choice.constant];
         let large = Part::is_large(&weight.part_shape().0);
         let zero_points_len = quantizer.zero_points_len();

@@ -3,6 +3,7 @@
 mod atomic_file;
 mod copy;
 mod destination;
+mod input_file;
 mod inputs;
 mod leftovers;
 mod links;
@@ -21,6 +22,7 @@ pub use inputs::Inputs;
 
 pub(crate) use copy::{copy, create};
 pub(crate) use destination::Destination;
+pub(crate) use input_file::{Data, DataKey, InputFile};
 pub(crate) use leftovers::clean;
 pub(crate) use links::Links;
 pub(crate) use preallocated_file::PreallocatedFile;

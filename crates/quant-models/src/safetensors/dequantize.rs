@@ -66,7 +66,7 @@ fn layout(file: &SafetensorsFile, tensors: &[Tensor<'_>]) -> Layout {
             name: tensor.name.into(),
             dtype: tensor.entry.dtype.clone(),
             shape: tensor.entry.shape.clone(),
-            len: file.data(tensor.entry).len(),
+            len: tensor.entry.len(),
         },
     });
     let mut metadata = file.metadata().clone();
@@ -77,7 +77,7 @@ fn layout(file: &SafetensorsFile, tensors: &[Tensor<'_>]) -> Layout {
 fn restore(tensor: &Tensor<'_>, output: &Output, job: &Job<'_>) -> Result<(), Error> {
     let file = tensor.file;
     let Some(q) = &tensor.quantized else {
-        return output.copy(tensor.name, file.data(tensor.entry), job);
+        return output.copy(tensor.name, &file.data(tensor.entry), job);
     };
     let source = q.quantizer.source;
     let sink = PartSink {
@@ -92,7 +92,13 @@ fn restore(tensor: &Tensor<'_>, output: &Output, job: &Job<'_>) -> Result<(), Er
         ),
     };
     q.quantizer
-        .dequantize(q.codes, q.scales, q.zero_points, source, &sink)
+        .dequantize_source(
+            &q.codes,
+            &q.scales.whole()?,
+            &q.zero_points.whole()?,
+            source,
+            &sink,
+        )
         .map_err(|failure| match failure {
             Failure::Sink(error) => error,
             other => Error::tensor(

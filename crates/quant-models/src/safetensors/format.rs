@@ -1,16 +1,15 @@
-//! One safetensors file: its header, checked, and its bytes, mapped.
+//! One safetensors file: its header, checked, and where its bytes are.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use memmap2::Mmap;
 use quant_core::FloatType;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
 use crate::error::shortened;
-use crate::map::map;
+use crate::io::{Data, InputFile};
 use crate::{Error, sniff};
 
 const HEADER_LIMIT: u64 = 100_000_000;
@@ -27,6 +26,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Bytes of its data.
+    pub(crate) fn len(&self) -> usize {
+        self.data_offsets.1 - self.data_offsets.0
+    }
+
     /// The float type, for the three that can be quantized.
     pub fn float_type(&self) -> Option<FloatType> {
         match self.dtype.as_str() {
@@ -38,33 +42,35 @@ impl Entry {
     }
 }
 
-/// A mapped safetensors file whose header has been checked.
+/// A safetensors file whose header has been checked.
 #[derive(Debug)]
 pub struct SafetensorsFile {
-    path: PathBuf,
-    map: Mmap,
+    file: InputFile,
     data_start: usize,
     entries: Vec<(String, Entry)>,
     metadata: BTreeMap<String, String>,
 }
 
 impl SafetensorsFile {
-    /// Maps a file and checks its header.
+    /// Opens a file and checks its header.
     ///
     /// # Errors
     /// A file that cannot be read, or is not a whole safetensors file.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let map = map(path, "give a .safetensors file")?;
-        let bad = |problem: &dyn Fn() -> String| Error::file(path, sniff::explain(&map, problem));
-        if map.len() < 8 {
+        let file = InputFile::open(path, "give a .safetensors file")?;
+        let len = file.len() as usize;
+        let head = file.data(0, len.min(sniff::HEAD));
+        let head = head.whole()?;
+        let bad = |problem: &dyn Fn() -> String| Error::file(path, sniff::explain(&head, problem));
+        if len < 8 {
             return Err(bad(&|| {
                 format!(
                     "{} bytes are too few for a safetensors file; it is empty or truncated, fetch it again",
-                    map.len()
+                    len
                 )
             }));
         }
-        let header = u64::from_le_bytes(std::array::from_fn(|i| map[i]));
+        let header = u64::from_le_bytes(std::array::from_fn(|i| head[i]));
         if header > HEADER_LIMIT {
             return Err(bad(&|| {
                 format!(
@@ -73,20 +79,20 @@ impl SafetensorsFile {
             }));
         }
         let data_start = 8 + header as usize;
-        let Some(header) = map.get(8..data_start) else {
+        if data_start > len {
             return Err(bad(&|| {
                 "the file ends inside its header; it is truncated, fetch it again".into()
             }));
-        };
-        let header: Header = serde_json::from_slice(header).map_err(|error| {
+        }
+        let header = file.data(8, data_start - 8);
+        let header: Header = serde_json::from_slice(&header.whole()?).map_err(|error| {
             bad(&|| format!("the header is not that of a safetensors file: {error}"))
         })?;
         let mut entries = header.entries;
         entries.sort_by_key(|(_, entry)| entry.data_offsets);
-        check(path, &entries, map.len() - data_start)?;
+        check(path, &entries, len - data_start)?;
         Ok(Self {
-            path: path.to_owned(),
-            map,
+            file,
             data_start,
             entries,
             metadata: header.metadata,
@@ -95,7 +101,7 @@ impl SafetensorsFile {
 
     /// The file's path, as given.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// The tensors in the order of their data.
@@ -108,10 +114,18 @@ impl SafetensorsFile {
         &self.metadata
     }
 
-    /// A tensor's bytes.
-    pub fn data(&self, entry: &Entry) -> &[u8] {
-        let (start, end) = entry.data_offsets;
-        &self.map[self.data_start + start..self.data_start + end]
+    /// Reads a tensor's bytes.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has become shorter.
+    pub fn read(&self, entry: &Entry) -> Result<Vec<u8>, Error> {
+        Ok(self.data(entry).whole()?.into_owned())
+    }
+
+    /// A tensor's bytes, where they are.
+    pub(crate) fn data(&self, entry: &Entry) -> Data<'_> {
+        let start = self.data_start + entry.data_offsets.0;
+        self.file.data(start as u64, entry.len())
     }
 
     /// Where the data section begins, in bytes.
@@ -121,7 +135,7 @@ impl SafetensorsFile {
 
     /// Bytes in the file.
     pub fn len(&self) -> u64 {
-        self.map.len() as u64
+        self.file.len()
     }
 
     /// Whether the file holds no tensor.

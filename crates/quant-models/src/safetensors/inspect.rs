@@ -1,7 +1,5 @@
 //! Tensors of a safetensors model in the form that both formats share.
 
-use std::borrow::Cow;
-
 use crate::stored::{Parts, Stored};
 use crate::{Error, Model, Tensor};
 
@@ -25,12 +23,11 @@ impl<'a> Tensor<'a> {
             dtype,
             shape,
             float,
-            bytes: Cow::Borrowed(self.file.data(self.entry)),
-            quantized: self.quantized.map(|quantized| Parts {
-                quantizer: quantized.quantizer,
-                bytes_in_file: quantized.scales.len() + quantized.zero_points.len(),
-                scales: Cow::Borrowed(quantized.scales),
-                zero_points: Cow::Borrowed(quantized.zero_points),
+            bytes: self.file.data(self.entry),
+            quantized: self.quantized.map(|quantized| {
+                let bytes = quantized.scales.len() + quantized.zero_points.len();
+                let (scales, zero_points) = (quantized.scales, quantized.zero_points);
+                Parts::new(quantized.quantizer, scales, zero_points, bytes)
             }),
             consumers: Vec::new(),
             kind: None,

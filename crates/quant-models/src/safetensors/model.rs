@@ -9,11 +9,11 @@ use quant_simd::{Backend, TensorQuantizer};
 use super::index::{self, Found, Index};
 use super::quantize::parts;
 use crate::error::shortened;
-use crate::io::parent;
+use crate::io::{Data, parent};
 use crate::scheme_record::{KEY, Records};
 use crate::{Entry, Error, SafetensorsFile, SchemeRecord};
 
-/// A model's files, mapped and checked.
+/// A model's files, checked.
 #[derive(Debug)]
 pub struct Model {
     pub(crate) files: Vec<SafetensorsFile>,
@@ -41,9 +41,9 @@ pub struct Tensor<'a> {
 #[derive(Debug)]
 pub struct Quantized<'a> {
     pub(crate) quantizer: TensorQuantizer,
-    pub(crate) codes: &'a [u8],
-    pub(crate) scales: &'a [u8],
-    pub(crate) zero_points: &'a [u8],
+    pub(crate) codes: Data<'a>,
+    pub(crate) scales: Data<'a>,
+    pub(crate) zero_points: Data<'a>,
     /// How it was quantized.
     pub record: &'a SchemeRecord,
 }
@@ -161,7 +161,7 @@ impl Model {
         let bad = |problem: String| Error::tensor(file.path(), name, problem);
         let quantizer = record.quantizer(Backend::detect()).map_err(bad)?;
         // Types and shapes as we write them: bytes that fit by chance are something else.
-        let mut data = [&[][..]; 3];
+        let mut data = [Data::EMPTY; 3];
         for (data, part) in data.iter_mut().zip(parts(name, &quantizer)) {
             let place = self.places.get(&part.name);
             let &(file, entry) = place

@@ -5,15 +5,15 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use quant_simd::Sink;
+use quant_simd::{Sink, Source as _};
 use serde_json::{Value, json};
 
 use super::companions;
 use super::index::{INDEX, Index};
 use super::replaceable::own_files;
 use crate::io::{
-    self, Destination, Inputs, PreallocatedFile, TemporaryFile, TemporaryFolder, group_and_others,
-    parent, sync,
+    self, Data, Destination, Inputs, PreallocatedFile, TemporaryFile, TemporaryFolder,
+    group_and_others, parent, sync,
 };
 use crate::{Error, Job, Model, SafetensorsFile};
 
@@ -286,11 +286,14 @@ impl Output {
     }
 
     /// Copies a tensor that is left as it is.
-    pub fn copy(&self, name: &str, bytes: &[u8], job: &Job<'_>) -> Result<(), Error> {
-        const STEP: usize = 4 << 20;
-        for (i, piece) in bytes.chunks(STEP).enumerate() {
+    pub fn copy(&self, name: &str, data: &Data<'_>, job: &Job<'_>) -> Result<(), Error> {
+        const STEP: usize = 1 << 20;
+        let mut buffer = vec![0; STEP.min(data.len())];
+        for start in (0..data.len()).step_by(STEP) {
             job.check()?;
-            self.write_part(name, i * STEP, piece)?;
+            let piece = &mut buffer[..STEP.min(data.len() - start)];
+            data.read(start, piece)?;
+            self.write_part(name, start, piece)?;
             (job.progress)(piece.len() as u64);
         }
         Ok(())

@@ -77,7 +77,7 @@ pub(crate) fn quantize(
         for ((name, entry), decision) in file.entries().iter().zip(decisions) {
             let report = reports.next();
             let Decision::Quantize(quantizer) = decision else {
-                output.copy(name, file.data(entry), job)?;
+                output.copy(name, &file.data(entry), job)?;
                 continue;
             };
             let stats = quantize_tensor(file, name, entry, quantizer, &output, options.stats, job)?;
@@ -114,7 +114,7 @@ fn quantize_tensor(
         ),
     };
     let values = file.data(entry);
-    let done = report::quantize_tensor(quantizer, stats, values, &sink);
+    let done = report::quantize_tensor(quantizer, stats, &values, &sink);
     done.map_err(|failure| {
         let problem = match failure {
             Failure::Sink(error) => return error,
@@ -139,13 +139,14 @@ fn decide(model: &Model, chooser: &mut Chooser<'_, '_>) -> Result<Vec<Vec<Decisi
     for file in &model.files {
         let mut of_file = Vec::new();
         for (name, entry) in file.entries() {
-            let mut decision = chooser.decide(file, name, entry);
+            let mut decision = chooser.decide(name, entry);
             match &decision {
                 Decision::Quantize(quantizer) => {
                     fits += 1;
                     check_names(model, file, name, quantizer)?;
                     if options.non_finite == NonFinite::Skip
-                        && let Some((first, count)) = quantizer.non_finite(file.data(entry))
+                        && let Some((first, count)) =
+                            quantizer.non_finite_source(&file.data(entry))?
                     {
                         let at = position(first, &entry.shape);
                         decision = Decision::Skip(format!(
@@ -216,7 +217,7 @@ impl Chooser<'_, '_> {
         found
     }
 
-    fn decide(&mut self, file: &SafetensorsFile, name: &str, entry: &Entry) -> Decision {
+    fn decide(&mut self, name: &str, entry: &Entry) -> Decision {
         if let Some(reason) = self.foreign.reason(name) {
             return Decision::LeaveAlone(reason);
         }
@@ -236,7 +237,7 @@ impl Chooser<'_, '_> {
         if entry.shape.len() < 2 {
             return Decision::LeaveAlone(format!("rank {}", entry.shape.len()));
         }
-        let elements = file.data(entry).len() / source.size();
+        let elements = entry.len() / source.size();
         if elements == 0 {
             return Decision::LeaveAlone("no elements".into());
         }
@@ -331,7 +332,7 @@ fn layout(file: &SafetensorsFile, decisions: &[Decision]) -> Result<Layout, Erro
                 name: name.clone(),
                 dtype: entry.dtype.clone(),
                 shape: entry.shape.clone(),
-                len: file.data(entry).len(),
+                len: entry.len(),
             });
             continue;
         };

@@ -6,9 +6,9 @@ use half::{bf16, f16};
 use quant_core::{Arrangement, FloatType, Params, ParamsError};
 use rayon::prelude::*;
 
-use super::erased::{Erased, Refused, erased};
-use super::values::Values;
-use super::{Failure, Sink, TensorQuantizer, chunks};
+use super::erased::{Erased, Refused, erased, erased_from};
+use super::values::{Input, Pool, Values};
+use super::{Failure, Sink, Source, TensorQuantizer, chunks};
 use crate::place::{ElementTerms, Place};
 use crate::source::PADDING;
 use crate::terms::{Division, TermTable, Terms};
@@ -21,7 +21,6 @@ const SLAB: usize = 1 << 20;
 
 /// The parts of a quantized tensor.
 struct Stored<'a> {
-    codes: &'a [u8],
     scales: &'a [u8],
     zero_points: &'a [u8],
 }
@@ -43,27 +42,54 @@ impl TensorQuantizer {
         target: FloatType,
         sink: &S,
     ) -> Result<(), Failure<S::Error>> {
-        let stored = self.stored(codes, scales, zero_points);
-        erased(sink, |sink| self.dequantize_stored(&stored, target, sink))
+        assert_eq!(codes.len(), self.codes_len(), "the geometry's shape");
+        let stored = self.stored(scales, zero_points);
+        let codes = Input::Memory(Values::new(codes));
+        erased(sink, |sink| {
+            self.dequantize_from(codes, &stored, target, sink)
+        })
+    }
+
+    /// [`dequantize`](Self::dequantize) of codes that are not in memory.
+    ///
+    /// # Errors
+    /// As `dequantize`; the source's error.
+    ///
+    /// # Panics
+    /// As `dequantize`.
+    pub fn dequantize_source<S: Sink>(
+        &self,
+        codes: &dyn Source<Error = S::Error>,
+        scales: &[u8],
+        zero_points: &[u8],
+        target: FloatType,
+        sink: &S,
+    ) -> Result<(), Failure<S::Error>> {
+        let stored = self.stored(scales, zero_points);
+        erased_from(codes, sink, |codes, sink| {
+            self.dequantize_from(Input::Source(codes), &stored, target, sink)
+        })
     }
 
     // Not generic, and never inlined: so the driver is compiled here.
     #[inline(never)]
-    fn dequantize_stored(
+    fn dequantize_from(
         &self,
+        codes: Input<'_, u8, Refused>,
         stored: &Stored<'_>,
         target: FloatType,
         sink: &Erased<'_>,
     ) -> Result<(), Failure<Refused>> {
         match target {
-            FloatType::F32 => self.dequantize_to::<f32, _>(stored, sink),
-            FloatType::F16 => self.dequantize_to::<f16, _>(stored, sink),
-            FloatType::Bf16 => self.dequantize_to::<bf16, _>(stored, sink),
+            FloatType::F32 => self.dequantize_to::<f32, _>(codes, stored, sink),
+            FloatType::F16 => self.dequantize_to::<f16, _>(codes, stored, sink),
+            FloatType::Bf16 => self.dequantize_to::<bf16, _>(codes, stored, sink),
         }
     }
 
     fn dequantize_to<F: Element, S: Sink>(
         &self,
+        codes: Input<'_, u8, S::Error>,
         stored: &Stored<'_>,
         sink: &S,
     ) -> Result<(), Failure<S::Error>> {
@@ -72,18 +98,27 @@ impl TensorQuantizer {
             .step_by(SLAB)
             .map(|start| start..(start + SLAB).min(n))
             .collect();
-        slabs.into_par_iter().try_for_each(|slab| {
-            let mut values = Vec::new();
+        let buffers = Pool::<(Vec<F>, Vec<u8>)>::default();
+        let one = |slab: Range<usize>, (values, buffer): &mut (Vec<F>, Vec<u8>)| {
             let mut rows = None;
+            let dtype = self.scheme.dtype;
             for chunk in chunks(slab) {
                 values.resize(chunk.len(), F::zeroed());
-                self.dequantize_chunk(stored, chunk.clone(), &mut values, &mut rows)
+                let bytes = dtype.storage_len(chunk.start)..dtype.storage_len(chunk.end);
+                let codes = codes.window(bytes.clone(), buffer).map_err(Failure::Sink)?;
+                codes
+                    .with(bytes, |codes| {
+                        self.dequantize_chunk(codes, stored, chunk.clone(), values, &mut rows)
+                    })
                     .map_err(|(block, source)| Failure::Params { block, source })?;
-                sink.codes(chunk.start * size_of::<F>(), bytemuck::cast_slice(&values))
+                sink.codes(chunk.start * size_of::<F>(), bytemuck::cast_slice(values))
                     .map_err(Failure::Sink)?;
             }
             Ok(())
-        })
+        };
+        slabs
+            .into_par_iter()
+            .try_for_each(|slab| buffers.with(|buffers| one(slab, buffers)))
     }
 
     /// Dequantizes some elements, which start at a multiple of [`Packing::unit`], to f32.
@@ -101,33 +136,54 @@ impl TensorQuantizer {
         elements: Range<usize>,
         values: &mut [f32],
     ) -> Result<(), (usize, ParamsError)> {
-        let unit = self.scheme.dtype.packing().unit();
-        assert!(elements.start.is_multiple_of(unit), "a start of a byte");
-        let stored = self.stored(codes, scales, zero_points);
-        self.dequantize_chunk(&stored, elements, values, &mut None)
+        assert_eq!(codes.len(), self.codes_len(), "the geometry's shape");
+        let dtype = self.scheme.dtype;
+        let codes = &codes[dtype.storage_len(elements.start)..dtype.storage_len(elements.end)];
+        self.dequantize_some(codes, scales, zero_points, elements, values)
     }
 
-    fn stored<'a>(&self, codes: &'a [u8], scales: &'a [u8], zero_points: &'a [u8]) -> Stored<'a> {
-        assert_eq!(codes.len(), self.codes_len(), "the geometry's shape");
+    /// [`dequantize_range`](Self::dequantize_range) from the codes of these elements alone.
+    ///
+    /// # Errors
+    /// As `dequantize_range`.
+    ///
+    /// # Panics
+    /// As `dequantize_range`.
+    pub fn dequantize_some(
+        &self,
+        codes: &[u8],
+        scales: &[u8],
+        zero_points: &[u8],
+        elements: Range<usize>,
+        values: &mut [f32],
+    ) -> Result<(), (usize, ParamsError)> {
+        let unit = self.scheme.dtype.packing().unit();
+        assert!(elements.start.is_multiple_of(unit), "a start of a byte");
+        let stored = self.stored(scales, zero_points);
+        self.dequantize_chunk(codes, &stored, elements, values, &mut None)
+    }
+
+    fn stored<'a>(&self, scales: &'a [u8], zero_points: &'a [u8]) -> Stored<'a> {
         assert_eq!(scales.len(), self.scales_len(), "the geometry's scales");
         assert_eq!(zero_points.len(), self.zero_points_len(), "the zero points");
         Stored {
-            codes,
             scales,
             zero_points,
         }
     }
 
+    /// `codes` are those of the elements.
     fn dequantize_chunk<F: Element>(
         &self,
+        codes: &[u8],
         stored: &Stored<'_>,
         elements: Range<usize>,
         values: &mut [F],
         rows: &mut Option<(Range<usize>, TermTable)>,
     ) -> Result<(), (usize, ParamsError)> {
         let (backend, dtype) = (self.backend, self.scheme.dtype);
-        let first = dtype.storage_len(elements.start);
-        let codes = &stored.codes[first..dtype.storage_len(elements.end)];
+        let len = dtype.storage_len(elements.end) - dtype.storage_len(elements.start);
+        assert_eq!(codes.len(), len, "the codes of the elements");
         let row = match self.blocks.arrangement() {
             Arrangement::Rows { len } if len <= ROW && dialects::has_kernels(self.scheme) => {
                 Some(len)

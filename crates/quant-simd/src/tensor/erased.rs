@@ -3,26 +3,60 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::{Failure, Sink};
+use super::{Failure, Sink, Source};
 
-/// The sink has refused a part; the number of its error among those that are kept.
+/// The sink has refused a part, or the source could not give one; the number of the error among
+/// those that are kept.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Refused(usize);
+pub(super) struct Refused(pub(super) usize);
 
-/// A sink whose errors are kept until the driver is done.
-struct Kept<'a, S: Sink> {
-    sink: &'a S,
-    errors: Mutex<Vec<S::Error>>,
-}
+/// Errors until the driver is done.
+struct Errors<E>(Mutex<Vec<E>>);
 
-impl<S: Sink> Kept<'_, S> {
-    fn keep(&self, outcome: Result<(), S::Error>) -> Result<(), Refused> {
+impl<E> Errors<E> {
+    fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    fn keep(&self, outcome: Result<(), E>) -> Result<(), Refused> {
         outcome.map_err(|error| {
-            let errors = self.errors.lock();
+            let errors = self.0.lock();
             let mut errors = errors.unwrap_or_else(PoisonError::into_inner);
             errors.push(error);
             Refused(errors.len() - 1)
         })
+    }
+
+    fn take(self, Refused(number): Refused) -> E {
+        let errors = self.0.into_inner();
+        let mut errors = errors.unwrap_or_else(PoisonError::into_inner);
+        errors.swap_remove(number)
+    }
+}
+
+/// A sink whose errors are kept.
+struct Kept<'a, S: Sink> {
+    sink: &'a S,
+    errors: &'a Errors<S::Error>,
+}
+
+impl<S: Sink> Kept<'_, S> {
+    fn keep(&self, outcome: Result<(), S::Error>) -> Result<(), Refused> {
+        self.errors.keep(outcome)
+    }
+}
+
+/// A source whose errors are kept.
+struct KeptSource<'a, E> {
+    source: &'a dyn Source<Error = E>,
+    errors: &'a Errors<E>,
+}
+
+impl<E: Send> Source for KeptSource<'_, E> {
+    type Error = Refused;
+
+    fn read(&self, offset: usize, buffer: &mut [u8]) -> Result<(), Refused> {
+        self.errors.keep(self.source.read(offset, buffer))
     }
 }
 
@@ -71,18 +105,51 @@ pub(super) fn erased<S: Sink, T>(
     sink: &S,
     work: impl FnOnce(&Erased<'_>) -> Result<T, Failure<Refused>>,
 ) -> Result<T, Failure<S::Error>> {
-    let kept = Kept {
+    let errors = Errors::new();
+    let outcome = work(&Erased(&Kept {
         sink,
-        errors: Mutex::default(),
+        errors: &errors,
+    }));
+    restored(outcome, errors)
+}
+
+/// The same with a source.
+pub(super) fn erased_from<S: Sink, T>(
+    source: &dyn Source<Error = S::Error>,
+    sink: &S,
+    work: impl FnOnce(&dyn Source<Error = Refused>, &Erased<'_>) -> Result<T, Failure<Refused>>,
+) -> Result<T, Failure<S::Error>> {
+    let errors = Errors::new();
+    let outcome = {
+        let errors = &errors;
+        work(
+            &KeptSource { source, errors },
+            &Erased(&Kept { sink, errors }),
+        )
     };
-    let outcome = work(&Erased(&kept));
+    restored(outcome, errors)
+}
+
+/// The same without a sink.
+pub(super) fn kept<E: Send, T>(
+    source: &dyn Source<Error = E>,
+    work: impl FnOnce(&dyn Source<Error = Refused>) -> Result<T, Refused>,
+) -> Result<T, E> {
+    let errors = Errors::new();
+    let outcome = work(&KeptSource {
+        source,
+        errors: &errors,
+    });
+    outcome.map_err(|refused| errors.take(refused))
+}
+
+fn restored<T, E>(
+    outcome: Result<T, Failure<Refused>>,
+    errors: Errors<E>,
+) -> Result<T, Failure<E>> {
     outcome.map_err(|failure| match failure {
         Failure::NonFinite { first, count } => Failure::NonFinite { first, count },
         Failure::Params { block, source } => Failure::Params { block, source },
-        Failure::Sink(Refused(number)) => {
-            let errors = kept.errors.into_inner();
-            let mut errors = errors.unwrap_or_else(PoisonError::into_inner);
-            Failure::Sink(errors.swap_remove(number))
-        }
+        Failure::Sink(refused) => Failure::Sink(errors.take(refused)),
     })
 }

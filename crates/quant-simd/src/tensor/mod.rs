@@ -39,6 +39,19 @@ pub trait Sink: Sync {
     fn zero_points(&self, offset: usize, bytes: &[u8]) -> Result<(), Self::Error>;
 }
 
+/// Gives the bytes of a tensor that is not in memory, to any thread, in any order.
+///
+/// What is needed at a time is some MiB per thread; bytes may be asked for twice.
+pub trait Source: Sync {
+    /// What can go wrong in reading them.
+    type Error: Send;
+    /// Fills `buffer` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// Whatever the source says; it ends the work.
+    fn read(&self, offset: usize, buffer: &mut [u8]) -> Result<(), Self::Error>;
+}
+
 /// Why a tensor was not quantized or dequantized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure<E> {

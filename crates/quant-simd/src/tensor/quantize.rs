@@ -8,10 +8,11 @@ use quant_core::{Arrangement, ErrorStats, FloatType, ParamsError, STATS_CHUNK};
 use rayon::prelude::*;
 
 use super::encoder::Encoder;
-use super::erased::{Erased, Refused, erased};
+use super::erased::{Erased, Refused, erased, erased_from, kept};
+use super::params::PIECE;
 use super::segments::{Groups, KnownParams, RowTerms, Segments, TwoGroups};
-use super::values::Values;
-use super::{Failure, Sink, TensorQuantizer, chunks};
+use super::values::{Input, Pool, Values};
+use super::{Failure, Sink, Source, TensorQuantizer, chunks};
 use crate::columns::ColumnBounds;
 use crate::{Element, dialects};
 
@@ -27,6 +28,22 @@ const UNIT: usize = 8;
 enum Trouble<E> {
     Block(usize, ParamsError),
     Sink(E),
+}
+
+/// Where the values are.
+#[derive(Clone, Copy)]
+enum Origin<'a> {
+    Memory(&'a [u8]),
+    Source(&'a dyn Source<Error = Refused>),
+}
+
+impl<'a> Origin<'a> {
+    fn input<F: Element>(self) -> Input<'a, F, Refused> {
+        match self {
+            Self::Memory(bytes) => Input::Memory(Values::new(bytes)),
+            Self::Source(source) => Input::Source(source),
+        }
+    }
 }
 
 impl<E> From<(usize, ParamsError)> for Trouble<E> {
@@ -49,6 +66,7 @@ impl TensorQuantizer {
         values: &[u8],
         sink: &S,
     ) -> Result<ErrorStats, Failure<S::Error>> {
+        let values = self.in_memory(values);
         erased(sink, |sink| self.quantize_measured(values, sink))
     }
 
@@ -64,50 +82,85 @@ impl TensorQuantizer {
         values: &[u8],
         sink: &S,
     ) -> Result<(), Failure<S::Error>> {
+        let values = self.in_memory(values);
         let outcome = erased(sink, |sink| self.quantize_fast(values, sink));
         outcome.map(|_| ())
+    }
+
+    /// [`quantize`](Self::quantize) of values that are not in memory.
+    ///
+    /// # Errors
+    /// As `quantize`; the source's error.
+    pub fn quantize_source<S: Sink>(
+        &self,
+        values: &dyn Source<Error = S::Error>,
+        sink: &S,
+    ) -> Result<ErrorStats, Failure<S::Error>> {
+        erased_from(values, sink, |values, sink| {
+            self.quantize_measured(Origin::Source(values), sink)
+        })
+    }
+
+    /// [`quantize_unmeasured`](Self::quantize_unmeasured) of values that are not in memory.
+    ///
+    /// # Errors
+    /// As `quantize`; the source's error.
+    pub fn quantize_source_unmeasured<S: Sink>(
+        &self,
+        values: &dyn Source<Error = S::Error>,
+        sink: &S,
+    ) -> Result<(), Failure<S::Error>> {
+        let outcome = erased_from(values, sink, |values, sink| {
+            self.quantize_fast(Origin::Source(values), sink)
+        });
+        outcome.map(|_| ())
+    }
+
+    fn in_memory<'a>(&self, values: &'a [u8]) -> Origin<'a> {
+        let n = self.blocks.element_count();
+        assert_eq!(values.len(), n * self.source.size(), "the geometry's shape");
+        Origin::Memory(values)
     }
 
     // Not generic, and never inlined: so the driver is compiled here.
     #[inline(never)]
     fn quantize_measured(
         &self,
-        values: &[u8],
+        values: Origin<'_>,
         sink: &Erased<'_>,
     ) -> Result<ErrorStats, Failure<Refused>> {
-        self.quantize_bytes::<true>(values, sink)
+        self.quantize_from::<true>(values, sink)
     }
 
     #[inline(never)]
     fn quantize_fast(
         &self,
-        values: &[u8],
+        values: Origin<'_>,
         sink: &Erased<'_>,
     ) -> Result<ErrorStats, Failure<Refused>> {
-        self.quantize_bytes::<false>(values, sink)
+        self.quantize_from::<false>(values, sink)
     }
 
-    fn quantize_bytes<const STATS: bool>(
+    fn quantize_from<const STATS: bool>(
         &self,
-        values: &[u8],
+        values: Origin<'_>,
         sink: &Erased<'_>,
     ) -> Result<ErrorStats, Failure<Refused>> {
-        let n = self.blocks.element_count();
-        assert_eq!(values.len(), n * self.source.size(), "the geometry's shape");
-        if n == 0 {
+        if self.blocks.element_count() == 0 {
             return Ok(ErrorStats::default());
         }
         let stats = match self.source {
-            FloatType::F32 => self.quantize_values::<STATS, f32, _>(Values::new(values), sink),
-            FloatType::F16 => self.quantize_values::<STATS, f16, _>(Values::new(values), sink),
-            FloatType::Bf16 => self.quantize_values::<STATS, bf16, _>(Values::new(values), sink),
+            FloatType::F32 => self.quantize_values::<STATS, f32, _>(values.input(), sink),
+            FloatType::F16 => self.quantize_values::<STATS, f16, _>(values.input(), sink),
+            FloatType::Bf16 => self.quantize_values::<STATS, bf16, _>(values.input(), sink),
         };
         stats.map_err(|trouble| match trouble {
             Trouble::Sink(error) => Failure::Sink(error),
             // Non-finite values are reported for the whole tensor, whichever block met them first.
-            Trouble::Block(block, source) => match self.non_finite(values) {
-                Some((first, count)) => Failure::NonFinite { first, count },
-                None => Failure::Params { block, source },
+            Trouble::Block(block, source) => match self.find_non_finite(values) {
+                Ok(Some((first, count))) => Failure::NonFinite { first, count },
+                Ok(None) => Failure::Params { block, source },
+                Err(error) => Failure::Sink(error),
             },
         })
     }
@@ -117,33 +170,65 @@ impl TensorQuantizer {
     /// # Panics
     /// If `values` does not have the geometry's size.
     pub fn non_finite(&self, values: &[u8]) -> Option<(usize, u64)> {
-        let n = self.blocks.element_count();
-        assert_eq!(values.len(), n * self.source.size(), "the geometry's shape");
+        let found = self.find_non_finite(self.in_memory(values));
+        found.unwrap_or_else(|Refused(_)| unreachable!("memory refuses nothing"))
+    }
+
+    /// [`non_finite`](Self::non_finite) of values that are not in memory.
+    ///
+    /// # Errors
+    /// The source's error.
+    pub fn non_finite_source<E: Send>(
+        &self,
+        values: &dyn Source<Error = E>,
+    ) -> Result<Option<(usize, u64)>, E> {
+        kept(values, |values| {
+            self.find_non_finite(Origin::Source(values))
+        })
+    }
+
+    #[inline(never)]
+    fn find_non_finite(&self, values: Origin<'_>) -> Result<Option<(usize, u64)>, Refused> {
         match self.source {
-            FloatType::F32 => self.non_finite_values::<f32>(Values::new(values)),
-            FloatType::F16 => self.non_finite_values::<f16>(Values::new(values)),
-            FloatType::Bf16 => self.non_finite_values::<bf16>(Values::new(values)),
+            FloatType::F32 => self.non_finite_values::<f32>(values.input()),
+            FloatType::F16 => self.non_finite_values::<f16>(values.input()),
+            FloatType::Bf16 => self.non_finite_values::<bf16>(values.input()),
         }
     }
 
-    fn non_finite_values<F: Element>(&self, values: Values<'_, F>) -> Option<(usize, u64)> {
+    fn non_finite_values<F: Element>(
+        &self,
+        values: Input<'_, F, Refused>,
+    ) -> Result<Option<(usize, u64)>, Refused> {
         let chunks: Vec<_> = chunks(0..self.blocks.element_count()).collect();
-        let found = chunks.into_par_iter().filter_map(|chunk| {
-            let start = chunk.start;
-            values.with(chunk, |values| {
-                let count = self.backend.range(values).non_finite;
-                let first = values
-                    .iter()
-                    .position(|value| !value.to_f32().is_finite())?;
-                Some((start + first, count))
+        let buffers = Pool::<Vec<F>>::default();
+        let found = chunks.into_par_iter().map(|chunk| {
+            buffers.with(|buffer| {
+                let start = chunk.start;
+                let values = values.window(chunk.clone(), buffer)?;
+                Ok(values.with(chunk, |values| {
+                    let count = self.backend.range(values).non_finite;
+                    let first = values
+                        .iter()
+                        .position(|value| !value.to_f32().is_finite())?;
+                    Some((start + first, count))
+                }))
             })
         });
-        found.reduce_with(|(a, m), (b, n)| (a.min(b), m + n))
+        found.try_reduce(
+            || None,
+            |a, b| {
+                Ok(match (a, b) {
+                    (Some((a, m)), Some((b, n))) => Some((a.min(b), m + n)),
+                    (a, b) => a.or(b),
+                })
+            },
+        )
     }
 
     fn quantize_values<const STATS: bool, F: Element, S: Sink>(
         &self,
-        values: Values<'_, F>,
+        values: Input<'_, F, S::Error>,
         sink: &S,
     ) -> Result<ErrorStats, Trouble<S::Error>> {
         match self.blocks.arrangement() {
@@ -166,25 +251,31 @@ impl TensorQuantizer {
     /// Groups fit the cache: each is read from memory once.
     fn by_units<const STATS: bool, F: Element, S: Sink>(
         &self,
-        values: Values<'_, F>,
+        values: Input<'_, F, S::Error>,
         sink: &S,
     ) -> Result<ErrorStats, Trouble<S::Error>> {
         let n = self.blocks.element_count();
         let group = self.blocks.group_of(0).len();
         let units = units(0..n, 4 * group).into_par_iter();
-        let stats = units.map_init(Encoder::default, |encoder, unit| {
+        let buffers = Pool::<(Encoder, Vec<F>)>::default();
+        let one = |unit: Range<usize>, (encoder, buffer): &mut (Encoder, Vec<F>)| {
+            // Whole groups, and what a batch of blocks may look at beyond them.
+            let past = self.blocks.group_of(unit.end - 1).end + PIECE;
+            let reach = self.blocks.group_of(unit.start).start..past.min(n);
+            let values = values.window(reach, buffer).map_err(Trouble::Sink)?;
             let mut groups = Groups::new(self, values, unit.start);
             let stats = self.encode::<STATS, F, S>(values, unit, &mut groups, encoder, sink)?;
             groups.params.put(self, sink).map_err(Trouble::Sink)?;
             Ok(stats)
-        });
+        };
+        let stats = units.map(|unit| buffers.with(|buffers| one(unit, buffers)));
         total(ErrorStats::default(), stats.collect())
     }
 
     /// Groups of rows that do not fit the cache: their ranges first, then their codes.
     fn by_large_groups<const STATS: bool, F: Element, S: Sink>(
         &self,
-        values: Values<'_, F>,
+        values: Input<'_, F, S::Error>,
         row: usize,
         sink: &S,
     ) -> Result<ErrorStats, Trouble<S::Error>> {
@@ -192,19 +283,25 @@ impl TensorQuantizer {
         let mut stats_so_far = ErrorStats::default();
         let (mut start, mut done) = (0, 0);
         let mut before: Option<RowTerms> = None;
+        let buffers = Pool::<(Encoder, Vec<F>)>::default();
         while start < n {
             let group = self.blocks.group_of(start);
             let slab = (GROUP / row).max(1) * row;
             let slabs: Vec<_> = group.clone().step_by(slab).collect();
-            let bounds = slabs.into_par_iter().fold(
+            let bounds = slabs.into_par_iter().try_fold(
                 || ColumnBounds::new(row),
                 |mut bounds, start| {
                     let slab = start..(start + slab).min(group.end);
-                    values.with(slab, |values| bounds.widen(self.backend, values, 0));
-                    bounds
+                    buffers.with(|(_, buffer)| {
+                        let values = values.window(slab.clone(), buffer)?;
+                        values.with(slab, |values| bounds.widen(self.backend, values, 0));
+                        Ok(bounds)
+                    })
                 },
             );
-            let bounds = bounds.reduce(|| ColumnBounds::new(row), ColumnBounds::merge);
+            let bounds = bounds
+                .try_reduce(|| ColumnBounds::new(row), |a, b| Ok(a.merge(b)))
+                .map_err(Trouble::Sink)?;
             let params = self.row_params::<F>(group.start, row, &bounds)?;
             self.put_params(self.blocks.scale_of(group.start), &params, sink)
                 .map_err(Trouble::Sink)?;
@@ -216,10 +313,12 @@ impl TensorQuantizer {
             };
             let known = (&before, &terms);
             let units = units(done..end, 1).into_par_iter();
-            let stats = units.map_init(Encoder::default, |encoder, unit| {
+            let one = |unit: Range<usize>, (encoder, buffer): &mut (Encoder, Vec<F>)| {
+                let values = values.window(unit.clone(), buffer).map_err(Trouble::Sink)?;
                 let segments = &mut TwoGroups(known);
                 self.encode::<STATS, F, S>(values, unit, segments, encoder, sink)
-            });
+            };
+            let stats = units.map(|unit| buffers.with(|buffers| one(unit, buffers)));
             stats_so_far = total(stats_so_far, stats.collect())?;
             (start, done) = (group.end, end);
             before = Some(terms);
@@ -230,7 +329,7 @@ impl TensorQuantizer {
     /// All ranges first, then all codes, run by run.
     fn by_known_params<const STATS: bool, F: Element, S: Sink>(
         &self,
-        values: Values<'_, F>,
+        values: Input<'_, F, S::Error>,
         sink: &S,
     ) -> Result<ErrorStats, Trouble<S::Error>> {
         let n = self.blocks.element_count();
@@ -239,8 +338,9 @@ impl TensorQuantizer {
         let piece = n.div_ceil(threads).next_multiple_of(STATS_CHUNK);
         let pieces: Vec<_> = (0..n).step_by(piece).collect();
         let partial = pieces.into_par_iter().map(|start| {
-            let mut ranges = empty();
+            let (mut ranges, mut buffer) = (empty(), Vec::new());
             for chunk in chunks(start..(start + piece).min(n)) {
+                let values = values.window(chunk.clone(), &mut buffer)?;
                 values.with(chunk.clone(), |values| {
                     for run in self.blocks.runs(chunk.clone()) {
                         let local =
@@ -250,9 +350,10 @@ impl TensorQuantizer {
                     }
                 });
             }
-            ranges
+            Ok(ranges)
         });
-        let partial: Vec<_> = partial.collect();
+        let partial: Result<Vec<_>, S::Error> = partial.collect();
+        let partial = partial.map_err(Trouble::Sink)?;
         let mut ranges = empty();
         for partial in partial {
             for (range, partial) in ranges.iter_mut().zip(partial) {
@@ -266,14 +367,17 @@ impl TensorQuantizer {
         }
         self.put_params(0, &params, sink).map_err(Trouble::Sink)?;
         let units = units(0..n, 1).into_par_iter();
-        let stats = units.map_init(Encoder::default, |encoder, unit| {
+        let buffers = Pool::<(Encoder, Vec<F>)>::default();
+        let one = |unit: Range<usize>, (encoder, buffer): &mut (Encoder, Vec<F>)| {
+            let values = values.window(unit.clone(), buffer).map_err(Trouble::Sink)?;
             let segments = &mut KnownParams::<F> {
                 quantizer: self,
                 params: &params,
                 values: PhantomData,
             };
             self.encode::<STATS, F, S>(values, unit, segments, encoder, sink)
-        });
+        };
+        let stats = units.map(|unit| buffers.with(|buffers| one(unit, buffers)));
         total(ErrorStats::default(), stats.collect())
     }
 
