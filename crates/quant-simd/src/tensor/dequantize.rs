@@ -121,7 +121,7 @@ impl TensorQuantizer {
             .try_for_each(|slab| buffers.with(|buffers| one(slab, buffers)))
     }
 
-    /// Dequantizes some elements, which start at a multiple of [`Packing::unit`], to f32.
+    /// Dequantizes some elements, which start at a multiple of [`quant_core::Packing::unit`], to f32.
     ///
     /// # Errors
     /// The block and what is wrong with its scale or zero point.
