@@ -6,7 +6,8 @@ use quant_core::{IntType, reference};
 #[test]
 fn codes_lie_as_a_stream_of_bits() {
     let packed = |dtype: IntType| {
-        let codes: Vec<u8> = (0..8).map(|code| code % (1 << dtype.bits())).collect();
+        let count = 1 << dtype.bits();
+        let codes: Vec<u8> = (0..8_u32).map(|code| (code % count) as u8).collect();
         let mut packed = vec![0xff; dtype.storage_len(8)];
         reference::pack(&codes, dtype, &mut packed);
         packed
