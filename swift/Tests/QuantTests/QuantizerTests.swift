@@ -37,9 +37,18 @@ final class QuantizerTests: XCTestCase {
                     XCTAssertEqual(tensor.codes, same.codes)
                     XCTAssertEqual(tensor.scaleBytes, same.scaleBytes)
                     XCTAssertEqual(tensor.zeroPoints, same.zeroPoints)
-                    let is4Bits = code == .int4 || code == .uint4
-                    XCTAssertEqual(tensor.codes.count, is4Bits ? 3072 : 6144)
-                    XCTAssertGreaterThan(tensor.lost.sqnr_db, is4Bits ? 15 : 40)
+                    let bits: Int
+                    switch code {
+                    case .int8, .uint8: bits = 8
+                    case .int6, .uint6: bits = 6
+                    case .int5, .uint5: bits = 5
+                    case .int4, .uint4: bits = 4
+                    case .int3, .uint3: bits = 3
+                    case .int2, .uint2: bits = 2
+                    }
+                    XCTAssertEqual(tensor.codes.count, 6144 * bits / 8)
+                    // Each bit is worth 6 dB.
+                    XCTAssertGreaterThan(tensor.lost.sqnr_db, Double(6 * bits - 9))
                     let back = try tensor.dequantized()
                     let largest = zip(values, back).map { abs($0 - $1) }.max()!
                     XCTAssertEqual(Double(largest), tensor.lost.max_absolute)
