@@ -1,9 +1,8 @@
 //! Exit statuses.
 
-use std::process::ExitCode;
-
 use quant_models::Error;
 
+pub const DONE: u8 = 0;
 pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 const FELL_SHORT: u8 = 3;
@@ -21,12 +20,12 @@ Exit status:
   129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM";
 
 /// Of a command that ended with an error; `signal` is what asked it to stop.
-pub fn of(error: &Error, is_diff: bool, signal: Option<u8>) -> ExitCode {
-    ExitCode::from(match error {
+pub fn of(error: &Error, is_diff: bool, signal: Option<u8>) -> u8 {
+    match error {
         Error::Interrupted | Error::Paused { .. } => 128 + signal.unwrap_or(2),
         _ if is_diff => TROUBLE,
         Error::Strict { .. } => FELL_SHORT,
         Error::Option(_) => USAGE,
         _ => FAILED,
-    })
+    }
 }

@@ -1,7 +1,6 @@
 //! `quant diff`.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
 use quant_models::{Error, TensorDifference, diff_with_progress};
@@ -9,7 +8,7 @@ use serde_json::json;
 
 use crate::options::{JsonOption, QuietOption};
 use crate::progress::{size_of, with_progress};
-use crate::status::DIFFERENT;
+use crate::status::{DIFFERENT, DONE};
 use crate::table::{Row, print_table};
 use crate::terminal::{count, number, print, print_json};
 
@@ -35,7 +34,7 @@ pub struct Diff {
 }
 
 impl Diff {
-    pub fn run(&self) -> Result<ExitCode, Error> {
+    pub fn run(&self) -> Result<u8, Error> {
         let quiet = self.quiet.quiet || self.json.json;
         let found = with_progress(0, quiet, false, size_of(&self.a), |job| {
             diff_with_progress(&self.a, &self.b, job)
@@ -49,8 +48,8 @@ impl Diff {
             print(&format!("{} of {all} differ\n", differ.count()))?;
         }
         Ok(match found.equal {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::from(DIFFERENT),
+            true => DONE,
+            false => DIFFERENT,
         })
     }
 }

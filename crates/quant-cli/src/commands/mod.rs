@@ -17,7 +17,7 @@ mod run;
 #[cfg(feature = "run")]
 mod running;
 
-use std::process::ExitCode;
+use std::ffi::OsString;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use quant_models::Error;
@@ -58,8 +58,10 @@ enum Command {
 
 impl Arguments {
     /// Those of the command line, and which of them were given.
-    pub fn read() -> Result<(Self, ArgMatches), clap::Error> {
-        let matches = with_status(Self::command()).try_get_matches()?;
+    pub fn read(
+        line: impl IntoIterator<Item = OsString>,
+    ) -> Result<(Self, ArgMatches), clap::Error> {
+        let matches = with_status(Self::command()).try_get_matches_from(line)?;
         Ok((Self::from_arg_matches(&matches)?, matches))
     }
 
@@ -69,7 +71,7 @@ impl Arguments {
     }
 
     /// Does what was asked; the exit status says how it went.
-    pub fn run(self) -> Result<ExitCode, Error> {
+    pub fn run(self) -> Result<u8, Error> {
         match self.command {
             Command::Quantize(command) => command.run()?,
             Command::Activations(command) => command.run()?,
@@ -86,7 +88,7 @@ impl Arguments {
             Command::Completions(command) => command.run(&mut Self::command())?,
             Command::Man(command) => command.run(with_status(Self::command()))?,
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(status::DONE)
     }
 }
 

@@ -1,0 +1,59 @@
+//! The `quant` command as a function, for programs that carry it: the Python package does.
+#![forbid(unsafe_code)]
+
+mod choices;
+mod commands;
+mod needs;
+mod options;
+mod paths;
+mod progress;
+mod report;
+mod status;
+mod table;
+mod terminal;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+
+use quant_models::printable;
+
+use commands::Arguments;
+
+/// Does what a command line says, the first word of which is the program's name, and returns the exit
+/// status. It handles SIGHUP, SIGINT and SIGTERM, and prints to the process' own streams.
+///
+/// ```
+/// assert_eq!(quant_cli::run(["quant", "backends"].map(Into::into)), 0);
+/// ```
+pub fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
+    let (arguments, matches) = match Arguments::read(line) {
+        Ok(read) => read,
+        Err(error) => return usage(&error),
+    };
+    let is_diff = arguments.is_diff();
+    match needs::check(&matches).and_then(|()| arguments.run()) {
+        Ok(status) => status,
+        Err(error) => {
+            terminal::say(&error.to_string());
+            status::of(&error, is_diff, progress::signal())
+        }
+    }
+}
+
+/// Help that was asked for, or what is wrong with the command line.
+fn usage(error: &clap::Error) -> u8 {
+    if error.use_stderr() {
+        // The words of the command line are the user's own, but may have been pasted.
+        for line in error.render().to_string().lines() {
+            let _ = writeln!(std::io::stderr(), "{}", printable(line));
+        }
+        return status::USAGE;
+    }
+    match terminal::print_styled(&error.render()) {
+        Ok(()) => status::DONE,
+        Err(error) => {
+            terminal::say(&error.to_string());
+            status::FAILED
+        }
+    }
+}
