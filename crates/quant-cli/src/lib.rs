@@ -21,10 +21,6 @@ use commands::Arguments;
 
 /// Does what a command line says, the first word of which is the program's name, and returns the exit
 /// status. It handles SIGHUP, SIGINT and SIGTERM, and prints to the process' own streams.
-///
-/// ```
-/// assert_eq!(quant_cli::run(["quant", "backends"].map(Into::into)), 0);
-/// ```
 pub fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
     let (arguments, matches) = match Arguments::read(line) {
         Ok(read) => read,
@@ -55,5 +51,15 @@ fn usage(error: &clap::Error) -> u8 {
             terminal::say(&error.to_string());
             status::FAILED
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_line_comes_back_with_the_exit_status() {
+        let run = |line: &[&str]| super::run(line.iter().map(Into::into));
+        assert_eq!(run(&["quant", "backends"]), 0);
+        assert_eq!(run(&["quant", "no-such-command"]), 2);
     }
 }
