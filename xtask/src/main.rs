@@ -103,6 +103,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Test outputs where a file system can do less, by strace, and Ctrl-C among a million tensors
+    Outputs,
     /// Check that no intrinsic is left as a call in the release build
     Asm,
     /// Print what the NEON kernels cost on Apple's processors, by llvm-mca
@@ -192,6 +194,7 @@ impl Task {
             Self::Dist { only_host: false } => Some("dist"),
             Self::Swift { .. } => Some("swift"),
             Self::Sanitize => Some("sanitize"),
+            Self::Outputs => Some("outputs"),
             Self::Mca { .. } => Some("mca"),
             Self::Doc => Some("doc"),
             Self::Deny => Some("deny"),
@@ -217,6 +220,15 @@ fn run(task: Task) -> Outcome {
         Task::Swift { prepare: false } => swift::swift(),
         Task::Sanitize => sanitize::sanitize(),
         Task::Bochs { program, arguments } => bochs::run(&program, &arguments),
+        Task::Outputs => cargo(&[
+            "test",
+            "--package",
+            "quant-cli",
+            "--test",
+            "outputs",
+            "--",
+            "--ignored",
+        ]),
         Task::Asm => asm::asm(),
         Task::Mca { all, record } => mca::mca(all, record),
         Task::Bench { options } => {

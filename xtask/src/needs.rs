@@ -70,7 +70,7 @@ const MCA: &[Need] = &[
 ];
 
 /// The tasks that need something, and the groups of what they need.
-const TASKS: [(&str, &[&[Need]]); 14] = [
+const TASKS: [(&str, &[&[Need]]); 15] = [
     ("test", &[ARM, QEMU, BOCHS]),
     ("ci", &[ARM, QEMU, BOCHS, HOST_DIST, &[Swift]]),
     ("cross", &[ARM, QEMU]),
@@ -82,6 +82,7 @@ const TASKS: [(&str, &[&[Need]]); 14] = [
     ("ios", &[IOS]),
     ("doc", &[&[Need::Target(APPLE[0].triple)]]),
     ("mca", &[MCA]),
+    ("outputs", &[&[Program("strace", "strace")]]),
     ("sanitize", &[&[Nightly, Program("valgrind", "valgrind")]]),
     ("deny", &[&[Cargo("cargo-deny")]]),
     ("semver", &[&[Cargo("cargo-semver-checks")]]),

@@ -12,6 +12,18 @@ use signal_hook::flag;
 /// The signal that asked to stop, or 0.
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
+/// Whether nothing is left to be undone.
+static ONLY_WORDS: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// All is written, and what it was remains to be told: a signal that comes now, or came too late for
+/// the work, ends the process at once.
+pub fn only_words_are_left() {
+    ONLY_WORDS.store(true, Ordering::SeqCst);
+    if let Some(signal) = signal() {
+        std::process::exit(128 + i32::from(signal));
+    }
+}
+
 /// What asked to stop.
 pub fn signal() -> Option<u8> {
     let signal = SIGNAL.load(Ordering::Relaxed);
@@ -69,7 +81,9 @@ fn watch(cancelled: &Arc<AtomicBool>) -> std::io::Result<()> {
         if is_ignored(signal) {
             continue;
         }
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(cancelled))?;
+        for flag in [cancelled, &*ONLY_WORDS] {
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(flag))?;
+        }
         flag::register(signal, Arc::clone(cancelled))?;
         flag::register_usize(signal, Arc::clone(&SIGNAL), signal as usize)?;
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use quant_core::{ErrorStats, STATS_CHUNK};
 use rayon::prelude::*;
@@ -50,7 +49,7 @@ pub struct TensorDifference {
 /// # Errors
 /// A model that cannot be read, or two of different formats.
 pub fn diff(a: &Path, b: &Path) -> Result<Difference, Error> {
-    diff_with_progress(a, b, &Job::unwatched(&AtomicBool::new(false)))
+    diff_with_progress(a, b, &Job::UNWATCHED)
 }
 
 /// The same, watched and stopped by `job`; its progress is in bytes of the first model.
@@ -61,8 +60,8 @@ pub fn diff_with_progress(a: &Path, b: &Path, job: &Job<'_>) -> Result<Differenc
     match (coreml::is_package(a), coreml::is_package(b)) {
         (true, true) => coreml::diff::diff(a, b, job),
         (false, false) => {
-            let (a, b) = (Model::open(a)?, Model::open(b)?);
-            let (a, b) = (a.stored()?, b.stored()?);
+            let (a, b) = (Model::open_for(a, job)?, Model::open_for(b, job)?);
+            let (a, b) = (a.stored(job)?, b.stored(job)?);
             of(named(a), named(b), job)
         }
         (is_package, _) => {

@@ -1,7 +1,6 @@
 //! What a model holds, tensor by tensor.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use quant_core::{FloatType, STATS_CHUNK};
 use rayon::prelude::*;
@@ -66,7 +65,7 @@ pub struct TensorInfo {
 /// # Errors
 /// A model that cannot be read.
 pub fn inspect(path: &Path, values: bool) -> Result<Inspection, Error> {
-    inspect_with_progress(path, values, &Job::unwatched(&AtomicBool::new(false)))
+    inspect_with_progress(path, values, &Job::UNWATCHED)
 }
 
 /// The same, watched and stopped by `job`.
@@ -85,8 +84,8 @@ pub fn inspect_with_progress(
             of(coreml::inspect::stored(&package)?, values, job)
         }
         false => {
-            let model = safetensors::Model::open(path)?;
-            of(model.stored()?, values, job)
+            let model = safetensors::Model::open_for(path, job)?;
+            of(model.stored(job)?, values, job)
         }
     }
 }

@@ -15,16 +15,18 @@ pub struct Job<'a> {
     pub cancelled: &'a AtomicBool,
 }
 
-impl<'a> Job<'a> {
-    /// Work that nobody watches.
-    pub(crate) fn unwatched(cancelled: &'a AtomicBool) -> Self {
-        Self {
-            force: false,
-            progress: &|_| {},
-            cancelled,
-        }
-    }
+static NEVER: AtomicBool = AtomicBool::new(false);
 
+impl Job<'static> {
+    /// Work that nobody watches or ends.
+    pub(crate) const UNWATCHED: Self = Self {
+        force: false,
+        progress: &|_| {},
+        cancelled: &NEVER,
+    };
+}
+
+impl Job<'_> {
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self.cancelled.load(Ordering::Relaxed) {
             true => Err(Error::Interrupted),

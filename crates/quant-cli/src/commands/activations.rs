@@ -11,7 +11,7 @@ use crate::options::{
     ActivationScheme, CautionOptions, ForceOption, JsonOption, NameOptions, QuietOption,
 };
 use crate::paths::{Kind, default_output};
-use crate::progress::{size_of, with_progress};
+use crate::progress::{only_words_are_left, size_of, with_progress};
 use crate::report::print_operations;
 use crate::table::{Row, print_table};
 use crate::terminal::{print, print_json, shown, warn};
@@ -101,6 +101,7 @@ impl Activations {
             quant_models::quantize_activations(&self.model, &output, &options, job)
         })?;
         warn(&report.warnings);
+        only_words_are_left();
         if self.json.json {
             return print_json(&json!({
                 "version": 1,

@@ -8,7 +8,7 @@ use quant_models::{DequantizeOptions, Error, Inputs};
 
 use crate::options::{ForceOption, QuietOption, ThreadsOption, WeightsOnlyOption};
 use crate::paths::{Kind, default_output};
-use crate::progress::{size_of, with_progress};
+use crate::progress::{only_words_are_left, size_of, with_progress};
 use crate::report::copied;
 use crate::terminal::{print, shown, warn};
 
@@ -55,6 +55,7 @@ impl Dequantize {
             quant_models::dequantize(&self.file, &output, &options, job)
         })?;
         warn(&restored.warnings);
+        only_words_are_left();
         if quiet {
             return Ok(());
         }

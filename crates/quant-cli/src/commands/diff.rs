@@ -7,7 +7,7 @@ use quant_models::{Error, TensorDifference, diff_with_progress};
 use serde_json::json;
 
 use crate::options::{JsonOption, QuietOption};
-use crate::progress::{size_of, with_progress};
+use crate::progress::{only_words_are_left, size_of, with_progress};
 use crate::status::{DIFFERENT, DONE};
 use crate::table::{Row, print_table};
 use crate::terminal::{count, number, print, print_json};
@@ -39,6 +39,7 @@ impl Diff {
         let found = with_progress(0, quiet, false, size_of(&self.a), |job| {
             diff_with_progress(&self.a, &self.b, job)
         })?;
+        only_words_are_left();
         let differ = found.tensors.iter().filter(|tensor| !tensor.equal);
         if self.json.json {
             print_json(&json!({"version": 1, "equal": found.equal, "tensors": found.tensors}))?;

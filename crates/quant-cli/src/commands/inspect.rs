@@ -8,7 +8,7 @@ use quant_models::{Error, TensorInfo, inspect, inspect_with_progress};
 use serde_json::json;
 
 use crate::options::JsonOption;
-use crate::progress::{size_of, with_progress};
+use crate::progress::{only_words_are_left, size_of, with_progress};
 use crate::table::{Row, print_table};
 use crate::terminal::{count, number, print, print_json};
 
@@ -41,6 +41,7 @@ impl Inspect {
             })?,
             false => inspect(&self.file, false)?,
         };
+        only_words_are_left();
         if json {
             return print_json(&json!({
                 "version": 1,

@@ -16,7 +16,7 @@ use crate::options::{
     WeightsOnlyOption,
 };
 use crate::paths::{Kind, default_output};
-use crate::progress::{size_of, with_progress};
+use crate::progress::{only_words_are_left, size_of, with_progress};
 use crate::report::print_summary;
 use crate::terminal::{json_text, print_json, warn};
 
@@ -191,6 +191,7 @@ impl Quantize {
             let mut inputs = options.inputs(&self.model);
             inputs.output(&output);
             let file = AtomicFile::create(path, "report", self.force.force, &inputs)?;
+            warn(file.warnings());
             Kind::Json.check(path)?;
             Ok::<_, Error>(file)
         });
@@ -206,7 +207,8 @@ impl Quantize {
             |job| quant_models::quantize(&self.model, &output, &options, job),
         )?;
         let seconds = start.elapsed().as_secs_f64();
-        let value = json!({
+        let value = || {
+            json!({
             "version": 1,
             "input": self.model.to_string_lossy(),
             "output": (!self.caution.dry_run).then(|| output.to_string_lossy()),
@@ -218,13 +220,15 @@ impl Quantize {
             "copied": report.copied,
             "tensors": report.tensors,
             "operations": report.operations,
-        });
+            })
+        };
         warn(&report.warnings);
         if let Some(file) = report_file {
-            file.commit(json_text(&value).as_bytes())?;
+            file.commit(json_text(&value()).as_bytes())?;
         }
+        only_words_are_left();
         match (self.json.json, self.quiet) {
-            (true, _) => print_json(&value),
+            (true, _) => print_json(&value()),
             (false, true) => Ok(()),
             (false, false) => print_summary(&report, &output, seconds),
         }

@@ -1,8 +1,12 @@
 //! What a command writes, and what it must leave alone: the command at work in folders of models,
 //! photos and notes.
 
+#[cfg(target_os = "linux")]
+mod file_systems;
 mod folder;
 mod force;
+#[cfg(target_os = "linux")]
+mod interrupted;
 mod leftovers;
 mod modes;
 mod places;

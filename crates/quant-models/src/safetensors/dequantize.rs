@@ -17,13 +17,13 @@ pub(crate) fn dequantize(
     options: &DequantizeOptions,
     job: &Job<'_>,
 ) -> Result<Restored, Error> {
-    let model = Model::open(input)?;
+    let model = Model::open_for(input, job)?;
     if !model.is_quantized() {
         let problem = "holds no tensor that quant quantized; there is nothing to do";
         return Err(Error::file(input, problem));
     }
     let mut by_file: HashMap<*const SafetensorsFile, Vec<Tensor<'_>>> = HashMap::new();
-    for tensor in model.tensors()? {
+    for tensor in model.tensors_for(job)? {
         let file: *const SafetensorsFile = tensor.file;
         by_file.entry(file).or_default().push(tensor);
     }
@@ -31,8 +31,8 @@ pub(crate) fn dequantize(
         let file: *const SafetensorsFile = file;
         by_file.get(&file).map_or(&[][..], |tensors| tensors)
     };
-    let layouts = model.files.iter().map(|file| layout(file, own(file)));
-    let layouts: Vec<_> = layouts.collect();
+    let layouts = model.files.iter().map(|file| layout(file, own(file), job));
+    let layouts = layouts.collect::<Result<Vec<_>, Error>>()?;
     let inputs = Inputs::of_model(input);
     let mut target = Target::new(&model, &inputs, &layouts, output, job)?;
     if !options.weights_only {
@@ -54,7 +54,7 @@ pub(crate) fn dequantize(
     })
 }
 
-fn layout(file: &SafetensorsFile, tensors: &[Tensor<'_>]) -> Layout {
+fn layout(file: &SafetensorsFile, tensors: &[Tensor<'_>], job: &Job<'_>) -> Result<Layout, Error> {
     let parts = tensors.iter().map(|tensor| match &tensor.quantized {
         Some(q) => Part {
             name: tensor.name.into(),
@@ -71,7 +71,7 @@ fn layout(file: &SafetensorsFile, tensors: &[Tensor<'_>]) -> Layout {
     });
     let mut metadata = file.metadata().clone();
     metadata.remove(KEY);
-    Layout::new(&metadata, parts.collect())
+    Layout::new(&metadata, parts.collect(), job)
 }
 
 fn restore(tensor: &Tensor<'_>, output: &Output, job: &Job<'_>) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::error::{one_line, shortened};
-use crate::{Entry, Model};
+use crate::{Entry, Error, Job, Model};
 
 /// How a tool lays out a quantized weight. Names are that of the codes without `codes`, and an ending.
 struct Layout {
@@ -329,22 +329,24 @@ pub(crate) struct Foreign<'m> {
 }
 
 impl<'m> Foreign<'m> {
-    pub fn find(model: &'m Model) -> Self {
+    pub fn find(model: &'m Model, job: &Job<'_>) -> Result<Self, Error> {
         let mut found = Self::default();
         let entries = || model.files.iter().flat_map(|file| file.entries());
         for (name, entry) in entries() {
+            job.check()?;
             found.bytes += bytes(entry);
             if let Some((layout, stem)) = layout(model, name, entry) {
                 found.add(model, layout, stem, name, entry);
             }
         }
         for (name, entry) in entries() {
+            job.check()?;
             if !found.by_name.contains_key(name) {
                 let elements: usize = entry.shape.iter().product();
                 found.elements += elements as u64;
             }
         }
-        found
+        Ok(found)
     }
 
     fn add(&mut self, model: &'m Model, layout: &Layout, stem: &str, name: &'m str, entry: &Entry) {

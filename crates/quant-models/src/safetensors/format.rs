@@ -1,16 +1,16 @@
 //! One safetensors file: its header, checked, and where its bytes are.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
 use quant_core::FloatType;
-use safetensors::tensor::{Dtype, Metadata, TensorInfo};
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use safetensors::tensor::Dtype;
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
 
 use crate::error::shortened;
 use crate::io::{Data, InputFile};
-use crate::{Error, sniff};
+use crate::{Error, Job, sniff};
 
 const HEADER_LIMIT: u64 = 100_000_000;
 
@@ -57,6 +57,11 @@ impl SafetensorsFile {
     /// # Errors
     /// A file that cannot be read, or is not a whole safetensors file.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_for(path, &Job::UNWATCHED)
+    }
+
+    /// The same for a job that may be ended meanwhile: a header may describe a million tensors.
+    pub(crate) fn open_for(path: &Path, job: &Job<'_>) -> Result<Self, Error> {
         let file = InputFile::open(path, "give a .safetensors file")?;
         let len = file.len() as usize;
         let head = file.data(0, len.min(sniff::HEAD));
@@ -85,12 +90,17 @@ impl SafetensorsFile {
             }));
         }
         let header = file.data(8, data_start - 8);
-        let header: Header = serde_json::from_slice(&header.whole()?).map_err(|error| {
+        let header = header.whole()?;
+        let mut deserializer = serde_json::Deserializer::from_slice(&header);
+        let header = HeaderSeed(job).deserialize(&mut deserializer);
+        let header = header.and_then(|header| deserializer.end().map(|()| header));
+        job.check()?;
+        let header = header.map_err(|error| {
             bad(&|| format!("the header is not that of a safetensors file: {error}"))
         })?;
         let mut entries = header.entries;
         entries.sort_by_key(|(_, entry)| entry.data_offsets);
-        check(path, &entries, len - data_start)?;
+        check(path, &entries, len - data_start, job)?;
         Ok(Self {
             file,
             data_start,
@@ -144,12 +154,20 @@ impl SafetensorsFile {
     }
 }
 
-/// Checks offsets and sizes with the safetensors crate, which does not name the tensor in every
-/// message: so what it would not name is looked at first.
-fn check(path: &Path, entries: &[(String, Entry)], data: usize) -> Result<(), Error> {
-    let mut infos = Vec::with_capacity(entries.len());
+/// Checks offsets and sizes of entries in the order of their data, as the safetensors crate does, and
+/// names the tensor.
+fn check(
+    path: &Path,
+    entries: &[(String, Entry)],
+    data: usize,
+    job: &Job<'_>,
+) -> Result<(), Error> {
+    let mut types: HashMap<&str, Option<Dtype>> = HashMap::new();
+    let mut before = 0;
     for (name, entry) in entries {
+        job.check()?;
         let bad = |problem: String| Err(Error::tensor(path, name, problem));
+        let shape = || shortened(&format!("{:?}", entry.shape));
         let (start, end) = entry.data_offsets;
         if start > end || end > data {
             return bad(format!(
@@ -160,43 +178,35 @@ fn check(path: &Path, entries: &[(String, Entry)], data: usize) -> Result<(), Er
             .shape
             .iter()
             .try_fold(1_usize, |product, &dim| product.checked_mul(dim));
-        let dtype: Option<Dtype> =
-            serde_json::from_value(serde_json::Value::String(entry.dtype.clone())).ok();
-        let shape = shortened(&format!("{:?}", entry.shape));
+        // A type that the crate does not know is carried along as bytes.
+        let dtype = *types
+            .entry(&entry.dtype)
+            .or_insert_with(|| serde_json::from_value(entry.dtype.clone().into()).ok());
         let Some(bits) = elements.and_then(|n| n.checked_mul(dtype.map_or(1, |d| d.bitsize())))
         else {
+            let shape = shape();
             return bad(format!("shape {shape} overflows; the header is damaged"));
         };
         if dtype.is_some() && (bits % 8 != 0 || bits / 8 != end - start) {
             return bad(format!(
-                "shape {shape} of {} does not take the {} bytes that the header gives; the file is damaged",
+                "shape {} of {} does not take the {} bytes that the header gives; the file is damaged",
+                shape(),
                 entry.dtype,
                 end - start
             ));
         }
-        // A type that the crate does not know is carried along as bytes.
-        let (dtype, shape) = match dtype {
-            Some(dtype) => (dtype, entry.shape.clone()),
-            None => (Dtype::U8, vec![end - start]),
-        };
-        infos.push((
-            name.clone(),
-            TensorInfo {
-                dtype,
-                shape,
-                data_offsets: entry.data_offsets,
-            },
-        ));
+        if start != before {
+            let problem = format!(
+                "tensors overlap or leave a hole: `{}` begins at byte {start} of the data, where the one before it ends at {before}; the file is damaged",
+                shortened(name)
+            );
+            return Err(Error::file(path, problem));
+        }
+        before = end;
     }
-    let metadata = Metadata::new(None, infos).map_err(|error| {
-        let problem = format!("tensors overlap or leave a hole ({error}); the file is damaged");
-        Error::file(path, problem)
-    })?;
-    if metadata.data_len() != data {
-        let problem = format!(
-            "{data} bytes of data, but the tensors take {}; the file is damaged",
-            metadata.data_len()
-        );
+    if before != data {
+        let problem =
+            format!("{data} bytes of data, but the tensors take {before}; the file is damaged");
         return Err(Error::file(path, problem));
     }
     Ok(())
@@ -208,10 +218,15 @@ struct Header {
     metadata: BTreeMap<String, String>,
 }
 
-impl<'de> Deserialize<'de> for Header {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct HeaderVisitor;
-        impl<'de> Visitor<'de> for HeaderVisitor {
+/// Reads a header, as long as nobody ends the job.
+struct HeaderSeed<'j>(&'j Job<'j>);
+
+impl<'de> DeserializeSeed<'de> for HeaderSeed<'_> {
+    type Value = Header;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Header, D::Error> {
+        struct HeaderVisitor<'j>(&'j Job<'j>);
+        impl<'de> Visitor<'de> for HeaderVisitor<'_> {
             type Value = Header;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object of tensors")
@@ -220,6 +235,7 @@ impl<'de> Deserialize<'de> for Header {
                 let mut header = Header::default();
                 let mut seen = HashSet::new();
                 while let Some(name) = map.next_key::<String>()? {
+                    self.0.check().map_err(de::Error::custom)?;
                     if !seen.insert(name.clone()) {
                         return Err(de::Error::custom(format!("duplicate name `{name}`")));
                     }
@@ -237,6 +253,6 @@ impl<'de> Deserialize<'de> for Header {
                 Ok(header)
             }
         }
-        deserializer.deserialize_map(HeaderVisitor)
+        deserializer.deserialize_map(HeaderVisitor(self.0))
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::error::shortened;
 use crate::io::read_bounded;
-use crate::{Error, SafetensorsFile, sniff};
+use crate::{Error, Job, SafetensorsFile, sniff};
 
 /// The name that most tools look for.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
@@ -156,9 +156,10 @@ impl<'de> Deserialize<'de> for Document {
 }
 
 /// Reads an index, and opens its shards.
-pub(crate) fn open(path: &Path) -> Result<(Vec<SafetensorsFile>, Index), Error> {
+pub(crate) fn open(path: &Path, job: &Job<'_>) -> Result<(Vec<SafetensorsFile>, Index), Error> {
     let text = read_bounded(path, LARGEST, "give an index of safetensors files")?;
     let bad = |problem: String| Error::file(path, problem);
+    job.check()?;
     let document: Document = serde_json::from_slice(&text).map_err(|error| {
         let problem = format!("not an index of safetensors files: {error}");
         bad(sniff::or(&text, problem))
@@ -168,6 +169,7 @@ pub(crate) fn open(path: &Path) -> Result<(Vec<SafetensorsFile>, Index), Error> 
         map.ok_or_else(|| bad("no `weight_map` from tensor to file; this is not an index".into()))?;
     let mut by_file: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (tensor, file) in &map {
+        job.check()?;
         by_file.entry(file).or_default().push(tensor);
     }
     if by_file.is_empty() {
@@ -184,7 +186,7 @@ pub(crate) fn open(path: &Path) -> Result<(Vec<SafetensorsFile>, Index), Error> 
                 shortened(name)
             )));
         }
-        let file = SafetensorsFile::open(&path.with_file_name(name))?;
+        let file = SafetensorsFile::open_for(&path.with_file_name(name), job)?;
         let held: HashSet<_> = file.entries().iter().map(|(n, _)| n.as_str()).collect();
         if let Some(missing) = tensors.into_iter().find(|tensor| !held.contains(tensor)) {
             let problem = format!(

@@ -1,11 +1,11 @@
 //! Tensors of a safetensors model in the form that both formats share.
 
 use crate::stored::{Parts, Stored};
-use crate::{Error, Model, Tensor};
+use crate::{Error, Job, Model, Tensor};
 
 impl Model {
-    pub(crate) fn stored(&self) -> Result<Vec<Stored<'_>>, Error> {
-        let tensors = self.tensors()?;
+    pub(crate) fn stored(&self, job: &Job<'_>) -> Result<Vec<Stored<'_>>, Error> {
+        let tensors = self.tensors_for(job)?;
         Ok(tensors.into_iter().map(Tensor::into_stored).collect())
     }
 }

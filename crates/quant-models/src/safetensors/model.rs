@@ -11,7 +11,7 @@ use super::quantize::parts;
 use crate::error::shortened;
 use crate::io::{Data, parent};
 use crate::scheme_record::{KEY, Records};
-use crate::{Entry, Error, SafetensorsFile, SchemeRecord};
+use crate::{Entry, Error, Job, SafetensorsFile, SchemeRecord};
 
 /// A model's files, checked.
 #[derive(Debug)]
@@ -56,19 +56,25 @@ impl Model {
     /// A file that cannot be read or is not whole; an index that does not fit its shards; a folder
     /// with several models, or none.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_for(path, &Job::UNWATCHED)
+    }
+
+    /// The same for a job that may be ended meanwhile.
+    pub(crate) fn open_for(path: &Path, job: &Job<'_>) -> Result<Self, Error> {
         let (files, index, folder) = match index::find(path)? {
             Found::Index(path) => {
-                let (files, index) = index::open(&path)?;
+                let (files, index) = index::open(&path, job)?;
                 (files, Some(index), Some(parent(&path).to_owned()))
             }
             Found::File(file) => {
                 let folder = path.is_dir().then(|| path.to_owned());
-                (vec![SafetensorsFile::open(&file)?], None, folder)
+                (vec![SafetensorsFile::open_for(&file, job)?], None, folder)
             }
         };
         let (mut records, mut places) = (HashMap::new(), HashMap::new());
         for (i, file) in files.iter().enumerate() {
             for (j, (name, _)) in file.entries().iter().enumerate() {
+                job.check()?;
                 if places.insert(name.clone(), (i, j)).is_some() {
                     let problem = "stands in two shards; remove one of them";
                     return Err(Error::tensor(file.path(), name, problem));
@@ -124,6 +130,10 @@ impl Model {
     /// # Errors
     /// A quantized tensor whose parts do not fit its record.
     pub fn tensors(&self) -> Result<Vec<Tensor<'_>>, Error> {
+        self.tensors_for(&Job::UNWATCHED)
+    }
+
+    pub(crate) fn tensors_for(&self, job: &Job<'_>) -> Result<Vec<Tensor<'_>>, Error> {
         let parts: HashSet<String> = self
             .records
             .keys()
@@ -136,6 +146,7 @@ impl Model {
         let mut tensors = Vec::new();
         for file in &self.files {
             for (name, entry) in file.entries() {
+                job.check()?;
                 if !parts.contains(name) {
                     let quantized = self.quantized(file, name)?;
                     tensors.push(Tensor {

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use quant_simd::{Sink, Source as _};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
 use super::companions;
@@ -15,7 +16,7 @@ use crate::io::{
     self, Data, Destination, Inputs, PreallocatedFile, TemporaryFile, TemporaryFolder,
     group_and_others, parent, sync,
 };
-use crate::{Error, Job, Model, SafetensorsFile};
+use crate::{Entry, Error, Job, Model, SafetensorsFile};
 
 /// A tensor to be written.
 #[derive(Debug)]
@@ -34,27 +35,50 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    pub fn new(metadata: &BTreeMap<String, String>, mut parts: Vec<Part>) -> Self {
+    pub fn new(
+        metadata: &BTreeMap<String, String>,
+        mut parts: Vec<Part>,
+        job: &Job<'_>,
+    ) -> Result<Self, Error> {
         // The widest types first, so that every tensor is aligned; readers rely on it.
         parts.sort_by_key(|part| std::cmp::Reverse(width(part)));
-        let (mut header, mut places, mut end) = (serde_json::Map::new(), BTreeMap::new(), 0_usize);
+        let (mut header, mut places, mut end) = (b"{".to_vec(), BTreeMap::new(), 0_usize);
+        let mut put = |name: &str, value: &dyn Fn(&mut Vec<u8>) -> serde_json::Result<()>| {
+            if header.len() > 1 {
+                header.push(b',');
+            }
+            serde_json::to_writer(&mut header, name)?;
+            header.push(b':');
+            value(&mut header)
+        };
+        let written = |result: serde_json::Result<()>| {
+            result.map_err(|error| Error::Option(format!("cannot write a header: {error}")))
+        };
         if !metadata.is_empty() {
-            header.insert("__metadata__".into(), json!(metadata));
+            written(put("__metadata__", &|header| {
+                serde_json::to_writer(header, metadata)
+            }))?;
         }
         for part in parts {
-            let entry = json!({"dtype": part.dtype, "shape": part.shape,
-                "data_offsets": [end, end + part.len]});
-            header.insert(part.name.clone(), entry);
+            job.check()?;
+            let entry = Entry {
+                dtype: part.dtype,
+                shape: part.shape,
+                data_offsets: (end, end + part.len),
+            };
+            written(put(&part.name, &|header| {
+                serde_json::to_writer(header, &entry)
+            }))?;
             places.insert(part.name, (end, part.len));
             end += part.len;
         }
-        let mut header = Value::Object(header).to_string().into_bytes();
+        header.push(b'}');
         header.resize(header.len().next_multiple_of(8), b' ');
-        Self {
+        Ok(Self {
             header,
             places,
             data_len: end,
-        }
+        })
     }
 
     fn data_start(&self) -> u64 {
@@ -198,7 +222,7 @@ impl<'a> Target<'a> {
     pub fn finish(mut self, job: &Job<'_>) -> Result<u64, Error> {
         job.check()?;
         if let Some(file) = self.file.take() {
-            self.check_written(file.path())?;
+            self.check_written(file.path(), job)?;
             job.check()?;
             self.destination.put_file(file)?;
         }
@@ -207,9 +231,9 @@ impl<'a> Target<'a> {
         };
         if let Some(index) = &self.model.index {
             let weight_map = std::mem::take(&mut self.weight_map);
-            self.write_index(index, weight_map, folder.path())?;
+            self.write_index(index, weight_map, folder.path(), job)?;
         }
-        self.check_written(folder.path())?;
+        self.check_written(folder.path(), job)?;
         sync(folder.path()).map_err(Error::io(self.destination.path(), "sync it"))?;
         job.check()?;
         self.destination.put_folder(folder)?;
@@ -217,8 +241,10 @@ impl<'a> Target<'a> {
     }
 
     /// Opens what was written as any reader would.
-    fn check_written(&self, written: &Path) -> Result<(), Error> {
-        let model = Model::open(written).and_then(|model| model.tensors().map(drop));
+    fn check_written(&self, written: &Path, job: &Job<'_>) -> Result<(), Error> {
+        let model = Model::open_for(written, job);
+        let model = model.and_then(|model| model.tensors_for(job).map(drop));
+        job.check()?;
         model.map_err(|error| {
             let problem = format!(
                 "what was written cannot be read again ({error}), so there is no output; this is a fault of quant, please report it"
@@ -232,29 +258,75 @@ impl<'a> Target<'a> {
         index: &Index,
         weight_map: Vec<(String, String)>,
         folder: &Path,
+        job: &Job<'_>,
     ) -> Result<(), Error> {
-        let mut content = index.content.clone();
-        let mut weight_map: serde_json::Map<String, Value> = weight_map
-            .into_iter()
-            .map(|(tensor, file)| (tensor, Value::String(file)))
-            .collect();
-        weight_map.sort_keys();
-        content.insert("weight_map".into(), Value::Object(weight_map));
-        if let Some(total) = content
-            .get_mut("metadata")
-            .and_then(|m| m.get_mut("total_size"))
-        {
-            *total = json!(self.tensor_bytes);
-        }
+        let mut weight_map = weight_map;
+        weight_map.sort();
+        job.check()?;
+        let document = IndexDocument {
+            content: &index.content,
+            weight_map: &weight_map,
+            tensor_bytes: self.tensor_bytes,
+            job,
+        };
+        let text = serde_json::to_string_pretty(&document);
+        job.check()?;
+        let text = text.map_err(|error| {
+            Error::file(
+                self.destination.path(),
+                format!("cannot write its index: {error}"),
+            )
+        })?;
         let name = index.path.file_name().unwrap_or(INDEX.as_ref());
-        let text = format!("{:#}\n", Value::Object(content));
         let input = fs::metadata(&index.path);
         let others = input.map_or(0, |input| group_and_others(&input));
         let written = io::create(&folder.join(name), others).and_then(|mut file| {
-            file.write_all(text.as_bytes())
-                .and_then(|()| file.sync_all())
+            file.write_all(text.as_bytes())?;
+            file.write_all(b"\n")?;
+            file.sync_all()
         });
         written.map_err(Error::io(self.destination.path(), "write its index"))
+    }
+}
+
+/// An index, written as long as nobody ends the job.
+struct IndexDocument<'a> {
+    content: &'a serde_json::Map<String, Value>,
+    /// Sorted.
+    weight_map: &'a [(String, String)],
+    tensor_bytes: usize,
+    job: &'a Job<'a>,
+}
+
+impl Serialize for IndexDocument<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (key, value) in self.content {
+            match key.as_str() {
+                "weight_map" => map.serialize_entry(key, &WeightMap(self.weight_map, self.job))?,
+                "metadata" if value.get("total_size").is_some() => {
+                    let mut value = value.clone();
+                    value["total_size"] = json!(self.tensor_bytes);
+                    map.serialize_entry(key, &value)?;
+                }
+                _ => map.serialize_entry(key, value)?,
+            }
+        }
+        map.end()
+    }
+}
+
+struct WeightMap<'a>(&'a [(String, String)], &'a Job<'a>);
+
+impl Serialize for WeightMap<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(tensors, job) = self;
+        let mut map = serializer.serialize_map(None)?;
+        for (tensor, file) in *tensors {
+            job.check().map_err(serde::ser::Error::custom)?;
+            map.serialize_entry(tensor, file)?;
+        }
+        map.end()
     }
 }
 
@@ -364,7 +436,7 @@ mod tests {
             for (shape, reads) in [([1], true), ([2], false)] {
                 let output = folder.path().join("out");
                 let parts = vec![part("w", &shape, 4)];
-                let layouts = [Layout::new(&BTreeMap::new(), parts)];
+                let layouts = [Layout::new(&BTreeMap::new(), parts, &job).unwrap()];
                 let inputs = Inputs::of_model(&input);
                 let mut target = Target::new(&model, &inputs, &layouts, &output, &job).unwrap();
                 for (file, layout) in model.files.iter().zip(layouts) {

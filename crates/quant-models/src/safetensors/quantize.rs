@@ -26,14 +26,14 @@ pub(crate) fn quantize(
     options: &QuantizeOptions,
     job: &Job<'_>,
 ) -> Result<Report, Error> {
-    let model = Model::open(input)?;
+    let model = Model::open_for(input, job)?;
     if model.is_quantized() {
         let problem = "already quantized by quant; quantize the float model, or `quant dequantize` this one first";
         return Err(Error::file(input, problem));
     }
     let patterns = options.config.as_ref().map(|config| config.patterns());
     let patterns = patterns.transpose()?;
-    let foreign = Foreign::find(&model);
+    let foreign = Foreign::find(&model, job)?;
     if let Some(problem) = foreign.refusal() {
         return Err(Error::file(input, problem));
     }
@@ -43,10 +43,11 @@ pub(crate) fn quantize(
         foreign: &foreign,
         stacks: Stacks::new(&options.experts, &model),
     };
-    let decisions = decide(&model, &mut chooser)?;
+    let decisions = decide(&model, &mut chooser, job)?;
     let mut tensors = Vec::new();
     for (file, decisions) in model.files.iter().zip(&decisions) {
         for ((name, entry), decision) in file.entries().iter().zip(decisions) {
+            job.check()?;
             tensors.push(report(name, entry, decision));
         }
     }
@@ -59,12 +60,13 @@ pub(crate) fn quantize(
         bytes_before: model.files.iter().map(SafetensorsFile::len).sum(),
         bytes_after: None,
     };
+    job.check()?;
     report.check(options.strict, &chooser.unmatched(&model))?;
     if options.dry_run {
         return Ok(report);
     }
     let layouts = model.files.iter().zip(&decisions);
-    let layouts = layouts.map(|(file, decisions)| layout(file, decisions));
+    let layouts = layouts.map(|(file, decisions)| layout(file, decisions, job));
     let layouts = layouts.collect::<Result<Vec<_>, Error>>()?;
     let inputs = options.inputs(input);
     let mut target = Target::new(&model, &inputs, &layouts, output, job)?;
@@ -132,13 +134,18 @@ fn quantize_tensor(
     })
 }
 
-fn decide(model: &Model, chooser: &mut Chooser<'_, '_>) -> Result<Vec<Vec<Decision>>, Error> {
+fn decide(
+    model: &Model,
+    chooser: &mut Chooser<'_, '_>,
+    job: &Job<'_>,
+) -> Result<Vec<Vec<Decision>>, Error> {
     let options = chooser.options;
     let (mut fits, mut misfit) = (0, None);
     let mut decisions = Vec::new();
     for file in &model.files {
         let mut of_file = Vec::new();
         for (name, entry) in file.entries() {
+            job.check()?;
             let mut decision = chooser.decide(name, entry);
             match &decision {
                 Decision::Quantize(quantizer) => {
@@ -320,13 +327,14 @@ pub(crate) fn parts(name: &str, quantizer: &TensorQuantizer) -> Vec<Part> {
     parts
 }
 
-fn layout(file: &SafetensorsFile, decisions: &[Decision]) -> Result<Layout, Error> {
+fn layout(file: &SafetensorsFile, decisions: &[Decision], job: &Job<'_>) -> Result<Layout, Error> {
     let mut records = Records {
         version: 1,
         tensors: Default::default(),
     };
     let mut all = Vec::new();
     for ((name, entry), decision) in file.entries().iter().zip(decisions) {
+        job.check()?;
         let Decision::Quantize(quantizer) = decision else {
             all.push(Part {
                 name: name.clone(),
@@ -345,5 +353,5 @@ fn layout(file: &SafetensorsFile, decisions: &[Decision]) -> Result<Layout, Erro
     let records = serde_json::to_string(&records)
         .map_err(|error| Error::file(file.path(), error.to_string()))?;
     metadata.insert(KEY.into(), records);
-    Ok(Layout::new(&metadata, all))
+    Layout::new(&metadata, all, job)
 }
