@@ -31,6 +31,34 @@ struct Target {
     name: String,
 }
 
+/// The packages whose programs tasks run or look at in release form.
+const RELEASED: [&str; 5] = [
+    "benches",
+    "quant-cli",
+    "quant-equivalence",
+    "quant-exhaustive",
+    "quant-simd",
+];
+
+/// Builds for release. All of the packages are named whatever is wanted of them, since cargo compiles
+/// a dependency with the features that the named ones ask for: once, and not again for each task.
+pub fn released(cargo: &mut Command) -> &mut Command {
+    cargo.arg("--release");
+    for package in RELEASED {
+        cargo.args(["--package", package]);
+    }
+    cargo
+}
+
+/// The same for any architecture, by its name in triples.
+pub fn released_for<'a>(cargo: &'a mut Command, architecture: &str) -> &'a mut Command {
+    if architecture != std::env::consts::ARCH {
+        // Models are run on this machine only, and what runs them takes long to compile.
+        cargo.arg("--no-default-features");
+    }
+    released(cargo)
+}
+
 /// Runs a cargo command that builds, and lists what it built, dependencies included.
 ///
 /// # Errors

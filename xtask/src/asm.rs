@@ -21,7 +21,7 @@ const PROGRAM: &str = "report";
 /// Checks library and program for the host, and the library for aarch64.
 pub fn asm() -> Outcome {
     let mut cargo = toolchain::cargo("build");
-    cargo.args(["--package", "benches", "--bin", PROGRAM]);
+    cargo.args(["--bin", PROGRAM]);
     let mut calls = check(HOST, cargo, &[LIBRARY, PROGRAM])?;
     if HOST != AARCH64_LINUX.triple {
         match Toolchain::find(&AARCH64_LINUX) {
@@ -39,9 +39,9 @@ pub fn asm() -> Outcome {
 }
 
 fn check(triple: &str, mut cargo: Command, names: &[&str]) -> Result<usize, Box<dyn Error>> {
-    cargo.args(["--release", "--package", "quant-simd", "--lib"]);
-    // With the features that it has for `cargo xtask equivalence`: then it is built once.
-    cargo.args(["--package", "quant-equivalence"]);
+    // What cargo builds for a program, it lists with it: the library too.
+    let architecture = triple.split('-').next().unwrap_or(triple);
+    artifacts::released_for(&mut cargo, architecture).args(["--bin", "quant-equivalence"]);
     let artifacts = artifacts::build(cargo)?;
     let mut calls = 0;
     for name in names {

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
+use crate::artifacts;
 use crate::not_run;
 use crate::toolchain::{cargo, target_dir};
 
@@ -86,10 +87,7 @@ fn lanes() -> Vec<Vec<Step>> {
         Step::new("tests", cargo("test"), &["--workspace"]),
     ];
     let mut programs = cargo("build");
-    programs.arg("--release");
-    for package in RELEASED {
-        programs.args(["--package", package]);
-    }
+    artifacts::released(&mut programs);
     let programs = vec![
         Step::new("release build", programs, &[]),
         Step::xtask("exhaustive", &["exhaustive", "--reduced"]),
@@ -100,15 +98,6 @@ fn lanes() -> Vec<Vec<Step>> {
     ];
     vec![machine, sources, programs]
 }
-
-/// What later steps run or look at, built at once.
-const RELEASED: [&str; 5] = [
-    "benches",
-    "quant-cli",
-    "quant-equivalence",
-    "quant-exhaustive",
-    "quant-simd",
-];
 
 impl Step {
     fn new(name: &'static str, mut command: Command, arguments: &[&str]) -> Self {

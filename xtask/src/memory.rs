@@ -10,6 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::artifacts;
+use crate::toolchain::cargo;
+
 const SIDE: usize = 8192;
 /// f16 tensors of SIDE x SIDE that make a GiB.
 const PER_GIB: usize = 8;
@@ -61,10 +64,9 @@ fn report_model(folder: &Path) -> Result<(), Box<dyn Error>> {
 
 /// Builds the release form of `quant`.
 pub fn build_quant() -> Result<(), Box<dyn Error>> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "--package", "quant-cli"])
-        .status()?;
+    let mut build = cargo("build");
+    let build = artifacts::released(&mut build).args(["--quiet", "--bin", "quant"]);
+    let built = build.status()?;
     if !built.success() {
         return Err("the build failed".into());
     }

@@ -103,12 +103,8 @@ const LIBRARY: &str = "quant_equivalence";
 const CORPUS: &str = "quant-equivalence";
 
 fn build_with(mut cargo: Command, kind: Kind) -> Result<Programs, Box<dyn Error>> {
-    cargo.args(["--release", "--package", CORPUS]);
-    cargo.args(["--package", "quant-cli", "--bins"]);
-    if kind.architecture != ARCHITECTURE {
-        // Models are run here only, and what runs them takes long to compile.
-        cargo.arg("--no-default-features");
-    }
+    artifacts::released_for(&mut cargo, kind.architecture)
+        .args(["--bin", CORPUS, "--bin", "quant"]);
     let artifacts = artifacts::build(cargo)?;
     let program = |name: &str| {
         let mut programs = artifacts.iter().filter(|it| it.is_program);
