@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use quant_models::Error;
+use quant_models::{Encoding, Error};
 
 /// What an option of a command needs.
 pub struct Need {
@@ -154,7 +154,23 @@ pub fn check(matches: &ArgMatches) -> Result<(), Error> {
             need.check(matches)?;
         }
     }
-    Ok(())
+    check_encoding(matches)
+}
+
+/// An encoding has a dialect of its own, or takes the options of the others.
+fn check_encoding(matches: &ArgMatches) -> Result<(), Error> {
+    let Ok(Some(encoding)) = matches.try_get_one::<Encoding>("format") else {
+        return Ok(());
+    };
+    let mut given = matches.ids().map(clap::Id::as_str);
+    let useless = given.find(|id| is_given(matches, id) && !encoding.takes(id));
+    match useless {
+        None => Ok(()),
+        Some(id) => Err(Error::Option(format!(
+            "{} has no effect with --format {encoding}",
+            flag(id)
+        ))),
+    }
 }
 
 impl Need {
@@ -261,6 +277,10 @@ mod tests {
             "quantize",
             &[
                 "output",
+                // The encoding says which of these it takes.
+                "format",
+                "bits",
+                "group_size",
                 "dtype",
                 "mode",
                 "granularity",

@@ -1,8 +1,8 @@
 //! Groups of options that several commands share.
 
-use clap::builder::{PossibleValue, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueHint};
-use quant_core::Scheme;
+use quant_core::{Named, Scheme, UnknownName};
 use quant_models::{Error, patterns};
 use quant_simd::Backend;
 use regex::Regex;
@@ -44,6 +44,16 @@ pub struct BackendOption {
     /// One of those that `quant backends` lists [default: the first of them]
     #[arg(long, value_name = "NAME", value_parser = BackendName, hide_possible_values = true)]
     pub backend: Option<String>,
+}
+
+/// One of the names of a choice, or their aliases.
+pub fn named<T: Named + Send + Sync>() -> impl TypedValueParser<Value = T> {
+    let value = |value: &T| {
+        let aliases = T::ALIASES.iter().filter(|(_, other)| other == value);
+        PossibleValue::new(value.name()).aliases(aliases.map(|(alias, _)| *alias))
+    };
+    let names = PossibleValuesParser::new(T::ALL.iter().map(value));
+    names.try_map(|name| T::from_name(&name).ok_or_else(|| UnknownName::new::<T>(&name)))
 }
 
 /// Takes any name, so that one that this machine lacks can be told from one that nobody has; knows

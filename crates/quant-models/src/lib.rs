@@ -46,11 +46,12 @@ pub use options::{
 pub use patterns::patterns;
 pub use ranges::{ActivationRange, Ranges};
 pub use report::{Report, TensorReport};
-pub use safetensors::{Entry, Model, Quantized, SafetensorsFile, Tensor};
+pub use safetensors::{Encoding, Entry, Model, Quantized, SafetensorsFile, Tensor};
 pub use scheme_record::SchemeRecord;
 pub use text::{columns, printable, shortened};
 
 const NO_EXPERTS: &str = "--experts and --expert-axes are for safetensors; in a Core ML package the operations say which axes their weights have";
+const NO_ENCODING: &str = "this format is for safetensors; a Core ML package has one of its own";
 const NO_ACTIVATIONS: &str = "no Core ML package; only such a model says where its activations are";
 
 /// What [`dequantize`] has done.
@@ -88,6 +89,7 @@ pub fn quantize(
     }
     match coreml::is_package(input) {
         true if !options.experts.is_default() => Err(Error::file(input, NO_EXPERTS)),
+        true if options.encoding != Encoding::Native => Err(Error::file(input, NO_ENCODING)),
         true => coreml::quantize::quantize(input, output, options, job),
         false if options.activations.is_some() => Err(Error::file(input, NO_ACTIVATIONS)),
         false => safetensors::quantize::quantize(input, output, options, job),

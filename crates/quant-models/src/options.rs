@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use quant_core::{IntType, Mode, OffsetKind, Scheme};
+use quant_core::{IntType, Mode, Scheme};
 use quant_simd::Backend;
 use regex::Regex;
 use serde::Serialize;
 
 use crate::unmatched::{Known, Unmatched};
-use crate::{ActivationOptions, Config, Inputs};
+use crate::{ActivationOptions, Config, Encoding, Error, Inputs};
 
 /// What to do with a tensor that holds NaN or infinities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -41,6 +41,8 @@ pub enum Granularity {
         /// Input channels per block; 0 means all.
         block_size: usize,
     },
+    /// One scale per group of so many elements along the last axis, and index of every other axis.
+    Groups(usize),
     /// A block size per axis; 0 means the whole axis.
     Blocks(Vec<usize>),
 }
@@ -65,8 +67,13 @@ impl From<quant_core::Granularity> for Granularity {
 }
 
 impl Granularity {
-    /// With these axes of output and input channels where none is given.
-    pub(crate) fn with_axes(&self, output: isize, input: isize) -> quant_core::Granularity {
+    /// For a tensor of so many axes; with these axes of output and input channels where none is given.
+    pub(crate) fn with_axes(
+        &self,
+        rank: usize,
+        output: isize,
+        input: isize,
+    ) -> quant_core::Granularity {
         match self {
             Self::PerTensor => quant_core::Granularity::PerTensor,
             Self::PerChannel { axis } => quant_core::Granularity::PerChannel {
@@ -87,6 +94,13 @@ impl Granularity {
                     block_size: *block_size,
                 },
             },
+            Self::Groups(size) => {
+                let mut sizes = vec![1; rank];
+                if let Some(last) = sizes.last_mut() {
+                    *last = *size;
+                }
+                quant_core::Granularity::Blocks(sizes)
+            }
             Self::Blocks(sizes) => quant_core::Granularity::Blocks(sizes.clone()),
         }
     }
@@ -94,7 +108,7 @@ impl Granularity {
     /// Whether all that is needed to cut a tensor is given.
     pub(crate) fn needs_no_axis(&self) -> bool {
         match self {
-            Self::PerTensor | Self::Blocks(_) => true,
+            Self::PerTensor | Self::Groups(_) | Self::Blocks(_) => true,
             Self::PerChannel { axis } => axis.is_some(),
             Self::PerBlock {
                 axis, block_axis, ..
@@ -104,7 +118,10 @@ impl Granularity {
 
     /// Whether blocks are smaller than a channel.
     pub(crate) fn is_blockwise(&self) -> bool {
-        matches!(self, Self::PerBlock { .. } | Self::Blocks(_))
+        matches!(
+            self,
+            Self::PerBlock { .. } | Self::Groups(_) | Self::Blocks(_)
+        )
     }
 }
 
@@ -130,14 +147,8 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Why block sizes cannot be those of a tensor of this rank, or a scheme no format's.
+    /// Why block sizes cannot be those of a tensor of this rank.
     pub(crate) fn misfit(&self, rank: usize) -> Option<String> {
-        if self.scheme.offset() == OffsetKind::Bias {
-            return Some(format!(
-                "the dialect {} stores float biases, for which the format has no place",
-                self.scheme.dialect
-            ));
-        }
         match &self.granularity {
             Granularity::Blocks(sizes) if self.all_axes && sizes.len() != rank => Some(format!(
                 "block_size {sizes:?} for a tensor of {rank} axes; give one number for each axis (0 for all of it), or one alone"
@@ -191,6 +202,9 @@ pub struct QuantizeOptions {
     pub scheme: Scheme,
     /// Which elements share a scale.
     pub granularity: Granularity,
+    /// Safetensors: how quantized tensors lie in the files. [`QuantizeOptions::for_encoding`] has the
+    /// scheme and the granularity that go with it.
+    pub encoding: Encoding,
     /// Only tensors with more elements than this, and of rank 2 or more.
     pub min_elements: usize,
     /// Takes the place of type, mode, granularity and number of elements, tensor by tensor.
@@ -228,6 +242,7 @@ impl Default for QuantizeOptions {
         Self {
             scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
             granularity: Granularity::PerChannel { axis: None },
+            encoding: Encoding::Native,
             min_elements: 2048,
             config: None,
             include: Vec::new(),
@@ -247,6 +262,31 @@ impl Default for QuantizeOptions {
 }
 
 impl QuantizeOptions {
+    /// The same with codes of so many bits, of the sign that they have.
+    ///
+    /// ```
+    /// let options = quant_models::QuantizeOptions::default().with_bits(4)?;
+    /// assert_eq!(options.scheme.dtype.name(), "int4");
+    /// # Ok::<(), quant_models::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// There are no codes of so many bits.
+    pub fn with_bits(mut self, bits: u32) -> Result<Self, Error> {
+        let dtype = IntType::new(bits, self.scheme.dtype.is_signed());
+        self.scheme.dtype = dtype.ok_or_else(|| {
+            Error::Option(format!("codes of {bits} bits: give 2, 3, 4, 5, 6 or 8"))
+        })?;
+        Ok(self)
+    }
+
+    /// The same with groups of so many elements along the last axis.
+    #[must_use]
+    pub fn with_group_size(mut self, size: usize) -> Self {
+        self.granularity = Granularity::Groups(size);
+        self
+    }
+
     /// The settings that hold where no configuration file says anything else.
     pub(crate) fn settings(&self) -> Settings {
         Settings {

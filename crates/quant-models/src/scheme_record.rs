@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quant_core::{Blocks, Dialect, Granularity, Named, OffsetKind, Scheme};
+use quant_core::{Blocks, Dialect, Granularity, Named, Scheme};
 use quant_simd::{Backend, TensorQuantizer};
 use serde::{Deserialize, Serialize};
 
@@ -107,12 +107,6 @@ impl SchemeRecord {
             mode: find(&self.mode)?,
             dialect: find(&self.dialect)?,
         };
-        if scheme.offset() == OffsetKind::Bias {
-            return Err(format!(
-                "its quantization record is of the dialect {}, which has biases; such a record has none",
-                scheme.dialect
-            ));
-        }
         if self.blocks.len() != self.shape.len() {
             return Err("its quantization record has another number of blocks than of axes".into());
         }

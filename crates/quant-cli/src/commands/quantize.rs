@@ -6,14 +6,14 @@ use std::time::Instant;
 use clap::{Args, ValueHint};
 use quant_core::Scheme;
 use quant_models::{
-    ActivationOptions, AtomicFile, Config, Error, Experts, QuantizeOptions, patterns,
+    ActivationOptions, AtomicFile, Config, Encoding, Error, Experts, QuantizeOptions, patterns,
 };
 use serde_json::json;
 
 use crate::choices::{ByteType, Dialect, Dtype, ExpertAxes, Granularity, Mode, NonFinite, Target};
 use crate::options::{
     BackendOption, CautionOptions, ForceOption, JsonOption, NameOptions, ThreadsOption,
-    WeightsOnlyOption,
+    WeightsOnlyOption, named,
 };
 use crate::paths::{Kind, default_output};
 use crate::progress::{only_words_are_left, size_of, with_progress};
@@ -38,6 +38,15 @@ pub struct Quantize {
     /// The result [default: beside the model, as NAME.DTYPE.safetensors or .mlpackage]
     #[arg(short, long, value_hint = ValueHint::AnyPath)]
     output: Option<PathBuf>,
+    /// Safetensors: how quantized tensors lie in the files
+    #[arg(long, value_name = "NAME", value_parser = named::<Encoding>(), default_value = "native")]
+    format: Encoding,
+    /// Bits per code, in a format that has a dialect of its own
+    #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
+    bits: Option<u32>,
+    /// Elements per scale along the last axis, in such a format
+    #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
+    group_size: Option<usize>,
     /// Type of the codes
     #[arg(long, value_enum, default_value = "int8")]
     dtype: Dtype,
@@ -152,10 +161,20 @@ impl Quantize {
         });
         let config = self.config.as_ref();
         let config = config.map(|path| Config::open(path, scheme.dialect));
+        let mut options = QuantizeOptions::for_encoding(self.format);
+        // An encoding has either these options or bits and groups.
+        if self.format.takes("dtype") {
+            options.scheme = scheme;
+            options.granularity = granularity;
+            options.min_elements = self.min_elements;
+        }
+        if let Some(bits) = self.bits {
+            options = options.with_bits(bits)?;
+        }
+        if let Some(size) = self.group_size {
+            options = options.with_group_size(size);
+        }
         Ok(QuantizeOptions {
-            scheme,
-            granularity,
-            min_elements: self.min_elements,
             config: config.transpose()?,
             include: self.names.include()?,
             exclude: self.names.exclude()?,
@@ -173,6 +192,7 @@ impl Quantize {
             backend: self.backend.find()?,
             // Nobody would see them.
             stats: !self.quiet || self.json.json || self.report.is_some(),
+            ..options
         })
     }
 
@@ -184,6 +204,9 @@ impl Quantize {
                 output.clone()
             }
             None if options.config.is_some() => default_output(&self.model, "quantized"),
+            None if self.format != Encoding::Native => {
+                default_output(&self.model, self.format.name())
+            }
             None => default_output(&self.model, options.scheme.dtype.name()),
         };
         // A report that cannot be written ends the work before it begins.

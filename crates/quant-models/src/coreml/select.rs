@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use quant_core::{Blocks, Dialect, FloatType, GeometryError, IntType};
+use quant_core::{Blocks, Dialect, FloatType, GeometryError, IntType, OffsetKind};
 use quant_simd::TensorQuantizer;
 
 use super::graph::{Constant, Graph, Use};
@@ -296,7 +296,9 @@ impl Decide<'_, '_, '_> {
         (output, input): (isize, isize),
         lacks_axis: &mut bool,
     ) -> Result<Blocks, String> {
-        let granularity = settings.granularity.with_axes(output, input);
+        let granularity = settings
+            .granularity
+            .with_axes(self.shape.len(), output, input);
         let blocks = Blocks::new(self.shape, &granularity).map_err(|error| {
             *lacks_axis = !matches!(error, GeometryError::BlockTooLarge { .. });
             error.to_string()
@@ -327,6 +329,11 @@ impl Decide<'_, '_, '_> {
             return bad(&problem);
         }
         let dialect = settings.scheme.dialect;
+        if settings.scheme.offset() == OffsetKind::Bias {
+            return bad(&format!(
+                "the dialect {dialect} stores float biases, for which the format has no place"
+            ));
+        }
         if dialect.scale_type(source) != source {
             let name = match dialect == Dialect::F32 {
                 true => "wide",

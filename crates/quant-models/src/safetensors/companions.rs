@@ -59,16 +59,20 @@ pub(crate) fn companion(name: &str) -> Option<Companion> {
     }
 }
 
-/// Copies them, in order of their names, and returns these, and what was not copied.
+/// Copies them, but for those that are written otherwise, in order of their names, and returns these, and what was not copied.
 pub(crate) fn copy(
     from: &Path,
     to: &Path,
+    is_written: &dyn Fn(&str) -> bool,
     job: &Job<'_>,
 ) -> Result<(Vec<String>, Vec<String>), Error> {
     let (mut copied, mut warnings) = (Vec::new(), Vec::new());
     let links = Links::new(from)?;
     for name in names(from)? {
         job.check()?;
+        if is_written(&name) {
+            continue;
+        }
         let path = from.join(&name);
         // A link to a folder or to nothing is none of them; a pipe is not waited for.
         match fs::metadata(&path) {

@@ -1,14 +1,12 @@
 //! From a quantized model back to a float one.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use quant_simd::Failure;
 
+use super::encodings::{OutputFile, Place, Step, type_name};
 use super::output::{Layout, Output, Part, PartSink, Target};
-use super::quantize::type_name;
-use crate::scheme_record::KEY;
-use crate::{DequantizeOptions, Error, Inputs, Job, Model, Restored, SafetensorsFile, Tensor};
+use crate::{DequantizeOptions, Error, Inputs, Job, Model, Restored, Tensor};
 
 /// Restores float tensors of the source type.
 pub(crate) fn dequantize(
@@ -18,33 +16,30 @@ pub(crate) fn dequantize(
     job: &Job<'_>,
 ) -> Result<Restored, Error> {
     let model = Model::open_for(input, job)?;
-    if !model.is_quantized() {
+    let Some(encoding) = model.encodings().next() else {
         let problem = "holds no tensor that quant quantized; there is nothing to do";
         return Err(Error::file(input, problem));
-    }
-    let mut by_file: HashMap<*const SafetensorsFile, Vec<Tensor<'_>>> = HashMap::new();
-    for tensor in model.tensors_for(job)? {
-        let file: *const SafetensorsFile = tensor.file;
-        by_file.entry(file).or_default().push(tensor);
-    }
-    let own = |file: &SafetensorsFile| {
-        let file: *const SafetensorsFile = file;
-        by_file.get(&file).map_or(&[][..], |tensors| tensors)
     };
-    let layouts = model.files.iter().map(|file| layout(file, own(file), job));
+    let convention = encoding.convention();
+    let tensors = model.tensors_for(job)?;
+    let files = files(&model, &tensors, job)?;
+    let layouts = files.iter().map(|file| Layout::new(file, job));
     let layouts = layouts.collect::<Result<Vec<_>, Error>>()?;
     let inputs = Inputs::of_model(input);
     let mut target = Target::new(&model, &inputs, &layouts, output, job)?;
     if !options.weights_only {
-        target.copy_companions(job)?;
+        target.copy_companions(&|name| convention.writes(name), job)?;
     }
-    for (file, layout) in model.files.iter().zip(layouts) {
-        let output = target.begin(file, layout)?;
-        for tensor in own(file) {
-            restore(tensor, &output, job)?;
+    for (file, layout) in files.into_iter().zip(layouts) {
+        let output = target.begin(file.like, layout)?;
+        for step in &file.steps {
+            if let Step::Copy { tensor, to } = step {
+                restore(&tensors[*tensor], to, &output, job)?;
+            }
         }
-        target.end(file, output, job)?;
+        target.end(&file.name, output, job)?;
     }
+    target.write_documents(|written| convention.restored_documents(&model, written, job))?;
     let warnings = std::mem::take(&mut target.warnings);
     let copied = std::mem::take(&mut target.copied);
     Ok(Restored {
@@ -54,38 +49,67 @@ pub(crate) fn dequantize(
     })
 }
 
-fn layout(file: &SafetensorsFile, tensors: &[Tensor<'_>], job: &Job<'_>) -> Result<Layout, Error> {
-    let parts = tensors.iter().map(|tensor| match &tensor.quantized {
-        Some(q) => Part {
-            name: tensor.name.into(),
-            dtype: type_name(q.quantizer.source).into(),
-            shape: q.record.shape.clone(),
-            len: tensor.element_count() * q.quantizer.source.size(),
-        },
-        None => Part {
-            name: tensor.name.into(),
-            dtype: tensor.entry.dtype.clone(),
-            shape: tensor.entry.shape.clone(),
-            len: tensor.entry.len(),
-        },
+/// A file for each one of the model; a tensor is where its codes were.
+fn files<'m>(
+    model: &'m Model,
+    tensors: &[Tensor<'_>],
+    job: &Job<'_>,
+) -> Result<Vec<OutputFile<'m>>, Error> {
+    let files = model.files.iter().map(|file| {
+        let mut metadata = file.metadata().clone();
+        for encoding in model.encodings() {
+            encoding.convention().restore_metadata(&mut metadata);
+        }
+        OutputFile {
+            name: file.path().file_name().unwrap_or_default().to_owned(),
+            like: file,
+            metadata,
+            parts: Vec::new(),
+            steps: Vec::new(),
+        }
     });
-    let mut metadata = file.metadata().clone();
-    metadata.remove(KEY);
-    Layout::new(&metadata, parts.collect(), job)
+    let mut files: Vec<_> = files.collect();
+    for (index, tensor) in tensors.iter().enumerate() {
+        job.check()?;
+        let Some(file) = files
+            .iter_mut()
+            .find(|it| std::ptr::eq(it.like, tensor.file))
+        else {
+            continue;
+        };
+        let part = match &tensor.quantized {
+            Some(q) => Part {
+                name: tensor.name.into(),
+                dtype: type_name(q.quantizer.source).into(),
+                shape: q.record.shape.clone(),
+                len: tensor.element_count() * q.quantizer.source.size(),
+            },
+            None => Part {
+                name: tensor.name.into(),
+                dtype: tensor.entry.dtype.clone(),
+                shape: tensor.entry.shape.clone(),
+                len: tensor.entry.len(),
+            },
+        };
+        let to = Place::whole(&part);
+        file.parts.push(part);
+        file.steps.push(Step::Copy { tensor: index, to });
+    }
+    Ok(files)
 }
 
-fn restore(tensor: &Tensor<'_>, output: &Output, job: &Job<'_>) -> Result<(), Error> {
+fn restore(tensor: &Tensor<'_>, to: &Place, output: &Output, job: &Job<'_>) -> Result<(), Error> {
     let file = tensor.file;
     let Some(q) = &tensor.quantized else {
-        return output.copy(tensor.name, &file.data(tensor.entry), job);
+        return output.copy(to, &file.data(tensor.entry), job);
     };
     let source = q.quantizer.source;
     let sink = PartSink {
         output,
         job,
-        name: tensor.name,
-        scale: String::new(),
-        zero_point: String::new(),
+        codes: to,
+        scales: None,
+        offsets: None,
         per_code_byte: (
             q.quantizer.scheme.dtype.bits().into(),
             source.size() as u64 * 8,

@@ -59,7 +59,7 @@ impl<'o, 'm> Stacks<'o, 'm> {
     /// The blocks of a tensor: those of its experts, if it is a stack of them and the options leave its
     /// axes open.
     pub fn blocks(&mut self, name: &str, shape: &[usize], wanted: &Granularity) -> Blocks {
-        let others = || wanted.with_axes(0, 1);
+        let others = || wanted.with_axes(shape.len(), 0, 1);
         let size = match wanted {
             Granularity::PerChannel { axis: None } => 0,
             Granularity::PerBlock {

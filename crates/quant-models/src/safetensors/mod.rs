@@ -2,6 +2,7 @@
 
 mod companions;
 pub(crate) mod dequantize;
+pub(crate) mod encodings;
 mod experts;
 mod foreign;
 mod format;
@@ -12,5 +13,6 @@ mod output;
 pub(crate) mod quantize;
 mod replaceable;
 
+pub use encodings::Encoding;
 pub use format::{Entry, SafetensorsFile};
 pub use model::{Model, Quantized, Tensor};

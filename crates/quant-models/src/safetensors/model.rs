@@ -1,16 +1,16 @@
 //! A model: one safetensors file, or an index and its shards.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use quant_core::FloatType;
 use quant_simd::{Backend, TensorQuantizer};
 
+use super::encodings::{Encoding, Files};
 use super::index::{self, Found, Index};
-use super::quantize::parts;
+use super::output::Part;
 use crate::error::shortened;
 use crate::io::{Data, parent};
-use crate::scheme_record::{KEY, Records};
 use crate::{Entry, Error, Job, SafetensorsFile, SchemeRecord};
 
 /// A model's files, checked.
@@ -20,7 +20,8 @@ pub struct Model {
     pub(crate) index: Option<Index>,
     /// The folder that the model is: where it was given as one, or as an index in it.
     pub(crate) folder: Option<PathBuf>,
-    records: HashMap<String, SchemeRecord>,
+    /// The quantized tensors, by the names that they had as floats.
+    records: BTreeMap<String, (Encoding, SchemeRecord)>,
     places: HashMap<String, (usize, usize)>,
 }
 
@@ -48,6 +49,13 @@ pub struct Quantized<'a> {
     pub record: &'a SchemeRecord,
 }
 
+/// A quantized tensor's parts, and what they are called.
+struct FoundParts<'a> {
+    name_of_codes: String,
+    others: Vec<String>,
+    parts: Quantized<'a>,
+}
+
 impl Model {
     /// Opens a `.safetensors` file, an index, or a folder with one of them: the only index in it,
     /// whatever its name, else the only file.
@@ -71,7 +79,7 @@ impl Model {
                 (vec![SafetensorsFile::open_for(&file, job)?], None, folder)
             }
         };
-        let (mut records, mut places) = (HashMap::new(), HashMap::new());
+        let mut places = HashMap::new();
         for (i, file) in files.iter().enumerate() {
             for (j, (name, _)) in file.entries().iter().enumerate() {
                 job.check()?;
@@ -80,22 +88,12 @@ impl Model {
                     return Err(Error::tensor(file.path(), name, problem));
                 }
             }
-            if let Some(text) = file.metadata().get(KEY) {
-                let parsed: Records = serde_json::from_str(text).map_err(|error| {
-                    Error::file(
-                        file.path(),
-                        format!("the metadata `{KEY}` is damaged: {error}"),
-                    )
-                })?;
-                if parsed.version != 1 {
-                    let problem = format!(
-                        "written by a newer version of quant (format {}); update quant",
-                        parsed.version
-                    );
-                    return Err(Error::file(file.path(), problem));
-                }
-                records.extend(parsed.tensors);
-            }
+        }
+        let mut records = BTreeMap::new();
+        for encoding in Encoding::ALL {
+            let found = encoding.convention().find(&Files { files: &files })?;
+            let found = found.into_iter();
+            records.extend(found.map(|(name, record)| (name, (encoding, record))));
         }
         Ok(Self {
             files,
@@ -106,9 +104,25 @@ impl Model {
         })
     }
 
-    /// Whether some tensor was quantized by us.
+    /// Whether some tensor is quantized, in an encoding that quant reads.
     pub fn is_quantized(&self) -> bool {
         !self.records.is_empty()
+    }
+
+    /// How its quantized tensors lie in the files.
+    pub(crate) fn encodings(&self) -> impl Iterator<Item = Encoding> {
+        let has = |encoding: &Encoding| self.records.values().any(|(other, _)| other == encoding);
+        let all = Encoding::ALL.iter().copied();
+        all.filter(move |encoding| has(encoding))
+    }
+
+    /// All tensors, in the order of the files.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&SafetensorsFile, &str, &Entry)> {
+        let files = self.files.iter();
+        files.flat_map(|file| {
+            let entries = file.entries().iter();
+            entries.map(move |(name, entry)| (file, name.as_str(), entry))
+        })
     }
 
     /// The files, in the order of their names.
@@ -134,46 +148,53 @@ impl Model {
     }
 
     pub(crate) fn tensors_for(&self, job: &Job<'_>) -> Result<Vec<Tensor<'_>>, Error> {
-        let parts: HashSet<String> = self
-            .records
-            .keys()
-            .flat_map(|name| [format!("{name}.scale"), format!("{name}.zero_point")])
-            .collect();
-        if let Some(name) = self.records.keys().find(|name| !self.contains(name)) {
-            let problem = "the metadata describes it, but it is missing; the file is damaged";
-            return Err(Error::tensor(self.files[0].path(), name, problem));
+        let mut by_codes = HashMap::new();
+        let mut others = HashSet::new();
+        for (name, (encoding, record)) in &self.records {
+            job.check()?;
+            let quantized = self.quantized(name, *encoding, record)?;
+            others.extend(quantized.others);
+            by_codes.insert(quantized.name_of_codes, (name, quantized.parts));
         }
         let mut tensors = Vec::new();
-        for file in &self.files {
-            for (name, entry) in file.entries() {
-                job.check()?;
-                if !parts.contains(name) {
-                    let quantized = self.quantized(file, name)?;
-                    tensors.push(Tensor {
-                        name,
-                        file,
-                        entry,
-                        quantized,
-                    });
-                }
+        for (file, name, entry) in self.entries() {
+            job.check()?;
+            if others.contains(name) {
+                continue;
             }
+            let quantized = by_codes.remove(name);
+            tensors.push(Tensor {
+                name: quantized.as_ref().map_or(name, |(name, _)| name.as_str()),
+                file,
+                entry,
+                quantized: quantized.map(|(_, parts)| parts),
+            });
         }
         Ok(tensors)
     }
 
+    /// The parts of a quantized tensor, with the types and shapes that its encoding writes: bytes that
+    /// fit by chance are something else.
     fn quantized<'a>(
         &'a self,
-        file: &'a SafetensorsFile,
         name: &str,
-    ) -> Result<Option<Quantized<'a>>, Error> {
-        let Some(record) = self.records.get(name) else {
-            return Ok(None);
+        encoding: Encoding,
+        record: &'a SchemeRecord,
+    ) -> Result<FoundParts<'a>, Error> {
+        let convention = encoding.convention();
+        let file = match self.places.get(name) {
+            Some(&(file, _)) => &self.files[file],
+            None => &self.files[0],
         };
         let bad = |problem: String| Error::tensor(file.path(), name, problem);
-        let quantizer = record.quantizer(Backend::detect()).map_err(bad)?;
-        // Types and shapes as we write them: bytes that fit by chance are something else.
-        let mut data = [Data::EMPTY; 3];
-        for (data, part) in data.iter_mut().zip(parts(name, &quantizer)) {
+        let quantizer = convention.quantizer(record, Backend::detect());
+        let quantizer = quantizer.map_err(bad)?;
+        let parts = convention.parts(name, &quantizer);
+        if !self.contains(&parts.codes.name) {
+            let problem = "the metadata describes it, but it is missing; the file is damaged";
+            return Err(bad(problem.into()));
+        }
+        let find = |part: &Part| {
             let place = self.places.get(&part.name);
             let &(file, entry) = place
                 .ok_or_else(|| bad(format!("`{}` is missing; the file is damaged", part.name)))?;
@@ -188,17 +209,28 @@ impl Model {
                     shortened(&format!("{:?}", part.shape)),
                 )));
             }
-            *data = file.data(entry);
-        }
-        let [codes, scales, zero_points] = data;
-        let quantized = Quantized {
-            codes,
-            scales,
-            zero_points,
-            record,
-            quantizer,
+            Ok(file.data(entry))
         };
-        Ok(Some(quantized))
+        let codes = find(&parts.codes)?;
+        let scales = find(&parts.scales)?;
+        let offsets = parts.offsets.as_ref().map(find).transpose()?;
+        let zero_points = convention.offsets(&quantizer, offsets)?;
+        for (part, _) in &parts.constants {
+            find(part)?;
+        }
+        let all = parts.all().map(|(_, part)| part.name.clone());
+        let others = all.filter(|part| *part != parts.codes.name).collect();
+        Ok(FoundParts {
+            name_of_codes: parts.codes.name,
+            others,
+            parts: Quantized {
+                codes,
+                scales,
+                zero_points,
+                record,
+                quantizer,
+            },
+        })
     }
 
     /// A tensor's shape and values, dequantized if it is quantized.

@@ -1,16 +1,15 @@
 //! Writing: a header first, every part at its place, shard by shard, and a rename at the end.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
 use quant_simd::{Sink, Source as _};
-use serde::ser::{Serialize, SerializeMap, Serializer};
-use serde_json::{Value, json};
 
 use super::companions;
-use super::index::{INDEX, Index};
+use super::encodings::{Document, OutputFile, Place, Written};
 use super::replaceable::own_files;
 use crate::io::{
     self, Data, Destination, Inputs, PreallocatedFile, TemporaryFile, TemporaryFolder,
@@ -19,7 +18,7 @@ use crate::io::{
 use crate::{Entry, Error, Job, Model, SafetensorsFile};
 
 /// A tensor to be written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Part {
     pub name: String,
     pub dtype: String,
@@ -35,7 +34,11 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    pub fn new(
+    pub fn new(file: &OutputFile<'_>, job: &Job<'_>) -> Result<Self, Error> {
+        Self::of(&file.metadata, file.parts.clone(), job)
+    }
+
+    fn of(
         metadata: &BTreeMap<String, String>,
         mut parts: Vec<Part>,
         job: &Job<'_>,
@@ -98,9 +101,9 @@ pub(crate) struct Target<'a> {
     folder: Option<TemporaryFolder>,
     /// A model of one file.
     file: Option<TemporaryFile>,
-    weight_map: Vec<(String, String)>,
-    tensor_bytes: usize,
-    written: u64,
+    written: Written,
+    /// Bytes of the files.
+    bytes: u64,
     /// What the user should know, a line each.
     pub warnings: Vec<String>,
     /// The files beside the weights that were copied.
@@ -139,9 +142,11 @@ impl<'a> Target<'a> {
             destination,
             folder,
             file: None,
-            weight_map: Vec::new(),
-            tensor_bytes: 0,
-            written: 0,
+            written: Written {
+                weight_map: Vec::new(),
+                tensor_bytes: 0,
+            },
+            bytes: 0,
             warnings,
             copied: Vec::new(),
         })
@@ -172,12 +177,7 @@ impl<'a> Target<'a> {
     }
 
     /// A shard is whole: it goes to the disk, gets its name in the folder, and is closed.
-    pub fn end(
-        &mut self,
-        input: &SafetensorsFile,
-        output: Output,
-        job: &Job<'_>,
-    ) -> Result<(), Error> {
+    pub fn end(&mut self, name: &OsStr, output: Output, job: &Job<'_>) -> Result<(), Error> {
         let path = self.destination.path();
         let Output {
             temporary,
@@ -186,17 +186,18 @@ impl<'a> Target<'a> {
             ..
         } = output;
         file.sync().map_err(Error::io(path, "sync it"))?;
-        self.written += layout.len();
-        self.tensor_bytes += layout.places.values().map(|(_, len)| len).sum::<usize>();
+        self.bytes += layout.len();
+        self.written.tensor_bytes += layout.places.values().map(|(_, len)| len).sum::<usize>();
         job.check()?;
         let Some(folder) = &self.folder else {
             self.file = Some(temporary);
             return Ok(());
         };
-        let name = input.path().file_name().unwrap_or_default();
         let shown = name.to_string_lossy();
         for tensor in layout.places.into_keys() {
-            self.weight_map.push((tensor, shown.clone().into_owned()));
+            self.written
+                .weight_map
+                .push((tensor, shown.clone().into_owned()));
         }
         let named = fs::rename(temporary.path(), folder.path().join(name));
         named.map_err(Error::io(path, "put it in place"))?;
@@ -204,12 +205,16 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// Copies what a loader needs beside the weights.
-    pub fn copy_companions(&mut self, job: &Job<'_>) -> Result<(), Error> {
+    /// Copies what a loader needs beside the weights, but for what is written otherwise.
+    pub fn copy_companions(
+        &mut self,
+        is_written: &dyn Fn(&str) -> bool,
+        job: &Job<'_>,
+    ) -> Result<(), Error> {
         let (Some(folder), Some(input)) = (&self.folder, &self.model.folder) else {
             return Ok(());
         };
-        let (copied, warnings) = companions::copy(input, folder.path(), job)?;
+        let (copied, warnings) = companions::copy(input, folder.path(), is_written, job)?;
         self.copied = copied;
         self.warnings.extend(warnings);
         Ok(())
@@ -227,17 +232,13 @@ impl<'a> Target<'a> {
             self.destination.put_file(file)?;
         }
         let Some(folder) = self.folder.take() else {
-            return Ok(self.written);
+            return Ok(self.bytes);
         };
-        if let Some(index) = &self.model.index {
-            let weight_map = std::mem::take(&mut self.weight_map);
-            self.write_index(index, weight_map, folder.path(), job)?;
-        }
         self.check_written(folder.path(), job)?;
         sync(folder.path()).map_err(Error::io(self.destination.path(), "sync it"))?;
         job.check()?;
         self.destination.put_folder(folder)?;
-        Ok(self.written)
+        Ok(self.bytes)
     }
 
     /// Opens what was written as any reader would.
@@ -253,80 +254,26 @@ impl<'a> Target<'a> {
         })
     }
 
-    fn write_index(
-        &self,
-        index: &Index,
-        weight_map: Vec<(String, String)>,
-        folder: &Path,
-        job: &Job<'_>,
+    /// Writes the small files that describe the weights.
+    pub fn write_documents(
+        &mut self,
+        documents: impl FnOnce(&Written) -> Result<Vec<Document>, Error>,
     ) -> Result<(), Error> {
-        let mut weight_map = weight_map;
-        weight_map.sort();
-        job.check()?;
-        let document = IndexDocument {
-            content: &index.content,
-            weight_map: &weight_map,
-            tensor_bytes: self.tensor_bytes,
-            job,
+        let Some(folder) = &self.folder else {
+            return Ok(());
         };
-        let text = serde_json::to_string_pretty(&document);
-        job.check()?;
-        let text = text.map_err(|error| {
-            Error::file(
-                self.destination.path(),
-                format!("cannot write its index: {error}"),
-            )
-        })?;
-        let name = index.path.file_name().unwrap_or(INDEX.as_ref());
-        let input = fs::metadata(&index.path);
-        let others = input.map_or(0, |input| group_and_others(&input));
-        let written = io::create(&folder.join(name), others).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.write_all(b"\n")?;
-            file.sync_all()
-        });
-        written.map_err(Error::io(self.destination.path(), "write its index"))
-    }
-}
-
-/// An index, written as long as nobody ends the job.
-struct IndexDocument<'a> {
-    content: &'a serde_json::Map<String, Value>,
-    /// Sorted.
-    weight_map: &'a [(String, String)],
-    tensor_bytes: usize,
-    job: &'a Job<'a>,
-}
-
-impl Serialize for IndexDocument<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for (key, value) in self.content {
-            match key.as_str() {
-                "weight_map" => map.serialize_entry(key, &WeightMap(self.weight_map, self.job))?,
-                "metadata" if value.get("total_size").is_some() => {
-                    let mut value = value.clone();
-                    value["total_size"] = json!(self.tensor_bytes);
-                    map.serialize_entry(key, &value)?;
-                }
-                _ => map.serialize_entry(key, value)?,
-            }
+        self.written.weight_map.sort();
+        for document in documents(&self.written)? {
+            let input = document.like.and_then(|like| fs::metadata(like).ok());
+            let others = input.map_or(0, |input| group_and_others(&input));
+            let path = folder.path().join(&document.name);
+            let written = io::create(&path, others).and_then(|mut file| {
+                file.write_all(document.text.as_bytes())
+                    .and_then(|()| file.sync_all())
+            });
+            written.map_err(Error::io(self.destination.path(), "write its index"))?;
         }
-        map.end()
-    }
-}
-
-struct WeightMap<'a>(&'a [(String, String)], &'a Job<'a>);
-
-impl Serialize for WeightMap<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(tensors, job) = self;
-        let mut map = serializer.serialize_map(None)?;
-        for (tensor, file) in *tensors {
-            job.check().map_err(serde::ser::Error::custom)?;
-            map.serialize_entry(tensor, file)?;
-        }
-        map.end()
+        Ok(())
     }
 }
 
@@ -358,45 +305,58 @@ impl Output {
     }
 
     /// Copies a tensor that is left as it is.
-    pub fn copy(&self, name: &str, data: &Data<'_>, job: &Job<'_>) -> Result<(), Error> {
+    pub fn copy(&self, to: &Place, data: &Data<'_>, job: &Job<'_>) -> Result<(), Error> {
         const STEP: usize = 1 << 20;
         let mut buffer = vec![0; STEP.min(data.len())];
         for start in (0..data.len()).step_by(STEP) {
             job.check()?;
             let piece = &mut buffer[..STEP.min(data.len() - start)];
             data.read(start, piece)?;
-            self.write_part(name, start, piece)?;
+            self.write_part(&to.part, to.offset + start, piece)?;
             (job.progress)(piece.len() as u64);
         }
         Ok(())
     }
 }
 
-/// Takes the parts of tensor `name`.
+/// Takes the parts of a tensor.
 pub(crate) struct PartSink<'a> {
     pub output: &'a Output,
     pub job: &'a Job<'a>,
-    pub name: &'a str,
-    pub scale: String,
-    pub zero_point: String,
+    pub codes: &'a Place,
+    pub scales: Option<&'a Place>,
+    /// Of zero points or biases.
+    pub offsets: Option<&'a Place>,
     /// Input bytes for `numerator / denominator` bytes of codes.
     pub per_code_byte: (u64, u64),
+}
+
+impl PartSink<'_> {
+    /// What has no place is left out.
+    fn put(&self, place: Option<&Place>, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        match place {
+            None => Ok(()),
+            Some(place) => self
+                .output
+                .write_part(&place.part, place.offset + offset, bytes),
+        }
+    }
 }
 
 impl Sink for PartSink<'_> {
     type Error = Error;
     fn codes(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
         self.job.check()?;
-        self.output.write_part(self.name, offset, bytes)?;
+        self.put(Some(self.codes), offset, bytes)?;
         let (numerator, denominator) = self.per_code_byte;
         (self.job.progress)(bytes.len() as u64 * numerator / denominator);
         Ok(())
     }
     fn scales(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
-        self.output.write_part(&self.scale, offset, bytes)
+        self.put(self.scales, offset, bytes)
     }
     fn zero_points(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
-        self.output.write_part(&self.zero_point, offset, bytes)
+        self.put(self.offsets, offset, bytes)
     }
 }
 
@@ -436,12 +396,14 @@ mod tests {
             for (shape, reads) in [([1], true), ([2], false)] {
                 let output = folder.path().join("out");
                 let parts = vec![part("w", &shape, 4)];
-                let layouts = [Layout::new(&BTreeMap::new(), parts, &job).unwrap()];
+                let layouts = [Layout::of(&BTreeMap::new(), parts, &job).unwrap()];
                 let inputs = Inputs::of_model(&input);
                 let mut target = Target::new(&model, &inputs, &layouts, &output, &job).unwrap();
                 for (file, layout) in model.files.iter().zip(layouts) {
                     let written = target.begin(file, layout).unwrap();
-                    target.end(file, written, &job).unwrap();
+                    target
+                        .end(file.path().file_name().unwrap(), written, &job)
+                        .unwrap();
                 }
                 let done = target.finish(&job);
                 assert_eq!((done.is_ok(), output.exists()), (reads, reads), "{done:?}");
