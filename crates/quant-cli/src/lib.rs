@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod choices;
+mod colours;
 mod commands;
+mod html;
 mod needs;
 mod options;
 mod paths;

@@ -91,11 +91,15 @@ pub const NEEDS: &[Need] = &[
     ),
     need("activations", "config", Without(&["dtype", "mode"])),
     #[cfg(feature = "run")]
-    need(
-        "calibrate",
-        "samples",
-        Without(&["merge", "name", "resume", "checkpoint"]),
-    ),
+    need("calibrate", "samples", Without(&["merge", "name"])),
+    #[cfg(feature = "run")]
+    need("calibrate", "record", Given("samples")),
+    #[cfg(feature = "run")]
+    need("calibrate", "record", Without(&["resume"])),
+    #[cfg(feature = "run")]
+    need("calibrate", "image_fit", Given("samples")),
+    #[cfg(feature = "run")]
+    need("calibrate", "sequence", Given("samples")),
     #[cfg(feature = "run")]
     need("calibrate", "samples_limit", Given("samples")),
     #[cfg(feature = "run")]
@@ -106,6 +110,8 @@ pub const NEEDS: &[Need] = &[
     need("calibrate", "memory", Given("samples")),
     #[cfg(feature = "run")]
     need("calibrate", "max_iterations", Given("samples")),
+    #[cfg(feature = "run")]
+    need("evaluate", "force", Given("report")),
     need(
         "calibrate",
         "merge",
@@ -323,6 +329,7 @@ mod tests {
             &[
                 "input",
                 "output",
+                "image_fit",
                 "function",
                 "round_f16",
                 "memory",
@@ -339,7 +346,11 @@ mod tests {
             &[
                 "samples",
                 "samples_limit",
+                "image_fit",
+                "sequence",
                 "labels",
+                "only",
+                "report",
                 "function",
                 "round_f16",
                 "memory",

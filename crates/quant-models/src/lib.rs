@@ -32,13 +32,13 @@ use std::path::Path;
 pub use activations::{ActivationOptions, OperationReport, QuantizedActivation, WantedActivation};
 pub use calibration::{
     Calibrated, Calibration, CalibrationOptions, CalibrationSettings, DirectCalibration,
-    Recordings, calibrate, calibrate_stream, merge_calibrations,
+    DirectTask, Recordings, calibrate, calibrate_stream, merge_calibrations,
 };
 pub use config::Config;
 pub use diff::{Difference, TensorDifference, diff, diff_with_progress};
 pub use error::Error;
 pub use inspect::{Inspection, TensorInfo, inspect, inspect_with_progress};
-pub use io::{AtomicFile, Inputs};
+pub use io::{AtomicFile, AtomicFolder, Inputs};
 pub use job::Job;
 pub use options::{
     ComputeUnit, Consumer, ExpertAxes, Experts, Granularity, NonFinite, QuantizeOptions,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::ops::total;
-use crate::{Error, Model, Samples, Tensor, Watch};
+use crate::{Error, Model, Samples, States, Tensor, Watch};
 
 /// How one value of a model differs from the same value of another, over all samples.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -217,18 +217,38 @@ impl Agreement {
     }
 }
 
+/// How samples are passed through two models.
+#[derive(Clone, Copy, Debug)]
+pub struct EvaluationOptions<'a> {
+    /// The class of each sample.
+    pub labels: Option<&'a [i64]>,
+    /// Bytes of the first model's values that are kept while the second runs.
+    pub memory: usize,
+    /// The samples are one sequence: states go from each to the next.
+    pub sequence: bool,
+}
+
+impl Default for EvaluationOptions<'_> {
+    /// No labels, 8 GiB, samples on their own.
+    fn default() -> Self {
+        Self {
+            labels: None,
+            memory: 8 << 30,
+            sequence: false,
+        }
+    }
+}
+
 /// Runs all samples through both models and compares what they compute.
 ///
-/// `labels` has the class of each sample. `go_on` is asked before each operation, `done` is told of
-/// each sample. Values of the first model are kept while the second runs, `memory` bytes at most.
+/// `go_on` is asked before each operation, `done` is told of each sample.
 ///
 /// # Errors
 /// Models whose outputs have other names or shapes; what [`Model::run`] and [`Samples::read`] say.
 pub fn evaluate(
     [a, b]: [&Model; 2],
     samples: &Samples,
-    labels: Option<&[i64]>,
-    memory: usize,
+    options: &EvaluationOptions<'_>,
     go_on: &dyn Fn() -> bool,
     done: &dyn Fn(),
 ) -> Result<Evaluation, Error> {
@@ -238,7 +258,7 @@ pub fn evaluate(
             "the models give other outputs: {one}; and {other}"
         )));
     }
-    if let Some(labels) = labels.filter(|labels| labels.len() < samples.len()) {
+    if let Some(labels) = options.labels.filter(|labels| labels.len() < samples.len()) {
         let (have, want) = (labels.len(), samples.len());
         return Err(Error::Value(format!("{have} labels for {want} samples")));
     }
@@ -248,14 +268,16 @@ pub fn evaluate(
         scores: BTreeMap::new(),
         outputs: Vec::new(),
         dropped: 0,
-        memory,
+        memory: options.memory,
+        states: None,
         go_on,
     };
     let count = a.outputs().len();
     comparison.outputs.resize_with(count, Default::default);
     for index in 0..samples.len() {
         let sample = samples.read(index, a.inputs())?;
-        let label = labels.map(|labels| labels[index]);
+        let label = options.labels.map(|labels| labels[index]);
+        comparison.states = comparison.states.take().filter(|_| options.sequence);
         let added = comparison.add([a, b], &sample, label);
         added.map_err(|error| Error::at_sample(&samples.files()[index], error))?;
         done();
@@ -272,6 +294,8 @@ struct Comparison<'a> {
     outputs: Vec<(Score, Agreement)>,
     dropped: usize,
     memory: usize,
+    /// Those that the last sample has left.
+    states: Option<[States; 2]>,
     go_on: &'a dyn Fn() -> bool,
 }
 
@@ -295,7 +319,11 @@ impl Comparison<'_> {
             dropped: 0,
             go_on: self.go_on,
         };
-        let first = a.run(&given, &mut a.states()?, &mut keep)?;
+        let mut states = match self.states.take() {
+            Some(states) => states,
+            None => [a.states()?, b.states()?],
+        };
+        let first = a.run(&given, &mut states[0], &mut keep)?;
         self.dropped = self.dropped.max(keep.dropped);
         let mut kept = HashMap::new();
         for (kind, name, value) in keep.kept {
@@ -315,7 +343,8 @@ impl Comparison<'_> {
             scores: &mut self.scores,
             go_on: self.go_on,
         };
-        let second = b.run(&given, &mut b.states()?, &mut compare)?;
+        let second = b.run(&given, &mut states[1], &mut compare)?;
+        self.states = Some(states);
         for ((score, agreement), ((name, x), (_, y))) in
             self.outputs.iter_mut().zip(first.iter().zip(&second))
         {

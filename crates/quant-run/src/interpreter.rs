@@ -61,10 +61,15 @@ impl Interpreter<'_, '_> {
         let results = match step.action {
             Action::Compute(kernel) => {
                 let arguments = self.arguments(step, true).map_err(failed)?;
-                let mut call = self.call(step, arguments);
-                let results = kernel(&mut call);
-                drop(call);
-                results.map_err(failed)?
+                match self.left_in_float(step, &arguments) {
+                    Some(value) => vec![value],
+                    None => {
+                        let mut call = self.call(step, arguments);
+                        let results = kernel(&mut call);
+                        drop(call);
+                        results.map_err(failed)?
+                    }
+                }
             }
             Action::Cond => self.cond(step)?,
             Action::While => self.while_loop(step)?,
@@ -80,7 +85,11 @@ impl Interpreter<'_, '_> {
             )));
         }
         for ((result, variable), &slot) in results.into_iter().zip(&step.outputs).zip(&step.slots) {
-            let mut result = declared(result, variable).map_err(failed)?;
+            let is_left = self.options.float_activations && is_float_of_codes(&result, variable);
+            let mut result = match is_left {
+                true => result,
+                false => declared(result, variable).map_err(failed)?,
+            };
             if self.options.round_f16 {
                 result.round_to_f16();
             }
@@ -92,6 +101,21 @@ impl Interpreter<'_, '_> {
             self.free(slot);
         }
         Ok(())
+    }
+
+    /// What an operation that quantizes an activation was given, where it is to be left as it is.
+    fn left_in_float(&self, step: &Step, arguments: &[(&str, Vec<Tensor>)]) -> Option<Tensor> {
+        if !self.options.float_activations
+            || !["quantize", "dequantize"].contains(&step.kind.as_str())
+        {
+            return None;
+        }
+        let (_, values) = arguments.iter().find(|(name, _)| *name == "input")?;
+        // Codes that no operation has left alone are codes.
+        values
+            .first()
+            .filter(|value| value.floats().is_some())
+            .cloned()
     }
 
     fn call<'a>(&'a self, step: &'a Step, arguments: Vec<(&'a str, Vec<Tensor>)>) -> Call<'a> {
@@ -319,6 +343,13 @@ fn operation_error(step: &Step, problem: String) -> Error {
         kind: step.kind.clone(),
         problem,
     }
+}
+
+/// Whether a value is still of floats, where the program says codes.
+fn is_float_of_codes(value: &Tensor, variable: &Variable) -> bool {
+    let kind = variable.tensor.as_ref().map(|kind| kind.element);
+    let is_code = matches!(kind, Some(ElementType::Int(8) | ElementType::Uint(8)));
+    is_code && value.floats().is_some()
 }
 
 /// A value with the type that the program declares for it.

@@ -19,6 +19,9 @@ pub struct RunOptions {
     pub function: Option<String>,
     /// Round every value of type float16 to float16, as a device does that computes in it.
     pub round_f16: bool,
+    /// Leave activations as they are where the model quantizes them: what quantized weights alone do
+    /// to its answers.
+    pub float_activations: bool,
     /// Bytes that the values of a run may take at a time.
     pub memory: usize,
     /// How often the loops of a model may go round in a run.
@@ -30,6 +33,7 @@ impl Default for RunOptions {
         Self {
             function: None,
             round_f16: false,
+            float_activations: false,
             memory: 8 << 30,
             max_iterations: 100_000,
         }
@@ -123,6 +127,18 @@ impl Model {
     /// The names of what the model gives.
     pub fn outputs(&self) -> &[String] {
         &self.plan.output_names
+    }
+
+    /// How many operations quantize activations.
+    pub fn quantized_activations(&self) -> usize {
+        fn count(block: &crate::plan::PlanBlock) -> usize {
+            let steps = block.steps.iter();
+            let of = |step: &crate::plan::Step| {
+                usize::from(step.kind == "quantize") + step.blocks.iter().map(count).sum::<usize>()
+            };
+            steps.map(of).sum()
+        }
+        count(&self.plan.block)
     }
 
     /// The names of all values that operations compute, and of the inputs.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 
+use crate::image::{self, ImageFit};
 use crate::npy::{read_npy, write_npy};
 use crate::tensor::Values;
 use crate::{Error, ModelInput, Tensor};
@@ -17,11 +18,13 @@ const MOST: u64 = 8 << 30;
 /// Samples in files: one file each.
 ///
 /// An npy array is a sample of a model with one input. An npz or safetensors file has an array for
-/// each input, by its name; for a model with one input any name will do, if there is one array.
+/// each input, by its name; for a model with one input any name will do, if there is one array. A png
+/// or jpeg image is a sample of a model whose one input is declared as an image.
 #[derive(Clone, Debug)]
 pub struct Samples {
     files: Vec<PathBuf>,
     ignored: Vec<PathBuf>,
+    fit: ImageFit,
 }
 
 impl Samples {
@@ -35,7 +38,7 @@ impl Samples {
             let fail = |error: std::io::Error| Error::sample(path, error.to_string());
             if !std::fs::metadata(path).map_err(fail)?.is_dir() {
                 if !is_sample(path) {
-                    let problem = "no sample; npy, npz and safetensors files are";
+                    let problem = "no sample; npy, npz, safetensors, png and jpeg files are";
                     return Err(Error::sample(path, problem));
                 }
                 files.push(path.clone());
@@ -49,15 +52,21 @@ impl Samples {
             let (samples, others): (Vec<_>, Vec<_>) =
                 inside.into_iter().partition(|p| is_sample(p));
             if samples.is_empty() {
-                let problem = "no samples in this folder: no npy, npz or safetensors file";
+                let problem =
+                    "no samples in this folder: no npy, npz, safetensors, png or jpeg file";
                 return Err(Error::sample(path, problem));
             }
             files.extend(samples);
-            ignored.extend(others);
+            // What file managers leave behind is nobody's.
+            ignored.extend(others.into_iter().filter(|path| !is_hidden(path)));
         }
         match files.is_empty() {
             true => Err(Error::Value("no samples".into())),
-            false => Ok(Self { files, ignored }),
+            false => Ok(Self {
+                files,
+                ignored,
+                fit: ImageFit::default(),
+            }),
         }
     }
 
@@ -86,6 +95,26 @@ impl Samples {
         &self.ignored
     }
 
+    /// What is to happen to images of another size than the model's.
+    #[must_use]
+    pub fn with_image_fit(mut self, fit: ImageFit) -> Self {
+        self.fit = fit;
+        self
+    }
+
+    /// How many of them are images, and how many of these have another size than the model's.
+    ///
+    /// # Errors
+    /// A damaged image; one for a model that takes none.
+    pub fn images(&self, inputs: &[ModelInput]) -> Result<(usize, usize), Error> {
+        let (mut all, mut scaled) = (0, 0);
+        for path in self.files.iter().filter(|path| image::is_image(path)) {
+            all += 1;
+            scaled += usize::from(image::is_scaled(path, only(path, inputs)?)?);
+        }
+        Ok((all, scaled))
+    }
+
     /// Reads a sample: an array for each input of a model.
     ///
     /// # Errors
@@ -97,6 +126,13 @@ impl Samples {
         inputs: &[ModelInput],
     ) -> Result<Vec<(String, Tensor)>, Error> {
         let path = &self.files[index];
+        if image::is_image(path) {
+            let input = only(path, inputs)?;
+            return Ok(vec![(
+                input.name.clone(),
+                read_image(path, input, self.fit)?,
+            )]);
+        }
         let arrays = read_arrays(path)?;
         let sample = named(arrays, inputs).map_err(|problem| Error::sample(path, problem))?;
         for (name, tensor) in &sample {
@@ -116,11 +152,48 @@ fn extension(path: &Path) -> &str {
         .unwrap_or_default()
 }
 
+fn is_hidden(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name.as_encoded_bytes().starts_with(b".") || name == "Thumbs.db"
+}
+
 fn is_sample(path: &Path) -> bool {
-    let hidden = path
-        .file_name()
-        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-    !hidden && ["npy", "npz", "safetensors"].contains(&extension(path)) && !path.is_dir()
+    let is_known = ["npy", "npz", "safetensors"].contains(&extension(path));
+    !is_hidden(path) && (is_known || image::is_image(path)) && !path.is_dir()
+}
+
+/// The one input of a model that an image can be for.
+fn only<'a>(path: &Path, inputs: &'a [ModelInput]) -> Result<&'a ModelInput, Error> {
+    let names = || inputs.iter().map(|input| &*input.name).collect::<Vec<_>>();
+    match inputs {
+        [only] => Ok(only),
+        _ => Err(Error::sample(
+            path,
+            format!(
+                "an image for a model with {} inputs ({}); use npz",
+                inputs.len(),
+                names().join(", ")
+            ),
+        )),
+    }
+}
+
+/// Whether a file is a png or jpeg image, by its name.
+///
+/// ```
+/// assert!(quant_run::is_image("photos/IMG_0001.JPG".as_ref()));
+/// ```
+pub fn is_image(path: &Path) -> bool {
+    image::is_image(path)
+}
+
+/// A png or jpeg image as an input of a model that declares it as an image: planes of numbers from 0
+/// to 255, in the model's order of colours.
+///
+/// # Errors
+/// A damaged image; an input that is no image; an image of another size, with [`ImageFit::Exact`].
+pub fn read_image(path: &Path, input: &ModelInput, fit: ImageFit) -> Result<Tensor, Error> {
+    image::read(path, input, fit)
 }
 
 /// Gives arrays the names of a model's inputs.
@@ -271,4 +344,55 @@ pub fn write_npz(tensors: &[(String, Tensor)]) -> Result<Vec<u8>, Error> {
     }
     let done = archive.finish().map_err(|error| fail(&error))?;
     Ok(done.into_inner())
+}
+
+/// Tensors as a safetensors file: floats as F32, integers as I32, truth values as BOOL.
+///
+/// ```
+/// use quant_run::{Tensor, write_safetensors};
+///
+/// let tensor = Tensor::from_floats(&[2], vec![0.5, 1.0])?;
+/// let bytes = write_safetensors(&[("x".into(), tensor)])?;
+/// assert!(safetensors::SafeTensors::deserialize(&bytes).is_ok());
+/// # Ok::<(), quant_run::Error>(())
+/// ```
+///
+/// # Errors
+/// A tensor of texts; two tensors of the same name.
+pub fn write_safetensors(tensors: &[(String, Tensor)]) -> Result<Vec<u8>, Error> {
+    let fail = |problem: String| Error::Value(format!("no safetensors file: {problem}"));
+    let names: std::collections::HashSet<&str> =
+        tensors.iter().map(|(name, _)| name.as_str()).collect();
+    if names.len() != tensors.len() {
+        return Err(fail("two tensors of the same name".into()));
+    }
+    let mut parts = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let (dtype, bytes): (Dtype, Vec<u8>) = match &tensor.values {
+            Values::Float(values) => (
+                Dtype::F32,
+                values
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect(),
+            ),
+            Values::Int(values) => (
+                Dtype::I32,
+                values
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect(),
+            ),
+            Values::Bool(values) => (Dtype::BOOL, values.iter().map(|&v| v.into()).collect()),
+            Values::Text(_) => return Err(fail(format!("`{name}` is of texts"))),
+        };
+        parts.push((name.as_str(), dtype, tensor.shape().to_vec(), bytes));
+    }
+    let views = parts.iter().map(|(name, dtype, shape, bytes)| {
+        let view = safetensors::tensor::TensorView::new(*dtype, shape.clone(), bytes);
+        view.map(|view| (*name, view))
+    });
+    let views = views.collect::<Result<Vec<_>, _>>();
+    let views = views.map_err(|error| fail(error.to_string()))?;
+    safetensors::serialize(views, None).map_err(|error| fail(error.to_string()))
 }

@@ -66,14 +66,18 @@ pub struct Calibrate {
     #[arg(short, long, value_name = "RANGES.json", value_hint = ValueHint::FilePath)]
     output: PathBuf,
     /// DATA is a Core ML package: pass these samples through it, and observe what quantization wants
-    /// ranges of; files and folders of npy, npz and safetensors, one file per sample; repeatable
+    /// ranges of; files and folders of npy, npz, safetensors, png and jpeg, one file per sample;
+    /// repeatable
     #[cfg(feature = "run")]
     #[arg(long, value_name = "PATH", num_args = 1.., value_hint = ValueHint::AnyPath)]
     samples: Vec<PathBuf>,
-    /// Only the first so many samples
+    /// Write what was observed into a new folder of recordings: FOLDER/000001.safetensors and so on
     #[cfg(feature = "run")]
-    #[arg(long, value_name = "COUNT", value_hint = ValueHint::Other)]
-    samples_limit: Option<usize>,
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    record: Option<PathBuf>,
+    #[cfg(feature = "run")]
+    #[command(flatten)]
+    sample: super::running::SampleOptions,
     #[cfg(feature = "run")]
     #[command(flatten)]
     running: super::running::RunningOptions,
@@ -207,7 +211,7 @@ impl Calibrate {
         options: &CalibrationOptions,
         quiet: bool,
     ) -> Result<Option<(Calibration, u64)>, Error> {
-        use super::running::{bytes_of, calibrate, list_samples};
+        use super::{observing::Passing, running::bytes_of};
         let model_path = match (self.samples.is_empty(), self.data.as_slice()) {
             (true, [path, ..]) if quant_models::is_package(path) => {
                 return Err(Error::File {
@@ -223,24 +227,27 @@ impl Calibrate {
             }
         };
         let model = self.running.open(model_path)?;
-        let samples = list_samples(&self.samples, self.samples_limit, model_path)?;
+        let samples = self.sample.list(&self.samples, &model)?;
         Kind::Json.check(&self.output)?;
         let bytes = (0..samples.len())
             .map(|index| bytes_of(&samples, index))
             .sum();
+        let passing = Passing {
+            model: &model,
+            samples: &samples,
+            options: &self.sample,
+            running: &self.running,
+            settings: options.settings,
+            backend: options.backend,
+            output: &self.output,
+            record: self.record.as_deref(),
+            resume: self.resume,
+            checkpoint_every: options.checkpoint_every,
+        };
         let (threads, force) = (self.threads.threads, self.force.force);
-        let (settings, backend) = (options.settings, options.backend);
-        let found = with_progress(threads, quiet, force, bytes, |job| {
-            calibrate(
-                model_path,
-                &model,
-                &samples,
-                &self.output,
-                settings,
-                backend,
-                job,
-            )
-        })?;
+        let found = with_progress(threads, quiet, force, bytes, |job| passing.calibrate(job))?;
+        // After --resume they are not those of this run.
+        let bytes = if self.resume { 0 } else { bytes };
         Ok(Some((found, bytes)))
     }
 

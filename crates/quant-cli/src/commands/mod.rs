@@ -10,6 +10,8 @@ mod diff;
 mod evaluate;
 mod inspect;
 mod man;
+#[cfg(feature = "run")]
+mod observing;
 mod plot;
 mod quantize;
 #[cfg(feature = "run")]

@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 
 use clap::{Args, ValueHint};
 use quant_models::{AtomicFile, Error, Inputs, Job, printable};
-use quant_run::{Model, NonFinite, Tensor, Watch, read_arrays, write_npy, write_npz};
+use quant_run::{Model, NonFinite, Tensor, Watch};
+use quant_run::{is_image, read_arrays, read_image, write_npy, write_npz};
 use serde_json::json;
 
-use super::running::{RunningOptions, at_model};
+use super::running::{Fit, RunningOptions, at_model};
 use crate::options::{ForceOption, JsonOption, QuietOption, ThreadsOption};
 use crate::progress::with_progress;
 use crate::terminal::{print, print_json, warn};
@@ -17,7 +18,7 @@ use crate::terminal::{print, print_json, warn};
 ///
 /// The model's operations run on the CPU, one after the other, on any system. An input is an npy array,
 /// NAME=FILE.npy; a model with one input takes FILE.npy, too. An npz or safetensors file has an array
-/// for each input. Outputs go to an npz file; to an npy file, where there is one.
+/// for each input. An input that the model declares as an image may be a png or jpeg file. Outputs go to an npz file; to an npy file, where there is one.
 ///
 /// Models of float16 run in float32 arithmetic, unless --round-f16 is given. States begin as zeros.
 ///
@@ -36,6 +37,9 @@ pub struct Run {
     /// The outputs: .npz, or .npy for a model with one output
     #[arg(short, long, value_name = "OUTPUT", value_hint = ValueHint::FilePath)]
     output: PathBuf,
+    /// What happens to images of another size than the model's
+    #[arg(long, value_enum, value_name = "HOW", default_value = "crop")]
+    image_fit: Fit,
     #[command(flatten)]
     running: RunningOptions,
     #[command(flatten)]
@@ -155,6 +159,11 @@ impl Run {
                 Some((name, file)) => (Some(name), Path::new(file)),
                 None => (None, Path::new(input)),
             };
+            files.push(file.to_owned());
+            if is_image(file) {
+                found.push(self.image(model, name, file)?);
+                continue;
+            }
             let arrays = read_arrays(file).map_err(|error| at_model(&self.model, error))?;
             let count = arrays.len();
             for (stored, tensor) in arrays {
@@ -176,9 +185,34 @@ impl Run {
                 };
                 found.push((name, tensor));
             }
-            files.push(file.to_owned());
         }
         Ok((found, files))
+    }
+
+    /// An image, and the name of the input that it is for.
+    fn image(
+        &self,
+        model: &Model,
+        name: Option<&str>,
+        file: &Path,
+    ) -> Result<(String, Tensor), Error> {
+        let inputs = model.inputs();
+        let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+        let names = names.join(", ");
+        let input = match (name, inputs) {
+            (None, [only]) => only,
+            (None, _) => {
+                let problem = format!("for which input? give it as NAME=FILE; there are {names}");
+                return Err(bad(file, &problem));
+            }
+            (Some(name), _) => inputs
+                .iter()
+                .find(|input| input.name == name)
+                .ok_or_else(|| bad(file, &format!("no input `{name}`; there are {names}")))?,
+        };
+        let image = read_image(file, input, self.image_fit.image_fit());
+        let image = image.map_err(|error| at_model(&self.model, error))?;
+        Ok((input.name.clone(), image))
     }
 }
 

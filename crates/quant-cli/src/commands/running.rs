@@ -1,16 +1,12 @@
 //! What commands that run models share.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
-use clap::{Args, ValueHint};
-use quant_models::{ActivationOptions, AtomicFile, Calibration, CalibrationSettings};
-use quant_models::{DirectCalibration, Error, Inputs, Job};
-use quant_run::{Model, RunOptions, Samples, Tensor, Watch};
-use quant_simd::Backend;
+use clap::{Args, ValueEnum, ValueHint};
+use quant_models::Error;
+use quant_run::{ImageFit, Model, RunOptions, Samples, States};
 
-use crate::terminal::warn;
+use crate::terminal::{count, warn};
 
 /// How a model runs.
 #[derive(Args)]
@@ -54,6 +50,23 @@ fn machine_memory() -> Option<usize> {
 }
 
 impl RunningOptions {
+    /// How a model runs, as far as it decides what comes out, in words.
+    pub fn describe(&self, samples: &SampleOptions) -> String {
+        let function = self.function.as_ref();
+        let parts = [
+            function.map(|name| format!("function {name}")),
+            self.round_f16.then(|| "float16 rounded".into()),
+            samples.sequence.then(|| "one sequence".into()),
+            match samples.image_fit {
+                Fit::Crop => None,
+                Fit::Stretch => Some("images stretched".into()),
+                Fit::Exact => Some("images of the exact size".into()),
+            },
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        parts.join(", ")
+    }
+
     /// Bytes that the values of a run may take.
     pub fn memory(&self) -> usize {
         let default = || machine_memory().unwrap_or(RunOptions::default().memory);
@@ -62,9 +75,19 @@ impl RunningOptions {
 
     /// Reads a package and makes it ready.
     pub fn open(&self, path: &Path) -> Result<Model, Error> {
+        self.opened(path, false)
+    }
+
+    /// The same, with its activations left as they are where it quantizes them.
+    pub fn open_float(&self, path: &Path) -> Result<Model, Error> {
+        self.opened(path, true)
+    }
+
+    fn opened(&self, path: &Path, float_activations: bool) -> Result<Model, Error> {
         let mut options = RunOptions::default();
         options.function.clone_from(&self.function);
         options.round_f16 = self.round_f16;
+        options.float_activations = float_activations;
         options.memory = self.memory();
         options.max_iterations = self.max_iterations;
         Model::open(path, options).map_err(|error| at_model(path, error))
@@ -84,112 +107,90 @@ pub fn at_model(model: &Path, error: quant_run::Error) -> Error {
     }
 }
 
-/// Lists samples, and says what is left out.
-pub fn list_samples(
-    paths: &[PathBuf],
-    limit: Option<usize>,
-    model: &Path,
-) -> Result<Samples, Error> {
-    let mut samples = Samples::list(paths).map_err(|error| at_model(model, error))?;
-    if let Some(limit) = limit {
-        samples.truncate(limit);
+/// What happens to an image of another size than the model's.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Fit {
+    /// Scale it until it covers the model's size, and cut off what is beyond
+    Crop,
+    /// Scale it to the model's size, whatever its proportions
+    Stretch,
+    /// It is an error
+    Exact,
+}
+
+impl Fit {
+    pub fn image_fit(self) -> ImageFit {
+        match self {
+            Self::Crop => ImageFit::Crop,
+            Self::Stretch => ImageFit::Stretch,
+            Self::Exact => ImageFit::Exact,
+        }
     }
-    let ignored = samples.ignored();
-    if let Some(first) = ignored.first() {
-        let count = ignored.len();
-        warn(&[format!(
-            "{count} of the files are no samples and were left out, the first is {}",
-            first.display()
-        )]);
+}
+
+/// Which samples, and how they are passed through a model.
+#[derive(Args)]
+pub struct SampleOptions {
+    /// Only the first so many samples
+    #[arg(long, value_name = "COUNT", value_hint = ValueHint::Other)]
+    samples_limit: Option<usize>,
+    /// What happens to images of another size than the model's
+    #[arg(long, value_enum, value_name = "HOW", default_value = "crop")]
+    image_fit: Fit,
+    /// The samples are one sequence: states go from each to the next, instead of beginning as zeros
+    #[arg(long)]
+    pub sequence: bool,
+}
+
+impl SampleOptions {
+    /// Lists samples, and says what is left out and what is scaled.
+    pub fn list(&self, paths: &[PathBuf], model: &Model) -> Result<Samples, Error> {
+        let at = |error| at_model(model.path(), error);
+        let mut samples = Samples::list(paths).map_err(at)?;
+        samples = samples.with_image_fit(self.image_fit.image_fit());
+        if let Some(limit) = self.samples_limit {
+            samples.truncate(limit);
+        }
+        if samples.is_empty() {
+            let problem = "--samples-limit 0 leaves no sample; give 1 or more";
+            return Err(Error::Option(problem.into()));
+        }
+        let ignored = samples.ignored();
+        if let Some(first) = ignored.first() {
+            warn(&[format!(
+                "{} left out that are no samples, the first is {}",
+                count(ignored.len(), "file"),
+                first.display()
+            )]);
+        }
+        let (images, scaled) = samples.images(model.inputs()).map_err(at)?;
+        let how = match self.image_fit {
+            Fit::Crop => "scaled, and cut where the proportions differ (--image-fit)",
+            Fit::Stretch => "stretched",
+            // Reading the first of them ends the run.
+            Fit::Exact => return Ok(samples),
+        };
+        if scaled > 0 {
+            let images = count(images, "image");
+            warn(&[format!(
+                "{scaled} of {images} have another size than the model's and are {how}"
+            )]);
+        }
+        Ok(samples)
     }
-    Ok(samples)
+
+    /// The states of the next sample: those that the one before has left, if it is one sequence.
+    pub fn states(&self, model: &Model, before: Option<States>) -> Result<States, Error> {
+        match before {
+            Some(before) if self.sequence => Ok(before),
+            _ => model
+                .states()
+                .map_err(|error| at_model(model.path(), error)),
+        }
+    }
 }
 
 /// Bytes of a sample's file, for a progress bar.
 pub fn bytes_of(samples: &Samples, index: usize) -> u64 {
     std::fs::metadata(&samples.files()[index]).map_or(0, |file| file.len())
-}
-
-/// Gives the values of wanted activations to observers.
-struct Observing<'a> {
-    wanted: &'a HashSet<String>,
-    found: &'a mut DirectCalibration,
-    non_finite: quant_run::NonFinite,
-    job: &'a Job<'a>,
-}
-
-impl Watch for Observing<'_> {
-    fn value(
-        &mut self,
-        kind: &str,
-        operation: &str,
-        name: &str,
-        value: &Tensor,
-    ) -> Result<(), quant_run::Error> {
-        self.non_finite.value(kind, operation, name, value)?;
-        if let (true, Some(floats)) = (self.wanted.contains(name), value.floats()) {
-            self.found.observe(name, floats)?;
-        }
-        Ok(())
-    }
-
-    fn go_on(&mut self) -> bool {
-        !self.job.cancelled.load(Ordering::Relaxed)
-    }
-}
-
-/// Passes samples through a model and writes the ranges of the activations that quantization wants.
-pub fn calibrate(
-    path: &Path,
-    model: &Model,
-    samples: &Samples,
-    output: &Path,
-    settings: CalibrationSettings,
-    backend: Backend,
-    job: &Job<'_>,
-) -> Result<Calibration, Error> {
-    let wanted = quant_models::wanted_activations(path, &ActivationOptions::default())?;
-    let wanted: HashSet<String> = wanted.into_iter().map(|wanted| wanted.name).collect();
-    if wanted.is_empty() {
-        let problem = "no activation of it wants a range; there is nothing to quantize";
-        return Err(Error::File {
-            file: path.to_owned(),
-            problem: problem.into(),
-        });
-    }
-    let mut inputs = Inputs::of_model(path);
-    samples
-        .files()
-        .iter()
-        .for_each(|file| inputs.file(file, "a sample"));
-    let file = AtomicFile::create(output, "output", job.force, &inputs)?;
-    warn(file.warnings());
-    let mut found = DirectCalibration::new(settings, backend)?;
-    let mut first_nan = None;
-    for index in 0..samples.len() {
-        let sample = samples.read(index, model.inputs());
-        let sample = sample.map_err(|error| at_model(path, error))?;
-        let given: Vec<(&str, Tensor)> = (sample.iter())
-            .map(|(name, tensor)| (name.as_str(), tensor.clone()))
-            .collect();
-        let mut watch = Observing {
-            wanted: &wanted,
-            found: &mut found,
-            non_finite: quant_run::NonFinite::default(),
-            job,
-        };
-        let outcome = model
-            .states()
-            .and_then(|mut states| model.run(&given, &mut states, &mut watch));
-        let file = &samples.files()[index];
-        let place = |error| at_model(path, quant_run::Error::at_sample(file, error));
-        outcome.map_err(place)?;
-        let problem = watch.non_finite.nan.or(watch.non_finite.infinity);
-        if let (None, Some(problem)) = (&first_nan, problem) {
-            first_nan = Some(format!("{}: {problem}", file.display()));
-        }
-        (job.progress)(bytes_of(samples, index));
-    }
-    warn(first_nan.as_slice());
-    found.write(file, job)
 }

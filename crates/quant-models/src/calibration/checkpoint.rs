@@ -30,6 +30,9 @@ pub struct Task {
     pub settings: CalibrationSettings,
     /// `--name`.
     pub name: Option<String>,
+    /// The model that samples are passed through, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     pub files: usize,
     pub bytes: u64,
     /// Of paths, sizes and times of change.
@@ -95,7 +98,7 @@ impl Checkpoint {
             )));
         }
         let then = &checkpoint.task;
-        if then.settings != task.settings || then.name != task.name {
+        if then.settings != task.settings || then.name != task.name || then.model != task.model {
             return Err(bad(format!(
                 "of another command line: {}, where it is now {}; give the same one, or begin anew without --resume, with --force",
                 described(then),
@@ -128,8 +131,12 @@ impl Checkpoint {
 }
 
 fn described(task: &Task) -> String {
-    match &task.name {
-        Some(name) => format!("{}, --name {name}", task.settings.describe()),
-        None => task.settings.describe(),
+    let mut text = task.settings.describe();
+    if let Some(name) = &task.name {
+        text += &format!(", --name {name}");
     }
+    if let Some(model) = &task.model {
+        text += &format!(", samples through {model}");
+    }
+    text
 }

@@ -23,7 +23,7 @@ use quant_core::observer::{MergeError, Observer};
 use quant_simd::Backend;
 
 pub use data::Recordings;
-pub use direct::DirectCalibration;
+pub use direct::{DirectCalibration, DirectTask};
 pub use document::{Calibrated, Calibration};
 pub use settings::CalibrationSettings;
 
@@ -74,22 +74,12 @@ pub fn calibrate(
     let task = Task {
         settings: options.settings,
         name: options.activation.clone(),
+        model: None,
         files: recordings.file_count(),
         bytes: recordings.bytes(),
         fingerprint: recordings.fingerprint(),
     };
-    let stored = match options.resume {
-        true => Checkpoint::open(&path, &task)?,
-        false if !job.force && fs::symlink_metadata(&path).is_ok() => {
-            let problem =
-                "a run that was ended has left this; --resume goes on with it, --force begins anew";
-            return Err(Error::file(&path, problem));
-        }
-        false => None,
-    };
-    // Else the first checkpoint would be the end.
-    AtomicFile::create(&path, "checkpoint", true, inputs)?;
-    let mut checkpoint = stored.unwrap_or_else(|| Checkpoint::new(task));
+    let mut checkpoint = begin(&path, task, options.resume, job.force, inputs)?;
     let mut observers = Observers::new(options.settings.observer, options.backend);
     observers.restore(std::mem::take(&mut checkpoint.observers))?;
     let mut windows = Windows::new(recordings, checkpoint.position);
@@ -142,11 +132,39 @@ pub fn calibrate(
         }
         calibration => calibration?,
     };
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io(&path, "remove it")(error))
+    remove(&path)?;
+    Ok(calibration)
+}
+
+/// Where a run begins: at the checkpoint of one that was ended, or at the first file.
+fn begin(
+    path: &Path,
+    task: Task,
+    resume: bool,
+    force: bool,
+    inputs: &Inputs,
+) -> Result<Checkpoint, Error> {
+    let stored = match resume {
+        true => Checkpoint::open(path, &task)?,
+        false if !force && fs::symlink_metadata(path).is_ok() => {
+            let problem =
+                "a run that was ended has left this; --resume goes on with it, --force begins anew";
+            return Err(Error::file(path, problem));
         }
-        _ => Ok(calibration),
+        false => None,
+    };
+    // Else the first checkpoint would be the end.
+    AtomicFile::create(path, "checkpoint", true, inputs)?;
+    Ok(stored.unwrap_or_else(|| Checkpoint::new(task)))
+}
+
+/// Removes a checkpoint, if there is one.
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(path, "remove it")(error))
+        }
+        _ => Ok(()),
     }
 }
 

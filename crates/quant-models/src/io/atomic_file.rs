@@ -65,8 +65,9 @@ impl AtomicFile {
         self.destination.put_file(temporary)
     }
 
-    /// Without a file until it is written: the work takes long, and may be killed.
-    pub(crate) fn later(mut self) -> Self {
+    /// Without a temporary file until it is written: for work that takes long, and may be killed.
+    #[must_use]
+    pub fn later(mut self) -> Self {
         self.file = None;
         self
     }

@@ -1,6 +1,7 @@
 //! Files: what may be written where, temporary names, renames, and inputs read with bounds.
 
 mod atomic_file;
+mod atomic_folder;
 mod copy;
 mod destination;
 mod input_file;
@@ -18,6 +19,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 pub use atomic_file::AtomicFile;
+pub use atomic_folder::AtomicFolder;
 pub use inputs::Inputs;
 
 pub(crate) use copy::{copy, create};

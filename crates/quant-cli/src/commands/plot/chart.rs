@@ -5,7 +5,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use quant_models::Calibrated;
 
-use super::colours::{BARS, OBSERVED, RANGE, TEXT};
+use crate::colours::{BARS, OBSERVED, RANGE, TEXT};
 
 /// More are narrower than a pixel or two.
 const MOST_BARS: usize = 320;

@@ -1,7 +1,6 @@
 //! `quant plot`: the distributions of activations and their ranges, to be looked at.
 
 mod chart;
-mod colours;
 mod overview;
 mod page;
 

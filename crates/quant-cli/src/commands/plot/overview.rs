@@ -8,7 +8,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use quant_models::{Calibrated, Calibration, shortened};
 
 use super::chart::number;
-use super::colours::{BARS, OBSERVED, RANGE, TEXT};
+use crate::colours::{BARS, OBSERVED, RANGE, TEXT};
 
 pub const WIDTH: u32 = 1080;
 /// Of one activation.

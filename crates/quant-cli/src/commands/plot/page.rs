@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use quant_models::{Calibrated, Calibration, printable, shortened};
+use quant_models::{Calibrated, Calibration, shortened};
 
 use super::chart::{draw, number};
-use super::colours::{GROUND, TEXT, dark_style};
 use super::overview;
+use crate::colours::{GROUND, TEXT, dark_style};
+use crate::html::{FOOT, NAME_COLUMNS, escape, head, svg};
 use crate::terminal::count;
 
 /// Of one chart on a page.
@@ -19,40 +20,11 @@ const HEADING: u32 = 48;
 /// A picture higher than that is for no viewer.
 const MOST_PANELS: usize = 200;
 
-const STYLE: &str = "
-:root { color-scheme: light dark; --ground: #fff; --text: #222; --soft: #555; --line: #e2e2e2; --link: #25508c; --range: #c82828; }
-@media (prefers-color-scheme: dark) {
-  :root { --ground: #181a1e; --text: #e2e4e8; --soft: #a8acb4; --line: #363a42; --link: #8ab4f0; --range: #ff6e64; }
-}
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--ground); margin: 2em auto; max-width: 1400px; padding: 0 1.5em; }
-h1 { font-size: 1.4em; margin-bottom: .2em; }
-h2 { font: 600 1em ui-monospace, monospace; margin: 0; overflow-wrap: anywhere; }
-p { margin: .3em 0 1em; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .84em; font-variant-numeric: tabular-nums; }
-th, td { padding: .15em .5em; text-align: right; border-bottom: 1px solid var(--line); }
-td { white-space: nowrap; }
-th { vertical-align: bottom; color: var(--soft); font-weight: 600; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 9em; font-family: ui-monospace, monospace; }
-@media (max-width: 60em) { table { font-size: .72em; } th, td { padding: .15em .3em; } body { padding: 0 .8em; } }
-a { color: var(--link); text-decoration: none; }
-a:hover { text-decoration: underline; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(34em, 100%), 1fr)); gap: 1.6em 2em; margin-top: 2em; }
-section, figure { min-width: 0; margin: 0; }
-figure { margin-top: 2em; }
-section p { font-size: .85em; margin: .1em 0; color: var(--soft); font-variant-numeric: tabular-nums; }
-svg { width: 100%; height: auto; display: block; }
-.range { color: var(--range); font-weight: 600; }
-";
-
 const LEGEND: &str = "Counts are on a logarithmic scale. \
     <span class=\"range\">Red</span>: the range to quantize over; shaded: what it clips. \
     Grey: the smallest and largest value. Names lead to the charts.";
 const OVERVIEW_LEGEND: &str = "Blue, between <span class=\"range\">red</span> ends: the range to quantize over. \
     Grey: the smallest and largest value. This observer keeps no histogram.";
-/// Of a name: the whole one is in the page too.
-const NAME_COLUMNS: usize = 120;
 
 /// A page with a table, and a chart for each activation; or one for all, where there are no
 /// histograms.
@@ -66,12 +38,10 @@ pub fn page(calibration: &Calibration) -> Result<String, String> {
         true => OVERVIEW_LEGEND,
         false => LEGEND,
     };
-    let mut text = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n\
-         <title>Ranges of activations</title>\n<style>{STYLE}{}</style>\n</head>\n<body>\n\
-         <h1>{title}</h1>\n<p>{settings}. {legend}</p>\n",
-        dark_style()
+    let mut text = head(
+        "Ranges of activations",
+        &title,
+        &format!("{settings}. {legend}"),
     );
     table(&mut text, calibration);
     match is_overview(calibration) {
@@ -83,26 +53,13 @@ pub fn page(calibration: &Calibration) -> Result<String, String> {
         }
         false => charts(&mut text, calibration)?,
     }
-    Ok(text + "</body>\n</html>\n")
+    Ok(text + FOOT)
 }
 
 /// Whether there is nothing to draw of each activation but its range.
 fn is_overview(calibration: &Calibration) -> bool {
     let mut found = calibration.activations.values();
     found.all(|found| found.histogram.is_none())
-}
-
-fn svg(
-    size: (u32, u32),
-    draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), String>,
-) -> Result<String, String> {
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        draw(&area)?;
-        area.present().map_err(|error| error.to_string())?;
-    }
-    Ok(svg)
 }
 
 /// Beside the name, in the order of [`cells`].
@@ -275,19 +232,4 @@ fn figures(found: &Calibrated) -> String {
         text += &format!(", {non_finite} not finite");
     }
     text
-}
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for char in printable(text).chars() {
-        match char {
-            '&' => escaped += "&amp;",
-            '<' => escaped += "&lt;",
-            '>' => escaped += "&gt;",
-            '"' => escaped += "&quot;",
-            '\'' => escaped += "&#39;",
-            _ => escaped.push(char),
-        }
-    }
-    escaped
 }

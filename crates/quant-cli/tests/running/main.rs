@@ -1,6 +1,10 @@
 //! `quant run`, `quant calibrate --samples` and `quant evaluate`, run as processes.
 #![cfg(feature = "run")]
 
+mod evaluating;
+mod images;
+mod samples;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -79,6 +83,16 @@ fn sample(shape: &[usize], seed: usize) -> Tensor {
 fn fixture(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../quant-models/tests/coreml");
     folder.join(name).to_string_lossy().into_owned()
+}
+
+/// A model or picture that `models/make.py` has made.
+fn model(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/running/models");
+    folder.join(name).to_string_lossy().into_owned()
+}
+
+fn json(room: &Room, name: &str) -> Value {
+    serde_json::from_slice(&fs::read(room.path(name)).unwrap()).unwrap()
 }
 
 const NET: &str = "activations/conv_17_f16.mlpackage";

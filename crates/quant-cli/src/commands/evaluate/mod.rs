@@ -1,16 +1,18 @@
 //! `quant evaluate`.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+mod labels;
+mod page;
+
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use clap::{Args, ValueHint};
-use quant_models::{Error, printable};
-use quant_run::{Evaluation, OutputScore, Samples, Score, read_arrays};
+use clap::{Args, ValueEnum, ValueHint};
+use quant_models::{AtomicFile, Error, Inputs, printable};
+use quant_run::{Evaluation, EvaluationOptions, Model, OutputScore, Samples, Score};
 use serde_json::{Value, json};
 
-use super::running::{RunningOptions, at_model, bytes_of, list_samples};
-use crate::options::{JsonOption, QuietOption, ThreadsOption};
+use super::running::{RunningOptions, SampleOptions, at_model, bytes_of};
+use crate::options::{ForceOption, JsonOption, QuietOption, ThreadsOption};
 use crate::progress::with_progress;
 use crate::terminal::{print, print_json, warn};
 
@@ -21,13 +23,19 @@ use crate::terminal::{print, print_json, warn};
 /// have the same greatest element (top-1), or the first one's among the second one's five greatest
 /// (top-5). For each value that both compute, in the order of the program: its SQNR.
 ///
-/// Samples are npy, npz or safetensors files, one file each, as `quant calibrate --samples` takes them.
+/// Weights and activations apart: --only weights is the second model with its activations left as they
+/// are, beside the first; --only activations is the second model as it is, beside the same with its
+/// activations left as they are.
+///
+/// Samples are npy, npz, safetensors, png or jpeg files, one file each, as `quant calibrate --samples`
+/// takes them.
 /// Labels are classes: an npy array in the order of the samples, or a text file with a line each, of the
 /// class, or of a file's name, a comma and the class.
 ///
 /// Examples:
 ///
 ///     quant evaluate Model.mlpackage Small.mlpackage --samples samples/ --labels labels.csv
+///     quant evaluate Model.mlpackage Small.mlpackage --samples photos/ --report error.html
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Evaluate {
@@ -40,12 +48,19 @@ pub struct Evaluate {
     /// Files and folders of samples; repeatable
     #[arg(long, value_name = "PATH", required = true, num_args = 1.., value_hint = ValueHint::AnyPath)]
     samples: Vec<PathBuf>,
-    /// Only the first so many samples
-    #[arg(long, value_name = "COUNT", value_hint = ValueHint::Other)]
-    samples_limit: Option<usize>,
+    #[command(flatten)]
+    sample: SampleOptions,
     /// The class of each sample
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     labels: Option<PathBuf>,
+    /// Only the error of quantized weights, or only that of quantized activations
+    #[arg(long, value_enum, value_name = "WHAT")]
+    only: Option<Only>,
+    /// Draw the error along the depth of the model, into a page
+    #[arg(long, value_name = "FILE.html", value_hint = ValueHint::FilePath)]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    force: ForceOption,
     #[command(flatten)]
     running: RunningOptions,
     #[command(flatten)]
@@ -56,34 +71,40 @@ pub struct Evaluate {
     json: JsonOption,
 }
 
+/// Whose error.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Only {
+    /// That of quantized weights
+    Weights,
+    /// That of quantized activations
+    Activations,
+}
+
 impl Evaluate {
     pub fn run(&self) -> Result<(), Error> {
-        let models = [
-            self.running.open(&self.first)?,
-            self.running.open(&self.second)?,
-        ];
-        let samples = list_samples(&self.samples, self.samples_limit, &self.first)?;
-        let labels = self
-            .labels
-            .as_deref()
-            .map(|path| labels(path, &samples))
-            .transpose()?;
-        let bytes = (0..samples.len())
-            .map(|index| bytes_of(&samples, index))
-            .sum();
+        let [first, second] = self.models()?;
+        let samples = self.sample.list(&self.samples, &first)?;
+        let labels = self.labels.as_deref();
+        let labels = labels.map(|path| labels::labels(path, &samples));
+        let labels = labels.transpose()?;
+        let report = self.report_file(&samples)?;
+        let bytes = (0..samples.len()).map(|index| bytes_of(&samples, index));
         let quiet = self.quiet.quiet || self.json.json;
-        let [first, second] = &models;
-        let found = with_progress(self.threads.threads, quiet, false, bytes, |job| {
+        let threads = self.threads.threads;
+        let found = with_progress(threads, quiet, false, bytes.sum(), |job| {
             let go_on = || !job.cancelled.load(Ordering::Relaxed);
             let count = AtomicUsize::new(0);
             let done = || {
                 let index = count.fetch_add(1, Ordering::Relaxed);
                 (job.progress)(bytes_of(&samples, index));
             };
-            let memory = self.running.memory();
-            let labels = labels.as_deref();
-            quant_run::evaluate([first, second], &samples, labels, memory, &go_on, &done)
-                .map_err(|error| at_model(&self.first, error))
+            let options = EvaluationOptions {
+                labels: labels.as_deref(),
+                memory: self.running.memory(),
+                sequence: self.sample.sequence,
+            };
+            quant_run::evaluate([&first, &second], &samples, &options, &go_on, &done)
+                .map_err(|error| at_model(first.path(), error))
         })?;
         if found.dropped > 0 {
             let count = found.dropped;
@@ -91,58 +112,64 @@ impl Evaluate {
                 "{count} values were not compared for want of memory; give more with --memory"
             )]);
         }
+        if let Some(file) = report {
+            let names = [&self.first, &self.second].map(|path| path.to_string_lossy());
+            let only = self.only.map(|only| match only {
+                Only::Weights => "weights",
+                Only::Activations => "activations",
+            });
+            let page = page::page(&found, [&names[0], &names[1]], only);
+            let page = page.map_err(|problem| Error::Option(format!("--report: {problem}")))?;
+            file.commit(page.as_bytes())?;
+        }
         match self.json.json {
             true => print_json(&document(&found)),
             false => print(&summary(&found)),
         }
     }
-}
 
-/// Reads the class of each sample.
-fn labels(path: &Path, samples: &Samples) -> Result<Vec<i64>, Error> {
-    let fail = |problem: String| Error::File {
-        file: path.to_owned(),
-        problem,
-    };
-    if path.extension().is_some_and(|end| end == "npy") {
-        let arrays = read_arrays(path).map_err(|error| at_model(path, error))?;
-        let ints = arrays.first().and_then(|(_, tensor)| tensor.ints());
-        let ints = ints.ok_or_else(|| fail("no array of integers".into()))?;
-        return Ok(ints.iter().map(|&label| label.into()).collect());
-    }
-    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read it"))?;
-    let (mut in_order, mut by_name) = (Vec::new(), HashMap::new());
-    for (i, line) in text.lines().enumerate() {
-        let (name, label) = match line.rsplit_once(',') {
-            Some((name, label)) => (Some(name.trim()), label.trim()),
-            None => (None, line.trim()),
+    /// The two models to run.
+    fn models(&self) -> Result<[Model; 2], Error> {
+        let running = &self.running;
+        let [first, second] = [&self.first, &self.second];
+        let models = match self.only {
+            None => [running.open(first)?, running.open(second)?],
+            Some(Only::Weights) => [running.open(first)?, running.open_float(second)?],
+            Some(Only::Activations) => [running.open_float(second)?, running.open(second)?],
         };
-        match (label.parse::<i64>(), name) {
-            (Ok(label), Some(name)) => drop(by_name.insert(name.to_owned(), label)),
-            (Ok(label), None) => in_order.push(label),
-            // The first line may say what stands in the columns.
-            (Err(_), _) if i == 0 || label.is_empty() => {}
-            (Err(_), _) => return Err(fail(format!("line {}: `{label}` is no class", i + 1))),
+        if self.only == Some(Only::Activations) && models[1].quantized_activations() == 0 {
+            return Err(Error::File {
+                file: second.clone(),
+                problem: "no activation of it is quantized; --only activations compares nothing"
+                    .into(),
+            });
         }
+        Ok(models)
     }
-    if by_name.is_empty() {
-        let (have, want) = (in_order.len(), samples.len());
-        return match have >= want {
-            true => Ok(in_order),
-            false => Err(fail(format!("{have} labels for {want} samples"))),
+
+    /// Where the page goes, looked at before any work.
+    fn report_file(&self, samples: &Samples) -> Result<Option<AtomicFile>, Error> {
+        let Some(path) = &self.report else {
+            return Ok(None);
         };
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if !extension.is_some_and(|extension| ["html", "htm"].contains(&extension)) {
+            return Err(Error::File {
+                file: path.clone(),
+                problem: "the name of a report ends with .html".into(),
+            });
+        }
+        let mut inputs = Inputs::of_model(&self.first);
+        inputs.model(&self.second);
+        let files = samples.files();
+        files.iter().for_each(|file| inputs.file(file, "a sample"));
+        if let Some(labels) = &self.labels {
+            inputs.file(labels, "the labels");
+        }
+        let file = AtomicFile::create(path, "report", self.force.force, &inputs)?;
+        warn(file.warnings());
+        Ok(Some(file.later()))
     }
-    let label = |file: &PathBuf| {
-        let part = |part: Option<&std::ffi::OsStr>| {
-            part.unwrap_or_default().to_string_lossy().into_owned()
-        };
-        let names = [part(file.file_name()), part(file.file_stem())];
-        let found = names.iter().find_map(|name| by_name.get(name));
-        found
-            .copied()
-            .ok_or_else(|| fail(format!("no label for {}", names[0])))
-    };
-    samples.files().iter().map(label).collect()
 }
 
 /// A number for JSON, which knows no infinity.

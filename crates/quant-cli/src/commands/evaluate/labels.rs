@@ -1,0 +1,60 @@
+//! The classes of samples.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use quant_models::Error;
+use quant_run::{Samples, read_arrays};
+
+use crate::commands::running::at_model;
+
+/// Reads the class of each sample.
+pub fn labels(path: &Path, samples: &Samples) -> Result<Vec<i64>, Error> {
+    let fail = |problem: String| Error::File {
+        file: path.to_owned(),
+        problem,
+    };
+    if path.extension().is_some_and(|end| end == "npy") {
+        let arrays = read_arrays(path).map_err(|error| at_model(path, error))?;
+        let ints = arrays.first().and_then(|(_, tensor)| tensor.ints());
+        let ints = ints.ok_or_else(|| fail("no array of integers".into()))?;
+        return Ok(ints.iter().map(|&label| label.into()).collect());
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| Error::Io {
+        file: path.to_owned(),
+        doing: "read it",
+        source: error,
+    })?;
+    let (mut in_order, mut by_name) = (Vec::new(), HashMap::new());
+    for (i, line) in text.lines().enumerate() {
+        let (name, label) = match line.rsplit_once(',') {
+            Some((name, label)) => (Some(name.trim()), label.trim()),
+            None => (None, line.trim()),
+        };
+        match (label.parse::<i64>(), name) {
+            (Ok(label), Some(name)) => drop(by_name.insert(name.to_owned(), label)),
+            (Ok(label), None) => in_order.push(label),
+            // The first line may say what stands in the columns.
+            (Err(_), _) if i == 0 || label.is_empty() => {}
+            (Err(_), _) => return Err(fail(format!("line {}: `{label}` is no class", i + 1))),
+        }
+    }
+    if by_name.is_empty() {
+        let (have, want) = (in_order.len(), samples.len());
+        return match have >= want {
+            true => Ok(in_order),
+            false => Err(fail(format!("{have} labels for {want} samples"))),
+        };
+    }
+    let label = |file: &PathBuf| {
+        let part = |part: Option<&std::ffi::OsStr>| {
+            part.unwrap_or_default().to_string_lossy().into_owned()
+        };
+        let names = [part(file.file_name()), part(file.file_stem())];
+        let found = names.iter().find_map(|name| by_name.get(name));
+        found
+            .copied()
+            .ok_or_else(|| fail(format!("no label for {}", names[0])))
+    };
+    samples.files().iter().map(label).collect()
+}

@@ -1,0 +1,152 @@
+//! Samples passed through models: recorded, one after the other, stopped and resumed.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use quant_run::Tensor;
+
+use super::{NET, NET_SHAPE, Room, fixture, json, model, sample};
+
+#[test]
+fn recordings_give_the_ranges_of_the_run() {
+    let room = Room::new();
+    let net = fixture(NET);
+    room.samples(&NET_SHAPE, 3);
+    let run = |more: &[&str]| {
+        let common = ["calibrate", &net, "--samples", "samples", "-o", "run.json"];
+        [&common[..], more].concat().join(" ")
+    };
+    let run = |more: &[&str]| {
+        let words = run(more);
+        let words: Vec<&str> = words.split(' ').collect();
+        room.quant(&words)
+    };
+    for observer in ["min-max", "moving-average", "mse"] {
+        let options = ["--observer", observer, "--force", "--record", "recorded"];
+        let output = run(&options);
+        assert!(output.status.success(), "{output:?}");
+        let names = fs::read_dir(room.path("recorded")).unwrap().count();
+        assert_eq!(names, 3);
+        let again = ["calibrate", "recorded", "-o", "again.json", "--force"];
+        room.done(&[&again[..], &["--observer", observer]].concat());
+        assert_eq!(
+            fs::read(room.path("run.json")).unwrap(),
+            fs::read(room.path("again.json")).unwrap(),
+            "{observer}"
+        );
+    }
+    // A folder with anything else is left alone.
+    fs::write(room.path("recorded/notes.txt"), "mine").unwrap();
+    let output = run(&["--force", "--record", "recorded"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains("recorded") && error.contains("notes.txt"),
+        "{error}"
+    );
+    assert_eq!(fs::read(room.path("recorded/notes.txt")).unwrap(), b"mine");
+    let output = run(&["--force", "--record", "samples"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(fs::read_dir(room.path("samples")).unwrap().count(), 3);
+    let output = run(&["--force", "--record", "other", "--resume"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_sequence_keeps_its_states() {
+    let room = Room::new();
+    let sum = model("sum.mlpackage");
+    for i in 0..3 {
+        let ones = Tensor::from_floats(&[1, 4], vec![1.0; 4]).unwrap();
+        room.put(&format!("samples/{i}.npy"), &ones);
+    }
+    let most = |more: &[&str]| {
+        let calibrate = ["calibrate", &sum, "--samples", "samples", "-o", "r.json"];
+        room.done(&[&calibrate[..], &["--record", "seen", "--force"], more].concat());
+        let found = json(&room, "r.json");
+        let found = found["activations"].as_object().unwrap();
+        let of = |name: &str| found[name]["max"].as_f64();
+        let mut all: Vec<f64> = found.keys().filter_map(|name| of(name)).collect();
+        all.sort_by(f64::total_cmp);
+        all.pop().unwrap()
+    };
+    // Twice the sum: of one sample, and of three.
+    let (apart, together) = (most(&[]), most(&["--sequence"]));
+    assert_eq!(together, 3.0 * apart);
+    let evaluate = ["evaluate", &sum, &sum, "--samples", "samples", "--sequence"];
+    assert!(room.done(&evaluate).contains("exact"));
+}
+
+/// Stops a run, again and again, each time a little later.
+#[test]
+fn a_stopped_run_is_resumed() {
+    let room = Room::new();
+    let net = fixture(NET);
+    room.samples(&NET_SHAPE, 400);
+    let common = [
+        "calibrate",
+        &net,
+        "--samples",
+        "samples",
+        "--observer",
+        "moving-average",
+    ];
+    room.done(&[&common[..], &["-o", "whole.json", "--quiet"]].concat());
+    let checkpoint = room.path("part.json.checkpoint");
+    let arguments = [
+        &common[..],
+        &["-o", "part.json", "--checkpoint", "0", "--resume"],
+    ]
+    .concat();
+    let mut kills = 0;
+    while !room.path("part.json").exists() {
+        let before = fs::read(&checkpoint).unwrap_or_default();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_quant"))
+            .args(&arguments)
+            .current_dir(room.path(""))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let start = Instant::now();
+        while kills < 3
+            && child.try_wait().unwrap().is_none()
+            && fs::read(&checkpoint).unwrap_or_default() == before
+        {
+            assert!(start.elapsed() < Duration::from_secs(60), "no progress");
+        }
+        if kills < 3 {
+            child.kill().unwrap();
+            kills += u32::from(!room.path("part.json").exists());
+        }
+        child.wait().unwrap();
+    }
+    assert!(kills > 0);
+    assert_eq!(
+        fs::read(room.path("whole.json")).unwrap(),
+        fs::read(room.path("part.json")).unwrap()
+    );
+    assert!(!checkpoint.exists());
+
+    // What another command has left is not gone on with, nor replaced.
+    fs::remove_file(room.path("part.json")).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_quant"))
+        .args(&arguments)
+        .current_dir(room.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !checkpoint.exists() {
+        assert!(child.try_wait().unwrap().is_none());
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let part = ["-o", "part.json"];
+    room.refuses(&[&common[..], &part].concat(), &["checkpoint", "--resume"]);
+    let other = [&common[..], &part, &["--resume", "--round-f16"]].concat();
+    room.refuses(&other, &["another command line", "float16 rounded"]);
+    room.put("samples/999.npy", &sample(&NET_SHAPE, 5));
+    let more = [&common[..], &part, &["--resume"]].concat();
+    room.refuses(&more, &["the data has changed"]);
+}
