@@ -20,6 +20,7 @@ mod memory;
 mod needs;
 mod not_run;
 mod processors;
+mod python;
 mod release;
 mod sanitize;
 mod setup;
@@ -129,6 +130,12 @@ enum Task {
         #[arg(long)]
         time: bool,
     },
+    /// Build the Python package into an environment under target/, and run its tests there
+    Python {
+        /// Beside torch and coremltools, too, which are gigabytes
+        #[arg(long)]
+        all: bool,
+    },
     /// Measure the memory that quantizing a 2 GiB model takes, and calibrating with a long stream
     Memory {
         /// Samples of the stream, 32 KiB each
@@ -235,6 +242,7 @@ fn run(task: Task) -> Outcome {
             bench::run(&options.iter().map(String::as_str).collect::<Vec<_>>())
         }
         Task::Coreml { time } => coreml::coreml(time),
+        Task::Python { all } => python::python(all),
         Task::Memory { samples } => memory::report(samples),
         Task::Doc => release::doc(),
         Task::Deny => release::deny(),

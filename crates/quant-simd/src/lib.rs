@@ -59,7 +59,7 @@ pub use array::ArrayError;
 pub use backend::{Backend, BackendError};
 pub use columns::Columns;
 pub use element::Element;
-pub use owned::{QuantizedTensor, quantize};
+pub use owned::{Buffers, QuantizedTensor, quantize};
 pub use tensor::{Failure, Sink, Source, TensorQuantizer};
 
 /// Widens little-endian elements to f32, exactly.

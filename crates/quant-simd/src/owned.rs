@@ -62,10 +62,7 @@ impl QuantizedTensor {
     /// If a buffer's length was changed.
     pub fn dequantize<F: Element>(&self) -> Result<Vec<F>, Failure<Infallible>> {
         let mut values = vec![F::zeroed(); self.quantizer.blocks.element_count()];
-        let sink = Buffers {
-            codes: shared(bytemuck::cast_slice_mut(&mut values)),
-            ..Buffers::default()
-        };
+        let sink = Buffers::new(bytemuck::cast_slice_mut(&mut values), &mut [], &mut []);
         let (codes, scales) = (&self.codes, &self.scales);
         self.quantizer
             .dequantize(codes, scales, &self.zero_points, F::TYPE, &sink)?;
@@ -113,11 +110,7 @@ impl TensorQuantizer {
         assert_eq!(F::TYPE, self.source, "the type that this was made for");
         let (mut codes, mut scales) = (vec![0; self.codes_len()], vec![0; self.scales_len()]);
         let mut zero_points = vec![0; self.zero_points_len()];
-        let sink = Buffers {
-            codes: shared(&mut codes),
-            scales: shared(&mut scales),
-            zero_points: shared(&mut zero_points),
-        };
+        let sink = Buffers::new(&mut codes, &mut scales, &mut zero_points);
         let stats = self.quantize(bytemuck::cast_slice(values), &sink)?;
         drop(sink);
         Ok(QuantizedTensor {
@@ -148,11 +141,40 @@ fn put(buffer: &Shared<'_>, mut offset: usize, mut bytes: &[u8]) {
     }
 }
 
-#[derive(Default)]
-struct Buffers<'a> {
+/// The caller's buffers, for the parts of a tensor.
+///
+/// ```
+/// use quant_core::{Blocks, FloatType, Granularity, IntType, Mode, Scheme};
+/// use quant_simd::{Buffers, TensorQuantizer};
+///
+/// let values: Vec<u8> = [0.5_f32, -1.27, 0.02, 1.0].map(f32::to_le_bytes).concat();
+/// let blocks = Blocks::new(&[2, 2], &Granularity::PerChannel { axis: 0 })?;
+/// let scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
+/// let quantizer = TensorQuantizer::new(scheme, FloatType::F32, blocks);
+///
+/// let (mut codes, mut scales) = ([0; 4], [0; 8]);
+/// quantizer.quantize_unmeasured(&values, &Buffers::new(&mut codes, &mut scales, &mut []))?;
+/// assert_eq!(codes.map(|code| code as i8), [50, -127, 3, 127]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Buffers<'a> {
     codes: Shared<'a>,
     scales: Shared<'a>,
     zero_points: Shared<'a>,
+}
+
+impl<'a> Buffers<'a> {
+    /// For a tensor with [`TensorQuantizer::codes_len`] bytes of codes (or, in dequantizing, so many
+    /// of values as there are), [`TensorQuantizer::scales_len`] of scales and
+    /// [`TensorQuantizer::zero_points_len`] of zero points. A part that has no place panics.
+    pub fn new(codes: &'a mut [u8], scales: &'a mut [u8], zero_points: &'a mut [u8]) -> Self {
+        Self {
+            codes: shared(codes),
+            scales: shared(scales),
+            zero_points: shared(zero_points),
+        }
+    }
 }
 
 impl Sink for Buffers<'_> {

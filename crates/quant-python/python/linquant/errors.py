@@ -1,0 +1,68 @@
+"""What goes wrong, one class per kind.
+
+Every exception is an :class:`Error`. Its text says what is wrong; its ``hint``, where there is
+one, says what to do about it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArrayError",
+    "Error",
+    "LinquantWarning",
+    "MergeError",
+    "NonFiniteError",
+    "OptionError",
+    "ScaleError",
+    "ShapeError",
+]
+
+
+class Error(Exception):
+    """The base of all exceptions of the package.
+
+    Attributes:
+        hint: What to do about it, or ``None``.
+    """
+
+    hint: str | None
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message if hint is None else f"{message}; {hint}")
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _again, (type(self), self.message, self.hint), self.__dict__
+
+
+def _again(kind: type[Error], message: str, hint: str | None) -> Error:
+    return kind(message, hint=hint)
+
+
+class OptionError(Error, ValueError):
+    """An option that makes no sense: an unknown name, a number out of range."""
+
+
+class ArrayError(Error, ValueError):
+    """An array of a type, device or memory layout that cannot be used."""
+
+
+class ShapeError(Error, ValueError):
+    """An axis, block size or buffer that does not fit the shape of an array."""
+
+
+class NonFiniteError(Error, ValueError):
+    """NaN or infinities among values to be quantized."""
+
+
+class ScaleError(Error, ArithmeticError):
+    """Values without a usable scale or zero point: it would overflow, or underflow to 0."""
+
+
+class MergeError(Error, ValueError):
+    """Observers that cannot become one: they differ in kind or settings, or depend on order."""
+
+
+class LinquantWarning(UserWarning):
+    """What a user should know of work that was done all the same."""

@@ -1,0 +1,131 @@
+//! From what goes wrong in the libraries to the package's exceptions: the only place that knows both.
+
+use std::convert::Infallible;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use quant_core::observer::{ConfigError, MergeError, ObserveError};
+use quant_core::{GeometryError, ParamsError, UnknownName};
+use quant_simd::Failure;
+
+/// An exception of `linquant.errors`.
+pub struct Raised {
+    class: &'static str,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Raised {
+    pub fn new(class: &'static str, message: impl ToString) -> Self {
+        Self {
+            class,
+            message: message.to_string(),
+            hint: None,
+        }
+    }
+
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        let hint = Some(hint.into());
+        Self { hint, ..self }
+    }
+
+    /// Something that the Python half checks before it calls.
+    pub fn internal(what: &str) -> Self {
+        Self::new(
+            "Error",
+            format!("this should not happen, please report it: {what}"),
+        )
+    }
+
+    fn exception<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let class = py.import("linquant.errors")?.getattr(self.class)?;
+        let named = PyDict::new(py);
+        named.set_item("hint", self.hint.as_deref())?;
+        class.call((self.message.as_str(),), Some(&named))
+    }
+}
+
+impl From<Raised> for PyErr {
+    fn from(raised: Raised) -> Self {
+        Python::attach(|py| {
+            raised
+                .exception(py)
+                .map_or_else(|error| error, Self::from_value)
+        })
+    }
+}
+
+impl From<UnknownName> for Raised {
+    fn from(error: UnknownName) -> Self {
+        Self::new("OptionError", error)
+    }
+}
+
+impl From<GeometryError> for Raised {
+    fn from(error: GeometryError) -> Self {
+        let raised = Self::new("ShapeError", error);
+        match error {
+            GeometryError::AxisOutOfRange { .. } => {
+                raised.hint("give an axis that the array has; negative axes count from the end")
+            }
+            GeometryError::SameAxis { .. } => raised.hint("give another block_axis"),
+            GeometryError::ZeroBlock | GeometryError::BlockTooLarge { .. } => {
+                raised.hint("give a block_size from 1 to the length of the block axis")
+            }
+            GeometryError::TooManyBlocks { .. } => raised.hint("give one block size for each axis"),
+            _ => raised,
+        }
+    }
+}
+
+impl From<ParamsError> for Raised {
+    fn from(error: ParamsError) -> Self {
+        match error {
+            ParamsError::NonFinite => non_finite(error),
+            ParamsError::UnsupportedScheme => {
+                Self::new("OptionError", error).hint("give another dtype, mode or dialect")
+            }
+            _ => Self::new("ScaleError", error),
+        }
+    }
+}
+
+fn non_finite(message: impl ToString) -> Raised {
+    Raised::new("NonFiniteError", message)
+        .hint("replace them first, for instance by numpy.nan_to_num, or leave the tensor in float")
+}
+
+impl From<Failure<Infallible>> for Raised {
+    fn from(failure: Failure<Infallible>) -> Self {
+        let message = failure.to_string();
+        match failure {
+            Failure::NonFinite { .. } => non_finite(message),
+            Failure::Params { source, .. } => Self {
+                message,
+                ..Self::from(source)
+            },
+            Failure::Sink(never) => match never {},
+        }
+    }
+}
+
+impl From<ConfigError> for Raised {
+    fn from(error: ConfigError) -> Self {
+        Self::new("OptionError", error)
+    }
+}
+
+impl From<MergeError> for Raised {
+    fn from(error: MergeError) -> Self {
+        Self::new("MergeError", error)
+    }
+}
+
+impl From<ObserveError> for Raised {
+    fn from(error: ObserveError) -> Self {
+        match error {
+            ObserveError::Geometry(error) => error.into(),
+            _ => Self::new("ShapeError", error),
+        }
+    }
+}
