@@ -44,3 +44,8 @@ pub use npy::{read_npy, write_npy};
 pub use samples::{Samples, is_image, read_arrays, read_image, write_npz, write_safetensors};
 pub use tensor::Tensor;
 pub use watch::{NonFinite, Quiet, Watch};
+
+/// The README's example is tested with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 use quant_models::shortened;
 use quant_run::{Evaluation, OutputScore, Score};
 
@@ -195,17 +196,13 @@ fn draw<B: DrawingBackend>(
         // Towards the middle, and not all at one height.
         let (pixel_x, pixel_y) = chart.backend_coord(&place);
         let left = pixel_x > SIZE.0 as i32 / 2;
-        let shift = if left {
-            -8 - 8 * name.chars().count() as i32
-        } else {
-            10
+        let (shift, side) = match left {
+            true => (-10, HPos::Right),
+            false => (10, HPos::Left),
         };
+        let font = font.clone().pos(Pos::new(side, VPos::Top));
         let y = (pixel_y + 6 + 16 * i as i32).min(SIZE.1 as i32 - 60);
-        area.draw(&Text::new(
-            name.into_owned(),
-            (pixel_x + shift, y),
-            font.clone(),
-        ))?;
+        area.draw(&Text::new(name.into_owned(), (pixel_x + shift, y), font))?;
     }
     Ok(())
 }
