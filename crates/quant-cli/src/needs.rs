@@ -86,7 +86,7 @@ pub const NEEDS: &[Need] = &[
         "activations",
         "list",
         Without(&[
-            "ranges", "output", "dtype", "mode", "strict", "dry_run", "force", "quiet",
+            "ranges", "output", "dtype", "mode", "dry_run", "force", "quiet",
         ]),
     ),
     need("activations", "config", Without(&["dtype", "mode"])),

@@ -124,6 +124,15 @@ pub struct QuantizedActivation {
     pub zero_point: i32,
 }
 
+/// What a model wants ranges for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedActivations {
+    /// In the order of the program.
+    pub activations: Vec<WantedActivation>,
+    /// Names and patterns of the options that match nothing.
+    pub warnings: Vec<String>,
+}
+
 /// An activation that wants a range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WantedActivation {

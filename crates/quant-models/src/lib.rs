@@ -29,7 +29,9 @@ mod values;
 
 use std::path::Path;
 
-pub use activations::{ActivationOptions, OperationReport, QuantizedActivation, WantedActivation};
+pub use activations::{
+    ActivationOptions, OperationReport, QuantizedActivation, WantedActivation, WantedActivations,
+};
 pub use calibration::{
     Calibrated, Calibration, CalibrationOptions, CalibrationSettings, DirectCalibration,
     DirectTask, Recordings, calibrate, calibrate_stream, merge_calibrations,
@@ -118,11 +120,11 @@ pub fn quantize_activations(
 /// with these options, in the order of the program. Ranges that the options have are not looked at.
 ///
 /// # Errors
-/// See [`Error`].
+/// See [`Error`]; with [`strict`](ActivationOptions::strict), where a name or pattern matches nothing.
 pub fn wanted_activations(
     input: &Path,
     options: &ActivationOptions,
-) -> Result<Vec<WantedActivation>, Error> {
+) -> Result<WantedActivations, Error> {
     options.check()?;
     match coreml::is_package(input) {
         true => coreml::activations::wanted(input, options),

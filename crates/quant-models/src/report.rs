@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::error::{one_line, shortened};
 use crate::io::Data;
-use crate::unmatched::Unmatched;
+use crate::unmatched::{self, Unmatched};
 use crate::{Consumer, Error, OperationReport, SchemeRecord};
 
 /// Reasons that a message lists at most.
@@ -40,21 +40,18 @@ impl Report {
     /// # Errors
     /// With `strict`, the first of these, or that something was skipped.
     pub(crate) fn check(&mut self, strict: bool, unmatched: &[Unmatched]) -> Result<(), Error> {
-        let nothing = self.nothing();
         if strict {
             self.check_skipped()?;
-            let problem = match (unmatched, &nothing) {
-                ([], None) => return Ok(()),
-                ([], Some(nothing)) => nothing.clone(),
-                ([one], _) => one.to_string(),
-                ([one, rest @ ..], _) => format!("{one}; and {} more like it", rest.len()),
-            };
-            return Err(Error::strict(problem));
         }
         self.warnings
-            .extend(unmatched.iter().map(Unmatched::to_string));
-        self.warnings.extend(nothing);
-        Ok(())
+            .extend(unmatched::warnings(strict, unmatched)?);
+        match self.nothing() {
+            Some(nothing) if strict => Err(Error::strict(nothing)),
+            nothing => {
+                self.warnings.extend(nothing);
+                Ok(())
+            }
+        }
     }
 
     fn check_skipped(&self) -> Result<(), Error> {

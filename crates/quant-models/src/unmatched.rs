@@ -6,6 +6,7 @@ use std::fmt;
 
 use regex::Regex;
 
+use crate::Error;
 use crate::error::{one_line, shortened};
 
 /// Names that a message suggests at most.
@@ -100,6 +101,21 @@ pub(crate) struct Unmatched(String);
 impl fmt::Display for Unmatched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// What to warn of.
+///
+/// # Errors
+/// With `strict`, the first of these.
+pub(crate) fn warnings(strict: bool, unmatched: &[Unmatched]) -> Result<Vec<String>, Error> {
+    match unmatched {
+        [one] if strict => Err(Error::strict(one.to_string())),
+        [one, rest @ ..] if strict => Err(Error::strict(format!(
+            "{one}; and {} more like it",
+            rest.len()
+        ))),
+        all => Ok(all.iter().map(Unmatched::to_string).collect()),
     }
 }
 

@@ -410,7 +410,9 @@ fn a_reshape_stays_float_between_other_parameters() {
 }
 
 fn wanted(input: &Path, options: &ActivationOptions) -> Vec<WantedActivation> {
-    quant_models::wanted_activations(input, options).unwrap()
+    let wanted = quant_models::wanted_activations(input, options).unwrap();
+    assert_eq!(wanted.warnings, [""; 0]);
+    wanted.activations
 }
 
 /// With ranges for them nothing is missing; without one of them, something is.

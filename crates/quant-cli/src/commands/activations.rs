@@ -127,16 +127,19 @@ impl Activations {
 
     fn list(&self, options: &ActivationOptions) -> Result<(), Error> {
         let wanted = quant_models::wanted_activations(&self.model, options)?;
+        warn(&wanted.warnings);
+        let activations = wanted.activations;
         if self.json.json {
             return print_json(&json!({
                 "version": 1,
                 "input": self.model.to_string_lossy(),
-                "activations": wanted,
+                "warnings": wanted.warnings,
+                "activations": activations,
             }));
         }
-        print_table(2, || wanted.iter().map(row))?;
-        print(&match wanted.len() {
-            0 => "no activation wants a range: there is no conv, linear, add, avg_pool or max_pool to be quantized\n".into(),
+        print_table(2, || activations.iter().map(row))?;
+        print(&match activations.len() {
+            0 => "no activation wants a range: no conv, linear, add, avg_pool or max_pool is left to be quantized\n".into(),
             1 => "1 activation wants a range\n".into(),
             count => format!("{count} activations want a range\n"),
         })

@@ -69,7 +69,8 @@ impl Passing<'_> {
     pub fn calibrate(&self, job: &Job<'_>) -> Result<Calibration, Error> {
         let path = self.model.path();
         let wanted = quant_models::wanted_activations(path, &ActivationOptions::default())?;
-        let wanted: HashSet<String> = wanted.into_iter().map(|wanted| wanted.name).collect();
+        let wanted = wanted.activations.into_iter();
+        let wanted: HashSet<String> = wanted.map(|wanted| wanted.name).collect();
         if wanted.is_empty() {
             let problem = "no activation of it wants a range; there is nothing to quantize";
             return Err(Error::File {

@@ -97,6 +97,39 @@ fn names_of_configurations_that_match_nothing_are_told() {
 }
 
 #[test]
+fn a_list_of_activations_tells_what_matches_nothing() {
+    let folder = Folder::with_ranges("consumers_18_f16");
+    config(&folder, &json!({"stem_cast": null}), &json!({}));
+    let misspelled = [
+        (
+            ["--include", "setm"],
+            "--include `setm` matches no operation",
+        ),
+        (
+            ["--exclude", "setm"],
+            "--exclude `setm` matches no operation",
+        ),
+        (["--config", "c.json"], "op_name_configs: `stem_cast`"),
+    ];
+    for (option, problem) in misspelled {
+        for form in ["--list", "--list --json"] {
+            let form: Vec<&str> = form.split(' ').collect();
+            let list = [&["activations", "m.mlpackage"], &form[..], &option].concat();
+            let said = warning(&folder, &list);
+            assert!(said.contains(problem) && said.contains("`stem`"), "{said}");
+            folder.refuses(
+                &[&list[..], &["--strict"]].concat(),
+                3,
+                &[problem, "`stem`"],
+            );
+        }
+    }
+    let list = ["activations", "m.mlpackage", "--list", "--include", "stem"];
+    let (_, said) = folder.succeeds(&[&list[..], &["--strict"]].concat());
+    assert_eq!(said, "");
+}
+
+#[test]
 fn names_of_activations_that_match_nothing_are_told() {
     let folder = Folder::with_ranges("consumers_18_f16");
     let activations = ["activations", "m.mlpackage", "--ranges", "ranges.json"];

@@ -252,9 +252,15 @@ impl ActivationOptions {
         let variables = Known::new("activation", variables.iter().map(String::as_str));
         let ranges = self.ranges.activations.keys().map(String::as_str);
         let mut found = variables.keys(&format!("{}:", self.path.display()), ranges);
+        found.extend(self.unmatched_operations(operations));
+        found
+    }
+
+    /// What names no operation whose activations could be quantized, of these names and types.
+    fn unmatched_operations(&self, operations: &[(String, String)]) -> Vec<Unmatched> {
         let names = operations.iter().map(|(name, _)| name.as_str());
         let names = Known::new("operation whose activations could be quantized", names);
-        found.extend(unmatched(&self.include, &self.exclude, &names));
+        let mut found = unmatched(&self.include, &self.exclude, &names);
         if let Some(config) = &self.config {
             let types = operations.iter().map(|(_, kind)| kind.as_str());
             let types = Known::new("type of such an operation", types);

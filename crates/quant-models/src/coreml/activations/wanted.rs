@@ -9,26 +9,26 @@ use super::super::read::tensor_type;
 use super::insert::Inserter;
 use super::net::{Bound, Net, VarId};
 use super::{Chosen, check_version};
-use crate::activations::{ActivationOptions, WantedActivation};
-use crate::{Consumer, Error};
+use crate::activations::{ActivationOptions, WantedActivation, WantedActivations};
+use crate::{Consumer, Error, unmatched};
 
 /// The activations of the package at `input` that want ranges, in the order of the program.
 pub(crate) fn wanted(
     input: &Path,
     options: &ActivationOptions,
-) -> Result<Vec<WantedActivation>, Error> {
+) -> Result<WantedActivations, Error> {
     let folder = Folder::open(input)?;
     let package = Package::open(&folder)?;
     let program = &package.program;
     let path = package.model_path();
     check_version(&path, program)?;
     let choose = |name: &str, kind: &str| options.choose(name, kind);
-    let mut all = Vec::new();
+    let (mut all, mut candidates) = (Vec::new(), Vec::new());
     for (index, function) in program.functions.iter().enumerate() {
         let mut names = HashSet::new();
         for (_, block) in &function.blocks {
             let read = || Net::of(&function.inputs, block);
-            let found = missing(read, &choose).and_then(|vars| {
+            let found = missing(read, &choose, &mut candidates).and_then(|vars| {
                 let net = read();
                 let of = vars.into_iter().map(|var| describe(&net, var));
                 of.collect::<Result<Vec<_>, _>>()
@@ -42,14 +42,20 @@ pub(crate) fn wanted(
             }
         }
     }
-    Ok(all)
+    let missing = options.unmatched_operations(&candidates);
+    Ok(WantedActivations {
+        activations: all,
+        warnings: unmatched::warnings(options.strict, &missing)?,
+    })
 }
 
 /// Pairs are inserted with a range for all that was missed, until nothing is: a range for one input
-/// lets the other, and what the operation gives, be asked for.
+/// lets the other, and what the operation gives, be asked for. Adds the names and types of the
+/// operations that could be quantized.
 fn missing<'p, 'a: 'p>(
     read: impl Fn() -> Net<'p, 'a>,
     choose: &dyn Fn(&str, &str) -> Chosen,
+    operations: &mut Vec<(String, String)>,
 ) -> Result<BTreeSet<VarId>, String> {
     let (mut vars, mut ranges) = (BTreeSet::new(), HashMap::new());
     loop {
@@ -58,6 +64,8 @@ fn missing<'p, 'a: 'p>(
         inserter.run()?;
         let missing = inserter.missing;
         if missing.is_empty() {
+            let reports = inserter.reports.into_values();
+            operations.extend(reports.map(|report| (report.name, report.operation)));
             return Ok(vars);
         }
         let names = missing.iter().map(|&var| net.vars[var].name.to_string());
