@@ -5,7 +5,7 @@ use std::hint::black_box;
 use bytemuck::Pod;
 use half::{bf16, f16};
 use quant_core::observer::Histogram;
-use quant_core::{Dialect, Float, IntType, Mode, Params, Range, Scheme};
+use quant_core::{Dialect, Float, GgmlType, IntType, Mode, Params, Range, Scheme};
 use quant_simd::{Backend, Columns, Element};
 
 use crate::buffer::Buffer;
@@ -48,6 +48,14 @@ pub const KERNELS: &[Kernel] = &[
     Kernel { id: "E128", family: "blocks", name: "i4 -> f32, blocks of 128", case: |n| dequantize_blocks(n, 128, INT4, vec![]) },
     Kernel { id: "E-i8", family: "blocks", name: "i8 -> f32, blocks of 32", case: |n| dequantize_blocks(n, 32, INT8, peers::dequantize_q8_0(n)) },
     Kernel { id: "E-i8-128", family: "blocks", name: "i8 -> f32, blocks of 128", case: |n| dequantize_blocks(n, 128, INT8, vec![]) },
+    Kernel { id: "O8", family: "blocks", name: "f32 -> ggml's Q8_0", case: |n| quantize_ggml::<f32>(n, GgmlType::Q8_0, peers::quantize_q8_0(n)) },
+    Kernel { id: "O8-bf16", family: "blocks", name: "bf16 -> ggml's Q8_0", case: |n| quantize_ggml::<bf16>(n, GgmlType::Q8_0, vec![]) },
+    Kernel { id: "O4", family: "blocks", name: "f32 -> ggml's Q4_0", case: |n| quantize_ggml::<f32>(n, GgmlType::Q4_0, peers::quantize_q4_0(n)) },
+    Kernel { id: "O41", family: "blocks", name: "f32 -> ggml's Q4_1", case: |n| quantize_ggml::<f32>(n, GgmlType::Q4_1, peers::quantize_q4_1(n)) },
+    Kernel { id: "O5", family: "blocks", name: "f32 -> ggml's Q5_0", case: |n| quantize_ggml::<f32>(n, GgmlType::Q5_0, peers::quantize_q5_0(n)) },
+    Kernel { id: "O51", family: "blocks", name: "f32 -> ggml's Q5_1", case: |n| quantize_ggml::<f32>(n, GgmlType::Q5_1, peers::quantize_q5_1(n)) },
+    Kernel { id: "P8", family: "blocks", name: "ggml's Q8_0 -> f32", case: |n| dequantize_ggml(n, GgmlType::Q8_0, peers::dequantize_q8_0(n)) },
+    Kernel { id: "P4", family: "blocks", name: "ggml's Q4_0 -> f32", case: |n| dequantize_ggml(n, GgmlType::Q4_0, peers::dequantize_q4_0(n)) },
     Kernel { id: "F", family: "range", name: "range of f32", case: |n| range::<f32>(n, peers::min_max()) },
     Kernel { id: "F16", family: "range", name: "range of f16", case: |n| range::<f16>(n, vec![]) },
     Kernel { id: "G", family: "quantize", name: "f16 -> i8", case: |n| quantize::<f16>(n, INT8, vec![]) },
@@ -138,6 +146,27 @@ fn quantize_blocks(
             .expect("finite values");
     };
     case(values(n), scheme.dtype.storage_len(n), kernel, peers)
+}
+
+fn quantize_ggml<F: Element>(n: usize, block_type: GgmlType, peers: Vec<Peer<F>>) -> Box<dyn Case> {
+    let kernel = move |backend: Backend, values: &[F], blocks: &mut [u8]| {
+        let done = backend.quantize_ggml(values, block_type, blocks);
+        done.expect("finite values");
+    };
+    let size = block_type.len(n).expect("whole blocks");
+    case(values(n), size, kernel, peers)
+}
+
+fn dequantize_ggml(n: usize, block_type: GgmlType, peers: Vec<Peer<u8>>) -> Box<dyn Case> {
+    let size = block_type.len(n).expect("whole blocks");
+    let mut blocks = Buffer::new(size, |_| 1);
+    let made = Backend::detect().quantize_ggml(&values::<f32>(n), block_type, &mut blocks);
+    made.expect("finite values");
+    let kernel = move |backend: Backend, blocks: &[u8], values: &mut [f32]| {
+        let done = backend.dequantize_ggml(blocks, block_type, values);
+        done.expect("finite scales");
+    };
+    case(blocks, n, kernel, peers)
 }
 
 fn dequantize_blocks(

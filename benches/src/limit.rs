@@ -91,7 +91,9 @@ impl<const NON_TEMPORAL: bool> WithSimd for Pass<'_, NON_TEMPORAL> {
             return load::<S, 1, ACCUMULATORS>(simd, input);
         }
         let (long, short) = (input.len().max(output.len()), input.len().min(output.len()));
-        match (long / short, input.len() > output.len()) {
+        // Blocks of ggml hold their scales: these are left out here as others are.
+        let ratio = 1 << (long as f64 / short as f64).log2().round() as u32;
+        match (ratio, input.len() > output.len()) {
             (1, _) => step::<S, 1, 1, NON_TEMPORAL>(simd, input, output),
             (2, true) => step::<S, 2, 1, NON_TEMPORAL>(simd, input, output),
             (4, true) => step::<S, 4, 1, NON_TEMPORAL>(simd, input, output),

@@ -5,7 +5,9 @@ mod built {
     use std::hint::black_box;
     use std::mem::MaybeUninit;
 
-    use candle_core::quantized::k_quants::{BlockQ4_0, BlockQ8_0, GgmlType};
+    use candle_core::quantized::k_quants::{
+        BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, GgmlType,
+    };
     use rten_simd::SimdOp;
     use rten_vecmath::{MinMax, Quantize};
 
@@ -37,6 +39,18 @@ mod built {
 
     pub fn quantize_q4_0(n: usize) -> Vec<Peer<f32>> {
         quantize_blocks::<BlockQ4_0>(n)
+    }
+
+    pub fn quantize_q4_1(n: usize) -> Vec<Peer<f32>> {
+        quantize_blocks::<BlockQ4_1>(n)
+    }
+
+    pub fn quantize_q5_0(n: usize) -> Vec<Peer<f32>> {
+        quantize_blocks::<BlockQ5_0>(n)
+    }
+
+    pub fn quantize_q5_1(n: usize) -> Vec<Peer<f32>> {
+        quantize_blocks::<BlockQ5_1>(n)
     }
 
     pub fn dequantize_q8_0(n: usize) -> Vec<Peer<u8>> {
@@ -87,6 +101,18 @@ mod absent {
     }
 
     pub fn quantize_q4_0(_: usize) -> Vec<Peer<f32>> {
+        vec![]
+    }
+
+    pub fn quantize_q4_1(_: usize) -> Vec<Peer<f32>> {
+        vec![]
+    }
+
+    pub fn quantize_q5_0(_: usize) -> Vec<Peer<f32>> {
+        vec![]
+    }
+
+    pub fn quantize_q5_1(_: usize) -> Vec<Peer<f32>> {
         vec![]
     }
 

@@ -63,7 +63,8 @@ typedef enum QUANT_OPEN_ENUM QuantStatus {
   // A number that its enumeration does not have; or codes, or a mode, that the dialect does not
   // have.
   QUANT_STATUS_UNKNOWN_VALUE QUANT_SWIFT_NAME(unknownValue) = 4,
-  // A block size is 0 where there must be one, or larger than its axis.
+  // A block size is 0 where there must be one, or larger than its axis; or there is a part of a
+  // block where there must be whole ones.
   QUANT_STATUS_INVALID_BLOCKS QUANT_SWIFT_NAME(invalidBlocks) = 5,
   // A scale is negative, not finite, or not of its type; or a zero point is out of range.
   QUANT_STATUS_INVALID_PARAMS QUANT_SWIFT_NAME(invalidParams) = 6,
@@ -166,6 +167,20 @@ typedef enum QUANT_OPEN_ENUM QuantDialect {
   // the place of zero points: where these are bytes, they are the biases' own.
   QUANT_DIALECT_MLX QUANT_SWIFT_NAME(mlx) = 4,
 } QuantDialect;
+
+// A block type of ggml, as GGUF files hold it: 32 values and what they share, interleaved.
+typedef enum QUANT_OPEN_ENUM QuantGgml {
+  // A scale in f16 and 32 codes of 8 bits: 34 bytes.
+  QUANT_GGML_Q8_0 QUANT_SWIFT_NAME(q80) = 0,
+  // A scale in f16 and 32 codes of 4 bits: 18 bytes.
+  QUANT_GGML_Q4_0 QUANT_SWIFT_NAME(q40) = 1,
+  // Scale and minimum in f16, and 32 codes of 4 bits: 20 bytes.
+  QUANT_GGML_Q4_1 QUANT_SWIFT_NAME(q41) = 2,
+  // A scale in f16 and 32 codes of 5 bits: 22 bytes.
+  QUANT_GGML_Q5_0 QUANT_SWIFT_NAME(q50) = 3,
+  // Scale and minimum in f16, and 32 codes of 5 bits: 24 bytes.
+  QUANT_GGML_Q5_1 QUANT_SWIFT_NAME(q51) = 4,
+} QuantGgml;
 
 // The range of some values. NaN takes no part in it.
 typedef struct QuantRange {
@@ -431,6 +446,36 @@ QuantStatus quant_dequantize_blocks(QuantFloat dtype,
                                     size_t zero_points_size,
                                     void *QUANT_NULLABLE values,
                                     size_t count);
+
+// How many bytes `count` values take in blocks of ggml.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `UNKNOWN_VALUE`, `INVALID_BLOCKS` where `count` is no
+// multiple of 32.
+QuantStatus quant_ggml_size(QuantGgml block_type, size_t count, size_t *size);
+
+// Quantizes to blocks of ggml, with the bytes of ggml's reference quantizer. `count` is a multiple
+// of 32, and `blocks_size` what `quant_ggml_size` says.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_CODES_SIZE`, `OVERLAP`, `UNKNOWN_VALUE`,
+// `INVALID_BLOCKS`, `NON_FINITE`; `OUT_OF_RANGE` where f16 cannot hold a scale or minimum.
+QuantStatus quant_ggml_quantize(QuantFloat dtype,
+                                const void *QUANT_NULLABLE values,
+                                size_t count,
+                                QuantGgml block_type,
+                                uint8_t *QUANT_NULLABLE blocks,
+                                size_t blocks_size);
+
+// The values of blocks of ggml. `count` is a multiple of 32, and `blocks_size` what
+// `quant_ggml_size` says.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_CODES_SIZE`, `OVERLAP`, `UNKNOWN_VALUE`,
+// `INVALID_BLOCKS`; `INVALID_PARAMS` where a scale or minimum is not finite.
+QuantStatus quant_ggml_dequantize(QuantFloat dtype,
+                                  const uint8_t *QUANT_NULLABLE blocks,
+                                  size_t blocks_size,
+                                  QuantGgml block_type,
+                                  void *QUANT_NULLABLE values,
+                                  size_t count);
 
 // What the buffers of a tensor must measure.
 //

@@ -41,7 +41,7 @@ pub extern "C" fn quant_status_string(status: MaybeUninit<QuantStatus>) -> *cons
         ),
         (
             QuantStatus::InvalidBlocks,
-            c"a block size is 0, or larger than its axis",
+            c"a block size is 0, or larger than its axis, or a block is not whole",
         ),
         (
             QuantStatus::InvalidParams,

@@ -21,9 +21,12 @@ mod slices;
 
 mod blocks;
 
+mod ggml;
+
 mod tensor;
 
 pub use blocks::{quant_dequantize_blocks, quant_quantize_blocks};
+pub use ggml::{quant_ggml_dequantize, quant_ggml_quantize, quant_ggml_size};
 pub use info::{
     quant_backend_detect, quant_backend_list, quant_backend_name, quant_backend_use,
     quant_status_string, quant_version, quant_version_number,
@@ -34,6 +37,6 @@ pub use slices::{
 };
 pub use tensor::{quant_dequantize_tensor, quant_quantize_tensor, quant_tensor_sizes};
 pub use types::{
-    QuantBackend, QuantCode, QuantDialect, QuantErrorStats, QuantFailure, QuantFloat, QuantMode,
-    QuantParams, QuantRange, QuantScheme, QuantStatus, QuantTensor, QuantTensorSizes,
+    QuantBackend, QuantCode, QuantDialect, QuantErrorStats, QuantFailure, QuantFloat, QuantGgml,
+    QuantMode, QuantParams, QuantRange, QuantScheme, QuantStatus, QuantTensor, QuantTensorSizes,
 };

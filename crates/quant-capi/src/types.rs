@@ -4,8 +4,8 @@ use std::ffi::c_uint;
 use std::mem::{MaybeUninit, transmute_copy};
 
 use quant_core::{
-    Dialect, ErrorStats, FloatType, GeometryError, IntType, Mode, OffsetKind, Params, ParamsError,
-    Range, Scheme,
+    Dialect, ErrorStats, FloatType, GeometryError, GgmlType, IntType, Mode, OffsetKind, Params,
+    ParamsError, Range, Scheme,
 };
 use quant_simd::Backend;
 
@@ -25,7 +25,8 @@ pub enum QuantStatus {
     /// A number that its enumeration does not have; or codes, or a mode, that the dialect does not
     /// have.
     UnknownValue = 4,
-    /// A block size is 0 where there must be one, or larger than its axis.
+    /// A block size is 0 where there must be one, or larger than its axis; or there is a part of a
+    /// block where there must be whole ones.
     InvalidBlocks = 5,
     /// A scale is negative, not finite, or not of its type; or a zero point is out of range.
     InvalidParams = 6,
@@ -150,6 +151,23 @@ pub enum QuantDialect {
     Mlx = 4,
 }
 
+/// A block type of ggml, as GGUF files hold it: 32 values and what they share, interleaved.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(non_camel_case_types)] // The names that ggml gives them.
+pub enum QuantGgml {
+    /// A scale in f16 and 32 codes of 8 bits: 34 bytes.
+    Q8_0 = 0,
+    /// A scale in f16 and 32 codes of 4 bits: 18 bytes.
+    Q4_0 = 1,
+    /// Scale and minimum in f16, and 32 codes of 4 bits: 20 bytes.
+    Q4_1 = 2,
+    /// A scale in f16 and 32 codes of 5 bits: 22 bytes.
+    Q5_0 = 3,
+    /// Scale and minimum in f16, and 32 codes of 5 bits: 24 bytes.
+    Q5_1 = 4,
+}
+
 /// A set of kernels. All of them give the same bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +210,7 @@ enumeration!(QuantFloat, FloatType: F32 F16 Bf16);
 enumeration!(QuantCode, IntType: Int8 Uint8 Int4 Uint4 Int2 Uint2 Int3 Uint3 Int5 Uint5 Int6 Uint6);
 enumeration!(QuantMode, Mode: Symmetric Affine);
 enumeration!(QuantDialect, Dialect: Coremltools F32 Torch CoremltoolsActivations Mlx);
+enumeration!(QuantGgml, GgmlType: Q8_0 Q4_0 Q4_1 Q5_0 Q5_1);
 enumeration!(QuantBackend, Backend: Scalar Avx2 Avx512 Neon);
 
 /// The meaning of a number that C passed, which may be any: hence `MaybeUninit`.

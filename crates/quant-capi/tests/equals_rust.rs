@@ -9,7 +9,7 @@ use std::ptr::null_mut;
 
 use half::{bf16, f16};
 use quant_capi::*;
-use quant_core::{Dialect, FloatType, IntType, Mode, Scheme};
+use quant_core::{Dialect, FloatType, GgmlType, IntType, Mode, Scheme};
 use quant_simd::{Backend, Element};
 
 const OK: QuantStatus = QuantStatus::Ok;
@@ -275,6 +275,54 @@ fn blocks_of<F: Element, S: Element>(scheme: Scheme, c_scheme: QuantScheme) {
             assert!(output.holds(&became), "values: {case}");
         }
     }
+}
+
+fn ggml_of<F: Element>() {
+    const SOME: usize = 4096 + 32;
+    let values: Vec<F> = values::<F>().into_iter().cycle().take(SOME).collect();
+    for (block_type, c_type) in GGML_TYPES {
+        let (size, c_type) = (block_type.len(SOME).unwrap(), MaybeUninit::new(c_type));
+        let mut blocks = vec![0; size];
+        let backend = Backend::detect();
+        let done = backend.quantize_ggml(&values, block_type, &mut blocks);
+        done.unwrap();
+        let mut back = vec![F::zeroed(); SOME];
+        let done = backend.dequantize_ggml(&blocks, block_type, &mut back);
+        done.unwrap();
+        for shift in [0, 1, 3] {
+            let mut input = Buffer::new(&values, shift);
+            let mut output = Buffer::room::<F>(SOME, shift);
+            let (mut c_blocks, mut c_size) = (vec![0xa5; size], 0);
+            let (from, to, float) = (input.pointer(), output.pointer(), float::<F>());
+            let at = c_blocks.as_mut_ptr();
+            // SAFETY: buffers of these lengths.
+            let status = unsafe {
+                [
+                    quant_ggml_size(c_type, SOME, &mut c_size),
+                    quant_ggml_quantize(float, from, SOME, c_type, at, size),
+                    quant_ggml_dequantize(float, at, size, c_type, to, SOME),
+                ]
+            };
+            assert_eq!((status, c_size), ([OK; 3], size), "{block_type} {shift}");
+            assert!(c_blocks == blocks, "{block_type} {shift}");
+            assert!(output.holds(&back), "{block_type} {shift}");
+        }
+    }
+}
+
+const GGML_TYPES: [(GgmlType, QuantGgml); 5] = [
+    (GgmlType::Q8_0, QuantGgml::Q8_0),
+    (GgmlType::Q4_0, QuantGgml::Q4_0),
+    (GgmlType::Q4_1, QuantGgml::Q4_1),
+    (GgmlType::Q5_0, QuantGgml::Q5_0),
+    (GgmlType::Q5_1, QuantGgml::Q5_1),
+];
+
+#[test]
+fn blocks_of_ggml() {
+    ggml_of::<f32>();
+    ggml_of::<f16>();
+    ggml_of::<bf16>();
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod buffer;
 mod case;
 mod columns;
 mod elements;
+mod ggml;
 mod observers;
 mod record;
 mod tensors;
@@ -38,7 +39,7 @@ pub struct Function {
 }
 
 /// Every function. Most have three float types and sixteen schemes for each length.
-pub const FUNCTIONS: [Function; 26] = [
+pub const FUNCTIONS: [Function; 28] = [
     Function::new("range", 300 * 48, elements::range),
     Function::new("quantize", 360 * 48, elements::quantize),
     Function::new(
@@ -53,6 +54,8 @@ pub const FUNCTIONS: [Function; 26] = [
     Function::new("unpack", 100 * 48, elements::unpack),
     Function::new("quantize_blocks", 300 * 48, blocks::quantize_blocks),
     Function::new("dequantize_blocks", 200 * 48, blocks::dequantize_blocks),
+    Function::new("quantize_ggml", 120 * 48, ggml::quantize_ggml),
+    Function::new("dequantize_ggml", 90 * 48, ggml::dequantize_ggml),
     Function::new("column_ranges", 120 * 48, columns::column_ranges),
     Function::new("quantize_columns", 180 * 48, columns::quantize_columns),
     Function::new("dequantize_columns", 180 * 48, columns::dequantize_columns),

@@ -5,6 +5,10 @@ use bytemuck::Pod;
 /// Groups after which a kernel looks whether the fast way was good enough.
 pub const TILE: usize = 32;
 
+/// The f32 below 1/2. A magnitude to which it is added, and which is then rounded to zero, is rounded
+/// with ties away from 0: 1/2 itself would take the number below 1/2 to 1.
+pub const BELOW_HALF: f32 = 0.499_999_97;
+
 /// A piece of work that exists once and runs on every instruction set.
 ///
 /// `run` and all that it calls must be `#[inline(always)]`, and no closure may be handed to a
@@ -118,6 +122,10 @@ pub trait Isa: Copy {
         }
         all
     }
+    /// The larger of two integers without a sign.
+    fn max_u32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// The smaller of two integers without a sign.
+    fn min_u32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `a - b`.
     fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// [`magnitude_bits`](Self::magnitude_bits) of the larger one. A NaN may be left out, or not.
@@ -129,6 +137,10 @@ pub trait Isa: Copy {
 
     /// Rounds ties to even. Void unless the magnitude is below 2^31.
     fn round_i32(self, a: Self::F32) -> Self::I32;
+    /// Rounds ties away from 0. Void unless the magnitude is below 2^22.
+    fn round_away_i32(self, a: Self::F32) -> Self::I32;
+    /// Rounds to zero. Void unless the magnitude is below 2^31.
+    fn truncate_i32(self, a: Self::F32) -> Self::I32;
     /// Clamps to `[low, high]` and rounds ties to even; NaN gives 0.
     fn clamp_round(self, a: Self::F32, low: Self::F32, high: Self::F32) -> Self::I32;
     /// `a * b` rounded to zero, less 1 where `a` is below zero. Void unless the product's magnitude

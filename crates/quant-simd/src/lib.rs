@@ -41,6 +41,7 @@ mod columns;
 mod dialects;
 mod dispatch;
 mod element;
+mod ggml;
 mod isa;
 mod kernels;
 mod lane;
@@ -59,6 +60,10 @@ pub use array::ArrayError;
 pub use backend::{Backend, BackendError};
 pub use columns::Columns;
 pub use element::Element;
+pub use ggml::{
+    dequantize_q4_0, dequantize_q4_1, dequantize_q5_0, dequantize_q5_1, dequantize_q8_0,
+    quantize_q4_0, quantize_q4_1, quantize_q5_0, quantize_q5_1, quantize_q8_0,
+};
 pub use owned::{Buffers, QuantizedTensor, quantize};
 pub use tensor::{Failure, Sink, Source, TensorQuantizer};
 

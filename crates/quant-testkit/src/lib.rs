@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ggml;
 pub mod golden;
 pub mod hurtful;
 pub mod mlx;

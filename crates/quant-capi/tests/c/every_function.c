@@ -40,6 +40,9 @@ int main(void) {
                                   zero_points, 2);
   failed |= quant_dequantize_blocks(QUANT_FLOAT_F32, codes, 64, 32, scheme, scales, 8, zero_points,
                                     2, became, 64);
+  failed |= quant_ggml_size(QUANT_GGML_Q4_0, 64, &size);
+  failed |= quant_ggml_quantize(QUANT_FLOAT_F32, values, 64, QUANT_GGML_Q4_0, codes, size);
+  failed |= quant_ggml_dequantize(QUANT_FLOAT_F32, codes, size, QUANT_GGML_Q4_0, became, 64);
   failed |= quant_pack4(zero_points, 2, codes, 1);
   failed |= quant_unpack4(QUANT_CODE_INT4, codes, 1, zero_points, 2);
   failed |= quant_tensor_sizes(&tensor, &sizes);

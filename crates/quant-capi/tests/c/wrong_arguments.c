@@ -195,6 +195,37 @@ static void packing(void) {
   free(packed);
 }
 
+static void ggml(void) {
+  float values[32] = {0};
+  uint8_t blocks[34];
+  size_t size;
+#define GGML(status, dtype, values, count, type, blocks, size)                                     \
+  do {                                                                                             \
+    EXPECT(status, quant_ggml_quantize(dtype, values, count, type, blocks, size));                 \
+    EXPECT(status, quant_ggml_dequantize(dtype, blocks, size, type, values, count));               \
+  } while (0)
+  GGML(OK, F32, values, 32, QUANT_GGML_Q8_0, blocks, 34);
+  GGML(OK, F32, NULL, 0, QUANT_GGML_Q8_0, NULL, 0);
+  GGML(NULL_POINTER, F32, NULL, 32, QUANT_GGML_Q8_0, blocks, 34);
+  GGML(NULL_POINTER, F32, values, 32, QUANT_GGML_Q8_0, NULL, 34);
+  GGML(INVALID_BLOCKS, F32, values, 31, QUANT_GGML_Q8_0, blocks, 34);
+  GGML(INVALID_CODES_SIZE, F32, values, 32, QUANT_GGML_Q4_0, blocks, 34);
+  GGML(UNKNOWN_VALUE, F32, values, 32, (QuantGgml)5, blocks, 34);
+  GGML(UNKNOWN_VALUE, (QuantFloat)3, values, 32, QUANT_GGML_Q8_0, blocks, 34);
+  GGML(INVALID_LENGTH, F32, values, SIZE_MAX - 31, QUANT_GGML_Q8_0, blocks, 34);
+  GGML(OVERLAP, F32, values, 32, QUANT_GGML_Q8_0, (uint8_t *)values + 1, 34);
+  EXPECT(OK, quant_ggml_size(QUANT_GGML_Q5_1, 64, &size));
+  EXPECT(INVALID_BLOCKS, quant_ggml_size(QUANT_GGML_Q5_1, 33, &size));
+  EXPECT(INVALID_LENGTH, quant_ggml_size(QUANT_GGML_Q8_0, SIZE_MAX - 31, &size));
+  EXPECT(NULL_POINTER, quant_ggml_size(QUANT_GGML_Q5_1, 64, NULL));
+  blocks[1] = 0x7c;
+  EXPECT(INVALID_PARAMS, quant_ggml_dequantize(F32, blocks, 34, QUANT_GGML_Q8_0, values, 32));
+  values[5] = INFINITY;
+  EXPECT(NON_FINITE, quant_ggml_quantize(F32, values, 32, QUANT_GGML_Q8_0, blocks, 34));
+  values[5] = 1e30f;
+  EXPECT(OUT_OF_RANGE, quant_ggml_quantize(F32, values, 32, QUANT_GGML_Q8_0, blocks, 34));
+}
+
 static void blocks(void) {
   uint8_t *zeros = malloc(3);
 #define QUANTIZE(dtype, values, count, block, scheme, codes, size, scales, scale_count, zeros,     \
@@ -358,6 +389,7 @@ int main(void) {
   slices();
   packing();
   blocks();
+  ggml();
   tensors();
   free(values);
   free(became);

@@ -10,7 +10,7 @@ use core::arch::x86_64::*;
 use bytemuck::Pod;
 use pulp::{cast, f32x8, f64x4, i8x32, i16x16, i32x8, u8x16, u16x8};
 
-use crate::isa::{Isa, Kernel};
+use crate::isa::{BELOW_HALF, Isa, Kernel};
 
 pulp::simd_type! {
     /// The token.
@@ -158,6 +158,14 @@ impl Isa for Avx2 {
             == 0
     }
     #[inline(always)]
+    fn max_u32(self, a: i32x8, b: i32x8) -> i32x8 {
+        cast(self.avx2._mm256_max_epu32(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn min_u32(self, a: i32x8, b: i32x8) -> i32x8 {
+        cast(self.avx2._mm256_min_epu32(cast(a), cast(b)))
+    }
+    #[inline(always)]
     fn sub_i32(self, a: i32x8, b: i32x8) -> i32x8 {
         cast(self.avx2._mm256_sub_epi32(cast(a), cast(b)))
     }
@@ -194,6 +202,16 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn round_i32(self, a: f32x8) -> i32x8 {
         cast(self.avx._mm256_cvtps_epi32(cast(a)))
+    }
+    #[inline(always)]
+    fn round_away_i32(self, a: f32x8) -> i32x8 {
+        let sign = self.avx._mm256_and_ps(cast(a), cast(self.splat(-0.0)));
+        let half = self.avx._mm256_or_ps(sign, cast(self.splat(BELOW_HALF)));
+        self.truncate_i32(self.add(a, cast(half)))
+    }
+    #[inline(always)]
+    fn truncate_i32(self, a: f32x8) -> i32x8 {
+        cast(self.avx._mm256_cvttps_epi32(cast(a)))
     }
     #[inline(always)]
     fn clamp_round(self, a: f32x8, low: f32x8, high: f32x8) -> i32x8 {

@@ -12,7 +12,7 @@ use bytemuck::Pod;
 use pulp::x86::V4;
 use pulp::{cast, f32x16, f64x8, i8x64, i16x32, i32x16, u8x16, u8x32, u16x16};
 
-use crate::isa::{Isa, Kernel};
+use crate::isa::{BELOW_HALF, Isa, Kernel};
 
 /// The token.
 #[derive(Clone, Copy)]
@@ -150,6 +150,14 @@ impl Isa for Avx512 {
         f._mm512_cmpgt_epu32_mask(above, width) == 0
     }
     #[inline(always)]
+    fn max_u32(self, a: i32x16, b: i32x16) -> i32x16 {
+        cast(self.0.avx512f._mm512_max_epu32(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn min_u32(self, a: i32x16, b: i32x16) -> i32x16 {
+        cast(self.0.avx512f._mm512_min_epu32(cast(a), cast(b)))
+    }
+    #[inline(always)]
     fn sub_i32(self, a: i32x16, b: i32x16) -> i32x16 {
         cast(self.0.avx512f._mm512_sub_epi32(cast(a), cast(b)))
     }
@@ -196,6 +204,20 @@ impl Isa for Avx512 {
     #[inline(always)]
     fn round_i32(self, a: f32x16) -> i32x16 {
         cast(self.0.avx512f._mm512_cvtps_epi32(cast(a)))
+    }
+    #[inline(always)]
+    fn round_away_i32(self, a: f32x16) -> i32x16 {
+        // `sign & a | half`.
+        let (sign, half) = (self.splat(-0.0), self.splat(BELOW_HALF));
+        let half =
+            self.0
+                .avx512f
+                ._mm512_ternarylogic_epi32::<0xf8>(cast(half), cast(sign), cast(a));
+        self.truncate_i32(self.add(a, cast(half)))
+    }
+    #[inline(always)]
+    fn truncate_i32(self, a: f32x16) -> i32x16 {
+        cast(self.0.avx512f._mm512_cvttps_epi32(cast(a)))
     }
     #[inline(always)]
     fn clamp_round(self, a: f32x16, low: f32x16, high: f32x16) -> i32x16 {

@@ -158,6 +158,14 @@ impl Isa for Neon {
         cast(self.0.neon.vminq_s32(cast(a), cast(b)))
     }
     #[inline(always)]
+    fn max_u32(self, a: i32x4, b: i32x4) -> i32x4 {
+        cast(self.0.neon.vmaxq_u32(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn min_u32(self, a: i32x4, b: i32x4) -> i32x4 {
+        cast(self.0.neon.vminq_u32(cast(a), cast(b)))
+    }
+    #[inline(always)]
     fn sub_i32(self, a: i32x4, b: i32x4) -> i32x4 {
         cast(self.0.neon.vsubq_s32(cast(a), cast(b)))
     }
@@ -180,6 +188,14 @@ impl Isa for Neon {
     #[inline(always)]
     fn round_i32(self, a: f32x4) -> i32x4 {
         cast(self.0.neon.vcvtnq_s32_f32(cast(a)))
+    }
+    #[inline(always)]
+    fn round_away_i32(self, a: f32x4) -> i32x4 {
+        cast(self.0.neon.vcvtaq_s32_f32(cast(a)))
+    }
+    #[inline(always)]
+    fn truncate_i32(self, a: f32x4) -> i32x4 {
+        cast(self.0.neon.vcvtq_s32_f32(cast(a)))
     }
     #[inline(always)]
     fn clamp_round(self, a: f32x4, low: f32x4, high: f32x4) -> i32x4 {

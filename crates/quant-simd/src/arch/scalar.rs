@@ -3,7 +3,7 @@
 use bytemuck::Pod;
 use half::{bf16, f16};
 
-use crate::isa::{Isa, Kernel};
+use crate::isa::{BELOW_HALF, Isa, Kernel};
 
 /// The token, which any machine may hold.
 #[derive(Clone, Copy)]
@@ -119,6 +119,22 @@ impl Isa for Scalar {
         lanes!(4, |i| if a[i] < b[i] { a[i] } else { b[i] })
     }
     #[inline(always)]
+    fn max_u32(self, a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
+        lanes!(4, |i| if a[i] as u32 > b[i] as u32 {
+            a[i]
+        } else {
+            b[i]
+        })
+    }
+    #[inline(always)]
+    fn min_u32(self, a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
+        lanes!(4, |i| if (a[i] as u32) < b[i] as u32 {
+            a[i]
+        } else {
+            b[i]
+        })
+    }
+    #[inline(always)]
     fn sub_i32(self, a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
         lanes!(4, |i| a[i].wrapping_sub(b[i]))
     }
@@ -143,6 +159,14 @@ impl Isa for Scalar {
     #[inline(always)]
     fn round_i32(self, a: [f32; 4]) -> [i32; 4] {
         lanes!(4, |i| a[i].round_ties_even() as i32)
+    }
+    #[inline(always)]
+    fn round_away_i32(self, a: [f32; 4]) -> [i32; 4] {
+        lanes!(4, |i| (a[i] + BELOW_HALF.copysign(a[i])) as i32)
+    }
+    #[inline(always)]
+    fn truncate_i32(self, a: [f32; 4]) -> [i32; 4] {
+        lanes!(4, |i| a[i] as i32)
     }
     #[inline(always)]
     fn clamp_round(self, a: [f32; 4], low: [f32; 4], high: [f32; 4]) -> [i32; 4] {

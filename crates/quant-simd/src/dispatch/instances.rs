@@ -1,30 +1,23 @@
-//! From what is known at run time to kernels.
-//!
-//! [`Dispatch`] is the crate's one list of kernel instances: its methods are not generic, so that
-//! each instance is compiled here, once, and not by everyone who uses the crate.
+//! Kernel instances, for any type of values.
 
 use std::marker::PhantomData;
 
-use half::{bf16, f16};
-use quant_core::{FloatType, IntType, Mode, Packing, Range, Scheme, reference};
+use quant_core::{FloatType, GgmlType, IntType, Mode, Packing, Scheme, reference};
 
 use crate::kernels::blocks::{FindBlockTerms, QuantizeBlocks};
-use crate::kernels::columns::{BoundColumns, ROWS};
 use crate::kernels::dequantize::Dequantize;
 use crate::kernels::encode::{Encode, Encoded};
-use crate::kernels::error::{AddErrors, ErrorSums};
+use crate::kernels::ggml::{DequantizeGgml, QuantizeGgml};
 use crate::kernels::histogram::{CELLS, CountBins, SMALL, histogram_len};
 use crate::kernels::quantize::{Quantize, QuantizeSurely};
-use crate::kernels::range::FindRange;
-use crate::kernels::widen::{Narrow, Widen};
 use crate::kernels::{Bytes, Form, Packed};
 use crate::lane::Lane;
 use crate::place::{BLOCKS, Batches, Coding, Place};
 use crate::source::{Block32, BlockSize, PerBlock, PerElement, PowerOfTwo, Source, Uniform};
-use crate::terms::{BlockTerms, CodeRange, Divide, Division, Exact, Quotient, Terms};
+use crate::terms::{BlockTerms, CodeRange, Divide, Division, Exact, Quotient};
 use crate::{Backend, dialects, stream};
 
-fn quantize<F: Lane, C: Form>(
+pub fn quantize<F: Lane, C: Form>(
     backend: Backend,
     values: &[F],
     coding: Coding,
@@ -110,7 +103,7 @@ fn quantize<F: Lane, C: Form>(
     }
 }
 
-fn encode<F: Lane, B: Lane, S: Source, const CODES: bool>(
+pub fn encode<F: Lane, B: Lane, S: Source, const CODES: bool>(
     backend: Backend,
     values: &[F],
     coding: Coding,
@@ -148,7 +141,7 @@ fn encode<F: Lane, B: Lane, S: Source, const CODES: bool>(
     }
 }
 
-fn dequantize<F: Lane>(
+pub fn dequantize<F: Lane>(
     backend: Backend,
     codes: &[u8],
     dtype: IntType,
@@ -199,7 +192,7 @@ fn dequantize<F: Lane>(
     }
 }
 
-fn quantize_batches<F: Lane>(backend: Backend, batches: Batches<'_, F>) -> usize {
+pub fn quantize_batches<F: Lane>(backend: Backend, batches: Batches<'_, F>) -> usize {
     fn run<F: Lane, Q: Quotient, C: Form>(backend: Backend, batches: Batches<'_, F>) -> usize {
         fn run<F: Lane, Q: Quotient, C: Form, B: BlockSize>(
             backend: Backend,
@@ -237,7 +230,7 @@ fn quantize_batches<F: Lane>(backend: Backend, batches: Batches<'_, F>) -> usize
     }
 }
 
-fn block_terms<F: Lane>(
+pub fn block_terms<F: Lane>(
     backend: Backend,
     values: &[F],
     block_size: usize,
@@ -271,7 +264,7 @@ fn block_terms<F: Lane>(
     found.then_some(division)
 }
 
-fn count_bins<F: Lane>(
+pub fn count_bins<F: Lane>(
     backend: Backend,
     values: &[F],
     exponent: i32,
@@ -295,219 +288,63 @@ fn count_bins<F: Lane>(
     }
 }
 
-/// The kernels for one type of values.
-pub trait Dispatch: Lane {
-    /// See [`FindRange`].
-    fn find_range(backend: Backend, values: &[Self]) -> Range;
-    /// See [`Quantize`]; codes of [`Packing::Bits`] one per byte. Not for [`Place::PerBlock`].
-    fn quantize(
-        backend: Backend,
-        values: &[Self],
-        coding: Coding,
-        place: Place<'_>,
-        codes: &mut [u8],
-        stream: bool,
-    ) -> u64;
-    /// See [`Quantize`]; one code per byte, whatever their bits.
-    fn quantize_bytes(
-        backend: Backend,
-        values: &[Self],
-        coding: Coding,
-        place: Place<'_>,
-        codes: &mut [u8],
-    ) -> u64;
-    /// See [`Encode`].
-    fn encode(
-        backend: Backend,
-        values: &[Self],
-        coding: Coding,
-        place: Place<'_>,
-        codes: &mut [u8],
-        became: &mut [f32],
-    ) -> Encoded;
-    /// See [`Encode`], without codes.
-    fn fake_quantize(
-        backend: Backend,
-        values: &[Self],
-        coding: Coding,
-        terms: Terms,
-        became: &mut [Self],
-    ) -> Encoded;
-    /// See [`Dequantize`]; codes of [`Packing::Bits`] one per byte.
-    fn dequantize(
-        backend: Backend,
-        codes: &[u8],
-        dtype: IntType,
-        place: Place<'_>,
-        values: &mut [Self],
-        stream: bool,
-    );
-    /// See [`QuantizeBlocks`]; 0 for dialects and packings that it does not know.
-    fn quantize_batches(backend: Backend, batches: Batches<'_, Self>) -> usize;
-    /// See [`FindBlockTerms`]; and the division that the terms allow.
-    fn block_terms(
-        backend: Backend,
-        values: &[Self],
-        block_size: usize,
-        scheme: Scheme,
-        terms: &mut BlockTerms<BLOCKS>,
-    ) -> Option<Division>;
-    /// See [`BoundColumns`].
-    fn bound_columns(
-        backend: Backend,
-        rows: [&[Self]; ROWS],
-        min: &mut [f32],
-        max: &mut [f32],
-    ) -> bool;
-    /// See [`CountBins`]; for finite values that have a bin.
-    fn count_bins(
-        backend: Backend,
-        values: &[Self],
-        exponent: i32,
-        bins: usize,
-        cells: &mut [u32; CELLS],
-    );
-    /// See [`AddErrors`].
-    fn add_errors(backend: Backend, values: &[Self], became: &[f32], sums: &mut ErrorSums);
-    /// See [`Widen`].
-    fn widen_slice(backend: Backend, from: &[Self], to: &mut [f32]);
-    /// See [`Narrow`].
-    fn narrow_slice(backend: Backend, from: &[f32], through: FloatType, to: &mut [Self]);
-}
-
-macro_rules! dispatch {
-    ($float:ty) => {
-        impl Dispatch for $float {
-            fn find_range(backend: Backend, values: &[Self]) -> Range {
-                backend.run(FindRange {
-                    values,
-                    far: stream::is_beyond_cache(size_of_val(values)),
+/// Bits, whether there is a minimum, and bytes of each type's blocks.
+macro_rules! by_ggml_type {
+    ($block_type:expr, $Kernel:ident { $($field:ident),* }, $backend:expr) => {{
+        macro_rules! run {
+            ($of:path) => {
+                $backend.run($Kernel::<
+                    _,
+                    { $of.bits() },
+                    { $of.has_minimum() },
+                    { $of.block_size() },
+                > {
+                    $($field),*
                 })
-            }
-            fn quantize(
-                backend: Backend,
-                values: &[Self],
-                coding: Coding,
-                place: Place<'_>,
-                codes: &mut [u8],
-                stream: bool,
-            ) -> u64 {
-                match coding.scheme.dtype.packing() {
-                    Packing::Nibbles => {
-                        quantize::<Self, Packed>(backend, values, coding, place, codes, stream)
-                    }
-                    Packing::Bytes | Packing::Bits(_) => {
-                        quantize::<Self, Bytes>(backend, values, coding, place, codes, stream)
-                    }
-                }
-            }
-            fn quantize_bytes(
-                backend: Backend,
-                values: &[Self],
-                coding: Coding,
-                place: Place<'_>,
-                codes: &mut [u8],
-            ) -> u64 {
-                quantize::<Self, Bytes>(backend, values, coding, place, codes, false)
-            }
-            fn encode(
-                backend: Backend,
-                values: &[Self],
-                coding: Coding,
-                place: Place<'_>,
-                codes: &mut [u8],
-                became: &mut [f32],
-            ) -> Encoded {
-                macro_rules! run {
-                    ($source:expr) => {
-                        encode::<_, _, _, true>(backend, values, coding, $source, codes, became)
-                    };
-                }
-                match place {
-                    Place::Uniform(terms) => run!(Uniform::<true>(terms)),
-                    Place::PerElement(terms) => run!(PerElement::<true>(terms.rows)),
-                    Place::PerBlock(terms, size, _) => run!(PerBlock::<_, BLOCKS, true> {
-                        terms,
-                        size: PowerOfTwo(size.trailing_zeros()),
-                    }),
-                    Place::Reference(params, _) => {
-                        let scheme = coding.scheme;
-                        let non_finite = reference::quantize(values, scheme, params, codes);
-                        reference::dequantize(codes, scheme, params, became);
-                        let clipped = reference::saturated(values, scheme, params);
-                        Encoded {
-                            non_finite,
-                            clipped,
-                        }
-                    }
-                }
-            }
-            fn fake_quantize(
-                backend: Backend,
-                values: &[Self],
-                coding: Coding,
-                terms: Terms,
-                became: &mut [Self],
-            ) -> Encoded {
-                let source = Uniform::<true>(terms);
-                encode::<_, _, _, false>(backend, values, coding, source, &mut [], became)
-            }
-            fn dequantize(
-                backend: Backend,
-                codes: &[u8],
-                dtype: IntType,
-                place: Place<'_>,
-                values: &mut [Self],
-                stream: bool,
-            ) {
-                dequantize(backend, codes, dtype, place, values, stream);
-            }
-            fn quantize_batches(backend: Backend, batches: Batches<'_, Self>) -> usize {
-                quantize_batches(backend, batches)
-            }
-            fn block_terms(
-                backend: Backend,
-                values: &[Self],
-                block_size: usize,
-                scheme: Scheme,
-                terms: &mut BlockTerms<BLOCKS>,
-            ) -> Option<Division> {
-                block_terms(backend, values, block_size, scheme, terms)
-            }
-            fn bound_columns(
-                backend: Backend,
-                rows: [&[Self]; ROWS],
-                min: &mut [f32],
-                max: &mut [f32],
-            ) -> bool {
-                backend.run(BoundColumns { rows, min, max })
-            }
-            fn count_bins(
-                backend: Backend,
-                values: &[Self],
-                exponent: i32,
-                bins: usize,
-                cells: &mut [u32; CELLS],
-            ) {
-                count_bins(backend, values, exponent, bins, cells);
-            }
-            fn add_errors(backend: Backend, values: &[Self], became: &[f32], sums: &mut ErrorSums) {
-                backend.run(AddErrors {
-                    values,
-                    became,
-                    sums,
-                });
-            }
-            fn widen_slice(backend: Backend, from: &[Self], to: &mut [f32]) {
-                backend.run(Widen { from, to });
-            }
-            fn narrow_slice(backend: Backend, from: &[f32], through: FloatType, to: &mut [Self]) {
-                backend.run(Narrow { from, through, to });
-            }
+            };
         }
-    };
+        match $block_type {
+            GgmlType::Q8_0 => run!(GgmlType::Q8_0),
+            GgmlType::Q4_0 => run!(GgmlType::Q4_0),
+            GgmlType::Q4_1 => run!(GgmlType::Q4_1),
+            GgmlType::Q5_0 => run!(GgmlType::Q5_0),
+            GgmlType::Q5_1 => run!(GgmlType::Q5_1),
+        }
+    }};
 }
 
-dispatch!(f32);
-dispatch!(f16);
-dispatch!(bf16);
+pub fn quantize_ggml<F: Lane>(
+    backend: Backend,
+    values: &[F],
+    block_type: GgmlType,
+    blocks: &mut [u8],
+) -> usize {
+    let stream = stream::is_worthwhile(size_of_val(values), blocks.len());
+    by_ggml_type!(
+        block_type,
+        QuantizeGgml {
+            values,
+            blocks,
+            stream
+        },
+        backend
+    )
+}
+
+pub fn dequantize_ggml<F: Lane>(
+    backend: Backend,
+    blocks: &[u8],
+    block_type: GgmlType,
+    values: &mut [F],
+) -> usize {
+    let stream = stream::is_worthwhile(blocks.len(), size_of_val(values));
+    by_ggml_type!(
+        block_type,
+        DequantizeGgml {
+            blocks,
+            values,
+            stream
+        },
+        backend
+    )
+}
