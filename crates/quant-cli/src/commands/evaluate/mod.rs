@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::running::{RunningOptions, SampleOptions, at_model, bytes_of};
 use crate::options::{ForceOption, JsonOption, QuietOption, ThreadsOption};
 use crate::progress::with_progress;
-use crate::terminal::{print, print_json, warn};
+use crate::terminal::{number, print, print_json, warn};
 
 /// How far apart the answers of two Core ML packages are, and where it begins
 ///
@@ -173,7 +173,7 @@ impl Evaluate {
 }
 
 /// A number for JSON, which knows no infinity.
-fn number(value: f64) -> Value {
+fn finite(value: f64) -> Value {
     match value.is_finite() {
         true => json!(value),
         false => Value::Null,
@@ -185,9 +185,9 @@ fn score(score: &Score) -> Value {
         "name": score.name,
         "operation": score.kind,
         "elements": score.elements,
-        "sqnr_db": number(score.sqnr_db()),
-        "cosine": number(score.cosine()),
-        "max_error": number(score.max_error),
+        "sqnr_db": finite(score.sqnr_db()),
+        "cosine": finite(score.cosine()),
+        "max_error": finite(score.max_error),
         "exact": score.max_error == 0.0,
     })
 }
@@ -220,11 +220,11 @@ fn decibels(score: &Score) -> String {
 fn output_line(output: &OutputScore) -> String {
     let score = &output.score;
     let mut line = format!(
-        "{}  {}  cosine {:.6}, greatest difference {:.4e}",
+        "{}  {}  cosine {:.6}, greatest difference {}",
         printable(&score.name),
         decibels(score).trim(),
         score.cosine(),
-        score.max_error
+        number(score.max_error, 4)
     );
     for (what, share) in [("top-1", output.top1), ("top-5", output.top5)] {
         if let Some(share) = share {
