@@ -13,6 +13,7 @@ mod report;
 mod status;
 mod table;
 mod terminal;
+mod weights;
 
 use std::ffi::OsString;
 use std::io::Write as _;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use quant_models::{Encoding, Error};
+use quant_models::{Encoding, Error, ResultKind, result_kind};
 
 /// What an option of a command needs.
 pub struct Need {
@@ -73,6 +73,30 @@ pub const NEEDS: &[Need] = &[
             "block_axis",
             "block",
             "min_elements",
+        ]),
+    ),
+    need(
+        "quantize",
+        "plan",
+        Without(&[
+            "format",
+            "bits",
+            "group_size",
+            "dtype",
+            "mode",
+            "granularity",
+            "axis",
+            "block_size",
+            "block_axis",
+            "block",
+            "config",
+            "dialect",
+            "min_elements",
+            "include",
+            "exclude",
+            "experts",
+            "expert_axes",
+            "exact_selection",
         ]),
     ),
     need("quantize", "activation_dtype", Given("ranges")),
@@ -155,12 +179,21 @@ pub fn check(matches: &ArgMatches) -> Result<(), Error> {
     let Some((command, matches)) = matches.subcommand() else {
         return Ok(());
     };
-    for need in NEEDS.iter().filter(|need| need.command == command) {
+    for need in needs(command) {
         if is_given(matches, need.option) {
             need.check(matches)?;
         }
     }
     check_encoding(matches)
+}
+
+/// What the options of a command need; those of `quant plan` as they do in `quant quantize`.
+fn needs(command: &str) -> impl Iterator<Item = &'static Need> {
+    let command = match command {
+        "plan" => "quantize",
+        other => other,
+    };
+    NEEDS.iter().filter(move |need| need.command == command)
 }
 
 /// An encoding has a dialect of its own, or takes the options of the others.
@@ -209,15 +242,21 @@ impl Need {
             },
             Package => match model(matches) {
                 // A model that is not there is another error.
-                Some(model) if model.exists() && !quant_models::is_package(model) => {
+                Some(model) if model.exists() && result_kind(model) != ResultKind::Package => {
                     Err(without_effect(model, "no Core ML package", &option))
                 }
                 _ => Ok(()),
             },
             Folder => match model(matches) {
-                Some(model) if quant_models::is_package(model) || is_plain_file(model) => Err(
-                    without_effect(model, "no folder of safetensors files", &option),
-                ),
+                Some(model)
+                    if result_kind(model) == ResultKind::Package || is_plain_file(model) =>
+                {
+                    Err(without_effect(
+                        model,
+                        "no folder of safetensors files",
+                        &option,
+                    ))
+                }
                 _ => Ok(()),
             },
             Files => {
@@ -255,8 +294,10 @@ fn flag(option: &str) -> String {
     format!("--{}", option.replace('_', "-"))
 }
 
+/// Whether an option is given; one that the command does not have is not.
 fn is_given(matches: &ArgMatches, option: &str) -> bool {
-    matches.value_source(option) == Some(ValueSource::CommandLine)
+    matches.try_contains_id(option).is_ok()
+        && matches.value_source(option) == Some(ValueSource::CommandLine)
 }
 
 /// A choice as it was written, by the name that it has in help.
@@ -306,6 +347,27 @@ mod tests {
                 "quiet",
                 "json",
                 "report",
+            ],
+        ),
+        (
+            "plan",
+            &[
+                "output",
+                "format",
+                "bits",
+                "group_size",
+                "dtype",
+                "mode",
+                "granularity",
+                "dialect",
+                "min_elements",
+                "include",
+                "exclude",
+                "experts",
+                "expert_axes",
+                "non_finite",
+                "force",
+                "quiet",
             ],
         ),
         (
@@ -379,7 +441,7 @@ mod tests {
             let name = subcommand.get_name();
             let free = FREE.iter().find(|(command, _)| *command == name);
             let (_, free) = free.unwrap_or_else(|| panic!("`{name}` is not in the list"));
-            let needs: Vec<_> = NEEDS.iter().filter(|need| need.command == name).collect();
+            let needs: Vec<_> = needs(name).collect();
             let options: Vec<&str> = subcommand
                 .get_opts()
                 .map(|option| option.get_id().as_str())
@@ -396,7 +458,7 @@ mod tests {
                     free.contains(option) || needs.iter().any(|need| need.option == *option);
                 assert!(known, "{name} --{option}");
             }
-            for need in needs {
+            for need in needs.iter().filter(|need| need.command == name) {
                 let others = match &need.rule {
                     Value(other, values) => {
                         let found = subcommand

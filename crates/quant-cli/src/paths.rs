@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use quant_models::{Error, Inputs};
+use quant_models::{Error, Inputs, ResultKind, result_kind};
 
 /// What a command writes, which its name has to say.
 #[derive(Clone, Copy, PartialEq)]
@@ -63,19 +63,9 @@ const FOREIGN: &[&str] = &[
 impl Kind {
     /// That of a model's result, which is of the model's own format.
     fn of(model: &Path) -> Self {
-        let has_index = |folder: &Path| {
-            let mut files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-            files.any(|file| {
-                file.file_name()
-                    .to_string_lossy()
-                    .ends_with(".safetensors.index.json")
-            })
-        };
-        match extension(model).as_deref() {
-            _ if quant_models::is_package(model) => Self::Package,
-            Some("json") => Self::Folder,
-            _ if model.is_dir() && has_index(model) => Self::Folder,
-            // A folder of one file without an index gives one file.
+        match result_kind(model) {
+            ResultKind::Package => Self::Package,
+            ResultKind::Folder => Self::Folder,
             _ => Self::Safetensors,
         }
     }
@@ -160,7 +150,7 @@ pub fn default_output(model: &Path, what: &str) -> PathBuf {
         named.with_file_name(name)
     };
     match named.is_dir() {
-        true if quant_models::is_package(&named) => with(named.file_stem(), ".mlpackage"),
+        true if result_kind(&named) == ResultKind::Package => with(named.file_stem(), ".mlpackage"),
         true => with(named.file_name(), ""),
         false => with(named.file_stem(), ".safetensors"),
     }

@@ -7,9 +7,10 @@ use quant_core::{ErrorStats, STATS_CHUNK};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::format::{format, open};
 use crate::stored::Stored;
 use crate::values::position;
-use crate::{Error, Job, Model, coreml};
+use crate::{Error, Job};
 
 /// How two models differ.
 #[derive(Clone, Debug, Serialize)]
@@ -57,38 +58,32 @@ pub fn diff(a: &Path, b: &Path) -> Result<Difference, Error> {
 /// # Errors
 /// As [`diff`]; [`Error::Interrupted`].
 pub fn diff_with_progress(a: &Path, b: &Path, job: &Job<'_>) -> Result<Difference, Error> {
-    match (coreml::is_package(a), coreml::is_package(b)) {
-        (true, true) => coreml::diff::diff(a, b, job),
-        (false, false) => {
-            let (a, b) = (Model::open_for(a, job)?, Model::open_for(b, job)?);
-            let (a, b) = (a.stored(job)?, b.stored(job)?);
-            of(named(a), named(b), job)
-        }
-        (is_package, _) => {
-            let problem = match is_package {
-                true => "a Core ML package, and the other one is not; they cannot be compared",
-                false => "not a Core ML package, and the other one is; they cannot be compared",
-            };
-            Err(Error::file(a, problem))
-        }
+    let (of_a, of_b) = (format(a).model(), format(b).model());
+    if of_a != of_b {
+        let problem = format!("{of_a}, and the other one is {of_b}; they cannot be compared");
+        return Err(Error::file(a, problem));
     }
-}
-
-fn named(all: Vec<Stored<'_>>) -> impl Iterator<Item = (String, Stored<'_>)> {
-    all.into_iter().map(|tensor| (tensor.name.clone(), tensor))
+    open(a, job, |a| {
+        open(b, job, |b| {
+            let mut found = tensors(a.stored(job)?, b.stored(job)?, job)?;
+            if let Some(reason) = a.structure().difference(&b.structure()) {
+                found.equal = false;
+                found.tensors.push(apart("(program)", &reason));
+            }
+            Ok(found)
+        })
+    })
 }
 
 /// Compares tensors of the same key.
-pub(crate) fn of<'a>(
-    a: impl Iterator<Item = (String, Stored<'a>)>,
-    b: impl Iterator<Item = (String, Stored<'a>)>,
-    job: &Job<'_>,
-) -> Result<Difference, Error> {
+fn tensors(a: Vec<Stored<'_>>, b: Vec<Stored<'_>>, job: &Job<'_>) -> Result<Difference, Error> {
     let mut pairs: BTreeMap<String, (Option<Stored<'_>>, Option<Stored<'_>>)> = BTreeMap::new();
-    for (key, tensor) in a {
+    for tensor in a {
+        let key = tensor.key.clone();
         pairs.entry(key).or_default().0 = Some(tensor);
     }
-    for (key, tensor) in b {
+    for tensor in b {
+        let key = tensor.key.clone();
         pairs.entry(key).or_default().1 = Some(tensor);
     }
     let tensors = pairs.into_values().map(|pair| match pair {
@@ -104,7 +99,7 @@ pub(crate) fn of<'a>(
     })
 }
 
-pub(crate) fn apart(name: &str, reason: &str) -> TensorDifference {
+fn apart(name: &str, reason: &str) -> TensorDifference {
     TensorDifference {
         name: name.into(),
         equal: false,

@@ -6,10 +6,11 @@ use quant_core::{FloatType, STATS_CHUNK};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::format::open;
 use crate::io::Data;
 use crate::stored::Stored;
 use crate::unique::{NEARLY_ZERO, Seen16, Seen32, zeros_16};
-use crate::{Consumer, Error, Job, SchemeRecord, coreml, safetensors};
+use crate::{Consumer, Error, Job, SchemeRecord};
 
 /// What a thread looks at before it tells of its progress.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -77,17 +78,7 @@ pub fn inspect_with_progress(
     values: bool,
     job: &Job<'_>,
 ) -> Result<Inspection, Error> {
-    match coreml::is_package(path) {
-        true => {
-            let folder = coreml::Folder::open(path)?;
-            let package = coreml::Package::open(&folder)?;
-            of(coreml::inspect::stored(&package)?, values, job)
-        }
-        false => {
-            let model = safetensors::Model::open_for(path, job)?;
-            of(model.stored(job)?, values, job)
-        }
-    }
+    open(path, job, |model| of(model.stored(job)?, values, job))
 }
 
 fn of(all: Vec<Stored<'_>>, values: bool, job: &Job<'_>) -> Result<Inspection, Error> {

@@ -19,7 +19,7 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 
 impl Job<'static> {
     /// Work that nobody watches or ends.
-    pub(crate) const UNWATCHED: Self = Self {
+    pub const UNWATCHED: Self = Self {
         force: false,
         progress: &|_| {},
         cancelled: &NEVER,

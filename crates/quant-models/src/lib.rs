@@ -10,18 +10,24 @@ mod config;
 mod coreml;
 mod diff;
 mod error;
+mod facts;
+mod format;
 mod inspect;
 mod io;
 mod job;
 mod options;
 mod patterns;
+mod plan;
+mod policy;
 pub mod program;
+mod quantize;
 mod ranges;
 mod report;
 mod safetensors;
 mod scheme_record;
 mod sniff;
 mod stored;
+mod structure;
 mod text;
 mod unique;
 mod unmatched;
@@ -39,6 +45,7 @@ pub use calibration::{
 pub use config::Config;
 pub use diff::{Difference, TensorDifference, diff, diff_with_progress};
 pub use error::Error;
+pub use format::{ResultKind, result_kind};
 pub use inspect::{Inspection, TensorInfo, inspect, inspect_with_progress};
 pub use io::{AtomicFile, AtomicFolder, Inputs};
 pub use job::Job;
@@ -46,15 +53,13 @@ pub use options::{
     ComputeUnit, Consumer, ExpertAxes, Experts, Granularity, NonFinite, QuantizeOptions,
 };
 pub use patterns::patterns;
+pub use plan::{Plan, PlannedTensor, TensorSpec, plan};
+pub use quantize::quantize;
 pub use ranges::{ActivationRange, Ranges};
 pub use report::{Report, TensorReport};
 pub use safetensors::{Encoding, Entry, Model, Quantized, SafetensorsFile, Tensor};
 pub use scheme_record::SchemeRecord;
 pub use text::{columns, printable, shortened};
-
-const NO_EXPERTS: &str = "--experts and --expert-axes are for safetensors; in a Core ML package the operations say which axes their weights have";
-const NO_ENCODING: &str = "this format is for safetensors; a Core ML package has one of its own";
-const NO_ACTIVATIONS: &str = "no Core ML package; only such a model says where its activations are";
 
 /// What [`dequantize`] has done.
 #[derive(Clone, Debug)]
@@ -75,29 +80,6 @@ pub struct DequantizeOptions {
     pub weights_only: bool,
 }
 
-/// Quantizes the model at `input` into `output`: a file; or a folder, for a sharded model or a Core
-/// ML package. With [`QuantizeOptions::activations`], a package's activations too.
-///
-/// # Errors
-/// See [`Error`]; then nothing has been written, and what stood at `output` is untouched.
-pub fn quantize(
-    input: &Path,
-    output: &Path,
-    options: &QuantizeOptions,
-    job: &Job<'_>,
-) -> Result<Report, Error> {
-    if let Some(activations) = &options.activations {
-        activations.check()?;
-    }
-    match coreml::is_package(input) {
-        true if !options.experts.is_default() => Err(Error::file(input, NO_EXPERTS)),
-        true if options.encoding != Encoding::Native => Err(Error::file(input, NO_ENCODING)),
-        true => coreml::quantize::quantize(input, output, options, job),
-        false if options.activations.is_some() => Err(Error::file(input, NO_ACTIVATIONS)),
-        false => safetensors::quantize::quantize(input, output, options, job),
-    }
-}
-
 /// Quantizes the activations of the Core ML package at `input` into one at `output`; its weights stay
 /// as they are.
 ///
@@ -110,10 +92,9 @@ pub fn quantize_activations(
     job: &Job<'_>,
 ) -> Result<Report, Error> {
     options.check()?;
-    match coreml::is_package(input) {
-        true => coreml::activations::quantize(input, output, options, job),
-        false => Err(Error::file(input, NO_ACTIVATIONS)),
-    }
+    format::open_activations(input, job, |_, activations| {
+        activations.quantize(output, options, job)
+    })
 }
 
 /// The activations of the Core ML package at `input` that [`quantize_activations`] wants ranges for
@@ -126,10 +107,9 @@ pub fn wanted_activations(
     options: &ActivationOptions,
 ) -> Result<WantedActivations, Error> {
     options.check()?;
-    match coreml::is_package(input) {
-        true => coreml::activations::wanted(input, options),
-        false => Err(Error::file(input, NO_ACTIVATIONS)),
-    }
+    format::open_activations(input, &Job::UNWATCHED, |_, activations| {
+        activations.wanted(options)
+    })
 }
 
 /// Restores float tensors of the source type.
@@ -142,13 +122,10 @@ pub fn dequantize(
     options: &DequantizeOptions,
     job: &Job<'_>,
 ) -> Result<Restored, Error> {
-    match coreml::is_package(input) {
-        true => coreml::dequantize::dequantize(input, output, job),
-        false => safetensors::dequantize::dequantize(input, output, options, job),
-    }
+    format::open(input, job, |model| model.dequantize(output, options, job))
 }
 
 /// Whether a path is that of a Core ML package, by its form or its name.
 pub fn is_package(path: &Path) -> bool {
-    coreml::is_package(path)
+    result_kind(path) == ResultKind::Package
 }

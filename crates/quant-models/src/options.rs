@@ -8,7 +8,7 @@ use regex::Regex;
 use serde::Serialize;
 
 use crate::unmatched::{Known, Unmatched};
-use crate::{ActivationOptions, Config, Encoding, Error, Inputs};
+use crate::{ActivationOptions, Config, Encoding, Error, Inputs, Plan};
 
 /// What to do with a tensor that holds NaN or infinities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -207,6 +207,9 @@ pub struct QuantizeOptions {
     pub encoding: Encoding,
     /// Only tensors with more elements than this, and of rank 2 or more.
     pub min_elements: usize,
+    /// Takes the place of all that is said about tensors here: the fields above, `config`, `include`
+    /// and `exclude`.
+    pub plan: Option<Plan>,
     /// Takes the place of type, mode, granularity and number of elements, tensor by tensor.
     pub config: Option<Config>,
     /// Where not empty: only tensors whose name one of these matches.
@@ -244,6 +247,7 @@ impl Default for QuantizeOptions {
             granularity: Granularity::PerChannel { axis: None },
             encoding: Encoding::Native,
             min_elements: 2048,
+            plan: None,
             config: None,
             include: Vec::new(),
             exclude: Vec::new(),
@@ -306,7 +310,15 @@ impl QuantizeOptions {
         if let Some(config) = &self.config {
             inputs.file(config.path(), "the configuration");
         }
+        if let Some(plan) = &self.plan {
+            inputs.file(plan.path(), "the plan");
+        }
         inputs
+    }
+
+    /// How quantized tensors lie in the files.
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.plan.as_ref().map_or(self.encoding, |plan| plan.format)
     }
 
     /// Why a tensor that goes by these names is not to be touched.

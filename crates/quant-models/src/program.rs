@@ -276,7 +276,8 @@ impl Program {
         };
         let specification = stage.specification;
         let description = description::read(package.bytes).map_err(bad)?;
-        let weights = std::mem::take(&mut package.weights).into_iter();
+        let weights = Arc::into_inner(std::mem::take(&mut package.weights)).unwrap_or_default();
+        let weights = weights.into_iter();
         let weights = weights.map(|(name, file)| (name, Arc::new(file))).collect();
         let functions = package.program.functions.iter().map(|function| {
             let context = |problem| format!("function `{}`: {problem}", function.name);

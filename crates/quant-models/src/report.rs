@@ -8,6 +8,7 @@ use quant_simd::{Failure, Sink, TensorQuantizer};
 use serde::Serialize;
 
 use crate::error::{one_line, shortened};
+use crate::facts::Facts;
 use crate::io::Data;
 use crate::unmatched::{self, Unmatched};
 use crate::{Consumer, Error, OperationReport, SchemeRecord};
@@ -152,13 +153,7 @@ pub struct TensorReport {
 }
 
 impl TensorReport {
-    pub(crate) fn new(
-        name: &str,
-        dtype: &str,
-        shape: &[usize],
-        bytes_before: u64,
-        decision: &Decision,
-    ) -> Self {
+    pub(crate) fn new(facts: Facts, decision: &Decision) -> Self {
         let (bytes_after, scheme, reason) = match decision {
             Decision::Quantize(quantizer) => (
                 (quantizer.codes_len() + quantizer.scales_len() + quantizer.zero_points_len())
@@ -167,19 +162,19 @@ impl TensorReport {
                 None,
             ),
             Decision::LeaveAlone(reason) | Decision::Skip(reason) => {
-                (bytes_before, None, Some(reason.clone()))
+                (facts.bytes, None, Some(reason.clone()))
             }
         };
         Self {
-            name: name.into(),
-            dtype: dtype.into(),
-            shape: shape.to_vec(),
-            bytes_before,
+            name: facts.name,
+            dtype: facts.dtype,
+            shape: facts.shape,
+            bytes_before: facts.bytes,
             bytes_after,
             scheme,
             reason,
             skipped: matches!(decision, Decision::Skip(_)),
-            consumers: Vec::new(),
+            consumers: facts.consumers,
             sqnr_db: None,
             mean_abs_error: None,
             max_abs_error: None,

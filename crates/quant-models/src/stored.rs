@@ -14,6 +14,8 @@ use crate::{Consumer, Error, SchemeRecord};
 pub(crate) struct Stored<'a> {
     pub path: &'a Path,
     pub name: String,
+    /// What it is compared by: the name, or that of the float tensor that it was made from.
+    pub key: String,
     /// The type's name in the file, or that of the codes.
     pub dtype: String,
     pub shape: Vec<usize>,

@@ -1,11 +1,50 @@
 //! What is said of values that cannot be quantized.
 
+use std::path::Path;
+
 use quant_core::{Dialect, FloatType, Scheme};
-use quant_simd::TensorQuantizer;
+use quant_simd::{Failure, TensorQuantizer};
+
+use crate::Error;
+
+/// Where a tensor is, for messages.
+pub(crate) struct Tensor<'a> {
+    pub file: &'a Path,
+    pub name: &'a str,
+    pub dtype: &'a str,
+    pub shape: &'a [usize],
+}
+
+impl Tensor<'_> {
+    /// Why its quantization failed, and what to do. `own_name` is what patterns know it by; `wide`
+    /// says whether the format can hold what the wide dialect makes.
+    pub fn failed(
+        &self,
+        failure: Failure<Error>,
+        quantizer: &TensorQuantizer,
+        own_name: &str,
+        wide: bool,
+    ) -> Error {
+        let problem = match failure {
+            Failure::Sink(error) => return error,
+            Failure::NonFinite { first, count } => format!(
+                "{count} of {} values are NaN or Inf, the first at {:?}; mend the model, or leave such tensors in float with --non-finite skip",
+                quantizer.blocks.element_count(),
+                position(first, self.shape)
+            ),
+            Failure::Params { block, source } => {
+                let at = position(block, &quantizer.blocks.scale_shape());
+                let advice = advice(quantizer, own_name, wide);
+                format!("block {at:?}: {source} ({}); {advice}", self.dtype)
+            }
+        };
+        Error::tensor(self.file, self.name, problem)
+    }
+}
 
 /// What to do about values too large or small. `wide` says whether the format can hold what the
 /// wide dialect makes.
-pub(crate) fn advice(quantizer: &TensorQuantizer, name: &str, wide: bool) -> String {
+fn advice(quantizer: &TensorQuantizer, name: &str, wide: bool) -> String {
     let other = Scheme {
         dialect: Dialect::F32,
         ..quantizer.scheme

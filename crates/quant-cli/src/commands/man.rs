@@ -22,6 +22,7 @@ pub struct Man {
 /// Those that have a page.
 const COMMANDS: &[&str] = &[
     "quantize",
+    "plan",
     "activations",
     "calibrate",
     "plot",

@@ -12,6 +12,7 @@ mod inspect;
 mod man;
 #[cfg(feature = "run")]
 mod observing;
+mod plan;
 mod plot;
 mod quantize;
 #[cfg(feature = "run")]
@@ -43,6 +44,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Quantize(quantize::Quantize),
+    Plan(plan::Plan),
     Activations(activations::Activations),
     Calibrate(calibrate::Calibrate),
     Plot(plot::Plot),
@@ -76,6 +78,7 @@ impl Arguments {
     pub fn run(self) -> Result<u8, Error> {
         match self.command {
             Command::Quantize(command) => command.run()?,
+            Command::Plan(command) => command.run()?,
             Command::Activations(command) => command.run()?,
             Command::Calibrate(command) => command.run()?,
             Command::Plot(command) => command.run()?,

@@ -10,7 +10,6 @@ use quant_simd::Failure;
 use super::blob::{ALIGN, WeightFile};
 use super::emit::{Emitter, Part, Source};
 use super::encode::{Become, Edit, NewValue};
-use super::folder::Folder;
 use super::graph::{Constant, Graph};
 use super::output::Target;
 use super::package::Package;
@@ -24,12 +23,15 @@ use crate::stored::Parts;
 use crate::{Error, Inputs, Job, Restored};
 
 /// Turns linearly quantized weights into float constants.
-pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<Restored, Error> {
-    let folder = Folder::open(input)?;
-    let package = Package::open(&folder)?;
-    let graph = Graph::of(&package.program);
+pub(crate) fn dequantize<'p>(
+    package: &'p Package<'_>,
+    graph: &Graph<'p, '_>,
+    output: &Path,
+    job: &Job<'_>,
+) -> Result<Restored, Error> {
+    let input = package.path;
     let mut warnings = package.warnings();
-    let quantized = quantized(&package, &graph, &mut warnings)?;
+    let quantized = quantized(package, graph, &mut warnings)?;
     if quantized.is_empty() {
         let problem = "holds no linearly quantized weight; there is nothing to do";
         return Err(Error::file(input, problem));
@@ -44,7 +46,7 @@ pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<R
             "activations stay quantized ({activations} quantize operations): only weights are restored"
         ));
     }
-    let mut target = Target::new(&package, &Inputs::of_model(input), output, job)?;
+    let mut target = Target::new(package, &Inputs::of_model(input), output, job)?;
     warnings.append(&mut target.warnings);
     let mut room = HashMap::new();
     for weight in quantized.values() {
@@ -54,7 +56,7 @@ pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<R
         let old = old.map_or(ALIGN, WeightFile::len);
         *room.entry(weight.file.clone()).or_insert(old) += values as u64 + 2 * ALIGN;
     }
-    let mut emitter = Emitter::create(&package, &graph, &target, room, job)?;
+    let mut emitter = Emitter::create(package, graph, &target, room, job)?;
     let mut changes = Changes::default();
     // By block and value; and weights of other blocks, by record and parameters.
     let mut made: HashMap<(usize, Vec<NewValue>), &str> = HashMap::new();
@@ -68,7 +70,7 @@ pub(crate) fn dequantize(input: &Path, output: &Path, job: &Job<'_>) -> Result<R
             Some(known) => known.clone(),
             None => {
                 emitter.ensure(&weight.file)?;
-                let value = restore(&package, &emitter, job, weight)?;
+                let value = restore(package, &emitter, job, weight)?;
                 let values = emitter.settle(&weight.file, constant.block, vec![value])?;
                 shared.insert(weight.key(), values.clone());
                 values

@@ -1,5 +1,7 @@
 //! The weights of a package in the form that both formats share.
 
+use std::collections::HashSet;
+
 use super::graph::{Constant, Graph, Use};
 use super::package::Package;
 use super::parts;
@@ -8,12 +10,23 @@ use crate::Error;
 use crate::io::Data;
 use crate::stored::Stored;
 
+/// The end of the name of a weight that has been quantized.
+pub(crate) const SUFFIX: &str = "_quantized";
+
 /// Constants that are weights, and compressed ones.
 pub(crate) fn stored<'p>(package: &'p Package<'_>) -> Result<Vec<Stored<'p>>, Error> {
     let graph = Graph::of(&package.program);
     let mut found = Vec::new();
     for constant in &graph.constants {
         found.extend(one(package, constant)?);
+    }
+    // A quantized weight is compared with the float one that it was made from.
+    let names: HashSet<String> = found.iter().map(|one| one.name.clone()).collect();
+    for one in &mut found {
+        let plain = one.name.strip_suffix(SUFFIX);
+        if let Some(plain) = plain.filter(|plain| !names.contains(*plain)) {
+            one.key = plain.to_owned();
+        }
     }
     Ok(found)
 }
@@ -30,6 +43,7 @@ fn one<'p>(
         .and_then(|output| output.kind.as_ref());
     let mut stored = Stored {
         path: package.path,
+        key: shown_name(program, constant),
         name: shown_name(program, constant),
         dtype: output.map_or(String::new(), |kind| kind.dtype.name()),
         shape: output.and_then(|kind| kind.shape()).unwrap_or_default(),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::blob::{Record, WeightFile, check_apart};
 use super::folder::{Folder, explained};
@@ -25,7 +26,7 @@ pub(crate) struct Package<'a> {
     pub bytes: &'a [u8],
     pub program: Program<'a>,
     /// Weight files by the names that the model calls them.
-    pub weights: BTreeMap<String, WeightFile>,
+    pub weights: Arc<BTreeMap<String, WeightFile>>,
     folder: &'a Folder,
 }
 
@@ -37,31 +38,36 @@ impl<'a> Package<'a> {
             model: &folder.model,
             bytes: &folder.bytes,
             program: Program::default(),
-            weights: BTreeMap::new(),
+            weights: Arc::default(),
             folder,
         };
         let program = read(&folder.bytes);
         package.program =
             program.map_err(|problem| package.damaged(explained(&folder.bytes, problem)))?;
+        let mut weights = BTreeMap::new();
         for (name, offsets) in references(&package.program) {
-            let weights = package.open_weights(&name, offsets)?;
-            package.weights.insert(name, weights);
+            let file = package.open_weights(&name, offsets)?;
+            weights.insert(name, file);
         }
+        package.weights = Arc::new(weights);
         package.check_names()?;
         package.check_values()?;
         Ok(package)
     }
 
     /// The package with a model that has been made from its own, and refers to the same records.
-    pub fn with_model<'b>(self, bytes: &'b [u8]) -> Result<Package<'b>, Error>
+    pub fn with_model<'b>(&self, bytes: &'b [u8]) -> Result<Package<'b>, Error>
     where
         'a: 'b,
     {
         let program = read(bytes).map_err(|problem| self.damaged(problem))?;
         Ok(Package {
-            program,
+            path: self.path,
+            model: self.model,
             bytes,
-            ..self
+            program,
+            weights: Arc::clone(&self.weights),
+            folder: self.folder,
         })
     }
 
@@ -148,7 +154,7 @@ impl<'a> Package<'a> {
     /// A weight file has one name: what goes by two would be written twice, to one place.
     fn check_names(&self) -> Result<(), Error> {
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
-        for (name, file) in &self.weights {
+        for (name, file) in self.weights.iter() {
             let path = self.weight_path(name);
             let path = path.map_err(|problem| self.damaged(problem))?;
             if path == self.model || path == Path::new(MANIFEST) {

@@ -1,16 +1,16 @@
-//! Which constants are quantized, and how.
+//! Which constants are weights, and what the program says of them.
 
 use std::collections::{BTreeSet, HashSet};
 
-use quant_core::{Blocks, Dialect, FloatType, GeometryError, IntType, OffsetKind};
-use quant_simd::TensorQuantizer;
+use quant_core::{Blocks, Dialect, FloatType, IntType, OffsetKind};
 
 use super::graph::{Constant, Graph, Use};
 use super::package::Package;
 use super::program::{Held, Program, TensorType, Value};
 use super::schema::DataType;
+use crate::facts::{Axes, Facts, Storage};
+use crate::io::Data;
 use crate::options::Settings;
-use crate::report::Decision;
 use crate::unmatched::{Known, Unmatched};
 use crate::{Error, QuantizeOptions};
 
@@ -19,9 +19,9 @@ pub(crate) const BLOCKWISE: u64 = 9;
 /// Fewer elements stand in the model itself, and are not worth anything else.
 pub(crate) const FILE_ELEMENTS: usize = 10;
 
-/// A constant that is reported, and what is to be done with it.
+/// A constant that is reported: a weight, or one that is compressed.
 #[derive(Debug)]
-pub(crate) struct Choice<'p, 'a> {
+pub(crate) struct Candidate<'p, 'a> {
     /// Position among the graph's constants.
     pub constant: usize,
     pub name: String,
@@ -29,10 +29,6 @@ pub(crate) struct Choice<'p, 'a> {
     pub shape: Vec<usize>,
     /// Where it is no constexpr operation.
     pub value: Option<&'p Value<'a>>,
-    pub decision: Decision,
-    /// Whether it is left alone for want of an axis that the options name.
-    pub lacks_axis: bool,
-    pub uses: &'p [Use<'p, 'a>],
 }
 
 /// The type in Core ML.
@@ -95,67 +91,121 @@ pub(crate) fn weight<'p, 'a>(
     }
 }
 
-/// Goes through the constants that are weights, and says what is noteworthy.
-pub(crate) fn select<'p, 'a>(
-    package: &'p Package<'a>,
-    graph: &'p Graph<'p, 'a>,
-    options: &QuantizeOptions,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Choice<'p, 'a>>, Error> {
-    let program = &package.program;
-    let mut choices = Vec::new();
-    for (index, constant) in graph.constants.iter().enumerate() {
-        let operation = constant.operation;
-        let output = operation
-            .outputs
-            .first()
-            .and_then(|output| output.kind.as_ref());
-        let name = shown_name(program, constant);
-        let mut choice = Choice {
-            constant: index,
-            dtype: output.map_or(String::new(), |kind| kind.dtype.name()),
-            shape: output.and_then(|kind| kind.shape()).unwrap_or_default(),
-            value: None,
-            decision: Decision::LeaveAlone(String::new()),
-            lacks_axis: false,
-            uses: &constant.consumers,
-            name,
-        };
-        if operation.is_constexpr() {
-            let what = match operation.kind {
-                "constexpr_affine_dequantize" | "constexpr_blockwise_shift_scale" => "quantized",
-                "constexpr_lut_to_dense" => "palettized",
-                "constexpr_sparse_to_dense" => "pruned",
-                _ => "compressed",
-            };
-            choice.decision = Decision::LeaveAlone(format!("already {what} ({})", operation.kind));
-            choices.push(choice);
-            continue;
+/// The constants that are weights, and compressed ones.
+pub(crate) fn candidates<'p, 'a>(
+    program: &'p Program<'a>,
+    graph: &Graph<'p, 'a>,
+) -> Vec<Candidate<'p, 'a>> {
+    let constants = graph.constants.iter().enumerate();
+    let found = constants.filter_map(|(index, constant)| {
+        let value = weight(program, constant);
+        if value.is_none() && !constant.operation.is_constexpr() {
+            return None;
         }
-        let Some(value) = weight(program, constant) else {
-            continue;
+        let kind = output(constant);
+        Some(Candidate {
+            constant: index,
+            name: shown_name(program, constant),
+            dtype: kind.map_or(String::new(), |kind| kind.dtype.name()),
+            shape: kind.and_then(|kind| kind.shape()).unwrap_or_default(),
+            value: value.filter(|_| !constant.operation.is_constexpr()),
+        })
+    });
+    found.collect()
+}
+
+fn output<'p>(constant: &Constant<'p, '_>) -> Option<&'p TensorType> {
+    let output = constant.operation.outputs.first();
+    output.and_then(|output| output.kind.as_ref())
+}
+
+/// What the program says of a candidate.
+pub(crate) fn facts(
+    package: &Package<'_>,
+    constant: &Constant<'_, '_>,
+    candidate: &Candidate<'_, '_>,
+    index: usize,
+) -> Result<Facts, Error> {
+    let data = match candidate.value {
+        Some(value) => package.data(value)?,
+        None => None,
+    };
+    let uses = &constant.consumers;
+    let pinned = if constant.is_result {
+        Some("a result of the function")
+    } else if uses.is_empty() {
+        Some("feeds no operation")
+    } else if uses.iter().any(|one| one.operation.is_constexpr()) {
+        Some("feeds a constexpr operation")
+    } else {
+        None
+    };
+    Ok(Facts {
+        index,
+        name: candidate.name.clone(),
+        // By its own name or, where there are several functions, the one that is shown.
+        alias: Some(constant.operation.name().to_owned()),
+        file: package.model_path(),
+        dtype: candidate.dtype.clone(),
+        shape: candidate.shape.clone(),
+        bytes: data.as_ref().map_or(0, Data::len) as u64,
+        storage: storage(constant, data.is_some()),
+        axes: axes(candidate.shape.len(), uses),
+        consumers: uses.iter().map(Use::consumer).collect(),
+        pinned,
+    })
+}
+
+fn storage(constant: &Constant<'_, '_>, has_data: bool) -> Storage {
+    let operation = constant.operation;
+    if operation.is_constexpr() {
+        let what = match operation.kind {
+            "constexpr_affine_dequantize" | "constexpr_blockwise_shift_scale" => "quantized",
+            "constexpr_lut_to_dense" => "palettized",
+            "constexpr_sparse_to_dense" => "pruned",
+            _ => "compressed",
         };
-        choice.value = Some(value);
-        let decide = Decide {
-            package,
-            value,
-            options,
-            constant,
-            shape: &choice.shape,
-            name: &choice.name,
-        };
-        let dtype = output.map(|kind| kind.dtype);
-        choice.decision = decide.decide(dtype, &mut choice.lacks_axis, warnings)?;
-        choices.push(choice);
+        return Storage::Other(format!("already {what} ({})", operation.kind));
     }
-    Ok(choices)
+    let Some(dtype) = output(constant).map(|kind| kind.dtype) else {
+        return Storage::Other("no tensor".into());
+    };
+    match float_type(dtype) {
+        None => Storage::Other(format!("type {}", dtype.name())),
+        Some(_) if !has_data => {
+            Storage::Other("its values stand in the model in a way that quant does not know".into())
+        }
+        Some(float) => Storage::Float(float),
+    }
+}
+
+/// The axes of output and input channels, as all consumers want them.
+fn axes(rank: usize, uses: &[Use<'_, '_>]) -> Axes {
+    let rank = rank as isize;
+    let count = |axis: isize| if axis < 0 { axis + rank } else { axis };
+    let all = uses
+        .iter()
+        .map(|one| (count(one.axes.0), count(one.axes.1)));
+    let all: BTreeSet<_> = all.collect();
+    if let (Some(&(output, input)), 1) = (all.first(), all.len()) {
+        return Axes::Agreed { output, input };
+    }
+    let axes = uses.iter().map(|one| {
+        let (kind, name) = (one.operation.kind, one.operation.name());
+        format!("{kind} `{name}` {}", one.axes.0)
+    });
+    let axes: Vec<String> = axes.collect();
+    Axes::Conflicting(format!(
+        "feeds operations that want different axes of output channels ({})",
+        axes.join(", ")
+    ))
 }
 
 /// Names and patterns of the options that match no weight, and no operation that takes one.
 pub(crate) fn unmatched(
     program: &Program<'_>,
     graph: &Graph<'_, '_>,
-    choices: &[Choice<'_, '_>],
+    choices: &[Candidate<'_, '_>],
     options: &QuantizeOptions,
 ) -> Vec<Unmatched> {
     let listed: HashSet<usize> = choices.iter().map(|choice| choice.constant).collect();
@@ -193,165 +243,38 @@ pub(crate) fn unmatched(
     found
 }
 
-struct Decide<'s, 'p, 'a> {
-    package: &'s Package<'a>,
-    value: &'s Value<'a>,
-    options: &'s QuantizeOptions,
-    constant: &'s Constant<'p, 'a>,
-    shape: &'s [usize],
-    name: &'s str,
-}
-
-impl Decide<'_, '_, '_> {
-    fn decide(
-        &self,
-        dtype: Option<DataType>,
-        lacks_axis: &mut bool,
-        warnings: &mut Vec<String>,
-    ) -> Result<Decision, Error> {
-        let alone = |reason: String| Ok(Decision::LeaveAlone(reason));
-        let Some(source) = dtype.and_then(float_type) else {
-            return alone(
-                dtype.map_or("no tensor".into(), |dtype| format!("type {}", dtype.name())),
-            );
+/// Refuses settings that this version of the format cannot say.
+///
+/// # Errors
+/// What it cannot say, and what to do.
+pub(crate) fn check(
+    package: &Package<'_>,
+    constant: &Constant<'_, '_>,
+    facts: &Facts,
+    settings: &Settings,
+) -> Result<(), Error> {
+    let bad = |problem: &str| Err(Error::tensor(&facts.file, &facts.name, problem));
+    if let Err(problem) = data_type(settings.scheme.dtype) {
+        return bad(&problem);
+    }
+    let dialect = settings.scheme.dialect;
+    if settings.scheme.offset() == OffsetKind::Bias {
+        return bad(&format!(
+            "the dialect {dialect} stores float biases, for which the format has no place"
+        ));
+    }
+    let is_wider =
+        matches!(facts.storage, Storage::Float(source) if dialect.scale_type(source) != source);
+    if is_wider {
+        let name = match dialect == Dialect::F32 {
+            true => "wide",
+            false => dialect.name(),
         };
-        if let Some(reason) = self.left_out()? {
-            return alone(reason.into());
-        }
-        let (rank, elements) = (self.shape.len(), self.shape.iter().product::<usize>());
-        let settings = match self.settings() {
-            Ok(None) => return alone("left out by the configuration".into()),
-            _ if rank < 2 => return alone(format!("rank {rank}")),
-            Err(reason) => return Ok(Decision::Skip(reason)),
-            Ok(Some(settings)) => settings,
-        };
-        let least = settings.min_elements.max(FILE_ELEMENTS - 1);
-        if elements <= least {
-            return alone(format!("{elements} elements, not more than {least}"));
-        }
-        self.check_format(&settings, source)?;
-        if let Some(problem) = settings.misfit(rank) {
-            let path = self.package.model_path();
-            return Err(Error::tensor(&path, self.name, problem));
-        }
-        let blocks = self.channel_axes(&settings, warnings);
-        let blocks = blocks.and_then(|axes| self.blocks(&settings, axes, lacks_axis));
-        Ok(match blocks {
-            Err(reason) => Decision::Skip(reason),
-            Ok(blocks) => Decision::Quantize(TensorQuantizer {
-                backend: self.options.backend,
-                scheme: settings.scheme,
-                source,
-                blocks,
-            }),
-        })
+        return bad(&format!(
+            "--dialect {name} stores f32 scales, which turn f16 weights into f32; Core ML needs the dialect coremltools"
+        ));
     }
-
-    /// Why it is left alone, whatever the settings are.
-    fn left_out(&self) -> Result<Option<&'static str>, Error> {
-        // By its own name or, where there are several functions, the one that is shown.
-        let names = [self.constant.operation.name(), self.name];
-        let uses = &self.constant.consumers;
-        Ok(if self.package.data(self.value)?.is_none() {
-            Some("its values stand in the model in a way that quant does not know")
-        } else if let Some(reason) = self.options.left_out(&names) {
-            Some(reason)
-        } else if self.constant.is_result {
-            Some("a result of the function")
-        } else if uses.is_empty() {
-            Some("feeds no operation")
-        } else if uses.iter().any(|one| one.operation.is_constexpr()) {
-            Some("feeds a constexpr operation")
-        } else {
-            None
-        })
-    }
-
-    /// The axes of output and input channels, or why there are none.
-    fn channel_axes(
-        &self,
-        settings: &Settings,
-        warnings: &mut Vec<String>,
-    ) -> Result<(isize, isize), String> {
-        match self.axes() {
-            Some(axes) => Ok(axes),
-            None if !settings.granularity.needs_no_axis() => Err(self.torn()),
-            None if settings.granularity.is_blockwise() => Ok((0, 1)),
-            None if self.options.exact_selection => Err(self.torn()),
-            None => {
-                warnings.push(format!(
-                    "`{}` {}; one scale for all of it needs no axis, so it is quantized (coremltools leaves it in float, as does --exact-selection)",
-                    self.name,
-                    self.torn()
-                ));
-                Ok((0, 1))
-            }
-        }
-    }
-
-    /// The blocks, or why there can be none.
-    fn blocks(
-        &self,
-        settings: &Settings,
-        (output, input): (isize, isize),
-        lacks_axis: &mut bool,
-    ) -> Result<Blocks, String> {
-        let granularity = settings
-            .granularity
-            .with_axes(self.shape.len(), output, input);
-        let blocks = Blocks::new(self.shape, &granularity).map_err(|error| {
-            *lacks_axis = !matches!(error, GeometryError::BlockTooLarge { .. });
-            error.to_string()
-        })?;
-        let mut axes = self.shape.iter().zip(blocks.block_sizes()).enumerate();
-        match axes.find(|(_, (dim, block))| *dim % *block != 0) {
-            None => Ok(blocks),
-            Some((axis, (dim, block))) => Err(format!(
-                "blocks of {block} do not divide axis {axis}, which has {dim} elements"
-            )),
-        }
-    }
-
-    fn settings(&self) -> Result<Option<Settings>, String> {
-        let Some(config) = &self.options.config else {
-            return Ok(Some(self.options.settings()));
-        };
-        let consumers: Vec<_> = self.constant.consumers.iter().map(Use::consumer).collect();
-        let found = config.of_constant(self.constant.operation.name(), &consumers)?;
-        Ok(found.cloned())
-    }
-
-    /// What this version of the format cannot say.
-    fn check_format(&self, settings: &Settings, source: FloatType) -> Result<(), Error> {
-        let path = self.package.model_path();
-        let bad = |problem: &str| Err(Error::tensor(&path, self.name, problem));
-        if let Err(problem) = data_type(settings.scheme.dtype) {
-            return bad(&problem);
-        }
-        let dialect = settings.scheme.dialect;
-        if settings.scheme.offset() == OffsetKind::Bias {
-            return bad(&format!(
-                "the dialect {dialect} stores float biases, for which the format has no place"
-            ));
-        }
-        if dialect.scale_type(source) != source {
-            let name = match dialect == Dialect::F32 {
-                true => "wide",
-                false => dialect.name(),
-            };
-            return bad(&format!(
-                "--dialect {name} stores f32 scales, which turn f16 weights into f32; Core ML needs the dialect coremltools"
-            ));
-        }
-        if self
-            .package
-            .program
-            .stage(self.constant.function)
-            .specification
-            >= BLOCKWISE
-        {
-            return Ok(());
-        }
+    if package.program.stage(constant.function).specification < BLOCKWISE {
         let again = "convert the model again with minimum_deployment_target=ct.target.iOS18 or later, or use int8 or uint8, per tensor or channel";
         if settings.granularity.is_blockwise() {
             return bad(&format!("blocks are supported since iOS18; {again}"));
@@ -359,32 +282,23 @@ impl Decide<'_, '_, '_> {
         if settings.scheme.dtype.bits() == 4 {
             return bad(&format!("4-bit weights are supported since iOS18; {again}"));
         }
-        Ok(())
     }
-
-    /// The axes of output and input channels, if all consumers agree.
-    fn axes(&self) -> Option<(isize, isize)> {
-        let rank = self.shape.len() as isize;
-        let count = |axis: isize| if axis < 0 { axis + rank } else { axis };
-        let uses = self.constant.consumers.iter();
-        let all: BTreeSet<_> = uses
-            .map(|one| (count(one.axes.0), count(one.axes.1)))
-            .collect();
-        let first = all.first().copied();
-        first.filter(|_| all.len() == 1)
+    match settings.misfit(facts.shape.len()) {
+        Some(problem) => bad(&problem),
+        None => Ok(()),
     }
+}
 
-    fn torn(&self) -> String {
-        let uses = self.constant.consumers.iter();
-        let axes: Vec<String> = uses
-            .map(|one| {
-                let (kind, name) = (one.operation.kind, one.operation.name());
-                format!("{kind} `{name}` {}", one.axes.0)
-            })
-            .collect();
-        format!(
-            "feeds operations that want different axes of output channels ({})",
-            axes.join(", ")
-        )
+/// Whether blocks divide their axes, as Core ML wants it.
+///
+/// # Errors
+/// Which do not.
+pub(crate) fn check_blocks(blocks: &Blocks) -> Result<(), String> {
+    let mut axes = blocks.shape().iter().zip(blocks.block_sizes()).enumerate();
+    match axes.find(|(_, (dim, block))| *dim % *block != 0) {
+        None => Ok(()),
+        Some((axis, (dim, block))) => Err(format!(
+            "blocks of {block} do not divide axis {axis}, which has {dim} elements"
+        )),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::mem;
 
 use quant_core::{ErrorStats, FloatType, Scheme};
-use quant_simd::{Failure, TensorQuantizer};
+use quant_simd::TensorQuantizer;
 use rayon::prelude::*;
 
 use super::blob::ALIGN;
@@ -16,11 +16,10 @@ use super::parts::{AFFINE, BLOCKWISE, PartsSink, Place, packed};
 use super::program::{Held, Operation, Value};
 use super::rewrite::Changes;
 use super::schema::DataType;
-use super::select::{self, Choice, data_type, float_type};
+use super::select::{self, Candidate, data_type, float_type};
 use crate::io::Data;
 use crate::report::{Decision, quantize_tensor};
-use crate::values::{advice, position};
-use crate::{Error, Job, TensorReport};
+use crate::{Error, Job, TensorReport, values};
 
 /// Bytes of values that are quantized at the same time. Between two such windows threads wait for
 /// each other; within one, all that follows a weight that is already stored has to be moved.
@@ -60,7 +59,7 @@ struct Step<'s, 'p, 'a> {
 
 /// A constant to be quantized.
 struct Weight<'s, 'a> {
-    choice: &'s Choice<'s, 'a>,
+    choice: &'s Candidate<'s, 'a>,
     quantizer: &'s TensorQuantizer,
     value: &'s Value<'a>,
     /// The operation's position.
@@ -185,12 +184,13 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
     /// Writes all records in the order of the operations.
     pub fn quantize(
         &mut self,
-        choices: &[Choice<'_, 'a>],
+        candidates: &[Candidate<'_, 'a>],
+        decisions: &[Decision],
         reports: &mut [TensorReport],
     ) -> Result<(), Error> {
         let mut quantized = HashMap::new();
-        for (choice, report) in choices.iter().zip(reports) {
-            if let (Decision::Quantize(quantizer), Some(value)) = (&choice.decision, choice.value) {
+        for ((choice, decision), report) in candidates.iter().zip(decisions).zip(reports) {
+            if let (Decision::Quantize(quantizer), Some(value)) = (decision, choice.value) {
                 let constant = &self.graph.constants[choice.constant];
                 let id = constant.operation.id;
                 let program = &self.package.program;
@@ -331,25 +331,14 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
             per_code_byte: (quantizer.source.size() as u64 * 8, bits.into()),
         };
         let quantized = quantize_tensor(quantizer, self.stats, &data, &sink);
-        let stats = quantized.map_err(|failure| match failure {
-            Failure::Sink(error) => error,
-            Failure::NonFinite { first, count } => {
-                let problem = format!(
-                    "{count} of {} values are NaN or Inf, the first at {:?}; mend the model, or leave such tensors in float with --non-finite skip",
-                    quantizer.blocks.element_count(),
-                    position(first, &choice.shape)
-                );
-                Error::tensor(&self.package.file_of(value), &choice.name, problem)
-            }
-            Failure::Params { block, source } => {
-                let at = position(block, &quantizer.blocks.scale_shape());
-                let problem = format!(
-                    "block {at:?}: {source} ({}); {}",
-                    choice.dtype,
-                    advice(quantizer, constant.operation.name(), false)
-                );
-                Error::tensor(&self.package.file_of(value), &choice.name, problem)
-            }
+        let stats = quantized.map_err(|failure| {
+            let at = values::Tensor {
+                file: &self.package.file_of(value),
+                name: &choice.name,
+                dtype: &choice.dtype,
+                shape: &choice.shape,
+            };
+            at.failed(failure, quantizer, constant.operation.name(), false)
         })?;
         let source = |place: Place| match place {
             Place::File(at) => Source::File(at),

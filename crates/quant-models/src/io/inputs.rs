@@ -89,7 +89,7 @@ impl Inputs {
     pub(crate) fn folder(&mut self, path: &Path, role: &'static str) {
         self.file(path, role);
         // Other models are files side by side.
-        let depth = match crate::is_package(path) {
+        let depth = match crate::format::format(path).is_deep() {
             true => DEPTH,
             false => 0,
         };

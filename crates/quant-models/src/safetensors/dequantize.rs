@@ -10,23 +10,23 @@ use crate::{DequantizeOptions, Error, Inputs, Job, Model, Restored, Tensor};
 
 /// Restores float tensors of the source type.
 pub(crate) fn dequantize(
+    model: &Model,
     input: &Path,
     output: &Path,
     options: &DequantizeOptions,
     job: &Job<'_>,
 ) -> Result<Restored, Error> {
-    let model = Model::open_for(input, job)?;
     let Some(encoding) = model.encodings().next() else {
         let problem = "holds no tensor that quant quantized; there is nothing to do";
         return Err(Error::file(input, problem));
     };
     let convention = encoding.convention();
     let tensors = model.tensors_for(job)?;
-    let files = files(&model, &tensors, job)?;
+    let files = files(model, &tensors, job)?;
     let layouts = files.iter().map(|file| Layout::new(file, job));
     let layouts = layouts.collect::<Result<Vec<_>, Error>>()?;
     let inputs = Inputs::of_model(input);
-    let mut target = Target::new(&model, &inputs, &layouts, output, job)?;
+    let mut target = Target::new(model, &inputs, &layouts, output, job)?;
     if !options.weights_only {
         target.copy_companions(&|name| convention.writes(name), job)?;
     }
@@ -39,7 +39,7 @@ pub(crate) fn dequantize(
         }
         target.end(&file.name, output, job)?;
     }
-    target.write_documents(|written| convention.restored_documents(&model, written, job))?;
+    target.write_documents(|written| convention.restored_documents(model, written, job))?;
     let warnings = std::mem::take(&mut target.warnings);
     let copied = std::mem::take(&mut target.copied);
     Ok(Restored {

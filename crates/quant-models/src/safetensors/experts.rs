@@ -4,16 +4,14 @@
 //! (Mixtral, Qwen3-MoE and DeepSeek in transformers, Granite, MLX). gpt-oss, Llama 4 and Qwen3-VL-MoE
 //! have `[experts, input, output]`, under the same names.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use quant_core::Granularity as Blocks;
 use regex::Regex;
 
-use crate::error::{one_line, shortened};
+use crate::facts::Axes;
 use crate::options::{ExpertAxes, Experts};
 use crate::unmatched::{Known, Unmatched};
-use crate::{Granularity, Model, SafetensorsFile};
+use crate::{Model, SafetensorsFile};
 
 /// Part of a name that only experts have.
 static PARENTS: LazyLock<Regex> = LazyLock::new(|| {
@@ -39,50 +37,27 @@ const PAIRS: [(&str, &str); 5] = [
     ("input_linear", "output_linear"),
 ];
 
-/// How a model's experts lie, and which ones were found.
+/// How a model's experts lie.
 pub(crate) struct Stacks<'o, 'm> {
     options: &'o Experts,
     model: &'m Model,
-    /// Per layout: how many, the first one's name.
-    found: BTreeMap<&'static str, (usize, String)>,
 }
 
 impl<'o, 'm> Stacks<'o, 'm> {
     pub fn new(options: &'o Experts, model: &'m Model) -> Self {
-        Self {
-            options,
-            model,
-            found: BTreeMap::new(),
-        }
+        Self { options, model }
     }
 
-    /// The blocks of a tensor: those of its experts, if it is a stack of them and the options leave its
-    /// axes open.
-    pub fn blocks(&mut self, name: &str, shape: &[usize], wanted: &Granularity) -> Blocks {
-        let others = || wanted.with_axes(shape.len(), 0, 1);
-        let size = match wanted {
-            Granularity::PerChannel { axis: None } => 0,
-            Granularity::PerBlock {
-                axis: None,
-                block_axis: None,
-                block_size,
-            } => *block_size,
-            _ => return others(),
-        };
+    /// The axes of a tensor's channels.
+    pub fn axes(&self, name: &str, shape: &[usize]) -> Axes {
         if !self.is_stack(name, shape) {
-            return others();
+            return Axes::Agreed {
+                output: 0,
+                input: 1,
+            };
         }
         let axes = self.options.axes.or_else(|| self.by_pair(name, shape));
-        let axes = axes.unwrap_or(ExpertAxes::OutputInput);
-        let found = self.found.entry(axes.name()).or_default();
-        if found.0 == 0 {
-            found.1 = name.into();
-        }
-        found.0 += 1;
-        Blocks::Blocks(match axes {
-            ExpertAxes::OutputInput => vec![1, 1, size],
-            ExpertAxes::InputOutput => vec![1, size, 1],
-        })
+        Axes::Stack(axes.unwrap_or(ExpertAxes::OutputInput))
     }
 
     fn is_stack(&self, name: &str, shape: &[usize]) -> bool {
@@ -124,23 +99,6 @@ impl<'o, 'm> Stacks<'o, 'm> {
 
     fn shape(&self, name: &str) -> Option<&'m [usize]> {
         self.model.entry(name).map(|entry| &entry.shape[..])
-    }
-
-    /// What was chosen, a line per layout.
-    pub fn notes(&self) -> Vec<String> {
-        let other = |axes: &str| match axes {
-            "output-input" => "input-output",
-            _ => "output-input",
-        };
-        let note = |(axes, (count, first)): (&&'static str, &(usize, String))| {
-            let shape = axes.replace('-', ", ");
-            one_line(format!(
-                "{count} stacked experts as [experts, {shape}], such as `{}`: a scale per expert and output row, blocks along the input (--expert-axes {} where they are the other way round)",
-                shortened(first),
-                other(axes)
-            ))
-        };
-        self.found.iter().map(note).collect()
     }
 
     /// Patterns of the options that match no tensor of rank 3.

@@ -19,6 +19,7 @@ impl<'a> Tensor<'a> {
         };
         Stored {
             path: self.file.path(),
+            key: self.name.into(),
             name: self.name.into(),
             dtype,
             shape,

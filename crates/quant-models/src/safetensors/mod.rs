@@ -1,18 +1,22 @@
 //! Safetensors files, and folders of them.
 
 mod companions;
-pub(crate) mod dequantize;
+mod dequantize;
 pub(crate) mod encodings;
 mod experts;
 mod foreign;
 mod format;
 pub(crate) mod index;
-pub(crate) mod inspect;
+mod inspect;
 pub(crate) mod model;
+#[allow(dead_code, reason = "encodings with a config.json read it")]
+mod model_config;
+mod opened;
 mod output;
-pub(crate) mod quantize;
+mod quantize;
 mod replaceable;
 
 pub use encodings::Encoding;
 pub use format::{Entry, SafetensorsFile};
 pub use model::{Model, Quantized, Tensor};
+pub(crate) use opened::Safetensors;

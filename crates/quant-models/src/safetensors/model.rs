@@ -8,6 +8,7 @@ use quant_simd::{Backend, TensorQuantizer};
 
 use super::encodings::{Encoding, Files};
 use super::index::{self, Found, Index};
+use super::model_config::ModelConfig;
 use super::output::Part;
 use crate::error::shortened;
 use crate::io::{Data, parent};
@@ -22,6 +23,7 @@ pub struct Model {
     pub(crate) folder: Option<PathBuf>,
     /// The quantized tensors, by the names that they had as floats.
     records: BTreeMap<String, (Encoding, SchemeRecord)>,
+    config: ModelConfig,
     places: HashMap<String, (usize, usize)>,
 }
 
@@ -89,9 +91,14 @@ impl Model {
                 }
             }
         }
+        let config =
+            ModelConfig::beside(folder.as_deref().unwrap_or_else(|| parent(files[0].path())));
         let mut records = BTreeMap::new();
         for encoding in Encoding::ALL {
-            let found = encoding.convention().find(&Files { files: &files })?;
+            let found = encoding.convention().find(&Files {
+                files: &files,
+                config: &config,
+            })?;
             let found = found.into_iter();
             records.extend(found.map(|(name, record)| (name, (encoding, record))));
         }
@@ -100,6 +107,7 @@ impl Model {
             index,
             folder,
             records,
+            config,
             places,
         })
     }
@@ -128,6 +136,12 @@ impl Model {
     /// The files, in the order of their names.
     pub fn files(&self) -> &[SafetensorsFile] {
         &self.files
+    }
+
+    /// The `config.json` beside its weights.
+    #[allow(dead_code, reason = "encodings with a config.json read it")]
+    pub(crate) fn config(&self) -> &ModelConfig {
+        &self.config
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {

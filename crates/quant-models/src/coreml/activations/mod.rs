@@ -17,12 +17,12 @@ use self::insert::{Inserter, Left};
 use self::net::{Bound, Net};
 use self::parameters::Parameters;
 pub(crate) use self::wanted::wanted;
-use super::folder::Folder;
 use super::output::{Target, size};
 use super::package::Package;
 use super::program::Program;
 use crate::activations::{ActivationOptions, OperationReport, QuantizedActivation};
 use crate::error::shortened;
+use crate::format::Inserted;
 use crate::options::{left_out, unmatched};
 use crate::unmatched::{Known, Unmatched};
 use crate::{Error, Job, Report};
@@ -32,31 +32,21 @@ const FIRST: u64 = 8;
 /// Names that a message lists at most.
 const LISTED: usize = 5;
 
-/// A model with quantized activations.
-pub(crate) struct Inserted {
-    /// `model.mlmodel`.
-    pub model: Vec<u8>,
-    pub operations: Vec<OperationReport>,
-    /// Names and patterns of the options that match nothing.
-    pub unmatched: Vec<Unmatched>,
-}
-
 /// How an operation's activations are quantized, or why they are not.
 enum Chosen {
     Quantize(Scheme),
     Leave(&'static str),
 }
 
-/// Quantizes the activations of the package at `input`.
+/// Quantizes the activations of a package.
 pub(crate) fn quantize(
-    input: &Path,
+    package: &Package<'_>,
     output: &Path,
     options: &ActivationOptions,
     job: &Job<'_>,
 ) -> Result<Report, Error> {
-    let folder = Folder::open(input)?;
-    let package = Package::open(&folder)?;
-    let inserted = insert(&package, options, 1)?;
+    let input = package.path;
+    let (model, inserted) = insert(package, options, 1)?;
     let mut report = Report {
         tensors: Vec::new(),
         operations: inserted.operations,
@@ -70,16 +60,16 @@ pub(crate) fn quantize(
     if options.dry_run {
         return Ok(report);
     }
-    let mut target = Target::new(&package, &options.inputs(input), output, job)?;
+    let mut target = Target::new(package, &options.inputs(input), output, job)?;
     report.warnings.append(&mut target.warnings);
-    target.put(package.model, &inserted.model)?;
-    let rest = target.copy_rest(&package, &[package.model.to_owned()], job)?;
+    target.put(package.model, &model)?;
+    let rest = target.copy_rest(package, &[package.model.to_owned()], job)?;
     target.finish(job)?;
-    report.bytes_after = Some(inserted.model.len() as u64 + rest);
+    report.bytes_after = Some(model.len() as u64 + rest);
     Ok(report)
 }
 
-/// Puts pairs into all functions. coremltools simplifies whenever it saves: once for activations, and
+/// `model.mlmodel` with pairs in all functions. coremltools simplifies whenever it saves: once for activations, and
 /// again for weights, which may change a little more, and names.
 ///
 /// # Errors
@@ -89,7 +79,7 @@ pub(crate) fn insert(
     package: &Package<'_>,
     options: &ActivationOptions,
     saved: usize,
-) -> Result<Inserted, Error> {
+) -> Result<(Vec<u8>, Inserted), Error> {
     let program = &package.program;
     let path = package.model_path();
     check_version(&path, program)?;
@@ -136,11 +126,11 @@ pub(crate) fn insert(
     }
     let model =
         write::write(package.bytes, &nets).map_err(|problem| Error::file(&path, problem))?;
-    Ok(Inserted {
-        model,
+    let inserted = Inserted {
         operations,
         unmatched,
-    })
+    };
+    Ok((model, inserted))
 }
 
 fn check_version(path: &Path, program: &Program<'_>) -> Result<(), Error> {

@@ -1,9 +1,7 @@
 //! Which activations want ranges.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::Path;
 
-use super::super::folder::Folder;
 use super::super::package::Package;
 use super::super::read::tensor_type;
 use super::insert::Inserter;
@@ -12,13 +10,11 @@ use super::{Chosen, check_version};
 use crate::activations::{ActivationOptions, WantedActivation, WantedActivations};
 use crate::{Consumer, Error, unmatched};
 
-/// The activations of the package at `input` that want ranges, in the order of the program.
+/// The activations of a package that want ranges, in the order of the program.
 pub(crate) fn wanted(
-    input: &Path,
+    package: &Package<'_>,
     options: &ActivationOptions,
 ) -> Result<WantedActivations, Error> {
-    let folder = Folder::open(input)?;
-    let package = Package::open(&folder)?;
     let program = &package.program;
     let path = package.model_path();
     check_version(&path, program)?;

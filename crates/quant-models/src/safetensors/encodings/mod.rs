@@ -9,6 +9,7 @@ mod native;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use quant_core::{FloatType, named};
 use quant_simd::{Backend, TensorQuantizer};
@@ -16,9 +17,11 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
 use super::index::{INDEX, Index};
+use super::model_config::ModelConfig;
 use super::output::Part;
+use crate::facts::Facts;
 use crate::io::Data;
-use crate::options::QuantizeOptions;
+use crate::options::{QuantizeOptions, Settings};
 use crate::report::Decision;
 use crate::{Entry, Error, Job, Model, SafetensorsFile, SchemeRecord};
 
@@ -69,11 +72,25 @@ pub(crate) trait Convention: Sync {
     /// Whether an option about integer types, modes, blocks or selection has an effect.
     fn takes(&self, option: &str) -> bool;
 
-    /// Why no tensor of the model can be written so, such as a file that is missing beside it.
+    /// Why no tensor of the model can be written so, such as a file that is missing beside it, or
+    /// options that the convention cannot say.
     ///
     /// # Errors
     /// That reason.
-    fn check_model(&self, _model: &Model) -> Result<(), Error> {
+    fn check_model(&self, _model: &Model, _options: &QuantizeOptions) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Changes the settings of a tensor to what its loader wants for it.
+    ///
+    /// # Errors
+    /// The loader wants it in float: why.
+    fn adjust(
+        &self,
+        _model: &Model,
+        _facts: &Facts,
+        _settings: &mut Settings,
+    ) -> Result<(), String> {
         Ok(())
     }
 
@@ -81,7 +98,7 @@ pub(crate) trait Convention: Sync {
     ///
     /// # Errors
     /// That reason.
-    fn supports(&self, quantizer: &TensorQuantizer) -> Result<(), String>;
+    fn supports(&self, name: &str, quantizer: &TensorQuantizer) -> Result<(), String>;
 
     /// The tensors that stand for a quantized one.
     fn parts(&self, name: &str, quantizer: &TensorQuantizer) -> TensorParts;
@@ -104,6 +121,8 @@ pub(crate) trait Convention: Sync {
     fn documents(
         &self,
         model: &Model,
+        _decisions: &[Decision],
+        _options: &QuantizeOptions,
         written: &Written,
         job: &Job<'_>,
     ) -> Result<Vec<Document>, Error> {
@@ -173,6 +192,9 @@ pub(crate) trait Convention: Sync {
 /// What a convention looks at to find quantized tensors.
 pub(crate) struct Files<'m> {
     pub files: &'m [SafetensorsFile],
+    /// The `config.json` beside them.
+    #[allow(dead_code, reason = "encodings with a config.json read it")]
+    pub config: &'m ModelConfig,
 }
 
 /// The tensors that stand for a quantized one.
@@ -253,7 +275,7 @@ pub(crate) struct Document {
     pub name: OsString,
     pub text: String,
     /// The input's file of that kind, whose permissions it has at most.
-    pub like: Option<std::path::PathBuf>,
+    pub like: Option<PathBuf>,
 }
 
 /// A file for each one of the model, with the same tensors in the same order; quantized ones as the
@@ -282,7 +304,7 @@ pub(crate) fn kept_files<'m>(
             match &decisions[tensor] {
                 Decision::Quantize(quantizer) => {
                     let parts = convention.parts(name, quantizer);
-                    check_names(model, file, name, &parts)?;
+                    check_names(model, file.path(), name, &parts)?;
                     output.quantize(tensor, parts);
                 }
                 Decision::LeaveAlone(_) | Decision::Skip(_) => output.copy(tensor, name, entry),
@@ -329,7 +351,7 @@ impl OutputFile<'_> {
 /// Refuses parts that would have the name of another tensor.
 pub(crate) fn check_names(
     model: &Model,
-    file: &SafetensorsFile,
+    file: &Path,
     name: &str,
     parts: &TensorParts,
 ) -> Result<(), Error> {
@@ -339,7 +361,7 @@ pub(crate) fn check_names(
             let problem = format!(
                 "its {what} would be named `{part}`, which exists already; rename that tensor or leave this one out with --exclude"
             );
-            return Err(Error::tensor(file.path(), name, problem));
+            return Err(Error::tensor(file, name, problem));
         }
     }
     Ok(())

@@ -27,7 +27,7 @@ impl Convention for Native {
         !OF_OTHERS.contains(&option)
     }
 
-    fn supports(&self, quantizer: &TensorQuantizer) -> Result<(), String> {
+    fn supports(&self, _name: &str, quantizer: &TensorQuantizer) -> Result<(), String> {
         match quantizer.scheme.offset() {
             OffsetKind::Bias => Err(format!(
                 "the dialect {} stores float biases, for which the format has no place",

@@ -1,0 +1,84 @@
+//! `quant plan`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+use quant_models::{AtomicFile, Error, QuantizeOptions};
+
+use crate::choices::NonFinite;
+use crate::options::{ForceOption, QuietOption};
+use crate::paths::Kind;
+use crate::progress::{only_words_are_left, size_of, with_progress};
+use crate::terminal::{count, json_text, print, print_json, shown, warn};
+use crate::weights::WeightOptions;
+
+const EXAMPLES: &str = "\
+Examples:
+  quant plan model.safetensors --dtype int4 --granularity per-block -o plan.json
+  quant quantize model.safetensors --plan plan.json";
+
+/// Say what `quant quantize` would do with each tensor, as a file that can be changed by hand
+///
+/// The file has an entry per tensor: `quantize` says how, or null that it stays as it is, with the
+/// reason. What is changed there, such as another dtype or null for one tensor, is what
+/// `quant quantize --plan` does.
+#[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Plan {
+    /// A .safetensors file, a folder with an index or one file, an index, or an .mlpackage
+    #[arg(value_hint = ValueHint::AnyPath)]
+    model: PathBuf,
+    /// The plan [default: printed]
+    #[arg(short, long, value_name = "FILE.json", value_hint = ValueHint::FilePath)]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    weights: WeightOptions,
+    /// What to do with a tensor that holds NaN or Inf
+    #[arg(long, value_enum, default_value = "error")]
+    non_finite: NonFinite,
+    #[command(flatten)]
+    force: ForceOption,
+    #[command(flatten)]
+    quiet: QuietOption,
+}
+
+impl Plan {
+    pub fn run(&self) -> Result<(), Error> {
+        let options = QuantizeOptions {
+            non_finite: self.non_finite.into(),
+            ..self.weights.options()?
+        };
+        let file = self.output.as_deref().map(|path| {
+            let inputs = options.inputs(&self.model);
+            let file = AtomicFile::create(path, "plan", self.force.force, &inputs)?;
+            warn(file.warnings());
+            Kind::Json.check(path)?;
+            Ok::<_, Error>(file)
+        });
+        let file = file.transpose()?;
+        let (plan, warnings) = with_progress(0, true, false, size_of(&self.model), |job| {
+            quant_models::plan(&self.model, &options, job)
+        })?;
+        warn(&warnings);
+        let value = serde_json::to_value(&plan).map_err(|error| Error::File {
+            file: self.model.clone(),
+            problem: format!("its plan cannot be written: {error}"),
+        })?;
+        let (Some(file), Some(path)) = (file, &self.output) else {
+            only_words_are_left();
+            return print_json(&value);
+        };
+        file.commit(json_text(&value).as_bytes())?;
+        only_words_are_left();
+        if self.quiet.quiet {
+            return Ok(());
+        }
+        let planned = plan.tensors.iter().filter(|one| one.quantize.is_some());
+        print(&format!(
+            "{} of {} to be quantized\n{}\n",
+            planned.count(),
+            count(plan.tensors.len(), "tensor"),
+            shown(path)
+        ))
+    }
+}

@@ -1,0 +1,123 @@
+//! Options that say which weights are quantized, and how.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+use quant_core::Scheme;
+use quant_models::{Config, Encoding, Error, Experts, QuantizeOptions, patterns};
+
+use crate::choices::{Dialect, Dtype, ExpertAxes, Granularity, Mode};
+use crate::options::{NameOptions, named};
+
+#[derive(Args)]
+pub struct WeightOptions {
+    /// Safetensors: how quantized tensors lie in the files
+    #[arg(long, value_name = "NAME", value_parser = named::<Encoding>(), default_value = "native")]
+    format: Encoding,
+    /// Bits per code, in a format that has a dialect of its own
+    #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
+    bits: Option<u32>,
+    /// Elements per scale along the last axis, in such a format
+    #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
+    group_size: Option<usize>,
+    /// Type of the codes
+    #[arg(long, value_enum, default_value = "int8")]
+    dtype: Dtype,
+    /// Range symmetric about zero, or that of the values
+    #[arg(long, value_enum, default_value = "symmetric")]
+    mode: Mode,
+    /// Which elements share a scale
+    #[arg(long, value_enum, default_value = "per-channel")]
+    granularity: Granularity,
+    /// Output-channel axis; negative axes count from the end [default: 0; Core ML: by the operation]
+    #[arg(long, allow_negative_numbers = true, value_hint = ValueHint::Other)]
+    axis: Option<isize>,
+    /// Elements per block along one axis, for per-block
+    ///
+    /// A block is this many elements of the block axis at one index of the output-channel axis, and all
+    /// of the other axes: of a convolution's [output, input, height, width], 32 input channels with
+    /// their whole kernels; of a tensor [64, 128, 3], 32 times 3 elements. Of stacked experts, which
+    /// have rank 3, it is 32 inputs of one output row of one expert.
+    #[arg(long, default_value_t = 32, value_hint = ValueHint::Other)]
+    block_size: usize,
+    /// The axis that is cut into blocks, for per-block [default: 1, of stacked experts that of the
+    /// inputs; Core ML: by the operation]
+    #[arg(long, allow_negative_numbers = true, value_hint = ValueHint::Other)]
+    block_axis: Option<isize>,
+    /// A block size per axis, in place of --granularity; 0 or missing means the whole axis
+    #[arg(long, value_delimiter = ',', value_name = "A,B,...", value_hint = ValueHint::Other)]
+    block: Vec<usize>,
+    /// A coremltools configuration, YAML or JSON, in place of the options above
+    #[arg(long, value_name = "FILE.yaml", value_hint = ValueHint::FilePath)]
+    config: Option<PathBuf>,
+    /// Arithmetic as coremltools does it, or in f32 with f32 scales
+    #[arg(long, value_enum, default_value = "coremltools")]
+    dialect: Dialect,
+    /// Only tensors with more elements, and of rank 2 or more
+    #[arg(long, default_value_t = 2048, value_hint = ValueHint::Other)]
+    min_elements: usize,
+    #[command(flatten)]
+    names: NameOptions,
+    /// Safetensors: tensors of rank 3 whose name matches are stacked experts; repeatable [default: by
+    /// name]
+    ///
+    /// Stacked experts get a scale per expert and output row, and blocks along the inputs, as if each
+    /// expert were a tensor of its own; --axis, --block-axis or --block say otherwise. By default they
+    /// are known by their names, such as mlp.experts.gate_up_proj or down_proj.
+    #[arg(long, value_name = "REGEX", value_hint = ValueHint::Other)]
+    experts: Vec<String>,
+    /// Safetensors: how stacked experts lie [default: as the lengths of a layer's two projections say,
+    /// else output-input]
+    #[arg(long, value_enum)]
+    expert_axes: Option<ExpertAxes>,
+    /// Core ML: leave alone whatever coremltools leaves alone
+    #[arg(long)]
+    exact_selection: bool,
+}
+
+impl WeightOptions {
+    pub fn options(&self) -> Result<QuantizeOptions, Error> {
+        let scheme = Scheme {
+            dtype: self.dtype.into(),
+            mode: self.mode.into(),
+            dialect: self.dialect.into(),
+        };
+        let axis = self.axis;
+        let granularity = match self.granularity {
+            _ if !self.block.is_empty() => quant_models::Granularity::Blocks(self.block.clone()),
+            Granularity::PerTensor => quant_models::Granularity::PerTensor,
+            Granularity::PerChannel => quant_models::Granularity::PerChannel { axis },
+            Granularity::PerBlock => quant_models::Granularity::PerBlock {
+                axis,
+                block_axis: self.block_axis,
+                block_size: self.block_size,
+            },
+        };
+        let config = self.config.as_ref();
+        let config = config.map(|path| Config::open(path, scheme.dialect));
+        let mut options = QuantizeOptions::for_encoding(self.format);
+        // An encoding has either these options or bits and groups.
+        if self.format.takes("dtype") {
+            options.scheme = scheme;
+            options.granularity = granularity;
+            options.min_elements = self.min_elements;
+        }
+        if let Some(bits) = self.bits {
+            options = options.with_bits(bits)?;
+        }
+        if let Some(size) = self.group_size {
+            options = options.with_group_size(size);
+        }
+        Ok(QuantizeOptions {
+            config: config.transpose()?,
+            include: self.names.include()?,
+            exclude: self.names.exclude()?,
+            experts: Experts {
+                names: patterns("--experts", &self.experts)?,
+                axes: self.expert_axes.map(Into::into),
+            },
+            exact_selection: self.exact_selection,
+            ..options
+        })
+    }
+}

@@ -1,0 +1,288 @@
+//! File formats: the list of them, and what each one can do. A format states facts and applies
+//! decisions; it makes none.
+
+use std::path::Path;
+
+use quant_core::GeometryError;
+use quant_simd::TensorQuantizer;
+
+use crate::facts::Facts;
+use crate::io::Data;
+use crate::options::Settings;
+use crate::report::Decision;
+use crate::stored::Stored;
+use crate::structure::Structure;
+use crate::unmatched::Unmatched;
+use crate::{
+    ActivationOptions, DequantizeOptions, Error, Job, OperationReport, QuantizeOptions, Report,
+    Restored, WantedActivations, coreml, safetensors,
+};
+
+/// All formats; the first one that matches a path reads it.
+const FORMATS: [&dyn Format; 2] = [&coreml::CoreMl, &safetensors::Safetensors];
+
+/// A file format.
+pub(crate) trait Format: Sync {
+    /// What messages call a model of it.
+    fn model(&self) -> &'static str;
+
+    /// Whether a path is that of such a model, by its form or its name.
+    fn matches(&self, path: &Path) -> bool;
+
+    /// Opens a model for as long as `work` takes.
+    ///
+    /// # Errors
+    /// A model that cannot be read; what `work` says.
+    fn open(&self, path: &Path, job: &Job<'_>, work: Work<'_>) -> Result<(), Error>;
+
+    /// Whether a model is a folder of folders.
+    fn is_deep(&self) -> bool;
+
+    /// Whether a model says where its activations are.
+    fn has_activations(&self) -> bool;
+
+    /// What a result is, whose name must not promise anything else.
+    fn result(&self, model: &Path) -> ResultKind;
+}
+
+/// What is done with an open model.
+pub(crate) type Work<'w> = &'w mut dyn FnMut(&dyn OpenModel) -> Result<(), Error>;
+
+/// What a result is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResultKind {
+    /// One safetensors file.
+    Safetensors,
+    /// A folder of safetensors files and their index.
+    Folder,
+    /// A Core ML package.
+    Package,
+}
+
+/// A model that is open.
+pub(crate) trait OpenModel {
+    /// Bytes of all of it.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    fn bytes(&self) -> Result<u64, Error>;
+
+    /// Refuses options that have no meaning for it, and a model that is quantized already.
+    ///
+    /// # Errors
+    /// What is refused, and what to do.
+    fn check_options(&self, options: &QuantizeOptions) -> Result<(), Error>;
+
+    /// Its tensors, in the order of reports; and what the user should know, a line each.
+    ///
+    /// # Errors
+    /// A model that is damaged, or of which most is quantized already.
+    fn facts(
+        &self,
+        options: &QuantizeOptions,
+        job: &Job<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Facts>, Error>;
+
+    /// What finds how the options want a tensor quantized.
+    ///
+    /// # Errors
+    /// A configuration that has no meaning for the format.
+    fn rules<'o>(&self, options: &'o QuantizeOptions) -> Result<Rules<'o>, Error>;
+
+    /// Changes the settings of a tensor to what a rule of the format wants for it.
+    ///
+    /// # Errors
+    /// The rule leaves it alone: why.
+    fn adjust(
+        &self,
+        _facts: &Facts,
+        _options: &QuantizeOptions,
+        _settings: &mut Settings,
+    ) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The fewest elements that can be quantized.
+    fn least_elements(&self) -> usize {
+        1
+    }
+
+    /// Refuses settings that this version of the format cannot say.
+    ///
+    /// # Errors
+    /// What it cannot say, and what to do.
+    fn check(&self, facts: &Facts, settings: &Settings) -> Result<(), Error>;
+
+    /// Whether the format has a place for what a quantization makes.
+    ///
+    /// # Errors
+    /// Why not.
+    fn supports(
+        &self,
+        facts: &Facts,
+        quantizer: &TensorQuantizer,
+        options: &QuantizeOptions,
+    ) -> Result<(), Unsupported>;
+
+    /// Whether blocks that fit no tensor at all are no mistake in the options.
+    fn tolerates(&self, _error: Option<&GeometryError>) -> bool {
+        false
+    }
+
+    /// A float tensor's values.
+    ///
+    /// # Errors
+    /// They cannot be found.
+    fn data(&self, tensor: usize) -> Result<Data<'_>, Error>;
+
+    /// What is known to run badly, a line each.
+    fn advice(&self, _decisions: &[Decision], _options: &QuantizeOptions) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Names and patterns of the options that match nothing.
+    fn unmatched(&self, options: &QuantizeOptions) -> Vec<Unmatched>;
+
+    /// Writes the model with these decisions, one per tensor.
+    ///
+    /// # Errors
+    /// See [`Error`]; then there is no output.
+    fn quantize(
+        &self,
+        output: &Path,
+        decisions: &[Decision],
+        options: &QuantizeOptions,
+        job: &Job<'_>,
+        report: &mut Report,
+    ) -> Result<(), Error>;
+
+    /// Writes the model with its quantized tensors as floats.
+    ///
+    /// # Errors
+    /// See [`Error`]; then there is no output.
+    fn dequantize(
+        &self,
+        output: &Path,
+        options: &DequantizeOptions,
+        job: &Job<'_>,
+    ) -> Result<Restored, Error>;
+
+    /// Its tensors and their bytes.
+    ///
+    /// # Errors
+    /// A model that is damaged.
+    fn stored(&self, job: &Job<'_>) -> Result<Vec<Stored<'_>>, Error>;
+
+    /// What it consists of beside its tensors.
+    fn structure(&self) -> Structure {
+        Structure::default()
+    }
+
+    /// Its activations, in a format that knows them.
+    fn activations(&self) -> Option<&dyn Activations> {
+        None
+    }
+}
+
+/// Finds the settings of a tensor: `None` leaves it in float, an error is about options that contradict
+/// each other.
+pub(crate) type Rules<'o> = Box<dyn Fn(&Facts) -> Result<Option<Settings>, String> + 'o>;
+
+/// Why a quantization has no place in a file.
+pub(crate) enum Unsupported {
+    /// The tensor is left out.
+    Skip(String),
+    /// The work ends.
+    Fail(Error),
+}
+
+/// A model that says where its activations are.
+pub(crate) trait Activations {
+    /// The model with quantize and dequantize pairs, for as long as `work` takes.
+    ///
+    /// # Errors
+    /// Options that do not fit; what `work` says.
+    fn with_pairs(
+        &self,
+        options: &ActivationOptions,
+        work: &mut dyn FnMut(Inserted, &dyn OpenModel) -> Result<(), Error>,
+    ) -> Result<(), Error>;
+
+    /// Writes the model with these pairs, and its weights as they are.
+    ///
+    /// # Errors
+    /// See [`Error`]; then there is no output.
+    fn quantize(
+        &self,
+        output: &Path,
+        options: &ActivationOptions,
+        job: &Job<'_>,
+    ) -> Result<Report, Error>;
+
+    /// The activations that want a range.
+    ///
+    /// # Errors
+    /// Options that do not fit.
+    fn wanted(&self, options: &ActivationOptions) -> Result<WantedActivations, Error>;
+}
+
+/// What was done with activations.
+#[derive(Default)]
+pub(crate) struct Inserted {
+    pub operations: Vec<OperationReport>,
+    pub unmatched: Vec<Unmatched>,
+}
+
+/// The format of a model.
+pub(crate) fn format(path: &Path) -> &'static dyn Format {
+    let found = FORMATS.iter().find(|format| format.matches(path));
+    *found.unwrap_or(&FORMATS[FORMATS.len() - 1])
+}
+
+/// Opens a model for its activations.
+///
+/// # Errors
+/// A model that cannot be read, or that does not say where they are; what `work` says.
+pub(crate) fn open_activations<T>(
+    path: &Path,
+    job: &Job<'_>,
+    work: impl FnOnce(&dyn OpenModel, &dyn Activations) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let none = || {
+        let problem = "no Core ML package; only such a model says where its activations are";
+        Error::file(path, problem)
+    };
+    if !format(path).has_activations() {
+        return Err(none());
+    }
+    open(path, job, |model| match model.activations() {
+        Some(activations) => work(model, activations),
+        None => Err(none()),
+    })
+}
+
+/// Opens a model for as long as `work` takes.
+///
+/// # Errors
+/// A model that cannot be read; what `work` says.
+pub(crate) fn open<T>(
+    path: &Path,
+    job: &Job<'_>,
+    work: impl FnOnce(&dyn OpenModel) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let (mut work, mut done) = (Some(work), None);
+    format(path).open(path, job, &mut |model| {
+        if let Some(work) = work.take() {
+            done = Some(work(model)?);
+        }
+        Ok(())
+    })?;
+    Ok(done.expect("a format that opens a model does the work"))
+}
+
+/// What the result of a command on `model` is.
+pub fn result_kind(model: &Path) -> ResultKind {
+    format(model).result(model)
+}

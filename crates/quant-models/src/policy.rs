@@ -1,0 +1,233 @@
+//! What happens to each tensor of a model, and why: the only room that decides. It knows tensors by
+//! their [facts](Facts), whatever their format.
+
+use std::collections::BTreeMap;
+
+use quant_core::{Blocks, Granularity as Cut};
+use quant_simd::TensorQuantizer;
+
+use crate::error::{one_line, shortened};
+use crate::facts::{Axes, Facts, Storage};
+use crate::format::{OpenModel, Unsupported};
+use crate::options::{ExpertAxes, Settings};
+use crate::report::Decision;
+use crate::values::position;
+use crate::{Error, Granularity, Job, QuantizeOptions};
+
+/// What was decided.
+#[derive(Default)]
+pub(crate) struct Decided {
+    /// One per tensor.
+    pub decisions: Vec<Decision>,
+    /// What the user should know, a line each.
+    pub warnings: Vec<String>,
+    /// What was chosen where the options leave a choice, a line each.
+    pub notes: Vec<String>,
+}
+
+/// Decides about all tensors.
+///
+/// # Errors
+/// Options that the format cannot carry out, or that fit no tensor at all.
+pub(crate) fn decide(
+    model: &dyn OpenModel,
+    tensors: &[Facts],
+    options: &QuantizeOptions,
+    job: &Job<'_>,
+) -> Result<Decided, Error> {
+    let mut policy = Policy {
+        model,
+        options,
+        rules: model.rules(options)?,
+        warnings: Vec::new(),
+        stacks: BTreeMap::new(),
+        mistake: None,
+    };
+    let mut decisions = Vec::new();
+    for facts in tensors {
+        job.check()?;
+        decisions.push(policy.decide(facts)?);
+    }
+    let Policy {
+        mistake,
+        warnings,
+        stacks,
+        ..
+    } = policy;
+    // A block or axis that fits no tensor at all is a mistake in the options, not in the model.
+    let fits = |decision: &Decision| matches!(decision, Decision::Quantize(_));
+    match mistake {
+        Some(error)
+            if !decisions.iter().any(fits) && !options.strict && !options.exact_selection =>
+        {
+            return Err(error);
+        }
+        _ => {}
+    }
+    Ok(Decided {
+        decisions,
+        warnings,
+        notes: stacks.iter().map(note).collect(),
+    })
+}
+
+struct Policy<'p> {
+    model: &'p dyn OpenModel,
+    options: &'p QuantizeOptions,
+    rules: crate::format::Rules<'p>,
+    warnings: Vec<String>,
+    /// Stacks of experts per layout: how many, the first one's name.
+    stacks: BTreeMap<&'static str, (usize, String)>,
+    /// The first tensor that the options do not fit.
+    mistake: Option<Error>,
+}
+
+impl Policy<'_> {
+    /// The reasons to leave a tensor alone, in this order.
+    fn decide(&mut self, facts: &Facts) -> Result<Decision, Error> {
+        let alone = |reason: String| Ok(Decision::LeaveAlone(reason));
+        let source = match &facts.storage {
+            Storage::Float(source) => *source,
+            Storage::Other(why) => return alone(why.clone()),
+        };
+        if let Some(reason) = self.options.left_out(&facts.names()).or(facts.pinned) {
+            return alone(reason.into());
+        }
+        let (rank, elements) = (facts.shape.len(), facts.element_count());
+        let mut settings = match (self.rules)(facts) {
+            Ok(None) => return alone("left out by the configuration".into()),
+            _ if rank < 2 => return alone(format!("rank {rank}")),
+            Err(reason) => return Ok(Decision::Skip(reason)),
+            Ok(Some(settings)) => settings,
+        };
+        if elements == 0 {
+            return alone("no elements".into());
+        }
+        if let Err(reason) = self.model.adjust(facts, self.options, &mut settings) {
+            return alone(reason);
+        }
+        let least = settings.min_elements.max(self.model.least_elements() - 1);
+        if elements <= least {
+            return alone(format!("{elements} elements, not more than {least}"));
+        }
+        self.model.check(facts, &settings)?;
+        if let Some(problem) = settings.misfit(rank) {
+            return Ok(self.misfit(facts, problem, true));
+        }
+        let cut = match self.cut(facts, &settings) {
+            Ok(cut) => cut,
+            Err(reason) => return Ok(Decision::Skip(reason)),
+        };
+        let blocks = match Blocks::new(&facts.shape, &cut) {
+            Ok(blocks) => blocks,
+            Err(error) => {
+                let is_mistake = !self.model.tolerates(Some(&error));
+                return Ok(self.misfit(facts, error.to_string(), is_mistake));
+            }
+        };
+        let quantizer = TensorQuantizer {
+            backend: self.options.backend,
+            scheme: settings.scheme,
+            source,
+            blocks,
+        };
+        match self.model.supports(facts, &quantizer, self.options) {
+            Ok(()) => Ok(Decision::Quantize(quantizer)),
+            Err(Unsupported::Fail(error)) => Err(error),
+            Err(Unsupported::Skip(problem)) => {
+                let is_mistake = !self.model.tolerates(None);
+                Ok(self.misfit(facts, problem, is_mistake))
+            }
+        }
+    }
+
+    fn misfit(&mut self, facts: &Facts, reason: String, is_mistake: bool) -> Decision {
+        if is_mistake && self.mistake.is_none() {
+            let problem =
+                format!("{reason}; choose another, or leave the tensor out with --exclude");
+            self.mistake = Some(Error::tensor(&facts.file, &facts.name, problem));
+        }
+        Decision::Skip(reason)
+    }
+
+    /// How a tensor is cut into blocks, or why it cannot be.
+    fn cut(&mut self, facts: &Facts, settings: &Settings) -> Result<Cut, String> {
+        let wanted = &settings.granularity;
+        let with_axes = |output, input| Ok(wanted.with_axes(facts.shape.len(), output, input));
+        match &facts.axes {
+            Axes::Agreed { output, input } => with_axes(*output, *input),
+            Axes::Stack(axes) => match wanted {
+                Granularity::PerChannel { axis: None } => Ok(self.stack(facts, *axes, 0)),
+                Granularity::PerBlock {
+                    axis: None,
+                    block_axis: None,
+                    block_size,
+                } => Ok(self.stack(facts, *axes, *block_size)),
+                _ => with_axes(0, 1),
+            },
+            Axes::Conflicting(why) => {
+                if !wanted.needs_no_axis() {
+                    return Err(why.clone());
+                }
+                if !wanted.is_blockwise() {
+                    if self.options.exact_selection {
+                        return Err(why.clone());
+                    }
+                    self.warnings.push(format!(
+                        "`{}` {why}; one scale for all of it needs no axis, so it is quantized (coremltools leaves it in float, as does --exact-selection)",
+                        facts.name
+                    ));
+                }
+                with_axes(0, 1)
+            }
+        }
+    }
+
+    fn stack(&mut self, facts: &Facts, axes: ExpertAxes, size: usize) -> Cut {
+        let found = self.stacks.entry(axes.name()).or_default();
+        if found.0 == 0 {
+            found.1.clone_from(&facts.name);
+        }
+        found.0 += 1;
+        Cut::Blocks(match axes {
+            ExpertAxes::OutputInput => vec![1, 1, size],
+            ExpertAxes::InputOutput => vec![1, size, 1],
+        })
+    }
+}
+
+/// What was chosen for stacked experts.
+fn note((axes, (count, first)): (&&'static str, &(usize, String))) -> String {
+    let other = match *axes {
+        "output-input" => "input-output",
+        _ => "output-input",
+    };
+    let shape = axes.replace('-', ", ");
+    one_line(format!(
+        "{count} stacked experts as [experts, {shape}], such as `{}`: a scale per expert and output row, blocks along the input (--expert-axes {other} where they are the other way round)",
+        shortened(first),
+    ))
+}
+
+/// Leaves tensors alone that hold NaN or infinities.
+///
+/// # Errors
+/// Values that cannot be read.
+pub(crate) fn skip_non_finite(
+    model: &dyn OpenModel,
+    tensors: &[Facts],
+    decisions: &mut [Decision],
+) -> Result<(), Error> {
+    for (index, decision) in decisions.iter_mut().enumerate() {
+        let Decision::Quantize(quantizer) = decision else {
+            continue;
+        };
+        if let Some((first, count)) = quantizer.non_finite_source(&model.data(index)?)? {
+            let at = position(first, &tensors[index].shape);
+            *decision = Decision::Skip(format!(
+                "{count} values are NaN or Inf, the first at {at:?}"
+            ));
+        }
+    }
+    Ok(())
+}
