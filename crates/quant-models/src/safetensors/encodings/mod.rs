@@ -5,6 +5,7 @@
 //! of them. A new one is a file, a variant of [`Encoding`] with its name, and a line in
 //! [`Encoding::convention`].
 
+mod mlx;
 mod native;
 
 use std::collections::BTreeMap;
@@ -33,17 +34,22 @@ pub enum Encoding {
     /// the file's metadata.
     #[default]
     Native,
+    /// As mlx-lm writes it: `M.weight` of U32, `M.scales` and `M.biases`; a folder with its
+    /// configuration.
+    Mlx,
 }
 
 named!(
     Encoding, "format":
     Native "native",
+    Mlx "mlx",
 );
 
 impl Encoding {
     pub(crate) fn convention(self) -> &'static dyn Convention {
         match self {
             Self::Native => &native::Native,
+            Self::Mlx => &mlx::Mlx,
         }
     }
 
