@@ -13,6 +13,7 @@ mod coreml;
 mod cross;
 mod dist;
 mod equivalence;
+mod formats;
 mod hide;
 mod ios;
 mod mca;
@@ -136,6 +137,11 @@ enum Task {
         #[arg(long)]
         all: bool,
     },
+    /// Compare models with those of the tools whose format they have, which are installed under target/
+    Formats {
+        /// One format, such as mlx [default: all]
+        name: Option<String>,
+    },
     /// Measure the memory that quantizing a 2 GiB model takes, and calibrating with a long stream
     Memory {
         /// Samples of the stream, 32 KiB each
@@ -243,6 +249,7 @@ fn run(task: Task) -> Outcome {
         }
         Task::Coreml { time } => coreml::coreml(time),
         Task::Python { all } => python::python(all),
+        Task::Formats { name } => formats::formats(name.as_deref()),
         Task::Memory { samples } => memory::report(samples),
         Task::Doc => release::doc(),
         Task::Deny => release::deny(),

@@ -1,0 +1,40 @@
+//! `cargo xtask formats`: what quant writes beside what other tools write, in Python environments of
+//! their own.
+
+use std::process::Command;
+
+use crate::python::{environment, run};
+use crate::{Outcome, memory};
+
+/// A format, the packages of the tool that writes it, and the script that compares.
+struct Reference {
+    name: &'static str,
+    packages: &'static [&'static str],
+    script: &'static str,
+}
+
+const REFERENCES: &[Reference] = &[Reference {
+    name: "mlx",
+    packages: &["mlx==0.32.4", "mlx-cpu==0.32.4", "mlx-lm==0.32.2", "numpy"],
+    script: "crates/quant-models/tests/mlx/check.py",
+}];
+
+/// Compares one format, or all.
+pub fn formats(name: Option<&str>) -> Outcome {
+    let is_wanted = |one: &&Reference| name.is_none_or(|name| name == one.name);
+    let wanted: Vec<_> = REFERENCES.iter().filter(is_wanted).collect();
+    if wanted.is_empty() {
+        let names: Vec<_> = REFERENCES.iter().map(|one| one.name).collect();
+        return Err(format!("no such format; there are {}", names.join(", ")).into());
+    }
+    memory::build_quant()?;
+    for one in wanted {
+        let python =
+            environment(&format!("formats-{}", one.name), one.packages)?.join("bin/python");
+        println!("{}:", one.name);
+        run(Command::new(python)
+            .arg(one.script)
+            .arg("target/release/quant"))?;
+    }
+    Ok(())
+}
