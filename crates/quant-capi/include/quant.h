@@ -166,6 +166,10 @@ typedef enum QUANT_OPEN_ENUM QuantDialect {
   // for, both in the type of the values. Unsigned codes and `QUANT_MODE_AFFINE` only. Biases take
   // the place of zero points: where these are bytes, they are the biases' own.
   QUANT_DIALECT_MLX QUANT_SWIFT_NAME(mlx) = 4,
+  // As compressed-tensors 0.20: each step is rounded to the type of the values, and scales have it;
+  // the whole range of codes in both modes; the zero point is added before a quotient is rounded
+  // to an integer. Unsigned codes are signed ones less the smallest.
+  QUANT_DIALECT_COMPRESSED_TENSORS QUANT_SWIFT_NAME(compressedTensors) = 5,
 } QuantDialect;
 
 // A block type of ggml, as GGUF files hold it: 32 values and what they share, interleaved.

@@ -149,6 +149,10 @@ pub enum QuantDialect {
     /// for, both in the type of the values. Unsigned codes and `QUANT_MODE_AFFINE` only. Biases take
     /// the place of zero points: where these are bytes, they are the biases' own.
     Mlx = 4,
+    /// As compressed-tensors 0.20: each step is rounded to the type of the values, and scales have it;
+    /// the whole range of codes in both modes; the zero point is added before a quotient is rounded
+    /// to an integer. Unsigned codes are signed ones less the smallest.
+    CompressedTensors = 5,
 }
 
 /// A block type of ggml, as GGUF files hold it: 32 values and what they share, interleaved.
@@ -209,7 +213,7 @@ macro_rules! enumeration {
 enumeration!(QuantFloat, FloatType: F32 F16 Bf16);
 enumeration!(QuantCode, IntType: Int8 Uint8 Int4 Uint4 Int2 Uint2 Int3 Uint3 Int5 Uint5 Int6 Uint6);
 enumeration!(QuantMode, Mode: Symmetric Affine);
-enumeration!(QuantDialect, Dialect: Coremltools F32 Torch CoremltoolsActivations Mlx);
+enumeration!(QuantDialect, Dialect: Coremltools F32 Torch CoremltoolsActivations Mlx CompressedTensors);
 enumeration!(QuantGgml, GgmlType: Q8_0 Q4_0 Q4_1 Q5_0 Q5_1);
 enumeration!(QuantBackend, Backend: Scalar Avx2 Avx512 Neon);
 

@@ -64,6 +64,19 @@ impl Scheme {
     pub fn stores_zero_point(self) -> bool {
         self.offset() == OffsetKind::ZeroPoint
     }
+
+    /// Whether a zero point is added to a quotient before this is rounded to an integer, and their
+    /// sum rounded to the type that the quotient was; else it is added to the integer.
+    ///
+    /// ```
+    /// use quant_core::{Dialect, IntType, Mode, Scheme};
+    /// let scheme = Scheme::new(IntType::Int4, Mode::Affine);
+    /// assert!(!scheme.adds_zero_point_first());
+    /// assert!(scheme.with_dialect(Dialect::CompressedTensors).adds_zero_point_first());
+    /// ```
+    pub fn adds_zero_point_first(self) -> bool {
+        self.dialect.adds_zero_point_first(self.mode)
+    }
 }
 
 impl Scheme {

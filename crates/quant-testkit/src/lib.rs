@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod compressed_tensors;
 pub mod ggml;
 pub mod golden;
 pub mod hurtful;

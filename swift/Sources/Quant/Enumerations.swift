@@ -54,5 +54,9 @@ extension Scheme {
         /// for, both in the type of the values. Unsigned codes and `QUANT_MODE_AFFINE` only. Biases take
         /// the place of zero points: where these are bytes, they are the biases' own.
         case mlx = 4
+        /// As compressed-tensors 0.20: each step is rounded to the type of the values, and scales have it;
+        /// the whole range of codes in both modes; the zero point is added before a quotient is rounded
+        /// to an integer. Unsigned codes are signed ones less the smallest.
+        case compressedTensors = 5
     }
 }

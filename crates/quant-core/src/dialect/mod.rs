@@ -4,6 +4,7 @@
 //! in `with_arithmetic`, which is the only `match` on the enumeration.
 
 mod activation;
+mod compressed_tensors;
 mod coremltools;
 mod f32;
 mod mlx;
@@ -40,6 +41,12 @@ pub enum Dialect {
     /// found and used in f32 and then stored in the type of the values. Unsigned types and affine
     /// mode only.
     Mlx,
+    /// As compressed-tensors 0.20: every step rounded to the type of the values, the whole integer
+    /// type in both modes (127.5 or 7.5 steps to the bound in symmetric mode), the type's epsilon in
+    /// place of a scale of 0; the zero point is added to a quotient before this is rounded to an
+    /// integer. Codes of unsigned types are those of signed types less the smallest one, as files hold
+    /// them.
+    CompressedTensors,
 }
 
 named!(
@@ -49,6 +56,7 @@ named!(
     Torch "torch",
     CoremltoolsActivations "coremltools-activations",
     Mlx "mlx",
+    CompressedTensors "compressed-tensors",
 );
 stored_by_name!(Dialect);
 
@@ -103,6 +111,14 @@ trait Arithmetic {
     fn ties() -> Ties {
         Ties::Even
     }
+    /// See [`Scheme::adds_zero_point_first`](crate::Scheme::adds_zero_point_first).
+    fn adds_zero_point_first(_: Mode) -> bool {
+        false
+    }
+    /// What a zero point that is added first is less than the stored one.
+    fn zero_point_shift(_: IntType) -> i32 {
+        0
+    }
     /// The value of a code less its zero point.
     fn value(steps: f32, params: &Params) -> f32 {
         params.scale_type().round(params.scale() * steps)
@@ -130,6 +146,7 @@ macro_rules! with_arithmetic {
             Dialect::Torch => with!(torch::Torch),
             Dialect::CoremltoolsActivations => with!(coremltools::Activations),
             Dialect::Mlx => with!(mlx::Mlx),
+            Dialect::CompressedTensors => with!(compressed_tensors::CompressedTensors),
         }
     }};
 }
@@ -158,6 +175,14 @@ impl Dialect {
     /// How quotients become integers.
     pub fn ties(self) -> Ties {
         with_arithmetic!(self, A => A::ties())
+    }
+
+    pub(crate) fn adds_zero_point_first(self, mode: Mode) -> bool {
+        with_arithmetic!(self, A => A::adds_zero_point_first(mode))
+    }
+
+    pub(crate) fn zero_point_shift(self, dtype: IntType) -> i32 {
+        with_arithmetic!(self, A => A::zero_point_shift(dtype))
     }
 
     /// What a code stands for that is so many steps from its zero point, or from 0 where there is a

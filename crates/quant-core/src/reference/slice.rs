@@ -15,15 +15,19 @@ pub fn range<F: Float>(values: &[F]) -> Range {
     values.fold(Range::EMPTY, Range::merge)
 }
 
-/// `round((value - bias) / scale)`, the quotient rounded to the dialect's type first.
-/// NaN stays NaN.
-fn steps<F: Float>(value: F, scheme: Scheme, params: Params) -> f32 {
+/// `round((value - bias) / scale) + zero_point`, rounded as the dialect says. NaN stays NaN.
+fn code<F: Float>(value: F, scheme: Scheme, params: Params) -> f32 {
     let (scale, bias) = params.exact();
     let quotient = (value.to_f32() - bias) / scale;
-    scheme
-        .dialect
-        .ties()
-        .round(scheme.dialect.rounding(F::TYPE).round(quotient))
+    let (ties, rounding) = (scheme.dialect.ties(), scheme.dialect.rounding(F::TYPE));
+    let (quotient, zero_point) = (rounding.round(quotient), params.zero_point() as f32);
+    match scheme.adds_zero_point_first() {
+        true => {
+            let shift = scheme.dialect.zero_point_shift(scheme.dtype) as f32;
+            ties.round(rounding.round(quotient + (zero_point - shift))) + shift
+        }
+        false => ties.round(quotient) + zero_point,
+    }
 }
 
 /// Quantizes with given parameters, one code per byte, and returns how many values were NaN or
@@ -34,16 +38,15 @@ fn steps<F: Float>(value: F, scheme: Scheme, params: Params) -> f32 {
 /// If the lengths differ.
 pub fn quantize<F: Float>(values: &[F], scheme: Scheme, params: Params, codes: &mut [u8]) -> u64 {
     assert_eq!(values.len(), codes.len(), "one code per value");
-    let zero_point = params.zero_point() as f32;
     let (qmin, qmax) = (scheme.qmin() as f32, scheme.qmax() as f32);
     for (value, code) in values.iter().zip(codes) {
-        let steps = steps(*value, scheme, params);
+        let wanted = self::code(*value, scheme, params);
         *code = if params.scale() == 0.0 {
             0
-        } else if steps.is_nan() {
+        } else if wanted.is_nan() {
             params.zero_point() as u8
         } else {
-            (steps + zero_point).clamp(qmin, qmax) as i32 as u8
+            wanted.clamp(qmin, qmax) as i32 as u8
         };
     }
     range(values).non_finite
@@ -51,10 +54,9 @@ pub fn quantize<F: Float>(values: &[F], scheme: Scheme, params: Params, codes: &
 
 /// How many values the clip of [`quantize`] changes.
 pub fn saturated<F: Float>(values: &[F], scheme: Scheme, params: Params) -> u64 {
-    let zero_point = params.zero_point() as f32;
     let (qmin, qmax) = (scheme.qmin() as f32, scheme.qmax() as f32);
     let clipped = values.iter().filter(|&&value| {
-        let code = steps(value, scheme, params) + zero_point;
+        let code = code(value, scheme, params);
         params.scale() != 0.0 && (code < qmin || code > qmax)
     });
     clipped.count() as u64

@@ -17,7 +17,7 @@ Dtype: TypeAlias = Literal[
 ]
 Mode: TypeAlias = Literal["symmetric", "affine", "linear_symmetric", "linear"]
 Granularity: TypeAlias = Literal["per_tensor", "per_channel", "per_block"]
-Dialect: TypeAlias = Literal["coremltools", "f32", "torch", "coremltools-activations", "mlx"]
+Dialect: TypeAlias = Literal["coremltools", "f32", "torch", "coremltools-activations", "mlx", "compressed-tensors"]
 #: What functions take: a NumPy array, or whatever gives one by DLPack, such as a torch tensor.
 ArrayLike: TypeAlias = Any
 Bytes: TypeAlias = NDArray[np.uint8]
