@@ -424,6 +424,7 @@ mod tests {
         ),
         ("dequantize", &["output", "threads", "force", "quiet"]),
         ("inspect", &["values", "json"]),
+        ("index", &["force", "quiet"]),
         ("diff", &["json", "quiet"]),
         ("backends", &["json"]),
         ("completions", &[]),

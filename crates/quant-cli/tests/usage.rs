@@ -9,13 +9,14 @@ use std::process::Stdio;
 use folder::{Folder, f32_bytes, npy, wave};
 use serde_json::Value;
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "quantize",
     "activations",
     "calibrate",
     "plot",
     "dequantize",
     "inspect",
+    "index",
     "diff",
     "backends",
     "completions",

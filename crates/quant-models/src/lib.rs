@@ -57,7 +57,9 @@ pub use plan::{Plan, PlannedTensor, TensorSpec, plan};
 pub use quantize::quantize;
 pub use ranges::{ActivationRange, Ranges};
 pub use report::{Report, TensorReport};
-pub use safetensors::{Encoding, Entry, Model, Quantized, SafetensorsFile, Tensor};
+pub use safetensors::{
+    Encoding, Entry, Model, Quantized, SafetensorsFile, Tensor, WrittenIndex, write_index,
+};
 pub use scheme_record::SchemeRecord;
 pub use text::{columns, printable, shortened};
 

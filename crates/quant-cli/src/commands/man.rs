@@ -32,6 +32,7 @@ const COMMANDS: &[&str] = &[
     "evaluate",
     "dequantize",
     "inspect",
+    "index",
     "diff",
     "backends",
     "completions",

@@ -8,6 +8,7 @@ mod dequantize;
 mod diff;
 #[cfg(feature = "run")]
 mod evaluate;
+mod index;
 mod inspect;
 mod man;
 #[cfg(feature = "run")]
@@ -54,6 +55,7 @@ enum Command {
     Evaluate(evaluate::Evaluate),
     Dequantize(dequantize::Dequantize),
     Inspect(inspect::Inspect),
+    Index(index::Index),
     Diff(diff::Diff),
     Backends(backends::Backends),
     Completions(completions::Completions),
@@ -88,6 +90,7 @@ impl Arguments {
             Command::Evaluate(command) => command.run()?,
             Command::Dequantize(command) => command.run()?,
             Command::Inspect(command) => command.run()?,
+            Command::Index(command) => command.run()?,
             Command::Diff(command) => return command.run(),
             Command::Backends(command) => command.run()?,
             Command::Completions(command) => command.run(&mut Self::command())?,

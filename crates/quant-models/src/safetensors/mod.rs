@@ -15,8 +15,10 @@ mod opened;
 mod output;
 mod quantize;
 mod replaceable;
+mod write_index;
 
 pub use encodings::Encoding;
 pub use format::{Entry, SafetensorsFile};
 pub use model::{Model, Quantized, Tensor};
 pub(crate) use opened::Safetensors;
+pub use write_index::{WrittenIndex, write_index};

@@ -1,0 +1,50 @@
+//! `quant index`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+use indicatif::HumanBytes;
+use quant_models::{Error, write_index};
+
+use crate::options::{ForceOption, QuietOption};
+use crate::progress::with_progress;
+use crate::terminal::{print, shown, warn};
+
+const EXAMPLES: &str = "\
+Examples:
+  quant quantize model/model-00001-of-00002.safetensors -o small/model-00001-of-00002.safetensors
+  quant quantize model/model-00002-of-00002.safetensors -o small/model-00002-of-00002.safetensors
+  quant index small";
+
+/// Write the index of a model whose shards were made one by one
+///
+/// It is DIR/model.safetensors.index.json, and names all safetensors files of the folder.
+#[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Index {
+    /// The folder of the shards
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    folder: PathBuf,
+    #[command(flatten)]
+    force: ForceOption,
+    #[command(flatten)]
+    quiet: QuietOption,
+}
+
+impl Index {
+    pub fn run(&self) -> Result<(), Error> {
+        let force = self.force.force;
+        let written = with_progress(1, true, force, 0, |job| write_index(&self.folder, job))?;
+        warn(&written.warnings);
+        if self.quiet.quiet {
+            return Ok(());
+        }
+        print(&format!(
+            "{}  {} shards, {} tensors, {}\n",
+            shown(&written.path),
+            written.shards,
+            written.tensors,
+            HumanBytes(written.bytes)
+        ))
+    }
+}
