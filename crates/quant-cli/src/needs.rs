@@ -422,7 +422,10 @@ mod tests {
                 "json",
             ],
         ),
-        ("dequantize", &["output", "threads", "force", "quiet"]),
+        (
+            "dequantize",
+            &["output", "threads", "force", "quiet", "json"],
+        ),
         ("inspect", &["values", "json"]),
         ("index", &["force", "quiet"]),
         ("diff", &["json", "quiet"]),

@@ -9,6 +9,8 @@ use quant_models::{Error, Job};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
+use crate::called;
+
 /// The signal that asked to stop, or 0.
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
@@ -18,6 +20,9 @@ static ONLY_WORDS: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 /// All is written, and what it was remains to be told: a signal that comes now, or came too late for
 /// the work, ends the process at once.
 pub fn only_words_are_left() {
+    if called::is_called() {
+        return;
+    }
     ONLY_WORDS.store(true, Ordering::SeqCst);
     if let Some(signal) = signal() {
         std::process::exit(128 + i32::from(signal));
@@ -40,11 +45,13 @@ pub fn with_progress<T: Send>(
     work: impl FnOnce(&Job<'_>) -> Result<T, Error> + Send,
 ) -> Result<T, Error> {
     let cancelled = Arc::new(AtomicBool::new(false));
-    watch(&cancelled).map_err(|error| Error::Io {
-        file: "signals".into(),
-        doing: "watch for them",
-        source: error,
-    })?;
+    if !called::is_called() {
+        watch(&cancelled).map_err(|error| Error::Io {
+            file: "signals".into(),
+            doing: "watch for them",
+            source: error,
+        })?;
+    }
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads.into())
         .build()
@@ -53,6 +60,9 @@ pub fn with_progress<T: Send>(
             doing: "start them",
             source: std::io::Error::other(error),
         })?;
+    if let Some(watch) = called::watch() {
+        return called::watched(&watch, &pool, force, bytes, work);
+    }
     let bar = match quiet {
         true => ProgressBar::hidden(),
         false => ProgressBar::new(bytes),

@@ -8,6 +8,8 @@ use serde::Serialize as _;
 use serde_json::Value;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
+use crate::called;
+
 /// Of a line where standard output is no terminal.
 const USUAL_WIDTH: usize = 160;
 /// Of a line of a table, at the least.
@@ -38,6 +40,9 @@ pub fn width() -> usize {
 }
 
 pub fn print(text: &str) -> Result<(), Error> {
+    if called::keep(text) {
+        return Ok(());
+    }
     let mut stdout = io::stdout().lock();
     let written = stdout
         .write_all(text.as_bytes())
@@ -149,6 +154,9 @@ pub fn say(line: &str) {
 }
 
 pub fn warn(warnings: &[String]) {
+    if called::keep_warnings(warnings) {
+        return;
+    }
     for warning in warnings {
         say(&format!("warning: {}", shortened(warning, WARNING)));
     }

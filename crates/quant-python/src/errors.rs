@@ -1,6 +1,7 @@
 //! From what goes wrong in the libraries to the package's exceptions: the only place that knows both.
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -13,6 +14,8 @@ pub struct Raised {
     class: &'static str,
     message: String,
     hint: Option<String>,
+    file: Option<PathBuf>,
+    tensor: Option<String>,
 }
 
 impl Raised {
@@ -21,6 +24,8 @@ impl Raised {
             class,
             message: message.to_string(),
             hint: None,
+            file: None,
+            tensor: None,
         }
     }
 
@@ -41,7 +46,14 @@ impl Raised {
         let class = py.import("linquant.errors")?.getattr(self.class)?;
         let named = PyDict::new(py);
         named.set_item("hint", self.hint.as_deref())?;
-        class.call((self.message.as_str(),), Some(&named))
+        let exception = class.call((self.message.as_str(),), Some(&named))?;
+        if let Some(file) = &self.file {
+            exception.setattr("file", file)?;
+        }
+        if let Some(tensor) = &self.tensor {
+            exception.setattr("tensor", tensor)?;
+        }
+        Ok(exception)
     }
 }
 
@@ -126,6 +138,28 @@ impl From<ObserveError> for Raised {
         match error {
             ObserveError::Geometry(error) => error.into(),
             _ => Self::new("ShapeError", error),
+        }
+    }
+}
+
+impl From<quant_models::Error> for Raised {
+    fn from(error: quant_models::Error) -> Self {
+        use quant_models::Error;
+        let message = error.to_string();
+        let (class, file, tensor) = match error {
+            Error::Io { file, .. } => ("FileAccessError", Some(file), None),
+            Error::File { file, .. } => ("FileError", Some(file), None),
+            Error::Tensor { file, tensor, .. } => ("TensorError", Some(file), Some(tensor)),
+            Error::Option(_) => ("OptionError", None, None),
+            Error::Memory(_) => ("MemoryLimitError", None, None),
+            Error::Strict { .. } => ("StrictError", None, None),
+            Error::Interrupted | Error::Paused { .. } => ("InterruptedError", None, None),
+            _ => ("Error", None, None),
+        };
+        Self {
+            file,
+            tensor,
+            ..Self::new(class, message)
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Arrays cross the border as flat buffers of bytes with a type's name beside them: Python makes
 //! views of what it has, and allocates what comes out.
 
+mod command;
 mod dlpack;
 mod errors;
 mod floats;
@@ -17,6 +18,8 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _native {
     use super::*;
+    #[pymodule_export]
+    use crate::command::{call, run};
     #[pymodule_export]
     use crate::dlpack::retype_bfloat16;
     #[pymodule_export]

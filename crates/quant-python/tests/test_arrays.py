@@ -49,7 +49,7 @@ def test_scales_are_of_the_arrays_type_but_in_f32(name: str, weights: np.ndarray
     assert linquant.quantize(array, axis=0).scale.dtype == array.dtype
     wide = linquant.quantize(array, axis=0, dialect="f32")
     assert wide.scale.dtype == np.float32 and wide.dequantize().dtype == array.dtype
-    assert wide.dequantize(dtype="float32").dtype == np.float32
+    assert wide.dequantize(dtype=np.float32).dtype == np.float32
 
 
 @pytest.mark.parametrize("dtype", BITS)
@@ -79,6 +79,8 @@ def test_blocks(weights: np.ndarray) -> None:
     np.testing.assert_array_equal(found.codes, same.codes)
     ragged = linquant.quantize(weights, axis=1, block_axis=0, block_size=30)
     assert ragged.scale.shape == (2, 64)
+    numpys = linquant.quantize(weights, axis=np.int64(0), block_size=np.int32(32))
+    np.testing.assert_array_equal(found.codes, numpys.codes)
     whole = linquant.quantize(weights, block_size=(0, 0))
     np.testing.assert_array_equal(whole.codes, linquant.quantize(weights).codes)
     negative = linquant.quantize(weights, axis=-2, block_axis=-1, block_size=32)
@@ -242,8 +244,9 @@ def test_given_scales() -> None:
             linquant.fake_quantize(values, scale=bad)
     with pytest.raises(errors.ScaleError):
         linquant.fake_quantize(values, scale=0.5, mode="affine", zero_point=999)
-    with pytest.raises(errors.OptionError):
-        linquant.fake_quantize(values, scale=0.5, axis=0)
+    for options in [{"axis": 0}, {"zero_point": 3}, {"dialect": "mlx", "dtype": "uint8", "mode": "affine"}]:
+        with pytest.raises(errors.OptionError):
+            linquant.fake_quantize(values, scale=0.5, **options)
 
 
 def test_results_can_be_pickled(weights: np.ndarray) -> None:

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use indicatif::HumanBytes;
 use quant_models::{DequantizeOptions, Error, Inputs};
+use serde_json::json;
 
-use crate::options::{ForceOption, QuietOption, ThreadsOption, WeightsOnlyOption};
+use crate::options::{ForceOption, JsonOption, QuietOption, ThreadsOption, WeightsOnlyOption};
 use crate::paths::{Kind, default_output};
 use crate::progress::{only_words_are_left, size_of, with_progress};
 use crate::report::copied;
-use crate::terminal::{print, shown, warn};
+use crate::terminal::{print, print_json, shown, warn};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,6 +36,8 @@ pub struct Dequantize {
     weights_only: WeightsOnlyOption,
     #[command(flatten)]
     quiet: QuietOption,
+    #[command(flatten)]
+    json: JsonOption,
 }
 
 impl Dequantize {
@@ -47,7 +50,8 @@ impl Dequantize {
             None => default_output(&self.file, "float"),
         };
         let bytes = size_of(&self.file);
-        let (threads, quiet, force) = (self.threads.threads, self.quiet.quiet, self.force.force);
+        let (threads, force) = (self.threads.threads, self.force.force);
+        let quiet = self.quiet.quiet || self.json.json;
         let options = DequantizeOptions {
             weights_only: self.weights_only.weights_only,
         };
@@ -56,6 +60,16 @@ impl Dequantize {
         })?;
         warn(&restored.warnings);
         only_words_are_left();
+        if self.json.json {
+            return print_json(&json!({
+                "version": 1,
+                "input": self.file.to_string_lossy(),
+                "output": output.to_string_lossy(),
+                "bytes": restored.bytes,
+                "warnings": restored.warnings,
+                "copied": restored.copied,
+            }));
+        }
         if quiet {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use indicatif::HumanBytes;
-use quant_models::{Error, TensorInfo, inspect, inspect_with_progress};
+use quant_models::{Error, TensorInfo, inspect_with_progress};
 use serde_json::json;
 
 use crate::options::JsonOption;
@@ -35,12 +35,10 @@ pub struct Inspect {
 impl Inspect {
     pub fn run(&self) -> Result<(), Error> {
         let json = self.json.json;
-        let found = match self.values {
-            true => with_progress(0, json, false, size_of(&self.file), |job| {
-                inspect_with_progress(&self.file, true, job)
-            })?,
-            false => inspect(&self.file, false)?,
-        };
+        let quiet = json || !self.values;
+        let found = with_progress(0, quiet, false, size_of(&self.file), |job| {
+            inspect_with_progress(&self.file, self.values, job)
+        })?;
         only_words_are_left();
         if json {
             return print_json(&json!({

@@ -8,6 +8,7 @@ use quant_core::Scheme;
 use quant_models::{ActivationOptions, AtomicFile, Encoding, Error, Plan, QuantizeOptions};
 use serde_json::json;
 
+use crate::called;
 use crate::choices::{ByteType, Mode, NonFinite, Target};
 use crate::options::{
     BackendOption, CautionOptions, ForceOption, JsonOption, ThreadsOption, WeightsOnlyOption,
@@ -95,7 +96,7 @@ impl Quantize {
             weights_only: self.weights_only.weights_only,
             backend: self.backend.find()?,
             // Nobody would see them.
-            stats: !self.quiet || self.json.json || self.report.is_some(),
+            stats: !self.quiet || self.json.json && !called::is_called() || self.report.is_some(),
             ..self.weights.options()?
         })
     }

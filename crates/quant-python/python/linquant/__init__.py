@@ -15,8 +15,17 @@ from __future__ import annotations
 
 import os
 
-from . import errors
+from . import coreml, errors
 from ._arrays import Quantized, Stats, dequantize, fake_quantize, quantize
+from ._files import (
+    calibrate,
+    dequantize_file,
+    diff,
+    evaluate,
+    inspect,
+    quantize_activations_file,
+    quantize_file,
+)
 from ._native import __version__, backends, forked, get_num_threads
 from ._native import set_num_threads as _set_num_threads
 from ._observers import (
@@ -44,11 +53,19 @@ __all__ = [
     "Stats",
     "__version__",
     "backends",
+    "calibrate",
+    "coreml",
     "dequantize",
+    "dequantize_file",
+    "diff",
     "errors",
+    "evaluate",
     "fake_quantize",
     "get_num_threads",
+    "inspect",
     "quantize",
+    "quantize_activations_file",
+    "quantize_file",
     "set_num_threads",
 ]
 

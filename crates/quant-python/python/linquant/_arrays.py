@@ -197,9 +197,14 @@ class Quantized:
         parts = (self.codes, self.scale, self.zero_point, self.bias)
         return sum(part.nbytes for part in parts if part is not None)
 
-    def dequantize(self, *, dtype: str | None = None, out: ArrayLike | None = None) -> NDArray[Any]:
+    def dequantize(self, *, dtype: Any = None, out: ArrayLike | None = None) -> NDArray[Any]:
         """See :func:`linquant.dequantize`."""
         return dequantize(self, dtype=dtype, out=out)
+
+
+def one_size(given: int | Sequence[int]) -> int | Sequence[int]:
+    """Whole numbers of other libraries are numbers."""
+    return int(given) if hasattr(given, "__index__") else given
 
 
 def _cut(
@@ -223,7 +228,7 @@ def _cut(
     first = 0 if axis is None else axis
     if given != "per_block":
         return given, first, 0, 0, ()
-    size = 32 if block_size is None else block_size
+    size = one_size(32 if block_size is None else block_size)
     if isinstance(size, int):
         if size <= 0:
             raise OptionError(f"block_size {size}", hint="give a number of elements, such as 32")
@@ -236,10 +241,14 @@ def _cut(
     return "blocks", 0, 0, 0, sizes
 
 
+def _type_name(dtype: Any) -> str:
+    """The name of a type, which may be NumPy's."""
+    return dtype if isinstance(dtype, str) else str(np.dtype(dtype).name)
+
+
 def scheme_names(dtype: object, mode: str, dialect: str) -> tuple[str, str, str]:
-    """Names as the native half has them; a type may be NumPy's."""
-    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name  # type: ignore[call-overload]
-    return name, _MODES.get(mode, mode), dialect
+    """Names as the native half has them."""
+    return _type_name(dtype), _MODES.get(mode, mode), dialect
 
 
 def _code_dtype(dtype: str, packed: bool) -> np.dtype[Any]:
@@ -349,7 +358,7 @@ def _part(array: NDArray[Any] | None, dtype: np.dtype[Any], shape: tuple[int, ..
 
 
 def dequantize(
-    quantized: Quantized, *, dtype: str | None = None, out: ArrayLike | None = None
+    quantized: Quantized, *, dtype: Any = None, out: ArrayLike | None = None
 ) -> NDArray[Any]:
     """The values that codes stand for, of shape ``quantized.shape``.
 
@@ -369,7 +378,7 @@ def dequantize(
     array([ 0.5 , -1.27,  0.  ], dtype=float32)
     """
     source = _FLOATS.get(quantized.source)
-    target = source if dtype is None else _FLOATS.get(str(dtype))
+    target = source if dtype is None else _FLOATS.get(_type_name(dtype))
     if source is None or target is None:
         raise OptionError(f"unknown type {quantized.source if source is None else dtype!r}",
                           hint="give float32, float16 or bfloat16")
@@ -438,6 +447,11 @@ def fake_quantize(
         raise OptionError("a scale beside a granularity", hint="a given scale is that of the whole array")
     scheme = scheme_names(dtype, mode, dialect)
     quantizer = _native.Quantizer(values.shape, values.source, scheme, ("per_tensor", 0, 0, 0, ()), False)
+    if quantizer.offset == "bias" or (quantizer.offset == "none" and zero_point != 0):
+        raise OptionError(
+            f"the dialect {dialect} stores no zero point for {scheme[0]} {scheme[1]}",
+            hint="give mode='affine' and another dialect, or no zero_point",
+        )
     codes = np.empty(values.shape, _code_dtype(scheme[0], False))
     _native.quantize_given(values.bytes, values.source, scheme, scale, zero_point, _flat(codes))
     scale_shape = tuple(quantizer.scale_shape)

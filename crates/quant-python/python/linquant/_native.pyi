@@ -1,6 +1,6 @@
 """The native half of the package; use :mod:`linquant`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,10 @@ class ChannelState:
     def channels(self) -> list[tuple[int, int, _Bounds]]: ...
     def same(self, other: ChannelState) -> bool: ...
 
+def call(
+    line: Sequence[str], progress: Callable[[int, int], object] | None
+) -> tuple[str, list[str]]: ...
+def run(line: Sequence[str]) -> int: ...
 def activation_params(
     min: float, max: float, dtype: str, mode: str, rule: str, source: str
 ) -> tuple[float, int]: ...

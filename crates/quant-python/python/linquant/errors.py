@@ -6,15 +6,24 @@ one, says what to do about it.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __all__ = [
     "ArrayError",
     "Error",
+    "FileAccessError",
+    "FileError",
+    "InterruptedError",
     "LinquantWarning",
+    "MemoryLimitError",
     "MergeError",
     "NonFiniteError",
     "OptionError",
     "ScaleError",
     "ShapeError",
+    "StrictError",
+    "TensorError",
+    "UnsupportedError",
 ]
 
 
@@ -62,6 +71,54 @@ class ScaleError(Error, ArithmeticError):
 
 class MergeError(Error, ValueError):
     """Observers that cannot become one: they differ in kind or settings, or depend on order."""
+
+
+class FileAccessError(Error, OSError):
+    """The operating system refused to read or write.
+
+    Attributes:
+        file: Which file or folder.
+    """
+
+    file: Path
+
+
+class FileError(Error, ValueError):
+    """A file that is not what it should be, or a name that promises something else.
+
+    Attributes:
+        file: Which file or folder.
+    """
+
+    file: Path
+
+
+class TensorError(Error, ValueError):
+    """A tensor in a file that cannot be quantized or restored.
+
+    Attributes:
+        file: Which file.
+        tensor: The tensor's name.
+    """
+
+    file: Path
+    tensor: str
+
+
+class StrictError(Error, ValueError):
+    """With ``strict=True``: something fell short, and nothing was written."""
+
+
+class MemoryLimitError(Error, MemoryError):
+    """The work would take more memory than it may."""
+
+
+class InterruptedError(Error):
+    """The work was stopped."""
+
+
+class UnsupportedError(Error, NotImplementedError):
+    """What another library does, and this one does not."""
 
 
 class LinquantWarning(UserWarning):
