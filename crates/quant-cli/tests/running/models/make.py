@@ -3,6 +3,7 @@
 Wants coremltools 9.0, torch, numpy and Pillow.
 """
 
+import json
 import pathlib
 import shutil
 
@@ -51,6 +52,13 @@ def stateful():
     package = HERE / "sum.mlpackage"
     shutil.rmtree(package, ignore_errors=True)
     model.save(str(package))
+    # It has no weights, and git keeps no empty folder.
+    (package / "Data/com.apple.CoreML/weights").rmdir()
+    manifest = json.loads((package / "Manifest.json").read_text())
+    items = manifest["itemInfoEntries"]
+    weights = next(key for key in items if items[key]["name"] == "weights")
+    del items[weights]
+    (package / "Manifest.json").write_text(json.dumps(manifest, indent=4))
 
 
 def picture(seed, width, height):
