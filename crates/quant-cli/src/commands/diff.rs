@@ -46,7 +46,11 @@ impl Diff {
         } else if !self.quiet.quiet {
             print_table(1, || differ.clone().map(row))?;
             let all = count(found.tensors.len(), "tensor");
-            print(&format!("{} of {all} differ\n", differ.count()))?;
+            let verb = match found.tensors.len() {
+                1 => "differs",
+                _ => "differ",
+            };
+            print(&format!("{} of {all} {verb}\n", differ.count()))?;
         }
         Ok(match found.equal {
             true => DONE,
