@@ -169,7 +169,7 @@ struct Equivalence {
     /// Write the digests to xtask/equivalence.lock instead of comparing them
     #[arg(long)]
     update: bool,
-    /// Run all cases on slow emulators, too, instead of one of 19
+    /// Run all cases where others have, and on slow emulators, too, instead of one of 19
     #[arg(long)]
     all_cases: bool,
 }

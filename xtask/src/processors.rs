@@ -12,6 +12,8 @@ pub struct Processor {
     pub architecture: &'static str,
     pub name: &'static str,
     pub backends: &'static str,
+    /// Whether it has instructions that convert f16.
+    pub has_f16: bool,
     pub emulator: Emulator,
 }
 
@@ -28,9 +30,9 @@ pub enum Emulator {
 pub const PROCESSORS: [Processor; 5] = [
     Processor::new("aarch64", "max", "neon scalar"),
     // ARMv8.0, without the optional half-precision arithmetic, dot products, LSE.
-    Processor::new("aarch64", "cortex-a53", "neon scalar"),
+    Processor::new("aarch64", "cortex-a53", "neon scalar").without_f16(),
     // SSE4.2, no AVX.
-    Processor::new("x86_64", "Nehalem", "scalar"),
+    Processor::new("x86_64", "Nehalem", "scalar").without_f16(),
     // AVX2, FMA and F16C, no AVX-512.
     Processor::new("x86_64", "Haswell-v4", "avx2 scalar"),
     Processor {
@@ -63,7 +65,15 @@ impl Processor {
             architecture,
             name,
             backends,
+            has_f16: true,
             emulator: Emulator::Qemu,
+        }
+    }
+
+    const fn without_f16(self) -> Self {
+        Self {
+            has_f16: false,
+            ..self
         }
     }
 

@@ -12,7 +12,7 @@ pub const FILE: &str = "xtask/equivalence.lock";
 
 const HEAD: &str = "\
 # What every machine must compute: function, cases, digest of all of them; and the same of a share of
-# the cases, one of 19, for slow emulators. Every other run makes both from the same cases.
+# the cases, one of 19, where all would be too many. Every other run makes both from the same cases.
 # `cargo xtask equivalence` compares, `cargo xtask equivalence --update` writes.
 ";
 

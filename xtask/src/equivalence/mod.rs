@@ -6,7 +6,7 @@ mod files;
 mod lock;
 mod targets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
 use std::sync::Mutex;
 use std::thread;
@@ -34,6 +34,8 @@ struct Task<'a> {
     programs: &'a Programs,
     /// `None` for the command.
     backend: Option<&'static str>,
+    /// Whether it runs a share of the cases only.
+    share: bool,
 }
 
 struct Done<'a> {
@@ -62,14 +64,14 @@ impl Task<'_> {
         let is_command = name == files::NAME;
         match self.backend {
             None => is_command,
-            Some(_) if self.target.runs_share => lock::is_share(name),
+            Some(_) if self.share => lock::is_share(name),
             Some(_) => !is_command,
         }
     }
 
     fn run(&self) -> Result<Digests, String> {
         match self.backend {
-            Some(backend) => self.target.corpus(self.programs, backend),
+            Some(backend) => self.target.corpus(self.programs, backend, self.share),
             None => Ok(files::digests(&files::run(self.target, self.programs)?)),
         }
     }
@@ -122,7 +124,7 @@ pub fn equivalence(options: &Equivalence) -> Outcome {
         update,
         all_cases,
     } = options;
-    let targets = targets::all(all_cases);
+    let targets = targets::all();
     check_names(&targets, require)?;
     let programs = targets::build(&targets)?;
     println!(
@@ -132,6 +134,9 @@ pub fn equivalence(options: &Equivalence) -> Outcome {
     let (mut tasks, mut not_run) = (Vec::new(), Vec::new());
     for target in &targets {
         plan(target, &programs, &mut tasks, &mut not_run)?;
+    }
+    if !all_cases {
+        share(&mut tasks);
     }
     for it in &not_run {
         it.report(&tasks);
@@ -186,6 +191,7 @@ fn plan<'a>(
         target,
         programs,
         backend,
+        share: false,
     };
     for &backend in &target.backends {
         match found.iter().any(|it| it == backend) {
@@ -203,6 +209,20 @@ fn plan<'a>(
         tasks.push(task(None));
     }
     Ok(())
+}
+
+/// Leaves all cases to the first of the targets that execute the same instructions: those of a backend,
+/// and those that convert f16 or what stands for them. The others show that they can execute them.
+fn share(tasks: &mut [Task<'_>]) {
+    let mut seen = BTreeSet::new();
+    for task in tasks {
+        let Some(backend) = task.backend else {
+            continue;
+        };
+        let target = task.target;
+        let is_first = seen.insert((target.architecture, target.has_f16, backend));
+        task.share = target.is_slow() || !is_first;
+    }
 }
 
 fn check_names(targets: &[Target], require: &[String]) -> Outcome {
@@ -252,7 +272,7 @@ fn row(done: &Done<'_>, lock: &Lock) -> usize {
     let same = |(name, digest): &(&String, &Digest)| lock.get(name) == Some(digest);
     let wrong = done.digests.len() - done.digests.iter().filter(same).count();
     // The cases of the share are among all of them.
-    let is_share = done.task.target.runs_share;
+    let is_share = done.task.share;
     let counts = |name: &str| lock::is_share(name) == is_share;
     let shown = || done.digests.iter().filter(|(name, _)| counts(name));
     let (functions, equal) = (shown().count(), shown().filter(same).count());
@@ -308,11 +328,39 @@ fn compare(all: &[Done<'_>], lock: &Lock) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Absent, NotRun, targets};
+    use std::path::PathBuf;
+
+    use super::{Absent, NotRun, Programs, Task, share, targets};
+
+    #[test]
+    fn every_backend_runs_all_cases_somewhere() {
+        let targets = targets::all();
+        let programs = Programs {
+            corpus: PathBuf::new(),
+            quant: PathBuf::new(),
+        };
+        let mut tasks = Vec::new();
+        for target in &targets {
+            let backends = target.backends.iter().map(|it| Some(*it)).chain([None]);
+            tasks.extend(backends.map(|backend| Task {
+                target,
+                programs: &programs,
+                backend,
+                share: false,
+            }));
+        }
+        share(&mut tasks);
+        for one in &tasks {
+            let instructions = |it: &Task| (it.target.architecture, it.target.has_f16, it.backend);
+            let same = |it: &&Task| instructions(it) == instructions(one);
+            let all = tasks.iter().filter(same).filter(|it| !it.share).count();
+            assert!(all == 1 || one.backend.is_none(), "{}", one.name());
+        }
+    }
 
     #[test]
     fn only_what_could_be_there_is_a_failure() {
-        let targets = targets::all(false);
+        let targets = targets::all();
         let target = &targets[0];
         let of = |backend, why: fn(String) -> Absent, require: &str| {
             let why = why(String::new());

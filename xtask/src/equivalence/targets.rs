@@ -22,10 +22,10 @@ pub struct Target {
     /// `None` for the machine's own.
     pub processor: Option<&'static Processor>,
     pub backends: Vec<&'static str>,
+    /// Whether it converts f16 by an instruction, as the half crate does wherever there is one.
+    pub has_f16: bool,
     /// Whether the `quant` command runs on it too.
     pub runs_command: bool,
-    /// Whether it runs a share of the cases only.
-    pub runs_share: bool,
 }
 
 /// What is run, of one architecture.
@@ -35,7 +35,7 @@ pub struct Programs {
 }
 
 /// This machine first.
-pub fn all(all_cases: bool) -> Vec<Target> {
+pub fn all() -> Vec<Target> {
     let mut all = vec![Target {
         name: "native".to_owned(),
         architecture: ARCHITECTURE,
@@ -45,8 +45,8 @@ pub fn all(all_cases: bool) -> Vec<Target> {
             "aarch64" => vec!["neon", "scalar"],
             _ => vec!["scalar"],
         },
+        has_f16: has_f16(),
         runs_command: true,
-        runs_share: false,
     }];
     for processor in &PROCESSORS {
         all.push(Target {
@@ -54,11 +54,20 @@ pub fn all(all_cases: bool) -> Vec<Target> {
             architecture: processor.architecture,
             processor: Some(processor),
             backends: processor.backends.split(' ').collect(),
+            has_f16: processor.has_f16,
             runs_command: processor.name == "max",
-            runs_share: processor.emulator == Emulator::Bochs && !all_cases,
         });
     }
     all
+}
+
+fn has_f16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("f16c");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("fp16");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
 }
 
 /// What each kind of target runs, or why nothing can be built for it.
@@ -103,8 +112,7 @@ const LIBRARY: &str = "quant_equivalence";
 const CORPUS: &str = "quant-equivalence";
 
 fn build_with(mut cargo: Command, kind: Kind) -> Result<Programs, Box<dyn Error>> {
-    artifacts::released_for(&mut cargo, kind.architecture)
-        .args(["--bin", CORPUS, "--bin", "quant"]);
+    artifacts::released(&mut cargo).args(["--bin", CORPUS, "--bin", "quant"]);
     let artifacts = artifacts::build(cargo)?;
     let program = |name: &str| {
         let mut programs = artifacts.iter().filter(|it| it.is_program);
@@ -156,12 +164,17 @@ fn link_static(artifacts: &[Artifact]) -> Result<PathBuf, Box<dyn Error>> {
 }
 
 impl Target {
+    /// Whether all cases take it long.
+    pub fn is_slow(&self) -> bool {
+        self.processor
+            .is_some_and(|it| it.emulator == Emulator::Bochs)
+    }
+
     /// Which programs it runs.
     pub fn kind(&self) -> Kind {
-        let emulator = self.processor.map(|it| it.emulator);
         Kind {
             architecture: self.architecture,
-            is_static: emulator == Some(Emulator::Bochs),
+            is_static: self.is_slow(),
         }
     }
 
@@ -209,12 +222,17 @@ impl Target {
         }
     }
 
-    /// The digest of every function, and of the share of its cases.
+    /// The digest of every function, and of the share of its cases; or of the share alone.
     ///
     /// # Errors
     /// If the program fails, or prints something else.
-    pub fn corpus(&self, programs: &Programs, backend: &str) -> Result<Digests, String> {
-        let share = self.runs_share.then_some("share");
+    pub fn corpus(
+        &self,
+        programs: &Programs,
+        backend: &str,
+        share: bool,
+    ) -> Result<Digests, String> {
+        let share = share.then_some("share");
         let arguments: Vec<&str> = ["digests", backend].into_iter().chain(share).collect();
         lock::parse(self.print(programs, &arguments)?.lines())
     }
