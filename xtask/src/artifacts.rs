@@ -41,22 +41,14 @@ const RELEASED: [&str; 5] = [
 ];
 
 /// Builds for release. All of the packages are named whatever is wanted of them, since cargo compiles
-/// a dependency with the features that the named ones ask for: once, and not again for each task.
+/// a dependency with the features that the named ones ask for: once, and not again for each task. No
+/// task runs a model in release form, and what runs them takes long to compile; tests do.
 pub fn released(cargo: &mut Command) -> &mut Command {
-    cargo.arg("--release");
+    cargo.args(["--release", "--no-default-features"]);
     for package in RELEASED {
         cargo.args(["--package", package]);
     }
     cargo
-}
-
-/// The same for any architecture, by its name in triples.
-pub fn released_for<'a>(cargo: &'a mut Command, architecture: &str) -> &'a mut Command {
-    if architecture != std::env::consts::ARCH {
-        // Models are run on this machine only, and what runs them takes long to compile.
-        cargo.arg("--no-default-features");
-    }
-    released(cargo)
 }
 
 /// Runs a cargo command that builds, and lists what it built, dependencies included.
