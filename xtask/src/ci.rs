@@ -77,6 +77,7 @@ fn lanes() -> Vec<Vec<Step>> {
     let sources = vec![
         Step::new("formatting", cargo("fmt"), &["--all", "--check"]),
         Step::xtask("header", &["codegen", "--check"]),
+        Step::xtask("circles", &["circles"]),
         Step::new(
             "clippy",
             cargo("clippy"),

@@ -8,6 +8,7 @@ mod asm;
 mod bench;
 mod bochs;
 mod ci;
+mod circles;
 mod codegen;
 mod coreml;
 mod cross;
@@ -137,6 +138,8 @@ enum Task {
         #[arg(long)]
         all: bool,
     },
+    /// Look for modules that need each other, in every crate
+    Circles,
     /// Compare models with those of the tools whose format they have, which are installed under target/
     Formats {
         /// One format, such as mlx [default: all]
@@ -249,6 +252,7 @@ fn run(task: Task) -> Outcome {
         }
         Task::Coreml { time } => coreml::coreml(time),
         Task::Python { all } => python::python(all),
+        Task::Circles => circles::circles(),
         Task::Formats { name } => formats::formats(name.as_deref()),
         Task::Memory { samples } => memory::report(samples),
         Task::Doc => release::doc(),

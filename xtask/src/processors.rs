@@ -1,10 +1,10 @@
 //! Emulated processors, by QEMU and Bochs, and how programs for them are built.
 
-use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
 use crate::bochs;
+use crate::not_run::Absent;
 use crate::toolchain::{self, AARCH64_LINUX, HOST, Toolchain, program};
 
 /// An emulated processor, and the backends that it must be seen to have, the fastest first.
@@ -40,24 +40,6 @@ pub const PROCESSORS: [Processor; 5] = [
         ..Processor::new("x86_64", "icelake", "avx512 avx2 scalar")
     },
 ];
-
-/// Why something is not run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Absent {
-    /// No package would help: this machine cannot have it.
-    Impossible(String),
-    /// `cargo xtask setup` installs what is missing.
-    NotInstalled(String),
-}
-
-impl fmt::Display for Absent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Impossible(why) | Self::NotInstalled(why)) = self;
-        f.write_str(why)
-    }
-}
-
-impl std::error::Error for Absent {}
 
 impl Processor {
     const fn new(architecture: &'static str, name: &'static str, backends: &'static str) -> Self {

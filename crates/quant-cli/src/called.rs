@@ -1,14 +1,11 @@
-//! A command that another program calls: it gets what would be printed, watches the work and stops it.
+//! What a command does otherwise that another program calls: it keeps what would be printed, is watched
+//! and stopped.
 
 use std::cell::RefCell;
-use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use quant_models::{Error, Job};
-
-use crate::commands::Arguments;
-use crate::needs;
 
 /// How far a command is, for other threads to see, and to stop it.
 #[derive(Debug, Default)]
@@ -30,15 +27,6 @@ pub struct Answer {
     pub warnings: Vec<String>,
 }
 
-/// Why a command gave no answer.
-#[derive(Debug)]
-pub enum Failure {
-    /// The line is wrong; what is wrong with it, without advice on the command's usage.
-    Line(String),
-    /// As it says.
-    Command(Error),
-}
-
 struct Call {
     watch: Arc<Watch>,
     answer: Answer,
@@ -49,33 +37,17 @@ thread_local! {
     static CALL: RefCell<Option<Call>> = const { RefCell::new(None) };
 }
 
-/// Does what a command line says, as [`run`](crate::run) does, but prints nothing, and leaves signals
-/// to the caller. `--json` makes the answer a document.
-///
-/// # Errors
-/// See [`Failure`].
-pub fn call(
-    line: impl IntoIterator<Item = OsString>,
-    watch: &Arc<Watch>,
-) -> Result<Answer, Failure> {
-    let (arguments, matches) =
-        Arguments::read(line).map_err(|error| Failure::Line(told(&error)))?;
+/// From now on this thread's command is called.
+pub fn begin(watch: &Arc<Watch>) {
     CALL.set(Some(Call {
         watch: Arc::clone(watch),
         answer: Answer::default(),
     }));
-    let done = needs::check(&matches).and_then(|()| arguments.run());
-    let call = CALL.take();
-    done.map_err(Failure::Command)?;
-    Ok(call.map(|call| call.answer).unwrap_or_default())
 }
 
-/// The first paragraph, in a line.
-fn told(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let paragraph = text.split("\n\n").next().unwrap_or_default();
-    paragraph.split_whitespace().collect::<Vec<_>>().join(" ")
+/// What would have been printed since.
+pub fn end() -> Answer {
+    CALL.take().map(|call| call.answer).unwrap_or_default()
 }
 
 /// Whether this thread's command was called.
@@ -127,30 +99,4 @@ pub fn watched<T: Send>(
         cancelled: &watch.cancelled,
     };
     pool.install(|| work(&job))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_call_prints_nothing_and_ends_with_its_thread_free() {
-        let watch = Arc::default();
-        let line = |line: &[&str]| line.iter().map(OsString::from).collect::<Vec<_>>();
-        let answer = call(line(&["quant", "backends", "--json"]), &watch).unwrap();
-        assert!(answer.text.contains("\"available\""), "{}", answer.text);
-        let Err(Failure::Line(problem)) = call(line(&["quant", "inspect"]), &watch) else {
-            panic!("a line without a model");
-        };
-        assert!(
-            problem.contains("<FILE>") && !problem.contains("Usage"),
-            "{problem}"
-        );
-        let Err(Failure::Command(error)) = call(line(&["quant", "inspect", "/no/model"]), &watch)
-        else {
-            panic!("a model that is not there");
-        };
-        assert!(error.to_string().starts_with("/no/model"), "{error}");
-        assert!(!is_called());
-    }
 }

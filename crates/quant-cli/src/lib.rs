@@ -1,6 +1,7 @@
 //! The `quant` command as a function, for programs that carry it: the Python package does.
 #![forbid(unsafe_code)]
 
+mod call;
 mod called;
 mod choices;
 mod colours;
@@ -21,7 +22,8 @@ use std::io::Write as _;
 
 use quant_models::printable;
 
-pub use called::{Answer, Failure, Watch, call};
+pub use call::{Failure, call};
+pub use called::{Answer, Watch};
 use commands::Arguments;
 
 /// Does what a command line says, the first word of which is the program's name, and returns the exit

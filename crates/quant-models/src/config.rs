@@ -7,7 +7,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::io::read_bounded;
-use crate::options::Settings;
+use crate::settings::Settings;
 use crate::unmatched::{Known, Unmatched};
 use crate::{Consumer, Error, Granularity, patterns};
 

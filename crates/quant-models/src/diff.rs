@@ -7,7 +7,7 @@ use quant_core::{ErrorStats, STATS_CHUNK};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::format::{format, open};
+use crate::formats::{format, open};
 use crate::stored::Stored;
 use crate::values::position;
 use crate::{Error, Job};

@@ -1,5 +1,4 @@
-//! File formats: the list of them, and what each one can do. A format states facts and applies
-//! decisions; it makes none.
+//! What a file format can do: it states facts and applies decisions, and makes none.
 
 use std::path::Path;
 
@@ -8,18 +7,15 @@ use quant_simd::TensorQuantizer;
 
 use crate::facts::Facts;
 use crate::io::Data;
-use crate::options::Settings;
 use crate::report::Decision;
+use crate::settings::Settings;
 use crate::stored::Stored;
 use crate::structure::Structure;
 use crate::unmatched::Unmatched;
 use crate::{
     ActivationOptions, DequantizeOptions, Error, Job, OperationReport, QuantizeOptions, Report,
-    Restored, WantedActivations, coreml, safetensors,
+    Restored, WantedActivations,
 };
-
-/// All formats; the first one that matches a path reads it.
-const FORMATS: [&dyn Format; 2] = [&coreml::CoreMl, &safetensors::Safetensors];
 
 /// A file format.
 pub(crate) trait Format: Sync {
@@ -34,9 +30,6 @@ pub(crate) trait Format: Sync {
     /// # Errors
     /// A model that cannot be read; what `work` says.
     fn open(&self, path: &Path, job: &Job<'_>, work: Work<'_>) -> Result<(), Error>;
-
-    /// Whether a model is a folder of folders.
-    fn is_deep(&self) -> bool;
 
     /// Whether a model says where its activations are.
     fn has_activations(&self) -> bool;
@@ -233,56 +226,4 @@ pub(crate) trait Activations {
 pub(crate) struct Inserted {
     pub operations: Vec<OperationReport>,
     pub unmatched: Vec<Unmatched>,
-}
-
-/// The format of a model.
-pub(crate) fn format(path: &Path) -> &'static dyn Format {
-    let found = FORMATS.iter().find(|format| format.matches(path));
-    *found.unwrap_or(&FORMATS[FORMATS.len() - 1])
-}
-
-/// Opens a model for its activations.
-///
-/// # Errors
-/// A model that cannot be read, or that does not say where they are; what `work` says.
-pub(crate) fn open_activations<T>(
-    path: &Path,
-    job: &Job<'_>,
-    work: impl FnOnce(&dyn OpenModel, &dyn Activations) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let none = || {
-        let problem = "no Core ML package; only such a model says where its activations are";
-        Error::file(path, problem)
-    };
-    if !format(path).has_activations() {
-        return Err(none());
-    }
-    open(path, job, |model| match model.activations() {
-        Some(activations) => work(model, activations),
-        None => Err(none()),
-    })
-}
-
-/// Opens a model for as long as `work` takes.
-///
-/// # Errors
-/// A model that cannot be read; what `work` says.
-pub(crate) fn open<T>(
-    path: &Path,
-    job: &Job<'_>,
-    work: impl FnOnce(&dyn OpenModel) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let (mut work, mut done) = (Some(work), None);
-    format(path).open(path, job, &mut |model| {
-        if let Some(work) = work.take() {
-            done = Some(work(model)?);
-        }
-        Ok(())
-    })?;
-    Ok(done.expect("a format that opens a model does the work"))
-}
-
-/// What the result of a command on `model` is.
-pub fn result_kind(model: &Path) -> ResultKind {
-    format(model).result(model)
 }

@@ -6,7 +6,7 @@ use quant_core::{FloatType, STATS_CHUNK};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::format::open;
+use crate::formats::open;
 use crate::io::Data;
 use crate::stored::Stored;
 use crate::unique::{NEARLY_ZERO, Seen16, Seen32, zeros_16};

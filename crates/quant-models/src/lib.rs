@@ -9,15 +9,18 @@ mod calibration;
 mod config;
 mod coreml;
 mod diff;
+mod encoding;
 mod error;
 mod facts;
 mod format;
+mod formats;
 mod inspect;
 mod io;
 mod job;
 mod options;
 mod patterns;
 mod plan;
+mod planning;
 mod policy;
 pub mod program;
 mod quantize;
@@ -25,6 +28,7 @@ mod ranges;
 mod report;
 mod safetensors;
 mod scheme_record;
+mod settings;
 mod sniff;
 mod stored;
 mod structure;
@@ -44,23 +48,24 @@ pub use calibration::{
 };
 pub use config::Config;
 pub use diff::{Difference, TensorDifference, diff, diff_with_progress};
+pub use encoding::Encoding;
 pub use error::Error;
-pub use format::{ResultKind, result_kind};
+pub use format::ResultKind;
+pub use formats::result_kind;
 pub use inspect::{Inspection, TensorInfo, inspect, inspect_with_progress};
 pub use io::{AtomicFile, AtomicFolder, Inputs};
 pub use job::Job;
-pub use options::{
-    ComputeUnit, Consumer, ExpertAxes, Experts, Granularity, NonFinite, QuantizeOptions,
-};
+pub use options::{ComputeUnit, ExpertAxes, Experts, NonFinite, QuantizeOptions};
 pub use patterns::patterns;
-pub use plan::{Plan, PlannedTensor, TensorSpec, plan};
-pub use quantize::quantize;
+pub use plan::{Plan, PlannedTensor, TensorSpec};
+pub use quantize::{plan, quantize};
 pub use ranges::{ActivationRange, Ranges};
 pub use report::{Report, TensorReport};
 pub use safetensors::{
-    Encoding, Entry, Model, Quantized, SafetensorsFile, Tensor, WrittenIndex, write_index,
+    Entry, Model, Quantized, SafetensorsFile, Tensor, WrittenIndex, write_index,
 };
 pub use scheme_record::SchemeRecord;
+pub use settings::{Consumer, Granularity};
 pub use text::{columns, printable, shortened};
 
 /// What [`dequantize`] has done.
@@ -94,7 +99,7 @@ pub fn quantize_activations(
     job: &Job<'_>,
 ) -> Result<Report, Error> {
     options.check()?;
-    format::open_activations(input, job, |_, activations| {
+    formats::open_activations(input, job, |_, activations| {
         activations.quantize(output, options, job)
     })
 }
@@ -109,7 +114,7 @@ pub fn wanted_activations(
     options: &ActivationOptions,
 ) -> Result<WantedActivations, Error> {
     options.check()?;
-    format::open_activations(input, &Job::UNWATCHED, |_, activations| {
+    formats::open_activations(input, &Job::UNWATCHED, |_, activations| {
         activations.wanted(options)
     })
 }
@@ -124,7 +129,7 @@ pub fn dequantize(
     options: &DequantizeOptions,
     job: &Job<'_>,
 ) -> Result<Restored, Error> {
-    format::open(input, job, |model| model.dequantize(output, options, job))
+    formats::open(input, job, |model| model.dequantize(output, options, job))
 }
 
 /// Whether a path is that of a Core ML package, by its form or its name.

@@ -9,8 +9,9 @@ use quant_simd::TensorQuantizer;
 use crate::error::{one_line, shortened};
 use crate::facts::{Axes, Facts, Storage};
 use crate::format::{OpenModel, Unsupported};
-use crate::options::{ExpertAxes, Settings};
+use crate::options::ExpertAxes;
 use crate::report::Decision;
+use crate::settings::Settings;
 use crate::values::position;
 use crate::{Error, Granularity, Job, QuantizeOptions};
 

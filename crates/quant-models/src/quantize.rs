@@ -1,11 +1,14 @@
 //! From a float model to a quantized one, whatever its format: facts, decisions, and the format's
 //! rewriting.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::format::{self, Inserted, OpenModel};
+use crate::format::{Inserted, OpenModel};
+use crate::formats;
+use crate::plan::{PlannedTensor, TensorSpec, VERSION};
 use crate::policy::{self, Decided};
-use crate::{Error, Job, NonFinite, QuantizeOptions, Report, TensorReport};
+use crate::report::Decision;
+use crate::{Error, Job, NonFinite, Plan, QuantizeOptions, Report, TensorReport};
 
 /// Quantizes the model at `input` into `output`: a file; or a folder, for a sharded model or a Core
 /// ML package. With [`QuantizeOptions::activations`], a package's activations too.
@@ -22,11 +25,11 @@ pub fn quantize(
         activations.check()?;
     }
     let Some(activations) = &options.activations else {
-        return format::open(input, job, |model| {
+        return formats::open(input, job, |model| {
             weights(model, Inserted::default(), output, options, job)
         });
     };
-    format::open_activations(input, job, |model, with_activations| {
+    formats::open_activations(input, job, |model, with_activations| {
         model.check_options(options)?;
         let mut report = None;
         with_activations.with_pairs(activations, &mut |inserted, model| {
@@ -93,4 +96,54 @@ fn weights(
         model.quantize(output, &decided.decisions, options, job, &mut report)?;
     }
     Ok(report)
+}
+
+/// Says what [`quantize`](crate::quantize) would do with a model, tensor by tensor; and what the user
+/// should know, a line each.
+///
+/// ```no_run
+/// use quant_models::{Job, QuantizeOptions, plan, quantize};
+///
+/// let model = "model.safetensors".as_ref();
+/// let (mut plan, _) = plan(model, &QuantizeOptions::default(), &Job::UNWATCHED)?;
+/// for tensor in &mut plan.tensors {
+///     if tensor.name.contains("embed") {
+///         tensor.quantize = None;
+///     }
+/// }
+/// let options = QuantizeOptions { plan: Some(plan), ..QuantizeOptions::default() };
+/// quantize(model, "small.safetensors".as_ref(), &options, &Job::UNWATCHED)?;
+/// # Ok::<(), quant_models::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`quantize`](crate::quantize), but for what is about the output or about values.
+pub fn plan(
+    input: &Path,
+    options: &QuantizeOptions,
+    job: &Job<'_>,
+) -> Result<(Plan, Vec<String>), Error> {
+    formats::open(input, job, |model| {
+        let (decided, report) = decide(model, Inserted::default(), options, job)?;
+        let tensors = report.tensors.into_iter().zip(&decided.decisions);
+        let tensors = tensors.map(|(report, decision)| PlannedTensor {
+            name: report.name,
+            dtype: Some(report.dtype),
+            shape: Some(report.shape),
+            quantize: match decision {
+                Decision::Quantize(quantizer) => Some(TensorSpec::of(quantizer)),
+                Decision::LeaveAlone(_) | Decision::Skip(_) => None,
+            },
+            reason: report.reason,
+        });
+        let plan = Plan {
+            version: VERSION,
+            format: options.encoding(),
+            tensors: tensors.collect(),
+            path: PathBuf::new(),
+        };
+        let mut warnings = report.warnings;
+        warnings.extend(report.notes);
+        Ok((plan, warnings))
+    })
 }

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::{env, fs, process};
 
 use crate::Outcome;
-use crate::processors::Absent;
+use crate::not_run::Absent;
 use crate::toolchain::{HOST, program, root, target_dir};
 
 /// The program itself; `bochs` is a script.

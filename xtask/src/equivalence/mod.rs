@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
-use crate::processors::Absent;
+use crate::not_run::Absent;
 use crate::{Equivalence, Outcome, hide, not_run};
 use lock::Lock;
 use targets::{AllPrograms, Programs, Target};

@@ -8,7 +8,8 @@ use std::{env, fs};
 
 use super::{Digests, lock};
 use crate::artifacts::{self, Artifact};
-use crate::processors::{self, Absent, Emulator, PROCESSORS, Processor};
+use crate::not_run::Absent;
+use crate::processors::{self, Emulator, PROCESSORS, Processor};
 use crate::toolchain::{root, stdout, target_dir};
 use crate::{bochs, hide};
 

@@ -18,8 +18,8 @@ use crate::format::{
     Activations, Format, Inserted, OpenModel, ResultKind, Rules, Unsupported, Work,
 };
 use crate::io::Data;
-use crate::options::Settings;
 use crate::report::Decision;
+use crate::settings::Settings;
 use crate::stored::Stored;
 use crate::structure::Structure;
 use crate::unmatched::Unmatched;
@@ -50,10 +50,6 @@ impl Format for CoreMl {
     }
 
     fn has_activations(&self) -> bool {
-        true
-    }
-
-    fn is_deep(&self) -> bool {
         true
     }
 

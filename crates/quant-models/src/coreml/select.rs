@@ -10,7 +10,7 @@ use super::program::{Held, Program, TensorType, Value};
 use super::schema::DataType;
 use crate::facts::{Axes, Facts, Storage};
 use crate::io::Data;
-use crate::options::Settings;
+use crate::settings::Settings;
 use crate::unmatched::{Known, Unmatched};
 use crate::{Error, QuantizeOptions};
 

@@ -8,6 +8,8 @@ use crate::Error;
 
 /// Folders within folders that a Core ML package has at most, by far.
 const DEPTH: usize = 16;
+/// What packages have, which are folders of folders.
+const MANIFEST: &str = "Manifest.json";
 
 /// Files and folders that an output must leave alone, by whatever name or link it may reach them.
 ///
@@ -89,7 +91,7 @@ impl Inputs {
     pub(crate) fn folder(&mut self, path: &Path, role: &'static str) {
         self.file(path, role);
         // Other models are files side by side.
-        let depth = match crate::format::format(path).is_deep() {
+        let depth = match path.join(MANIFEST).is_file() {
             true => DEPTH,
             false => 0,
         };

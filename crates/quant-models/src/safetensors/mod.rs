@@ -17,7 +17,6 @@ mod quantize;
 mod replaceable;
 mod write_index;
 
-pub use encodings::Encoding;
 pub use format::{Entry, SafetensorsFile};
 pub use model::{Model, Quantized, Tensor};
 pub(crate) use opened::Safetensors;

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use quant_core::FloatType;
 use quant_simd::{Backend, TensorQuantizer};
 
-use super::encodings::{Encoding, Files};
+use super::encodings::Files;
 use super::index::{self, Found, Index};
 use super::model_config::ModelConfig;
 use super::output::Part;
 use crate::error::shortened;
 use crate::io::{Data, parent};
-use crate::{Entry, Error, Job, SafetensorsFile, SchemeRecord};
+use crate::{Encoding, Entry, Error, Job, SafetensorsFile, SchemeRecord};
 
 /// A model's files, checked.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ use super::quantize;
 use crate::facts::{Facts, Storage};
 use crate::format::{Format, OpenModel, ResultKind, Rules, Unsupported, Work};
 use crate::io::Data;
-use crate::options::Settings;
 use crate::report::Decision;
+use crate::settings::Settings;
 use crate::stored::Stored;
 use crate::unmatched::{Known, Unmatched};
 use crate::{
@@ -44,10 +44,6 @@ impl Format for Safetensors {
     }
 
     fn has_activations(&self) -> bool {
-        false
-    }
-
-    fn is_deep(&self) -> bool {
         false
     }
 

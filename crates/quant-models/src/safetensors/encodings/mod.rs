@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use quant_core::{FloatType, named};
+use quant_core::FloatType;
 use quant_simd::{Backend, TensorQuantizer};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
@@ -22,28 +22,10 @@ use super::model_config::ModelConfig;
 use super::output::Part;
 use crate::facts::Facts;
 use crate::io::Data;
-use crate::options::{QuantizeOptions, Settings};
+use crate::options::QuantizeOptions;
 use crate::report::Decision;
-use crate::{Entry, Error, Job, Model, SafetensorsFile, SchemeRecord};
-
-/// A convention of how quantized tensors lie in safetensors files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Encoding {
-    /// quant's own: codes under the tensor's name, `NAME.scale`, `NAME.zero_point`, and a record in
-    /// the file's metadata.
-    #[default]
-    Native,
-    /// As mlx-lm writes it: `M.weight` of U32, `M.scales` and `M.biases`; a folder with its
-    /// configuration.
-    Mlx,
-}
-
-named!(
-    Encoding, "format":
-    Native "native",
-    Mlx "mlx",
-);
+use crate::settings::Settings;
+use crate::{Encoding, Entry, Error, Job, Model, SafetensorsFile, SchemeRecord};
 
 impl Encoding {
     pub(crate) fn convention(self) -> &'static dyn Convention {

@@ -12,11 +12,12 @@ use super::experts::stacked;
 use super::families::{Family, Rule};
 use super::{Document, Files, WEIGHT, Written, scheme};
 use crate::io::read_bounded;
-use crate::options::{Granularity, QuantizeOptions};
+use crate::options::QuantizeOptions;
 use crate::report::Decision;
 use crate::safetensors::encodings::WeightMap;
 use crate::safetensors::index::INDEX;
 pub(super) use crate::safetensors::model_config::CONFIG;
+use crate::settings::Granularity;
 use crate::{Error, Job, Model, SchemeRecord};
 
 const QUANTIZATION: [&str; 2] = ["quantization", "quantization_config"];
@@ -39,6 +40,15 @@ pub(super) fn of(model: &Model) -> Result<(&Path, &Map<String, Value>), Error> {
     }
 }
 
+/// The family that a model's configuration names.
+///
+/// # Errors
+/// No configuration, or one of a family that is not known.
+pub(super) fn family(model: &Model) -> Result<Family, Error> {
+    let (path, content) = of(model)?;
+    Family::of(content).map_err(|problem| Error::file(path, problem))
+}
+
 /// Refuses a model that is no folder, or of a family that is not known, or quantized already.
 pub(super) fn check(model: &Model) -> Result<(), Error> {
     if model.folder.is_none() {
@@ -52,7 +62,7 @@ pub(super) fn check(model: &Model) -> Result<(), Error> {
             format!("has `{key}`: the model is already quantized; start from the float model");
         return Err(Error::file(path, problem));
     }
-    Family::of(model).map(drop)
+    family(model).map(drop)
 }
 
 /// Bits and group size.
@@ -69,7 +79,7 @@ pub(super) fn quantized(
     options: &QuantizeOptions,
 ) -> Result<Document, Error> {
     let (path, content) = of(model)?;
-    let family = Family::of(model)?;
+    let family = family(model)?;
     let mut modules: Vec<(String, Spec)> = Vec::new();
     for ((_, name, _), decision) in model.entries().zip(decisions) {
         let Decision::Quantize(quantizer) = decision else {
@@ -153,7 +163,7 @@ pub(super) fn index(model: &Model, written: &Written, job: &Job<'_>) -> Result<D
         metadata: Value,
         weight_map: WeightMap<'a>,
     }
-    let family = Family::of(model)?;
+    let family = family(model)?;
     let kept = model
         .entries()
         .filter(|(_, name, _)| family.dropped(name).is_none());

@@ -1,10 +1,9 @@
 //! What mlx-lm's model files say of each family of models, where a file of weights does not: which
 //! modules its predicates treat otherwise, and what its loader drops.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::config;
-use crate::{Error, Model};
+use crate::error::shortened;
 
 /// What a predicate says of some modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,24 +84,20 @@ pub(super) struct Family {
 }
 
 impl Family {
-    /// As the model's configuration says.
+    /// As a model's configuration says.
     ///
     /// # Errors
-    /// No configuration, or one of a family that is not known.
-    pub fn of(model: &Model) -> Result<Self, Error> {
-        let (path, content) = config::of(model)?;
+    /// No family, or one that is not known.
+    pub fn of(content: &Map<String, Value>) -> Result<Self, String> {
         let name = content.get("model_type").and_then(Value::as_str);
-        let name = name.ok_or_else(|| Error::file(path, "no `model_type`"))?;
+        let name = name.ok_or("no `model_type`")?;
         let known = FAMILIES.iter().find(|known| known.name == name);
         let known = known.ok_or_else(|| {
             let names: Vec<_> = FAMILIES.iter().map(|known| known.name).collect();
-            Error::file(
-                path,
-                format!(
-                    "quant does not know how mlx-lm wants models of the type `{}`; it knows {}",
-                    crate::error::shortened(name),
-                    names.join(", ")
-                ),
+            format!(
+                "quant does not know how mlx-lm wants models of the type `{}`; it knows {}",
+                shortened(name),
+                names.join(", ")
             )
         })?;
         let said = content.get("tie_word_embeddings").and_then(Value::as_bool);

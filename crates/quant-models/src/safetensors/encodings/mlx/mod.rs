@@ -15,14 +15,15 @@ use std::collections::BTreeMap;
 use quant_core::{Dialect, IntType, Mode, Scheme};
 use quant_simd::TensorQuantizer;
 
-use self::families::{Family, Rule};
+use self::families::Rule;
 use super::{
     Convention, Document, Files, OutputFile, Place, Step, TensorParts, Written, type_name,
 };
 use crate::facts::Facts;
-use crate::options::{Granularity, QuantizeOptions, Settings};
+use crate::options::QuantizeOptions;
 use crate::report::Decision;
 use crate::safetensors::output::Part;
+use crate::settings::{Granularity, Settings};
 use crate::{Entry, Error, Job, Model, SafetensorsFile, SchemeRecord};
 
 /// The options of other conventions.
@@ -73,7 +74,7 @@ impl Convention for Mlx {
 
     fn adjust(&self, model: &Model, facts: &Facts, settings: &mut Settings) -> Result<(), String> {
         let name = &facts.name;
-        let family = Family::of(model).map_err(|error| error.to_string())?;
+        let family = config::family(model).map_err(|error| error.to_string())?;
         if let Some(why) = family.dropped(name) {
             return Err(format!("left out of the result: {why}"));
         }
@@ -172,7 +173,7 @@ impl Convention for Mlx {
         decisions: &[Decision],
         job: &Job<'_>,
     ) -> Result<Vec<OutputFile<'m>>, Error> {
-        let family = Family::of(model)?;
+        let family = config::family(model)?;
         let entries: Vec<_> = model.entries().collect();
         let names = entries.iter().map(|(_, name, _)| *name);
         let stacks = experts::Stacks::find(names);

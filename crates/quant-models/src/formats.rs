@@ -1,0 +1,61 @@
+//! The one list of file formats, and how a model of any is opened.
+
+use std::path::Path;
+
+use crate::format::{Activations, Format, OpenModel, ResultKind};
+use crate::{Error, Job, coreml, safetensors};
+
+/// All formats; the first one that matches a path reads it.
+const FORMATS: [&dyn Format; 2] = [&coreml::CoreMl, &safetensors::Safetensors];
+
+/// The format of a model.
+pub(crate) fn format(path: &Path) -> &'static dyn Format {
+    let found = FORMATS.iter().find(|format| format.matches(path));
+    *found.unwrap_or(&FORMATS[FORMATS.len() - 1])
+}
+
+/// Opens a model for its activations.
+///
+/// # Errors
+/// A model that cannot be read, or that does not say where they are; what `work` says.
+pub(crate) fn open_activations<T>(
+    path: &Path,
+    job: &Job<'_>,
+    work: impl FnOnce(&dyn OpenModel, &dyn Activations) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let none = || {
+        let problem = "no Core ML package; only such a model says where its activations are";
+        Error::file(path, problem)
+    };
+    if !format(path).has_activations() {
+        return Err(none());
+    }
+    open(path, job, |model| match model.activations() {
+        Some(activations) => work(model, activations),
+        None => Err(none()),
+    })
+}
+
+/// Opens a model for as long as `work` takes.
+///
+/// # Errors
+/// A model that cannot be read; what `work` says.
+pub(crate) fn open<T>(
+    path: &Path,
+    job: &Job<'_>,
+    work: impl FnOnce(&dyn OpenModel) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let (mut work, mut done) = (Some(work), None);
+    format(path).open(path, job, &mut |model| {
+        if let Some(work) = work.take() {
+            done = Some(work(model)?);
+        }
+        Ok(())
+    })?;
+    Ok(done.expect("a format that opens a model does the work"))
+}
+
+/// What the result of a command on `model` is.
+pub fn result_kind(model: &Path) -> ResultKind {
+    format(model).result(model)
+}

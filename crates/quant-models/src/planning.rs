@@ -1,0 +1,183 @@
+//! Carrying out a plan: from what it says to decisions, and back.
+
+use std::collections::{HashMap, VecDeque};
+
+use quant_core::{Blocks, IntType, Scheme};
+use quant_simd::TensorQuantizer;
+
+use crate::facts::{Axes, Facts, Storage};
+use crate::format::{OpenModel, Unsupported};
+use crate::plan::{PlannedTensor, TensorSpec};
+use crate::policy::Decided;
+use crate::report::Decision;
+use crate::settings::{Granularity, Settings};
+use crate::unmatched::Known;
+use crate::{Error, Plan, QuantizeOptions};
+
+impl TensorSpec {
+    pub(crate) fn of(quantizer: &TensorQuantizer) -> Self {
+        Self {
+            dtype: Some(quantizer.scheme.dtype),
+            mode: Some(quantizer.scheme.mode),
+            dialect: Some(quantizer.scheme.dialect),
+            blocks: Some(quantizer.blocks.block_sizes().to_vec()),
+            bits: None,
+            group_size: None,
+        }
+    }
+
+    /// With what the format has by default where nothing is given.
+    fn settings(&self, defaults: &QuantizeOptions) -> Result<Settings, String> {
+        let dtype = match (self.dtype, self.bits) {
+            (Some(_), Some(_)) => {
+                return Err("`dtype` and `bits` exclude each other; give one of them".into());
+            }
+            (Some(dtype), None) => dtype,
+            (None, Some(bits)) => {
+                let dtype = IntType::new(bits, defaults.scheme.dtype.is_signed());
+                dtype.ok_or_else(|| format!("`bits` {bits}; give 2, 3, 4, 5, 6 or 8"))?
+            }
+            (None, None) => defaults.scheme.dtype,
+        };
+        let granularity = match (&self.blocks, self.group_size) {
+            (Some(_), Some(_)) => {
+                return Err(
+                    "`blocks` and `group_size` exclude each other; give one of them".into(),
+                );
+            }
+            (Some(blocks), None) => Granularity::Blocks(blocks.clone()),
+            (None, Some(0)) => return Err("`group_size` 0; give a number of elements".into()),
+            (None, Some(size)) => Granularity::Groups(size),
+            (None, None) => defaults.granularity.clone(),
+        };
+        Ok(Settings {
+            scheme: Scheme {
+                dtype,
+                mode: self.mode.unwrap_or(defaults.scheme.mode),
+                dialect: self.dialect.unwrap_or(defaults.scheme.dialect),
+            },
+            granularity,
+            min_elements: 0,
+            all_axes: false,
+        })
+    }
+}
+
+impl Plan {
+    /// One decision per tensor of a model.
+    ///
+    /// # Errors
+    /// A plan that does not fit the model, or that the format cannot carry out.
+    pub(crate) fn apply(
+        &self,
+        model: &dyn OpenModel,
+        tensors: &[Facts],
+        options: &QuantizeOptions,
+    ) -> Result<Decided, Error> {
+        let mut places: HashMap<&str, VecDeque<usize>> = HashMap::new();
+        for (index, facts) in tensors.iter().enumerate() {
+            places.entry(&facts.name).or_default().push_back(index);
+        }
+        let unplanned = || Decision::LeaveAlone("not in the plan".into());
+        let mut decisions: Vec<_> = tensors.iter().map(|_| unplanned()).collect();
+        let defaults = QuantizeOptions::for_encoding(self.format);
+        for planned in &self.tensors {
+            let name = &planned.name;
+            let index = match places.get_mut(name.as_str()).map(VecDeque::pop_front) {
+                Some(Some(index)) => index,
+                Some(None) => return Err(self.bad(name, "is in the plan twice; remove one")),
+                None => return Err(self.unknown(name, tensors)),
+            };
+            let decided = self.decide(model, &tensors[index], planned, &defaults, options);
+            decisions[index] = decided?;
+        }
+        Ok(Decided {
+            decisions,
+            ..Decided::default()
+        })
+    }
+
+    fn unknown(&self, name: &str, tensors: &[Facts]) -> Error {
+        let known = Known::new("tensor", tensors.iter().map(|facts| facts.name.as_str()));
+        let told = known.tell("the plan's", &[name]);
+        self.bad(
+            name,
+            told.first().map_or(String::new(), ToString::to_string),
+        )
+    }
+
+    fn decide(
+        &self,
+        model: &dyn OpenModel,
+        facts: &Facts,
+        planned: &PlannedTensor,
+        defaults: &QuantizeOptions,
+        options: &QuantizeOptions,
+    ) -> Result<Decision, Error> {
+        let bad = |problem: String| self.bad(&planned.name, problem);
+        if let Some(shape) = &planned.shape
+            && *shape != facts.shape
+        {
+            return Err(bad(format!(
+                "shape {shape:?} in the plan, {:?} in the model; make the plan again",
+                facts.shape
+            )));
+        }
+        if let Some(dtype) = &planned.dtype
+            && *dtype != facts.dtype
+        {
+            return Err(bad(format!(
+                "type {dtype} in the plan, {} in the model; make the plan again",
+                facts.dtype
+            )));
+        }
+        let Some(spec) = &planned.quantize else {
+            let reason = planned.reason.as_deref().unwrap_or("left out by the plan");
+            return Ok(Decision::LeaveAlone(reason.into()));
+        };
+        let source = match (&facts.storage, facts.pinned) {
+            (Storage::Float(source), None) => *source,
+            (Storage::Other(why), _) => return Err(bad(format!("cannot be quantized: {why}"))),
+            (_, Some(why)) => return Err(bad(format!("cannot be quantized: {why}"))),
+        };
+        let (rank, elements) = (facts.shape.len(), facts.element_count());
+        if rank < 2 || elements < model.least_elements() {
+            return Err(bad(format!(
+                "cannot be quantized: rank {rank}, {elements} elements"
+            )));
+        }
+        let mut settings = spec.settings(defaults).map_err(bad)?;
+        let cut = match &facts.axes {
+            Axes::Agreed { output, input } => settings.granularity.with_axes(rank, *output, *input),
+            _ if settings.granularity.needs_no_axis() => settings.granularity.with_axes(rank, 0, 1),
+            _ => return Err(bad("its axes are not known; give `blocks`".into())),
+        };
+        let blocks = Blocks::new(&facts.shape, &cut).map_err(|error| bad(error.to_string()))?;
+        settings.granularity = granularity(&blocks);
+        model.check(facts, &settings)?;
+        let quantizer = TensorQuantizer {
+            backend: options.backend,
+            scheme: settings.scheme,
+            source,
+            blocks,
+        };
+        match model.supports(facts, &quantizer, options) {
+            Ok(()) => Ok(Decision::Quantize(quantizer)),
+            Err(Unsupported::Fail(error)) => Err(error),
+            Err(Unsupported::Skip(problem)) => Err(bad(problem)),
+        }
+    }
+}
+
+/// The plainest words for some blocks.
+fn granularity(blocks: &Blocks) -> Granularity {
+    let counts = blocks.scale_shape();
+    let mut axes = counts.iter().enumerate().filter(|(_, count)| **count > 1);
+    match (axes.next(), axes.next()) {
+        (None, _) => Granularity::PerTensor,
+        (Some((axis, _)), None) if blocks.block_sizes()[axis] == 1 => Granularity::PerChannel {
+            axis: Some(axis as isize),
+        },
+        _ => Granularity::Blocks(blocks.block_sizes().to_vec()),
+    }
+}
