@@ -37,7 +37,7 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
     match needs::check(&matches).and_then(|()| arguments.run()) {
         Ok(status) => status,
         Err(error) => {
-            terminal::say(&error.to_string());
+            terminal::say(&error.told(&needs::told));
             status::of(&error, is_diff, progress::signal())
         }
     }

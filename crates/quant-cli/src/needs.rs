@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use quant_models::{Encoding, Error, ResultKind, result_kind};
+use quant_models::{Encoding, Error, Hint, ResultKind, result_kind};
 
 /// What an option of a command needs.
 pub struct Need {
@@ -287,6 +287,15 @@ fn without_effect(model: &Path, what: &str, option: &str) -> Error {
     Error::File {
         file: model.to_owned(),
         problem: format!("{what}; {option} has no effect on any other model"),
+    }
+}
+
+/// An option that an error speaks of, as it is typed.
+pub fn told(hint: &Hint) -> String {
+    let flag = flag(&hint.option);
+    match &hint.value {
+        Some(value) => format!("{flag} {value}"),
+        None => flag,
     }
 }
 

@@ -1,16 +1,16 @@
 //! What can go wrong, in words that name the file, the tensor and the way out.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::text::{self, Name, Problem};
-pub(crate) use crate::text::{one_line, shortened_name as shortened};
+use crate::text::{self, Hint, Name, Problem};
+pub(crate) use crate::text::{one_line, option, shortened_name as shortened};
 
 /// Why a command on a model file ended.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused.
-    #[error("{}: cannot {doing}: {}", text::File(file), Problem(&source.to_string()))]
     Io {
         /// The file or folder.
         file: PathBuf,
@@ -20,7 +20,6 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The file is not what it should be, or cannot be done what was asked.
-    #[error("{}: {}", text::File(file), Problem(problem))]
     File {
         /// The file.
         file: PathBuf,
@@ -28,12 +27,6 @@ pub enum Error {
         problem: String,
     },
     /// A tensor cannot be done what was asked.
-    #[error(
-        "{}: tensor `{}`: {}",
-        text::File(file),
-        Name(tensor),
-        Problem(problem)
-    )]
     Tensor {
         /// The file that holds it.
         file: PathBuf,
@@ -43,30 +36,147 @@ pub enum Error {
         problem: String,
     },
     /// An option makes no sense.
-    #[error("{}", Problem(.0))]
     Option(String),
     /// It would take too much memory.
-    #[error("{}", Problem(.0))]
     Memory(String),
     /// Something fell short although nothing may: a selected tensor cannot be quantized, a name or
     /// pattern matches nothing, or nothing is quantized at all.
-    #[error("{}; nothing was written (--strict)", Problem(problem))]
     Strict {
         /// What fell short.
         problem: String,
     },
     /// The caller asked to stop.
-    #[error("interrupted; nothing was written")]
     Interrupted,
     /// The caller asked a calibration to stop.
-    #[error(
-        "interrupted; {} keeps what was found, --resume goes on with it",
-        text::File(checkpoint)
-    )]
     Paused {
         /// The checkpoint.
         checkpoint: PathBuf,
     },
+}
+
+/// What kind of thing went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The operating system refused.
+    Io,
+    /// A file is not what it should be.
+    File,
+    /// A tensor cannot be done what was asked.
+    Tensor,
+    /// An option makes no sense.
+    Option,
+    /// It would take too much memory.
+    Memory,
+    /// Something fell short although nothing may.
+    Strict,
+    /// The caller asked to stop.
+    Interrupted,
+    /// The caller asked a calibration to stop, which can go on.
+    Paused,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.told(&|hint| match &hint.value {
+            Some(value) => format!("`{} {value}`", hint.option),
+            None => format!("`{}`", hint.option),
+        }))
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl Error {
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { .. } => ErrorKind::Io,
+            Self::File { .. } => ErrorKind::File,
+            Self::Tensor { .. } => ErrorKind::Tensor,
+            Self::Option(_) => ErrorKind::Option,
+            Self::Memory(_) => ErrorKind::Memory,
+            Self::Strict { .. } => ErrorKind::Strict,
+            Self::Interrupted => ErrorKind::Interrupted,
+            Self::Paused { .. } => ErrorKind::Paused,
+        }
+    }
+
+    /// The options that the message speaks of: what to give, or what does not fit.
+    pub fn hints(&self) -> Vec<Hint> {
+        text::with_options(&self.marked(), &|_| String::new()).1
+    }
+
+    /// The first of them.
+    pub fn hint(&self) -> Option<Hint> {
+        self.hints().into_iter().next()
+    }
+
+    /// The message, with its options as `say` has them: as flags, as keywords. [`Display`](fmt::Display)
+    /// has them as the names of fields.
+    ///
+    /// ```
+    /// use quant_models::{Job, QuantizeOptions, quantize};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let file = folder.path().join("out.safetensors");
+    /// std::fs::write(&file, "precious")?;
+    /// let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/digits/digits.safetensors");
+    /// let done = quantize(model.as_ref(), &file, &QuantizeOptions::default(), &Job::UNWATCHED);
+    /// let error = done.unwrap_err();
+    /// assert!(error.told(&|hint| format!("--{}", hint.option)).contains("use --force"));
+    /// assert_eq!(error.hint().unwrap().option, "force");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn told(&self, say: &dyn Fn(&Hint) -> String) -> String {
+        text::with_options(&self.marked(), say).0
+    }
+
+    /// The message with marks around its options.
+    fn marked(&self) -> String {
+        match self {
+            Self::Io {
+                file,
+                doing,
+                source,
+            } => {
+                let source = source.to_string();
+                format!("{}: cannot {doing}: {}", text::File(file), Problem(&source))
+            }
+            Self::File { file, problem } => {
+                format!("{}: {}", text::File(file), Problem(problem))
+            }
+            Self::Tensor {
+                file,
+                tensor,
+                problem,
+            } => format!(
+                "{}: tensor `{}`: {}",
+                text::File(file),
+                Name(tensor),
+                Problem(problem)
+            ),
+            Self::Option(problem) | Self::Memory(problem) => Problem(problem).to_string(),
+            Self::Strict { problem } => format!(
+                "{}; nothing was written ({})",
+                Problem(problem),
+                option("strict")
+            ),
+            Self::Interrupted => "interrupted; nothing was written".into(),
+            Self::Paused { checkpoint } => format!(
+                "interrupted; {} keeps what was found, {} goes on with it",
+                text::File(checkpoint),
+                option("resume")
+            ),
+        }
+    }
 }
 
 impl Error {

@@ -49,7 +49,7 @@ pub use calibration::{
 pub use config::Config;
 pub use diff::{Difference, TensorDifference, diff, diff_with_progress};
 pub use encoding::Encoding;
-pub use error::Error;
+pub use error::{Error, ErrorKind};
 pub use format::ResultKind;
 pub use formats::result_kind;
 pub use inspect::{Inspection, TensorInfo, inspect, inspect_with_progress};
@@ -66,7 +66,7 @@ pub use safetensors::{
 };
 pub use scheme_record::SchemeRecord;
 pub use settings::{Consumer, Granularity};
-pub use text::{columns, printable, shortened};
+pub use text::{Hint, columns, printable, shortened};
 
 /// What [`dequantize`] has done.
 #[derive(Clone, Debug)]

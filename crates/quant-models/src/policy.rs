@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use quant_core::{Blocks, Granularity as Cut};
 use quant_simd::TensorQuantizer;
 
-use crate::error::{one_line, shortened};
+use crate::error::{one_line, option, shortened};
 use crate::facts::{Axes, Facts, Storage};
 use crate::format::{OpenModel, Unsupported};
 use crate::options::ExpertAxes;
@@ -144,8 +144,10 @@ impl Policy<'_> {
 
     fn misfit(&mut self, facts: &Facts, reason: String, is_mistake: bool) -> Decision {
         if is_mistake && self.mistake.is_none() {
-            let problem =
-                format!("{reason}; choose another, or leave the tensor out with --exclude");
+            let problem = format!(
+                "{reason}; choose another, or leave the tensor out with {}",
+                option("exclude")
+            );
             self.mistake = Some(Error::tensor(&facts.file, &facts.name, problem));
         }
         Decision::Skip(reason)

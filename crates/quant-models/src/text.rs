@@ -25,6 +25,11 @@ const ELLIPSIS: char = '…';
 /// assert_eq!(quant_models::printable("a\u{1b}[2Jb\u{202e}"), "a\\u{1b}[2Jb\\u{202e}");
 /// ```
 pub fn printable(text: &str) -> Cow<'_, str> {
+    escaped(text, false)
+}
+
+/// The same; `marked` text keeps the marks of options.
+fn escaped(text: &str, marked: bool) -> Cow<'_, str> {
     if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return Cow::Borrowed(text);
     }
@@ -32,6 +37,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     let mut marks = MOST_MARKS;
     for char in text.chars() {
         let plain = match kind(char) {
+            _ if marked && [OPEN, CLOSE].contains(&char) => true,
             Kind::Plain => {
                 marks = 0;
                 true
@@ -96,14 +102,18 @@ fn kind(char: char) -> Kind {
 /// assert_eq!(quant_models::shortened("大きい重み", 7), "大…重み");
 /// ```
 pub fn shortened(text: &str, columns: usize) -> Cow<'_, str> {
+    cut(text, columns, false)
+}
+
+fn cut(text: &str, columns: usize, marked: bool) -> Cow<'_, str> {
     // The rest of a long text is not looked at: a character of text takes no more than ten of an escape.
     let text = match text.len() / 8 > columns.max(8) {
         true => Cow::Owned(ends(text, 4 * columns.max(8))),
         false => Cow::Borrowed(text),
     };
     let whole = match text {
-        Cow::Borrowed(text) => printable(text),
-        Cow::Owned(text) => Cow::Owned(printable(&text).into_owned()),
+        Cow::Borrowed(text) => escaped(text, marked),
+        Cow::Owned(text) => Cow::Owned(escaped(&text, marked).into_owned()),
     };
     if whole.width() <= columns {
         return whole;
@@ -147,9 +157,51 @@ pub(crate) fn shortened_name(name: &str) -> String {
     shortened(name, 100).into_owned()
 }
 
-/// A message that holds names.
+/// A message that holds names, and may speak of options.
 pub(crate) fn one_line(text: String) -> String {
-    printable(&text).into_owned()
+    escaped(&text, true).into_owned()
+}
+
+/// Around an option that a message speaks of, so that a command says it as a flag, and Python as a
+/// keyword. They are no characters of Unicode, and nothing else prints them.
+const OPEN: char = '\u{fdd2}';
+const CLOSE: char = '\u{fdd3}';
+
+/// An option that an error speaks of: what to give, or what does not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Hint {
+    /// Its name: that of a field of the options, such as `exclude` or `non_finite`.
+    pub option: String,
+    /// What to give, as a command takes it.
+    pub value: Option<String>,
+}
+
+/// An option in a message; what to give stands behind it, after a space.
+pub(crate) fn option(text: &str) -> String {
+    format!("{OPEN}{text}{CLOSE}")
+}
+
+/// The message with its options as `say` has them; and these.
+pub(crate) fn with_options(text: &str, say: &dyn Fn(&Hint) -> String) -> (String, Vec<Hint>) {
+    let (mut said, mut hints, mut rest) = (String::new(), Vec::new(), text);
+    while let Some((before, marked)) = rest.split_once(OPEN) {
+        said.push_str(before);
+        let (inner, after) = marked.split_once(CLOSE).unwrap_or((marked, ""));
+        let (name, value) = match inner.split_once(' ') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (inner, None),
+        };
+        let hint = Hint {
+            option: name.to_owned(),
+            value,
+        };
+        said.push_str(&say(&hint));
+        hints.push(hint);
+        rest = after;
+    }
+    said.push_str(rest);
+    (said, hints)
 }
 
 /// A name that an error quotes.
@@ -166,7 +218,7 @@ pub(crate) struct Problem<'a>(pub &'a str);
 
 impl fmt::Display for Problem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&shortened(self.0, PROBLEM_COLUMNS))
+        f.write_str(&cut(self.0, PROBLEM_COLUMNS, true))
     }
 }
 
@@ -216,6 +268,28 @@ mod tests {
         assert_eq!(printable("\u{301}a"), "\\u{301}a");
         let tower = format!("a{}", "\u{301}".repeat(50));
         assert_eq!(printable(&tower).matches("\\u{301}").count(), 47);
+    }
+
+    #[test]
+    fn options_are_said_in_the_callers_way() {
+        let exclude = option("exclude '^a b$'");
+        let text = one_line(format!("a\n, with {exclude} or {}", option("non_finite")));
+        let flags = |hint: &Hint| match &hint.value {
+            Some(value) => format!("--{} {value}", hint.option),
+            None => format!("--{}", hint.option),
+        };
+        let (said, hints) = with_options(&text, &flags);
+        assert_eq!(said, "a\\n, with --exclude '^a b$' or --non_finite");
+        assert_eq!(hints[0].option, "exclude");
+        assert_eq!(hints[0].value.as_deref(), Some("'^a b$'"));
+        assert_eq!(
+            (hints[1].option.as_str(), &hints[1].value),
+            ("non_finite", &None)
+        );
+        // Text from a file has no marks.
+        assert!(printable(&exclude).is_ascii());
+        assert_eq!(with_options("\u{fdd2}x", &flags).0, "--x");
+        assert_eq!(with_options("\u{fdd3}x", &flags).0, "\u{fdd3}x");
     }
 
     #[test]

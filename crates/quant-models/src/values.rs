@@ -6,6 +6,7 @@ use quant_core::{Dialect, FloatType, Scheme};
 use quant_simd::{Failure, TensorQuantizer};
 
 use crate::Error;
+use crate::error::option;
 
 /// Where a tensor is, for messages.
 pub(crate) struct Tensor<'a> {
@@ -28,9 +29,10 @@ impl Tensor<'_> {
         let problem = match failure {
             Failure::Sink(error) => return error,
             Failure::NonFinite { first, count } => format!(
-                "{count} of {} values are NaN or Inf, the first at {:?}; mend the model, or leave such tensors in float with --non-finite skip",
+                "{count} of {} values are NaN or Inf, the first at {:?}; mend the model, or leave such tensors in float with {}",
                 quantizer.blocks.element_count(),
-                position(first, self.shape)
+                position(first, self.shape),
+                option("non_finite skip")
             ),
             Failure::Params { block, source } => {
                 let at = position(block, &quantizer.blocks.scale_shape());
@@ -50,13 +52,13 @@ fn advice(quantizer: &TensorQuantizer, name: &str, wide: bool) -> String {
         ..quantizer.scheme
     };
     let exclude = format!(
-        "leave the tensor in float with --exclude '^{}$'",
-        regex::escape(name)
+        "leave the tensor in float with {}",
+        option(&format!("exclude '^{}$'", regex::escape(name)))
     );
     match quantizer.source != FloatType::F32 && other != quantizer.scheme {
-        true if wide => "use --dialect wide".into(),
+        true if wide => format!("use {}", option("dialect wide")),
         true => exclude,
-        false => format!("--dialect wide does not help here, {exclude}"),
+        false => format!("{} does not help here, {exclude}", option("dialect wide")),
     }
 }
 

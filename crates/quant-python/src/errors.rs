@@ -145,7 +145,12 @@ impl From<ObserveError> for Raised {
 impl From<quant_models::Error> for Raised {
     fn from(error: quant_models::Error) -> Self {
         use quant_models::Error;
-        let message = error.to_string();
+        // Options are keywords here.
+        let message = error.told(&|hint| match hint.value.as_deref() {
+            Some(value) if value.starts_with('\'') => format!("{}={value}", hint.option),
+            Some(value) => format!("{}='{value}'", hint.option),
+            None => hint.option.clone(),
+        });
         let (class, file, tensor) = match error {
             Error::Io { file, .. } => ("FileAccessError", Some(file), None),
             Error::File { file, .. } => ("FileError", Some(file), None),

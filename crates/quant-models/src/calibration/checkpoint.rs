@@ -82,13 +82,13 @@ impl Checkpoint {
         });
         let text = text.ok_or_else(|| {
             bad(
-                "not a checkpoint, or a damaged one; begin anew without --resume, with --force"
+                "not a checkpoint, or a damaged one; begin anew without \u{fdd2}resume\u{fdd3}, with \u{fdd2}force\u{fdd3}"
                     .into(),
             )
         })?;
         let checkpoint: Self = serde_json::from_str(text).map_err(|error| {
             bad(format!(
-                "not a checkpoint: {error}; begin anew without --resume, with --force"
+                "not a checkpoint: {error}; begin anew without \u{fdd2}resume\u{fdd3}, with \u{fdd2}force\u{fdd3}"
             ))
         })?;
         if checkpoint.version != VERSION {
@@ -100,14 +100,14 @@ impl Checkpoint {
         let then = &checkpoint.task;
         if then.settings != task.settings || then.name != task.name || then.model != task.model {
             return Err(bad(format!(
-                "of another command line: {}, where it is now {}; give the same one, or begin anew without --resume, with --force",
+                "of another command line: {}, where it is now {}; give the same one, or begin anew without \u{fdd2}resume\u{fdd3}, with \u{fdd2}force\u{fdd3}",
                 described(then),
                 described(task)
             )));
         }
         if then != task {
             return Err(bad(format!(
-                "the data has changed: {} files of {} bytes then, {} of {} now, or other names or times; begin anew without --resume, with --force",
+                "the data has changed: {} files of {} bytes then, {} of {} now, or other names or times; begin anew without \u{fdd2}resume\u{fdd3}, with \u{fdd2}force\u{fdd3}",
                 then.files, then.bytes, task.files, task.bytes
             )));
         }
@@ -115,7 +115,7 @@ impl Checkpoint {
         let fits = |(_, observer): &(String, Observer)| *observer.config() == config;
         if checkpoint.position.file > task.files || !checkpoint.observers.iter().all(fits) {
             return Err(bad(
-                "a damaged checkpoint; begin anew without --resume, with --force".into(),
+                "a damaged checkpoint; begin anew without \u{fdd2}resume\u{fdd3}, with \u{fdd2}force\u{fdd3}".into(),
             ));
         }
         Ok(Some(checkpoint))

@@ -204,7 +204,7 @@ impl Recordings {
 fn name_of(path: &Path, name: &OsStr) -> Result<String, Error> {
     let name = name.to_str().map(str::to_owned);
     name.ok_or_else(|| {
-        let problem = "its name is not UTF-8, as the name of an activation must be; rename it, or give --name";
+        let problem = "its name is not UTF-8, as the name of an activation must be; rename it, or give \u{fdd2}name\u{fdd3}";
         Error::file(path, problem)
     })
 }

@@ -39,7 +39,7 @@ impl Memory {
         let (activations, most) = (self.activations, MOST >> 20);
         Err(match self.config.bins() {
             Some(bins) => format!(
-                "histograms of {bins} bins for {activations} activations and more take over {most} MiB; give fewer --bins, or calibrate some of the activations at a time"
+                "histograms of {bins} bins for {activations} activations and more take over {most} MiB; give fewer \u{fdd2}bins\u{fdd3}, or calibrate some of the activations at a time"
             ),
             None => format!(
                 "the states of {activations} activations and more take over {most} MiB; calibrate some of them at a time"

@@ -147,8 +147,7 @@ fn begin(
     let stored = match resume {
         true => Checkpoint::open(path, &task)?,
         false if !force && fs::symlink_metadata(path).is_ok() => {
-            let problem =
-                "a run that was ended has left this; --resume goes on with it, --force begins anew";
+            let problem = "a run that was ended has left this; \u{fdd2}resume\u{fdd3} goes on with it, \u{fdd2}force\u{fdd3} begins anew";
             return Err(Error::file(path, problem));
         }
         false => None,
@@ -183,11 +182,12 @@ pub fn calibrate_stream(
     check_settings(&options.settings)?;
     let file = AtomicFile::create(output, "output", job.force, &Inputs::new())?.later();
     let Some(activation) = &options.activation else {
-        let problem = "arrays of a stream have no names; say with --name which activation it is";
+        let problem = "arrays of a stream have no names; say with \u{fdd2}name\u{fdd3} which activation it is";
         return Err(Error::Option(problem.into()));
     };
     if options.resume {
-        let problem = "--resume: a stream does not come again; record to files instead";
+        let problem =
+            "\u{fdd2}resume\u{fdd3}: a stream does not come again; record to files instead";
         return Err(Error::Option(problem.into()));
     }
     let mut observers = Observers::new(options.settings.observer, options.backend);

@@ -13,6 +13,7 @@ use super::package::Package;
 use super::select::{self, Candidate, FILE_ELEMENTS};
 use super::structure::structure;
 use super::{activations, dequantize, quantize};
+use crate::error::option;
 use crate::facts::Facts;
 use crate::format::{
     Activations, Format, Inserted, OpenModel, ResultKind, Rules, Unsupported, Work,
@@ -28,7 +29,6 @@ use crate::{
     WantedActivations,
 };
 
-const NO_EXPERTS: &str = "--experts and --expert-axes are for safetensors; in a Core ML package the operations say which axes their weights have";
 const NO_ENCODING: &str = "this format is for safetensors; a Core ML package has one of its own";
 
 /// Core ML packages.
@@ -87,7 +87,11 @@ impl OpenModel for Opened<'_, '_> {
     fn check_options(&self, options: &QuantizeOptions) -> Result<(), Error> {
         let bad = |problem: &str| Err(Error::file(self.package.path, problem));
         if !options.experts.is_default() {
-            return bad(NO_EXPERTS);
+            return bad(&format!(
+                "{} and {} are for safetensors; in a Core ML package the operations say which axes their weights have",
+                option("experts"),
+                option("expert_axes")
+            ));
         }
         match options.encoding() == Encoding::Native {
             true => Ok(()),

@@ -8,6 +8,7 @@ use super::graph::{Constant, Graph, Use};
 use super::package::Package;
 use super::program::{Held, Program, TensorType, Value};
 use super::schema::DataType;
+use crate::error::option;
 use crate::facts::{Axes, Facts, Storage};
 use crate::io::Data;
 use crate::settings::Settings;
@@ -271,7 +272,8 @@ pub(crate) fn check(
             false => dialect.name(),
         };
         return bad(&format!(
-            "--dialect {name} stores f32 scales, which turn f16 weights into f32; Core ML needs the dialect coremltools"
+            "{} stores f32 scales, which turn f16 weights into f32; Core ML needs the dialect coremltools",
+            option(&format!("dialect {name}"))
         ));
     }
     if package.program.stage(constant.function).specification < BLOCKWISE {

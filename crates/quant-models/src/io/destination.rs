@@ -12,7 +12,8 @@ use super::temporary::{TemporaryFile, TemporaryFolder};
 use super::{Id, Inputs, id, leftovers, parent, sync};
 use crate::Error;
 
-pub(crate) const EXISTS: &str = "exists already; use --force to replace it, or choose another name";
+pub(crate) const EXISTS: &str =
+    "exists already; use \u{fdd2}force\u{fdd3} to replace it, or choose another name";
 const PLACE: &str = "put it in place";
 
 /// A place that has been found free, or to hold what may be replaced.

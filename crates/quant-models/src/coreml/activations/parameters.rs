@@ -5,6 +5,7 @@ use quant_core::{ActivationRule, FloatType, IntType, ParamsError, Range, Scheme}
 use super::super::encode::{Elements, NewValue};
 use super::super::schema::DataType;
 use super::super::select::{data_type, float_type};
+use crate::error::option;
 
 /// Scale and zero point of one activation.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +34,8 @@ impl Parameters {
                     _ => "",
                 };
                 format!(
-                    "range {min} to {max}: {error} in f16, which coremltools computes with; {other}leave the operations that take or give it in float (quant activations --exclude)"
+                    "range {min} to {max}: {error} in f16, which coremltools computes with; {other}leave the operations that take or give it in float ({} of `quant activations`)",
+                    option("exclude")
                 )
             })?;
         Ok(Self {
@@ -84,7 +86,7 @@ mod tests {
         };
         let large = problem((0.0, 7e4), IntType::Int8, Mode::Symmetric);
         assert!(
-            large.contains("range 0 to 70000") && large.contains("--exclude"),
+            large.contains("range 0 to 70000") && large.contains("exclude"),
             "{large}"
         );
         let wide = problem((-300.0, 600.0), IntType::Uint8, Mode::Affine);

@@ -20,6 +20,7 @@ use serde_json::{Map, Value};
 use super::index::{INDEX, Index};
 use super::model_config::ModelConfig;
 use super::output::Part;
+use crate::error::option;
 use crate::facts::Facts;
 use crate::io::Data;
 use crate::options::QuantizeOptions;
@@ -347,7 +348,8 @@ pub(crate) fn check_names(
         let part = &part.name;
         if part != name && model.contains(part) {
             let problem = format!(
-                "its {what} would be named `{part}`, which exists already; rename that tensor or leave this one out with --exclude"
+                "its {what} would be named `{part}`, which exists already; rename that tensor or leave this one out with {}",
+                option("exclude")
             );
             return Err(Error::tensor(file, name, problem));
         }
