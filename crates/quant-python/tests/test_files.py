@@ -107,6 +107,22 @@ def test_configurations(model: Path, tmp_path: Path) -> None:
         linquant.quantize_file(model, config=object())
 
 
+def test_plans_can_be_changed(model: Path, tmp_path: Path) -> None:
+    plan = linquant.plan_file(model, dtype="int4", block_size=32)
+    plain, planned, changed = (tmp_path / f"{name}.safetensors" for name in ("plain", "planned", "changed"))
+    linquant.quantize_file(model, plain, dtype="int4", block_size=32)
+    linquant.quantize_file(model, planned, plan=plan)
+    assert plain.read_bytes() == planned.read_bytes()
+    entry = next(one for one in plan["tensors"] if one["name"] == "a.weight")
+    entry["quantize"] = None
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(plan))
+    report = linquant.quantize_file(model, changed, plan=path)
+    assert {tensor.name for tensor in report.tensors if tensor.scheme} == {"b.weight"}
+    with pytest.raises(errors.Error):
+        linquant.quantize_file(model, changed, plan={"version": 77}, force=True)
+
+
 def test_what_is_wrong_names_the_file(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
     with pytest.raises(errors.FileAccessError) as raised:

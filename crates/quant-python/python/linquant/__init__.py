@@ -23,6 +23,7 @@ from ._files import (
     diff,
     evaluate,
     inspect,
+    plan_file,
     quantize_activations_file,
     quantize_file,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "fake_quantize",
     "get_num_threads",
     "inspect",
+    "plan_file",
     "quantize",
     "quantize_activations_file",
     "quantize_file",

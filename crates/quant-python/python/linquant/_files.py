@@ -72,7 +72,9 @@ def command(
     name: str, paths: Iterable[PathLike], options: Mapping[str, Any], progress: Progress = None
 ) -> dict[str, Any]:
     """Runs a command, and returns what it prints with ``--json``."""
-    line = ["quant", name, "--json", *_flags(options), "--", *(os.fspath(path) for path in paths)]
+    # A plan is a document as it is.
+    json_flag = [] if name == "plan" else ["--json"]
+    line = ["quant", name, *json_flag, *_flags(options), "--", *(os.fspath(path) for path in paths)]
     text, warned = _native.call(line, _teller(progress))
     for one in warned:
         warnings.warn(one, LinquantWarning, stacklevel=3)
@@ -94,19 +96,43 @@ def _mode(given: str | None) -> str | None:
 
 
 @contextlib.contextmanager
-def _config(config: object) -> Iterator[PathLike | None]:
-    """The path of a configuration: of a file, of coremltools' objects, or of what their files hold."""
-    if config is None or isinstance(config, (str, os.PathLike)):
-        yield config
+def _document(document: object) -> Iterator[PathLike | None]:
+    """The path of a document: of a file, of what its file would hold, or of coremltools' objects."""
+    if document is None or isinstance(document, (str, os.PathLike)):
+        yield document
         return
-    if not isinstance(config, Mapping):
+    if not isinstance(document, Mapping):
         from .coreml import config_dict
 
-        config = config_dict(config)
+        document = config_dict(document)
     with tempfile.TemporaryDirectory(prefix="linquant-") as folder:
-        path = Path(folder, "config.json")
-        path.write_text(json.dumps(config))
+        path = Path(folder, "document.json")
+        path.write_text(json.dumps(document))
         yield path
+
+
+def _weights(
+    dtype: str | None,
+    mode: str | None,
+    granularity: str | None,
+    axis: int | None,
+    block_size: int | Sequence[int] | None,
+    block_axis: int | None,
+) -> dict[str, Any]:
+    """Options of weights; a block size for each axis has a name of its own."""
+    size = None if block_size is None else one_size(block_size)
+    is_one = size is None or isinstance(size, int)
+    if granularity is None and isinstance(size, int):
+        granularity = "per-block"
+    return {
+        "dtype": dtype,
+        "mode": _mode(mode),
+        "granularity": _word(granularity),
+        "axis": axis,
+        "block_axis": block_axis,
+        "block_size": size if is_one else None,
+        "block": None if isinstance(size, int) or size is None else ",".join(map(str, size)),
+    }
 
 
 def quantize_file(
@@ -129,6 +155,7 @@ def quantize_file(
     exclude: Names = (),
     experts: Names = (),
     expert_axes: str | None = None,
+    plan: PathLike | Mapping[str, Any] | None = None,
     ranges: PathLike | None = None,
     activation_dtype: str | None = None,
     activation_mode: str | None = None,
@@ -162,6 +189,7 @@ def quantize_file(
         min_elements: Only tensors with more elements, 2048 if not given.
         include, exclude: Regular expressions of names.
         experts, expert_axes: Safetensors: stacks of experts, and how these lie.
+        plan: In place of all these: what :func:`plan_file` returned or wrote, changed as you like.
         ranges: Core ML: quantize activations too, as this file of :func:`calibrate` says;
             ``activation_dtype``, ``activation_mode``.
         exact_selection: Core ML: leave alone whatever coremltools leaves alone.
@@ -189,30 +217,21 @@ def quantize_file(
     >>> report = linquant.quantize_file("model.safetensors", "small.safetensors",
     ...                                 dtype="int4", block_size=32)  # doctest: +SKIP
     """
-    block_size = None if block_size is None else one_size(block_size)
-    blocks = None if block_size is None or isinstance(block_size, int) else list(block_size)
-    if granularity is None and isinstance(block_size, int):
-        granularity = "per-block"
-    with _config(config) as file:
+    with _document(config) as config_file, _document(plan) as plan_file_:
         options = {
+            **_weights(dtype, mode, granularity, axis, block_size, block_axis),
             "output": dst,
             "format": format,
             "bits": bits,
             "group_size": group_size,
-            "dtype": dtype,
-            "mode": _mode(mode),
-            "granularity": _word(granularity),
-            "axis": axis,
-            "block_axis": block_axis,
-            "block_size": block_size if blocks is None else None,
-            "block": None if blocks is None else ",".join(map(str, blocks)),
             "dialect": dialect,
-            "config": file,
+            "config": config_file,
             "min_elements": min_elements,
             "include": _names(include),
             "exclude": _names(exclude),
             "experts": _names(experts),
             "expert_axes": _word(expert_axes),
+            "plan": plan_file_,
             "ranges": ranges,
             "activation_dtype": activation_dtype,
             "activation_mode": _mode(activation_mode),
@@ -228,6 +247,54 @@ def quantize_file(
             "backend": backend,
         }
         return _reports.quantize_report(command("quantize", [src], options, progress))
+
+
+def plan_file(
+    src: PathLike,
+    *,
+    format: str | None = None,
+    bits: int | None = None,
+    group_size: int | None = None,
+    dtype: str | None = None,
+    mode: str | None = None,
+    granularity: str | None = None,
+    axis: int | None = None,
+    block_size: int | Sequence[int] | None = None,
+    block_axis: int | None = None,
+    dialect: str | None = None,
+    config: PathLike | Mapping[str, Any] | object | None = None,
+    min_elements: int | None = None,
+    include: Names = (),
+    exclude: Names = (),
+    experts: Names = (),
+    expert_axes: str | None = None,
+    exact_selection: bool = False,
+    non_finite: str | None = None,
+    progress: Progress = None,
+) -> dict[str, Any]:
+    """What :func:`quantize_file` would do with each tensor, with the same arguments.
+
+    Returns:
+        A plan: its ``tensors`` say how each is quantized, or why it stays as it is. Change it as you like,
+        and give it to ``quantize_file(plan=...)``. It can be stored as JSON.
+    """
+    with _document(config) as config_file:
+        options = {
+            **_weights(dtype, mode, granularity, axis, block_size, block_axis),
+            "format": format,
+            "bits": bits,
+            "group_size": group_size,
+            "dialect": dialect,
+            "config": config_file,
+            "min_elements": min_elements,
+            "include": _names(include),
+            "exclude": _names(exclude),
+            "experts": _names(experts),
+            "expert_axes": _word(expert_axes),
+            "exact_selection": exact_selection,
+            "non_finite": non_finite,
+        }
+        return command("plan", [src], options, progress)
 
 
 def quantize_activations_file(
@@ -249,7 +316,7 @@ def quantize_activations_file(
     The arguments and what is raised are those of :func:`quantize_file`; ``dtype`` is ``"int8"`` or
     ``"uint8"``.
     """
-    with _config(config) as file:
+    with _document(config) as file:
         options = {
             "output": dst,
             "ranges": ranges,
