@@ -10,14 +10,34 @@ use crate::{Outcome, memory};
 struct Reference {
     name: &'static str,
     packages: &'static [&'static str],
+    /// Packages that are installed without what they ask for.
+    together: &'static [&'static str],
     script: &'static str,
 }
 
-const REFERENCES: &[Reference] = &[Reference {
-    name: "mlx",
-    packages: &["mlx==0.32.4", "mlx-cpu==0.32.4", "mlx-lm==0.32.2", "numpy"],
-    script: "crates/quant-models/tests/mlx/check.py",
-}];
+const REFERENCES: &[Reference] = &[
+    Reference {
+        name: "mlx",
+        packages: &["mlx==0.32.4", "mlx-cpu==0.32.4", "mlx-lm==0.32.2", "numpy"],
+        together: &[],
+        script: "crates/quant-models/tests/mlx/check.py",
+    },
+    Reference {
+        name: "compressed-tensors",
+        packages: &[
+            "torch",
+            "transformers",
+            "loguru",
+            "datasets",
+            "accelerate",
+            "requests",
+            "pydantic",
+        ],
+        // llmcompressor asks for an earlier compressed-tensors, and works with this one.
+        together: &["compressed-tensors==0.20.0", "llmcompressor==0.14.0.1"],
+        script: "crates/quant-models/tests/compressed_tensors/check.py",
+    },
+];
 
 /// Compares one format, or all.
 pub fn formats(name: Option<&str>) -> Outcome {
@@ -31,6 +51,11 @@ pub fn formats(name: Option<&str>) -> Outcome {
     for one in wanted {
         let python =
             environment(&format!("formats-{}", one.name), one.packages)?.join("bin/python");
+        if !one.together.is_empty() {
+            let mut pip = Command::new(&python);
+            pip.args(["-m", "pip", "install", "--quiet", "--no-deps"]);
+            run(pip.args(one.together))?;
+        }
         println!("{}:", one.name);
         run(Command::new(python)
             .arg(one.script)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use quant_core::Scheme;
-use quant_models::{Config, Encoding, Error, Experts, QuantizeOptions, patterns};
+use quant_models::{Config, Encoding, Error, Experts, Preset, QuantizeOptions, patterns};
 
 use crate::choices::{Dialect, Dtype, ExpertAxes, Granularity, Mode};
 use crate::options::{NameOptions, named};
@@ -20,6 +20,10 @@ pub struct WeightOptions {
     /// Elements per scale along the last axis, in such a format
     #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
     group_size: Option<usize>,
+    /// With --format compressed-tensors: bits of weights and activations, with zero points or without
+    /// [default: w4a16]
+    #[arg(long, value_name = "NAME", value_parser = named::<Preset>())]
+    preset: Option<Preset>,
     /// Type of the codes
     #[arg(long, value_enum, default_value = "int8")]
     dtype: Dtype,
@@ -101,6 +105,9 @@ impl WeightOptions {
             options.scheme = scheme;
             options.granularity = granularity;
             options.min_elements = self.min_elements;
+        }
+        if let Some(preset) = self.preset {
+            options = options.with_preset(preset);
         }
         if let Some(bits) = self.bits {
             options = options.with_bits(bits)?;

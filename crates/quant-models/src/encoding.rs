@@ -14,10 +14,14 @@ pub enum Encoding {
     /// As mlx-lm writes it: `M.weight` of U32, `M.scales` and `M.biases`; a folder with its
     /// configuration.
     Mlx,
+    /// As vLLM and transformers read it: `M.weight_packed` or `M.weight` of bytes, `M.weight_scale`; a
+    /// folder with its configuration.
+    CompressedTensors,
 }
 
 named!(
     Encoding, "format":
     Native "native",
     Mlx "mlx",
+    CompressedTensors "compressed-tensors",
 );

@@ -62,7 +62,7 @@ pub use quantize::{plan, quantize};
 pub use ranges::{ActivationRange, Ranges};
 pub use report::{Report, TensorReport};
 pub use safetensors::{
-    Entry, Model, Quantized, SafetensorsFile, Tensor, WrittenIndex, write_index,
+    Entry, Model, Preset, Quantized, SafetensorsFile, Tensor, WrittenIndex, write_index,
 };
 pub use scheme_record::SchemeRecord;
 pub use settings::{Consumer, Granularity};

@@ -110,6 +110,7 @@ fn restore(tensor: &Tensor<'_>, to: &Place, output: &Output, job: &Job<'_>) -> R
         codes: to,
         scales: None,
         offsets: None,
+        gathered: None,
         per_code_byte: (
             q.quantizer.scheme.dtype.bits().into(),
             source.size() as u64 * 8,

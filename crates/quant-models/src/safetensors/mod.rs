@@ -17,6 +17,7 @@ mod quantize;
 mod replaceable;
 mod write_index;
 
+pub use encodings::Preset;
 pub use format::{Entry, SafetensorsFile};
 pub use model::{Model, Quantized, Tensor};
 pub(crate) use opened::Safetensors;

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use quant_simd::{Sink, Source as _};
 
@@ -327,6 +328,8 @@ pub(crate) struct PartSink<'a> {
     pub scales: Option<&'a Place>,
     /// Of zero points or biases.
     pub offsets: Option<&'a Place>,
+    /// Where these are gathered instead.
+    pub gathered: Option<&'a Mutex<Vec<u8>>>,
     /// Input bytes for `numerator / denominator` bytes of codes.
     pub per_code_byte: (u64, u64),
 }
@@ -356,6 +359,11 @@ impl Sink for PartSink<'_> {
         self.put(self.scales, offset, bytes)
     }
     fn zero_points(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        if let Some(gathered) = self.gathered {
+            let mut gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
+            gathered[offset..offset + bytes.len()].copy_from_slice(bytes);
+            return Ok(());
+        }
         self.put(self.offsets, offset, bytes)
     }
 }

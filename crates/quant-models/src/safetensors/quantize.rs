@@ -1,12 +1,13 @@
 //! From a float model to a quantized one.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use quant_core::ErrorStats;
 use quant_simd::TensorQuantizer;
 
-use super::encodings::Step;
-use super::output::{Layout, PartSink, Target};
+use super::encodings::{Convention, Place, Step};
+use super::output::{Layout, Output, PartSink, Target};
 use crate::report::{self, Decision};
 use crate::values;
 use crate::{Entry, Error, Job, Model, QuantizeOptions, Report, SafetensorsFile};
@@ -48,18 +49,12 @@ pub(crate) fn quantize(
                     let Decision::Quantize(quantizer) = &decisions[*tensor] else {
                         unreachable!("what goes to codes is quantized");
                     };
-                    let sink = PartSink {
-                        output: &output,
-                        job,
-                        codes,
-                        scales: Some(scales),
-                        offsets: offsets.as_ref(),
-                        per_code_byte: (
-                            quantizer.source.size() as u64 * 8,
-                            quantizer.scheme.dtype.bits().into(),
-                        ),
+                    let step = QuantizeStep {
+                        quantizer,
+                        places: (codes, scales, offsets.as_ref()),
+                        stats: options.stats,
                     };
-                    let stats = quantize_tensor(entries[*tensor], quantizer, &sink, options.stats)?;
+                    let stats = step.run(convention, entries[*tensor], &output, job)?;
                     report.tensors[*tensor].set_stats(stats.as_ref());
                 }
             }
@@ -72,6 +67,49 @@ pub(crate) fn quantize(
     report.copied = std::mem::take(&mut target.copied);
     report.bytes_after = Some(target.finish(job)?);
     Ok(())
+}
+
+/// A tensor that is quantized, and where its codes, scales and offsets go.
+struct QuantizeStep<'a> {
+    quantizer: &'a TensorQuantizer,
+    places: (&'a Place, &'a Place, Option<&'a Place>),
+    stats: bool,
+}
+
+impl QuantizeStep<'_> {
+    fn run(
+        &self,
+        convention: &dyn Convention,
+        entry: (&SafetensorsFile, &str, &Entry),
+        output: &Output,
+        job: &Job<'_>,
+    ) -> Result<Option<ErrorStats>, Error> {
+        let quantizer = self.quantizer;
+        let (codes, scales, offsets) = self.places;
+        let packed = offsets.filter(|_| convention.packs_offsets(quantizer));
+        let gathered = packed.map(|_| Mutex::new(vec![0; quantizer.zero_points_len()]));
+        let sink = PartSink {
+            output,
+            job,
+            codes,
+            scales: Some(scales),
+            offsets,
+            gathered: gathered.as_ref(),
+            per_code_byte: (
+                quantizer.source.size() as u64 * 8,
+                quantizer.scheme.dtype.bits().into(),
+            ),
+        };
+        let stats = quantize_tensor(entry, quantizer, &sink, self.stats)?;
+        if let (Some(to), Some(gathered)) = (packed, gathered) {
+            let gathered = gathered
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner);
+            let bytes = convention.packed_offsets(quantizer, &gathered);
+            output.write_part(&to.part, to.offset, &bytes)?;
+        }
+        Ok(stats)
+    }
 }
 
 fn quantize_tensor(

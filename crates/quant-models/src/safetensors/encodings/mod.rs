@@ -5,8 +5,11 @@
 //! of them. A new one is a file, a variant of [`Encoding`] with its name, and a line in
 //! [`Encoding::convention`].
 
+mod compressed_tensors;
 mod mlx;
 mod native;
+
+pub use compressed_tensors::Preset;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -33,6 +36,7 @@ impl Encoding {
         match self {
             Self::Native => &native::Native,
             Self::Mlx => &mlx::Mlx,
+            Self::CompressedTensors => &compressed_tensors::CompressedTensors,
         }
     }
 
@@ -50,6 +54,19 @@ impl QuantizeOptions {
             ..Self::default()
         };
         encoding.convention().defaults(options)
+    }
+
+    /// The same with a usual scheme of compressed-tensors.
+    ///
+    /// ```
+    /// use quant_models::{Encoding, Preset, QuantizeOptions};
+    /// let options = QuantizeOptions::for_encoding(Encoding::CompressedTensors);
+    /// let options = options.with_preset(Preset::W8A8);
+    /// assert_eq!(options.scheme.dtype.name(), "int8");
+    /// ```
+    #[must_use]
+    pub fn with_preset(self, preset: Preset) -> Self {
+        preset.apply(self)
     }
 }
 
@@ -150,6 +167,17 @@ pub(crate) trait Convention: Sync {
         stored: Option<Data<'m>>,
     ) -> Result<Data<'m>, Error> {
         Ok(stored.unwrap_or(Data::EMPTY))
+    }
+
+    /// Whether zero points or biases are stored otherwise than the kernels give them: all of a tensor's
+    /// at once, by [`packed_offsets`](Self::packed_offsets).
+    fn packs_offsets(&self, _quantizer: &TensorQuantizer) -> bool {
+        false
+    }
+
+    /// The bytes of the part that holds these zero points or biases.
+    fn packed_offsets(&self, _quantizer: &TensorQuantizer, offsets: &[u8]) -> Vec<u8> {
+        offsets.to_vec()
     }
 
     /// Removes from a file's metadata what described its quantized tensors.

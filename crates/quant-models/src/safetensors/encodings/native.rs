@@ -14,7 +14,7 @@ use crate::scheme_record::{KEY, Records};
 use crate::{Error, Job, Model, SchemeRecord};
 
 /// The options of other conventions.
-const OF_OTHERS: &[&str] = &["bits", "group_size"];
+const OF_OTHERS: &[&str] = &["bits", "group_size", "preset"];
 
 pub(super) struct Native;
 

@@ -40,6 +40,7 @@ const OF_OTHERS: &[&str] = &[
     "min_elements",
     "experts",
     "expert_axes",
+    "preset",
 ];
 const GROUPS: [usize; 3] = [32, 64, 128];
 /// What mlx-lm puts into a file at most, 5 GiB.
