@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     // What is too short says nothing.
     let u = &mut Unstructured::new(bytes);
     let _ = match u.arbitrary() {
-        Ok(true) => check_rest(u),
+        Ok(true) => check_ggml(u).and_then(|()| check_rest(u)),
         _ => check(u),
     };
 });
@@ -291,6 +291,53 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
 }
 
 /// Those that need no scheme's codes: what they are given, and a status that tells what is wrong.
+/// Blocks of ggml; one size or number may be wrong.
+fn check_ggml(u: &mut Unstructured<'_>) -> Result<()> {
+    let (count, float) = (32 * u.int_in_range(0..=9)?, u.int_in_range(0..=2)?);
+    let (block_type, block_size) = [(0, 34), (1, 18), (2, 20), (3, 22), (4, 24)][u.choose_index(5)?];
+    let (width, size) = (if float == 0 { 4 } else { 2 }, count / 32 * block_size);
+    let values = Buffer::new(u, count * width, count)?;
+    let blocks = Buffer::new(u, size, size)?;
+    let extra = usize::from(u.arbitrary::<bool>()?);
+    let mut needed = usize::MAX;
+    // SAFETY: buffers of these lengths, or what is refused.
+    let call = |block_type: u32, count: usize, size: usize| unsafe {
+        (
+            quant_ggml_quantize(
+                number(float),
+                values.pointer.cast(),
+                count,
+                number(block_type),
+                blocks.pointer,
+                size,
+            ),
+            quant_ggml_dequantize(
+                number(float),
+                blocks.pointer,
+                size,
+                number(block_type),
+                values.pointer.cast(),
+                count,
+            ),
+        )
+    };
+    // SAFETY: the result is there.
+    let got = unsafe { quant_ggml_size(number(block_type), count, &mut needed) };
+    assert_eq!((got, needed), (Done, size));
+    let (to, from) = call(block_type, count, size + extra);
+    if extra > 0 {
+        assert_eq!((to, from), (InvalidCodesSize, InvalidCodesSize));
+    } else {
+        assert!([Done, NonFinite, OutOfRange].contains(&to), "{to:?}");
+        assert!([Done, InvalidParams].contains(&from), "{from:?}");
+    }
+    let (to, from) = call(block_type, count + 1, size);
+    assert_eq!((to, from), (InvalidBlocks, InvalidBlocks));
+    let (to, from) = call(5, count, size);
+    assert_eq!((to, from), (UnknownValue, UnknownValue));
+    Ok(())
+}
+
 fn check_rest(u: &mut Unstructured<'_>) -> Result<()> {
     let (known, wrong): (bool, u32) = (u.arbitrary()?, u.arbitrary()?);
     let kind = |valid: u32, first_unknown: u32| match known {
@@ -339,7 +386,7 @@ fn check_rest(u: &mut Unstructured<'_>) -> Result<()> {
     let scheme = QuantScheme {
         dtype: number(code),
         mode: number(u.int_in_range(0..=1)?),
-        dialect: number(kind(u.int_in_range(0..=1)?, 5)),
+        dialect: number(kind(u.int_in_range(0..=1)?, 6)),
     };
     let given = QuantRange {
         min: u.arbitrary()?,
