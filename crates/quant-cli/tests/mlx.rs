@@ -307,4 +307,15 @@ fn experts_that_cannot_be_stacked_are_told() {
         ],
     );
     folder.refuses(&quantize, 1, &["another type or shape"]);
+    let stack = "model.layers.0.mlp.switch_mlp.up_proj.weight";
+    folder.model(
+        "m/model.safetensors",
+        &[
+            (&zero, "F32", &[64, 64], small),
+            (stack, "F32", &[1, 64, 64], small),
+        ],
+    );
+    folder.refuses(&quantize, 1, &["switch_mlp.up_proj", "exists already"]);
+    folder.model("m/model.safetensors", &[]);
+    folder.refuses(&quantize, 1, &["holds no tensor"]);
 }

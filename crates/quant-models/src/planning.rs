@@ -12,7 +12,7 @@ use crate::policy::Decided;
 use crate::report::Decision;
 use crate::settings::{Granularity, Settings};
 use crate::unmatched::Known;
-use crate::{Error, Plan, QuantizeOptions};
+use crate::{Error, Job, Plan, QuantizeOptions};
 
 impl TensorSpec {
     pub(crate) fn of(quantizer: &TensorQuantizer) -> Self {
@@ -73,6 +73,7 @@ impl Plan {
         model: &dyn OpenModel,
         tensors: &[Facts],
         options: &QuantizeOptions,
+        job: &Job<'_>,
     ) -> Result<Decided, Error> {
         let mut places: HashMap<&str, VecDeque<usize>> = HashMap::new();
         for (index, facts) in tensors.iter().enumerate() {
@@ -82,6 +83,7 @@ impl Plan {
         let mut decisions: Vec<_> = tensors.iter().map(|_| unplanned()).collect();
         let defaults = QuantizeOptions::for_encoding(self.format);
         for planned in &self.tensors {
+            job.check()?;
             let name = &planned.name;
             let index = match places.get_mut(name.as_str()).map(VecDeque::pop_front) {
                 Some(Some(index)) => index,

@@ -51,7 +51,7 @@ pub(crate) fn decide(
     let mut warnings = Vec::new();
     let tensors = model.facts(options, job, &mut warnings)?;
     let mut decided = match &options.plan {
-        Some(plan) => plan.apply(model, &tensors, options)?,
+        Some(plan) => plan.apply(model, &tensors, options, job)?,
         None => policy::decide(model, &tensors, options, job)?,
     };
     if options.non_finite == NonFinite::Skip {

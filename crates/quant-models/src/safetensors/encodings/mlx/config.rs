@@ -56,6 +56,9 @@ pub(super) fn check(model: &Model) -> Result<(), Error> {
             "one file: MLX wants the folder of a model, with its config.json; give the folder";
         return Err(Error::file(model.files[0].path(), problem));
     }
+    if model.entries().next().is_none() {
+        return Err(Error::file(model.files[0].path(), "holds no tensor"));
+    }
     let (path, content) = of(model)?;
     if let Some(key) = QUANTIZATION.iter().find(|key| content.contains_key(**key)) {
         let problem =

@@ -11,6 +11,7 @@ mod experts;
 mod families;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use quant_core::{Dialect, IntType, Mode, Scheme};
 use quant_simd::TensorQuantizer;
@@ -19,6 +20,7 @@ use self::families::Rule;
 use super::{
     Convention, Document, Files, OutputFile, Place, Step, TensorParts, Written, type_name,
 };
+use crate::error::shortened;
 use crate::facts::Facts;
 use crate::options::QuantizeOptions;
 use crate::report::Decision;
@@ -187,7 +189,9 @@ impl Convention for Mlx {
             match (stacks.of(name), &decisions[index]) {
                 (Some(stack), _) => {
                     if stack.first() == index {
-                        shards.add(self.stack(stack, &entries, decisions)?);
+                        let item = self.stack(stack, &entries, decisions)?;
+                        item.check_names(model, file.path(), &stack.name)?;
+                        shards.add(item);
                     }
                 }
                 (None, Decision::Quantize(quantizer)) => {
@@ -302,6 +306,21 @@ impl Item {
                 .into_iter()
                 .chain(parts.offsets)
                 .collect(),
+        }
+    }
+
+    /// Refuses parts that the model has already.
+    fn check_names(&self, model: &Model, file: &Path, stack: &str) -> Result<(), Error> {
+        let mut names = self.parts.iter().map(|part| &part.name);
+        match names.find(|name| model.contains(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let problem = format!(
+                    "the experts are to be stacked as `{}`, which exists already; remove the one or the other",
+                    shortened(name)
+                );
+                Err(Error::tensor(file, stack, problem))
+            }
         }
     }
 
