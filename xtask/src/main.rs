@@ -6,6 +6,7 @@
 mod artifacts;
 mod asm;
 mod bench;
+mod binaries;
 mod bochs;
 mod ci;
 mod circles;
@@ -126,6 +127,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Build wheels, their sources and the command for Linux and macOS, and use what runs here
+    Release {
+        /// Only these: sdist, linux-x86_64, linux-aarch64, macos-arm64, or one's -wheel or -command
+        #[arg(long, value_name = "LIST", value_delimiter = ',')]
+        only: Vec<String>,
+    },
     /// Compare Core ML packages with those of coremltools 9.0, which is installed under target/
     Coreml {
         /// Measure quant, coremltools and `cp -r` on a package of 300 MB instead
@@ -211,6 +218,7 @@ impl Task {
             Self::Swift { .. } => Some("swift"),
             Self::Sanitize => Some("sanitize"),
             Self::Outputs => Some("outputs"),
+            Self::Release { .. } => Some("release"),
             Self::Mca { .. } => Some("mca"),
             Self::Doc => Some("doc"),
             Self::Deny => Some("deny"),
@@ -251,6 +259,7 @@ fn run(task: Task) -> Outcome {
             bench::run(&options.iter().map(String::as_str).collect::<Vec<_>>())
         }
         Task::Coreml { time } => coreml::coreml(time),
+        Task::Release { only } => binaries::release(&only),
         Task::Python { all } => python::python(all),
         Task::Circles => circles::circles(),
         Task::Formats { name } => formats::formats(name.as_deref()),

@@ -70,7 +70,7 @@ const MCA: &[Need] = &[
 ];
 
 /// The tasks that need something, and the groups of what they need.
-const TASKS: [(&str, &[&[Need]]); 15] = [
+const TASKS: [(&str, &[&[Need]]); 16] = [
     ("test", &[ARM, QEMU, BOCHS]),
     ("ci", &[ARM, QEMU, BOCHS, HOST_DIST, &[Swift]]),
     ("cross", &[ARM, QEMU]),
@@ -85,6 +85,10 @@ const TASKS: [(&str, &[&[Need]]); 15] = [
     ("outputs", &[&[Program("strace", "strace")]]),
     ("sanitize", &[&[Nightly, Program("valgrind", "valgrind")]]),
     ("deny", &[&[Cargo("cargo-deny")]]),
+    (
+        "release",
+        &[&[Sources, Program("mmdebstrap", "mmdebstrap")], QEMU],
+    ),
     ("semver", &[&[Cargo("cargo-semver-checks")]]),
 ];
 

@@ -46,6 +46,11 @@ impl Target {
         }
     }
 
+    /// One whose programs zig links.
+    pub const fn zig(triple: &'static str) -> Self {
+        Self::library(triple)
+    }
+
     fn is_host(&self) -> bool {
         self.triple == HOST
     }
@@ -148,6 +153,20 @@ impl Toolchain {
             command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
         }
         command
+    }
+
+    /// For a program that calls cargo, and takes its options: what [`cargo`](Self::cargo) has.
+    pub fn settings(&self, command: &mut Command) {
+        command.env("CARGO_TARGET_DIR", self.target_dir());
+        if let Route::BuildStd(rustc) = &self.route {
+            command.args(["-Z", "build-std"]);
+            command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+        }
+    }
+
+    /// Where the target's files are built.
+    pub fn output(&self) -> PathBuf {
+        self.target_dir().join(self.target.triple)
     }
 
     /// The host's, so that build scripts and macros are compiled once; but another rustc would undo

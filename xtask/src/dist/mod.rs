@@ -19,6 +19,8 @@ use std::process::Command;
 use crate::Outcome;
 use crate::toolchain::{HOST, root, target_dir};
 
+pub use notices::linked;
+pub use paths::{check as check_paths, hide as hide_paths};
 pub use reproduce::reproduce;
 
 /// Builds and checks the host's part, and Apple's.
@@ -43,7 +45,7 @@ pub fn install(name: &str) -> Result<PathBuf, Box<dyn Error>> {
 }
 
 /// An empty folder of this name, for what is not finished yet.
-fn fresh_folder(name: &str) -> Result<PathBuf, Box<dyn Error>> {
+pub fn fresh_folder(name: &str) -> Result<PathBuf, Box<dyn Error>> {
     let folder = unfinished().join(name);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -57,7 +59,7 @@ fn unfinished() -> PathBuf {
 }
 
 /// A finished folder takes the place of an earlier one under `target/dist`, whole.
-fn publish(name: &str) -> Outcome {
+pub fn publish(name: &str) -> Outcome {
     let to = target_dir().join("dist").join(name);
     fs::create_dir_all(to.parent().unwrap_or(root()))?;
     if to.exists() {
@@ -81,7 +83,7 @@ fn write(path: &Path, text: &str) -> Outcome {
 }
 
 /// Runs a command, which must succeed; returns what it prints.
-fn run(command: &mut Command) -> Result<String, Box<dyn Error>> {
+pub fn run(command: &mut Command) -> Result<String, Box<dyn Error>> {
     let output = command.output();
     let output = output.map_err(|error| format!("{command:?}: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

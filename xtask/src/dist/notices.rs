@@ -26,10 +26,10 @@ struct Metadata {
 }
 
 #[derive(Deserialize)]
-struct Package {
-    name: String,
-    version: String,
-    license: Option<String>,
+pub struct Package {
+    pub name: String,
+    pub version: String,
+    pub license: Option<String>,
     repository: Option<String>,
     /// `None` for our own.
     source: Option<String>,
@@ -46,7 +46,7 @@ pub fn write(folder: &Path, triple: &str) -> Outcome {
     for name in ["LICENSE-APACHE", "LICENSE-MIT"] {
         fs::copy(root().join(name), folder.join(name))?;
     }
-    let (text, count) = notices(&linked(triple)?)?;
+    let (text, count) = notices(&linked(PACKAGE, triple)?)?;
     fs::write(folder.join("THIRD-PARTY-NOTICES"), text)?;
     println!("THIRD-PARTY-NOTICES: {count} packages, and Rust's standard library");
     Ok(())
@@ -78,10 +78,13 @@ fn notices(packages: &[Package]) -> Result<(String, usize), Box<dyn Error>> {
     Ok((text, packages.len()))
 }
 
-/// Other people's packages that end up in the library.
-fn linked(triple: &str) -> Result<Vec<Package>, Box<dyn Error>> {
+/// Other people's packages that end up in one of ours; of all targets, where `triple` is `all`.
+///
+/// # Errors
+/// If there are none.
+pub fn linked(package: &str, triple: &str) -> Result<Vec<Package>, Box<dyn Error>> {
     let mut tree = cargo("tree");
-    tree.args(["--package", PACKAGE, "--edges", "normal,no-proc-macro"]);
+    tree.args(["--package", package, "--edges", "normal,no-proc-macro"]);
     tree.args(["--target", triple, "--prefix", "none", "--format", "{p}"]);
     let tree = run(&mut tree)?;
     // A line: name, version with a `v`, and for our own the folder.
@@ -91,7 +94,10 @@ fn linked(triple: &str) -> Result<Vec<Package>, Box<dyn Error>> {
         .map(|(name, rest)| (name, rest.split(' ').next().unwrap_or(rest)))
         .collect();
     let mut metadata = cargo("metadata");
-    metadata.args(["--format-version", "1", "--filter-platform", triple]);
+    metadata.args(["--format-version", "1"]);
+    if triple != "all" {
+        metadata.args(["--filter-platform", triple]);
+    }
     let metadata: Metadata = serde_json::from_str(&run(&mut metadata)?)?;
     let mut packages = metadata.packages;
     packages.retain(|it| {
@@ -99,7 +105,7 @@ fn linked(triple: &str) -> Result<Vec<Package>, Box<dyn Error>> {
     });
     packages.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
     match packages.is_empty() {
-        true => Err(format!("cargo tree lists nothing that {PACKAGE} is made of").into()),
+        true => Err(format!("cargo tree lists nothing that {package} is made of").into()),
         false => Ok(packages),
     }
 }
@@ -155,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_is_linked_is_named_with_its_licence_and_nothing_else() {
-        let (text, count) = notices(&linked(HOST).unwrap()).unwrap();
+        let (text, count) = notices(&linked(super::PACKAGE, HOST).unwrap()).unwrap();
         for name in ["half", "pulp", "rayon", "rayon-core"] {
             assert!(text.contains(&format!("\n{name} ")), "{name}");
         }

@@ -1,0 +1,88 @@
+//! Wheels and programs, linked by zig.
+
+use std::env;
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{MANYLINUX, System, files, new_file};
+use crate::dist::hide_paths;
+use crate::ios::deployment;
+use crate::python::{PACKAGE, run};
+use crate::toolchain::{Target, Toolchain, root};
+
+/// The package's sources, with all that they are compiled from.
+pub fn sdist(tools: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
+    let mut maturin = Command::new(tools.join("bin/maturin"));
+    maturin.args(["sdist", "--out"]).arg(folder);
+    run(maturin.current_dir(root().join(PACKAGE)))
+}
+
+/// A wheel for a target.
+pub fn wheel(
+    tools: &Path,
+    target: &'static Target,
+    folder: &Path,
+) -> Result<PathBuf, Box<dyn Error>> {
+    let before = files(folder)?;
+    let toolchain = Toolchain::find(target)?;
+    let mut maturin = Command::new(tools.join("bin/maturin"));
+    maturin.args([
+        "build",
+        "--release",
+        "--zig",
+        "--target",
+        target.triple,
+        "--out",
+    ]);
+    maturin.arg(folder);
+    if target.triple.contains("linux") {
+        maturin.args(["--compatibility", MANYLINUX]);
+    }
+    maturin.current_dir(root().join(PACKAGE));
+    toolchain.settings(&mut maturin);
+    finished(tools, &mut maturin, &[])?;
+    new_file(folder, &before)
+}
+
+/// The command; on Linux static, so that it runs everywhere.
+pub fn command(tools: &Path, system: &System, folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let toolchain = Toolchain::find(system.command)?;
+    let mut cargo = toolchain.cargo("zigbuild");
+    cargo.args(["--release", "--package", "quant-cli"]);
+    cargo.args(["--config", "profile.release.strip=\"symbols\""]);
+    let flags: &[&str] = match system.command.triple.ends_with("musl") {
+        // Zig brings the C library, and what begins a program.
+        true => &["-Clink-self-contained=no", "-Ctarget-feature=+crt-static"],
+        false => &[],
+    };
+    finished(tools, &mut cargo, flags)?;
+    let built = toolchain.output().join("release/quant");
+    let to = folder.join(format!("quant-{}", system.name));
+    fs::copy(built, &to)?;
+    Ok(to)
+}
+
+/// Runs a build whose files name no folder of this machine.
+fn finished(tools: &Path, build: &mut Command, flags: &[&str]) -> Result<(), Box<dyn Error>> {
+    hide_paths(build, flags)?;
+    deployment(build);
+    build.env("PATH", path_with(tools)?);
+    run(build)
+}
+
+/// The `PATH` with the environment's programs first. Debian's rustc lacks the program that strips what
+/// is for macOS; zig strips it.
+fn path_with(tools: &Path) -> Result<OsString, Box<dyn Error>> {
+    let shims = tools.join("shims");
+    fs::create_dir_all(&shims)?;
+    let objcopy = shims.join("rust-objcopy");
+    fs::write(&objcopy, "#!/bin/sh\nexit 0\n")?;
+    fs::set_permissions(&objcopy, fs::Permissions::from_mode(0o755))?;
+    let path = env::var_os("PATH").unwrap_or_default();
+    let first = [tools.join("bin"), shims].into_iter();
+    Ok(env::join_paths(first.chain(env::split_paths(&path)))?)
+}

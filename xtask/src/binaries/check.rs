@@ -1,0 +1,220 @@
+//! What was built is looked at, and used where this machine can.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use object::macho::{self, MachHeader64};
+use object::read::elf::{ElfFile64, ProgramHeader as _};
+use object::read::macho::{MachHeader as _, MachOFile64};
+use object::{Endianness, elf};
+
+use super::{System, is_host};
+use crate::Outcome;
+use crate::dist::{fresh_folder, run};
+use crate::not_run;
+use crate::toolchain::{program, root};
+
+/// The oldest macOS.
+const MACOS: u32 = 13;
+/// What may be asked of macOS.
+const LIBRARIES: [&str; 2] = ["/usr/lib/libSystem.B.dylib", "/usr/lib/libiconv.2.dylib"];
+
+/// The command: of Linux, static, and used in a folder where there is nothing else.
+pub fn command(system: &System, path: &Path) -> Outcome {
+    let data = fs::read(path)?;
+    if system.name.starts_with("macos") {
+        return mach_o(&data);
+    }
+    let file = ElfFile64::<Endianness>::parse(&*data)?;
+    let mut parts = file.elf_program_headers().iter();
+    if parts.any(|part| part.p_type(file.endian()) == elf::PT_INTERP) {
+        return Err(format!("{}: it is not static", path.display()).into());
+    }
+    let folder = fresh_folder("alone")?;
+    fs::copy(path, folder.join("quant"))?;
+    let model = root().join("examples/digits/digits.safetensors");
+    fs::copy(model, folder.join("digits.safetensors"))?;
+    let emulator = match is_host(system) {
+        true => None,
+        false => match program("qemu-aarch64-static") {
+            Some(path) => Some(path),
+            None => {
+                not_run::note(format!("{}: no emulator", system.name));
+                return Ok(());
+            }
+        },
+    };
+    if let Some(path) = &emulator {
+        fs::copy(path, folder.join("emulator"))?;
+    }
+    let alone = |arguments: &[&str]| {
+        let mut command = Command::new("chroot");
+        command
+            .arg(&folder)
+            .args(emulator.as_ref().map(|_| "/emulator"));
+        run(command.arg("/quant").args(arguments))
+    };
+    alone(&[
+        "quantize",
+        "/digits.safetensors",
+        "-o",
+        "/small.safetensors",
+    ])?;
+    let told = alone(&["inspect", "/small.safetensors"])?;
+    if !told.contains("int8") {
+        return Err(format!("{}: it gives no quantized model", path.display()).into());
+    }
+    println!(
+        "{}: static, and works where there is nothing else",
+        system.name
+    );
+    Ok(fs::remove_dir_all(folder)?)
+}
+
+/// For arm64 and the oldest macOS, with no library but the system's, and signed.
+fn mach_o(data: &[u8]) -> Outcome {
+    let file = MachOFile64::<Endianness>::parse(data)?;
+    let (header, endian): (&MachHeader64<_>, _) = (file.macho_header(), file.endian());
+    if header.cputype(endian) != macho::CPU_TYPE_ARM64 {
+        return Err("not for arm64".into());
+    }
+    let (mut oldest, mut signed, mut libraries) = (None, false, Vec::new());
+    let mut commands = file.macho_load_commands()?;
+    while let Some(command) = commands.next()? {
+        if let Some((version, _)) = command.build_version(endian)? {
+            oldest = Some(version.minos.get(endian).0 >> 16);
+        }
+        if let Some(library) = command.dylib()? {
+            let name = command.string(endian, library.dylib.name)?;
+            libraries.push(String::from_utf8_lossy(name).into_owned());
+        }
+        signed |= command.cmd() == macho::LC_CODE_SIGNATURE;
+    }
+    let foreign = libraries
+        .iter()
+        .find(|it| !LIBRARIES.contains(&it.as_str()) && !it.contains("_native"));
+    match (oldest, signed, foreign) {
+        (Some(MACOS), true, None) => {
+            println!(
+                "macos-arm64: for macOS {MACOS} on, signed, asks for {}",
+                libraries.join(" ")
+            );
+            Ok(())
+        }
+        found => Err(format!("oldest system, signature, foreign libraries: {found:?}").into()),
+    }
+}
+
+/// A wheel: installed and used in an environment of its own, by the oldest Python and the newest one
+/// that there are; or its library looked at.
+pub fn wheel(system: &System, wheel: &Path) -> Outcome {
+    if system.name == "linux-aarch64" && !is_host(system) {
+        return emulated(system, wheel);
+    }
+    if !is_host(system) {
+        let folder = fresh_folder("wheel")?;
+        unpack(wheel, &folder)?;
+        let library = folder.join("linquant/_native.abi3.so");
+        let data = fs::read(library)?;
+        match system.name.starts_with("macos") {
+            true => mach_o(&data)?,
+            false => drop(object::File::parse(&*data)?),
+        }
+        not_run::note(format!(
+            "the wheel for {}: looked at, not used",
+            system.name
+        ));
+        return Ok(fs::remove_dir_all(folder)?);
+    }
+    let pythons = [
+        "python3.10",
+        "python3.14",
+        "python3.13",
+        "python3.12",
+        "python3",
+    ];
+    let found: Vec<&str> = pythons.into_iter().filter(|it| runs(it)).collect();
+    let (oldest, newest) = (found.first(), found.iter().find(|it| **it != "python3.10"));
+    for python in oldest.into_iter().chain(newest) {
+        let told = used(python, wheel)?;
+        println!("{}: the wheel works with {}", system.name, told.trim());
+    }
+    Ok(())
+}
+
+fn runs(python: &str) -> bool {
+    let done = Command::new(python).arg("--version").output();
+    done.is_ok_and(|done| done.status.success())
+}
+
+/// The example of the package's README, run without cargo and rustc on the `PATH`.
+fn used(python: &str, wheel: &Path) -> Result<String, Box<dyn Error>> {
+    let folder = fresh_folder("environment")?;
+    run(Command::new(python).args(["-m", "venv"]).arg(&folder))?;
+    let own = folder.join("bin/python");
+    run(Command::new(&own)
+        .args(["-m", "pip", "install", "--quiet"])
+        .arg(wheel))?;
+    let example = example()?;
+    let clean = |program: &Path| {
+        let mut command = Command::new(program);
+        command
+            .current_dir(&folder)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin");
+        command
+    };
+    run(clean(&own).args(["-c", &example]))?;
+    run(clean(&folder.join("bin/linquant")).args(["backends", "--json"]))?;
+    let version = run(clean(&own).arg("--version"))?;
+    fs::remove_dir_all(folder)?;
+    Ok(version)
+}
+
+/// What users read first.
+fn example() -> Result<String, Box<dyn Error>> {
+    let readme = fs::read_to_string(root().join(crate::python::PACKAGE).join("README.md"))?;
+    let parts = readme.split("```python\n").nth(1);
+    let example = parts.and_then(|it| it.split("```").next());
+    Ok(example
+        .ok_or("the package's README has no example")?
+        .to_owned())
+}
+
+/// The same by Debian's Python and NumPy for that processor, which are unpacked and emulated.
+fn emulated(system: &System, wheel: &Path) -> Outcome {
+    let (Some(emulator), Some(_)) = (program("qemu-aarch64-static"), program("mmdebstrap")) else {
+        not_run::note(format!("{}: no emulator, or no mmdebstrap", system.name));
+        return Ok(());
+    };
+    let folder = fresh_folder("debian")?;
+    let packages = "libopenblas0-pthread,python3-minimal,python3-numpy";
+    let mut debian = Command::new("mmdebstrap");
+    debian.args(["--quiet", "--variant=extract", "--arch=arm64"]);
+    debian.arg(format!("--include={packages}")).arg("bookworm");
+    run(debian.arg(&folder))?;
+    fs::copy(emulator, folder.join("emulator"))?;
+    unpack(wheel, &folder.join("site"))?;
+    let mut python = Command::new("chroot");
+    python
+        .arg(&folder)
+        .args(["/emulator", "-E", "PYTHONPATH=/site", "-E"]);
+    // Packages are unpacked, and not set up: nothing links to this.
+    python.arg("LD_LIBRARY_PATH=/usr/lib/aarch64-linux-gnu/openblas-pthread");
+    python.args(["/usr/bin/python3.11", "-c", &example()?]);
+    let told = run(&mut python)?;
+    let told = told.replace('\n', " ");
+    println!("{}: the wheel works under emulation: {told}", system.name);
+    Ok(fs::remove_dir_all(folder)?)
+}
+
+fn unpack(wheel: &Path, folder: &Path) -> Outcome {
+    let mut python = Command::new("python3");
+    python
+        .args(["-m", "zipfile", "--extract"])
+        .arg(wheel)
+        .arg(folder);
+    run(&mut python).map(drop)
+}

@@ -1,0 +1,129 @@
+//! `cargo xtask release`: what is given to people who install instead of compiling: wheels of the
+//! Python package, its sources, and the command, for Linux and macOS, all of it made on Linux.
+//!
+//! Zig links for each of these systems; it comes as a Python package, as do maturin and cargo-zigbuild.
+
+mod bill;
+mod build;
+mod check;
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Outcome;
+use crate::dist::{publish, run};
+use crate::python;
+use crate::toolchain::{HOST, Target};
+
+/// What builds them.
+const REQUIREMENTS: [&str; 3] = ["cargo-zigbuild>=0.24", "maturin>=1.16,<2", "ziglang>=0.15"];
+
+/// The oldest glibc that wheels run with.
+const MANYLINUX: &str = "manylinux_2_17";
+
+/// A system and processor that files are for.
+struct System {
+    /// In names of files.
+    name: &'static str,
+    /// For wheels.
+    wheel: &'static Target,
+    /// For the command.
+    command: &'static Target,
+}
+
+const SYSTEMS: [System; 3] = [
+    System {
+        name: "linux-x86_64",
+        wheel: &Target::zig("x86_64-unknown-linux-gnu"),
+        command: &Target::zig("x86_64-unknown-linux-musl"),
+    },
+    System {
+        name: "linux-aarch64",
+        wheel: &Target::zig("aarch64-unknown-linux-gnu"),
+        command: &Target::zig("aarch64-unknown-linux-musl"),
+    },
+    System {
+        name: "macos-arm64",
+        wheel: &Target::zig("aarch64-apple-darwin"),
+        command: &Target::zig("aarch64-apple-darwin"),
+    },
+];
+
+/// Builds and checks what is wanted: `sdist`; all for a system, by its name; or one part of that, such
+/// as `macos-arm64-wheel` or `macos-arm64-command`. Everything where `only` is empty.
+pub fn release(only: &[String]) -> Outcome {
+    let parts = ["", "-command", "-wheel"];
+    let names = SYSTEMS
+        .iter()
+        .flat_map(|system| parts.map(|part| format!("{}{part}", system.name)));
+    let names: Vec<String> = names.chain(["sdist".to_owned()]).collect();
+    if let Some(unknown) = only.iter().find(|it| !names.contains(it)) {
+        return Err(format!("no {unknown}; there are {}", names.join(", ")).into());
+    }
+    let wanted = |name: &str, part: &str| {
+        let whole = format!("{name}{part}");
+        only.is_empty() || only.iter().any(|it| it == name || *it == whole)
+    };
+    let tools = python::environment("release-tools", &REQUIREMENTS)?;
+    let name = match only.is_empty() {
+        true => "release".to_owned(),
+        false => format!("release-{}", only.join("-")),
+    };
+    let folder = crate::dist::fresh_folder(&name)?;
+    if wanted("sdist", "") {
+        build::sdist(&tools, &folder)?;
+    }
+    for system in &SYSTEMS {
+        if wanted(system.name, "-command") {
+            let command = build::command(&tools, system, &folder)?;
+            check::command(system, &command)?;
+        }
+        if wanted(system.name, "-wheel") {
+            let wheel = build::wheel(&tools, system.wheel, &folder)?;
+            check::wheel(system, &wheel)?;
+        }
+    }
+    bill::write(&folder)?;
+    sums(&folder)?;
+    crate::dist::check_paths(&folder)?;
+    publish(&name)
+}
+
+/// `SHA256SUMS`, as `sha256sum --check` reads it; and a list for people.
+fn sums(folder: &Path) -> Outcome {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        files.push(entry?.file_name().into());
+    }
+    files.sort();
+    let text = run(Command::new("sha256sum").args(&files).current_dir(folder))?;
+    for file in &files {
+        let size = fs::metadata(folder.join(file))?.len();
+        println!("{:>12} {}", size, file.display());
+    }
+    Ok(fs::write(folder.join("SHA256SUMS"), text)?)
+}
+
+/// The only file of a folder that was not there before.
+fn new_file(folder: &Path, before: &[PathBuf]) -> Result<PathBuf, Box<dyn Error>> {
+    let mut new = files(folder)?;
+    new.retain(|path| !before.contains(path));
+    match new.as_slice() {
+        [path] => Ok(path.clone()),
+        _ => Err(format!("{} files where one is made: {new:?}", new.len()).into()),
+    }
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let entries = fs::read_dir(folder)?;
+    Ok(entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?)
+}
+
+/// Whether this machine runs what is for a system.
+fn is_host(system: &System) -> bool {
+    system.wheel.triple == HOST
+}
