@@ -17,9 +17,9 @@ const LARGEST: u64 = 1 << 30;
 
 /// What is to happen to each tensor of a model, and why.
 ///
-/// [`plan`] makes one; as JSON it can be read, changed and given to
-/// [`quantize`](crate::quantize) as [`QuantizeOptions::plan`]. Tensors that it does not name stay as
-/// they are.
+/// [`plan`](crate::plan()) makes one; as JSON it can be read, changed and given to
+/// [`quantize`](crate::quantize()) as [`QuantizeOptions::plan`](crate::QuantizeOptions::plan). Tensors
+/// that it does not name stay as they are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
