@@ -228,6 +228,38 @@ fn what_it_cannot_have_is_refused() {
     refused(&[], 1, &["config.json", "missing"]);
 }
 
+/// Zero points of a number of rows that does not fill the last words.
+#[test]
+fn any_number_of_rows_has_zero_points() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("m")).unwrap();
+    let values = folder::f32_bytes(13 * 64, |i| folder::wave(i) + i as f32 / 500.0);
+    folder.model(
+        "m/model.safetensors",
+        &[("m.weight", "F32", &[13, 64], &values)],
+    );
+    fs::write(folder.path("m/config.json"), "{}").unwrap();
+    let more = ["--preset", "w4a16-asym", "--group-size", "32"];
+    folder.succeeds(&[&QUANTIZE[..], &more].concat());
+    let ours = tensors(&folder.path("ours"));
+    assert_eq!(ours["m.weight_zero_point"].2, [2, 2]);
+    folder.succeeds(&["dequantize", "ours", "-o", "back"]);
+    let out = folder.quant(&["diff", "m", "back", "--json"]);
+    let diff: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert!(
+        diff["tensors"][0]["sqnr_db"].as_f64().unwrap() > 15.0,
+        "{diff}"
+    );
+    // A zero point's part of another number of rows.
+    let file = folder.path("ours/model.safetensors");
+    let bytes = fs::read(&file).unwrap();
+    let at = bytes.windows(5).position(|five| five == b"[2,2]").unwrap();
+    let mut changed = bytes;
+    changed[at..at + 5].copy_from_slice(b"[1,4]");
+    fs::write(&file, changed).unwrap();
+    folder.refuses(&["inspect", "ours"], 1, &["m.weight_zero_point"]);
+}
+
 /// Writes a safetensors file again with one tensor's bytes changed.
 fn change(path: &Path, name: &str, with: impl Fn(&mut [u8])) {
     let mut bytes = fs::read(path).unwrap();
@@ -255,6 +287,23 @@ fn damaged_folders_are_told() {
         for command in ["inspect", "dequantize"] {
             folder.refuses(&[command, "theirs"], 1, &[Q_PROJ, "do not fit"]);
         }
+    }
+    // What is called a shape and is none.
+    for len in [0, 15, 1 << 20] {
+        let folder = Folder::new();
+        let (words, scales, shape) = (vec![0; 128], vec![0; 16], vec![0; len]);
+        fs::create_dir(folder.path("d")).unwrap();
+        folder.model(
+            "d/model.safetensors",
+            &[
+                ("m.weight_packed", "I32", &[8, 4], &words),
+                ("m.weight_scale", "F16", &[8, 1], &scales),
+                ("m.weight_shape", "U8", &[len], &shape),
+            ],
+        );
+        let config = json!({"quantization_config": {"quant_method": "compressed-tensors"}});
+        fs::write(folder.path("d/config.json"), config.to_string()).unwrap();
+        folder.refuses(&["inspect", "d"], 1, &["m.weight", "do not fit"]);
     }
     let folder = model("llama-w8a16");
     fs::write(folder.path("theirs/config.json"), "{").unwrap();

@@ -252,7 +252,11 @@ pub(super) fn find(files: &Files<'_>) -> Result<BTreeMap<String, SchemeRecord>, 
                 _ => None,
             },
             Some((shape_file, shape)) => {
-                let bytes = shape_file.read(shape)?;
+                // Two numbers: what is longer is not read.
+                let bytes = match shape.len() {
+                    16 => shape_file.read(shape)?,
+                    _ => Vec::new(),
+                };
                 let record = packed_record(codes, scales, mode, &bytes);
                 Some(record.ok_or_else(|| {
                     let problem = "its words, scales and `_shape` do not fit one another; the file is damaged, or of a scheme that quant does not know";

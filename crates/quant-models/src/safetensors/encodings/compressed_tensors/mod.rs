@@ -125,7 +125,7 @@ impl Convention for CompressedTensors {
                 "{dtype}, {mode}, dialect {dialect}: compressed-tensors has uint4 and uint8, and symmetric int8, dialect compressed-tensors"
             ));
         }
-        let &[rows, row] = quantizer.blocks.shape() else {
+        let &[_, row] = quantizer.blocks.shape() else {
             return Err(format!(
                 "rank {}: no matrix",
                 quantizer.blocks.shape().len()
@@ -143,11 +143,6 @@ impl Convention for CompressedTensors {
         if Format::of(dtype) == Format::Packed && row % per_word != 0 {
             return Err(format!(
                 "rows of {row} do not fill words of {per_word} codes"
-            ));
-        }
-        if mode == Mode::Affine && rows % per_word != 0 {
-            return Err(format!(
-                "{rows} rows: their zero points do not fill words of {per_word}"
             ));
         }
         Ok(())
@@ -192,8 +187,8 @@ impl Convention for CompressedTensors {
             offsets: affine.then(|| Part {
                 name: format!("{name}_zero_point"),
                 dtype: "I32".into(),
-                shape: vec![rows / per_word, groups],
-                len: rows / per_word * groups * (WORD / 8),
+                shape: vec![rows.div_ceil(per_word), groups],
+                len: rows.div_ceil(per_word) * groups * (WORD / 8),
             }),
             constants,
         }
@@ -244,9 +239,9 @@ impl Convention for CompressedTensors {
             return Ok(Data::Memory(vec![1 << (bits - 1); count].into()));
         };
         let groups = quantizer.blocks.scale_shape()[1];
-        Ok(Data::Memory(
-            unpacked(&stored.whole()?, bits, groups).into(),
-        ))
+        let mut zero_points = unpacked(&stored.whole()?, bits, groups);
+        zero_points.truncate(count);
+        Ok(Data::Memory(zero_points.into()))
     }
 
     fn packs_offsets(&self, quantizer: &TensorQuantizer) -> bool {
@@ -295,7 +290,8 @@ fn kept_in_float(module: &str) -> Option<&'static str> {
     has("norm").then_some("a norm, in float by default")
 }
 
-/// Zero points, a byte each, as words along the rows: the first row in the lowest bits.
+/// Zero points, a byte each, as words along the rows: the first row in the lowest bits. Bits behind
+/// the last row are 0.
 fn packed(zero_points: &[u8], bits: u32, groups: usize) -> Vec<u8> {
     let per_word = WORD / bits as usize;
     let mut words = Vec::new();
@@ -311,7 +307,7 @@ fn packed(zero_points: &[u8], bits: u32, groups: usize) -> Vec<u8> {
     words
 }
 
-/// What [`packed`] packed.
+/// What [`packed`] packed, and what stands behind it.
 fn unpacked(words: &[u8], bits: u32, groups: usize) -> Vec<u8> {
     let per_word = WORD / bits as usize;
     let mask = u32::MAX >> (WORD as u32 - bits);
@@ -337,6 +333,11 @@ mod tests {
         assert_eq!(words[..4], 0xeca8_6420_u32.to_le_bytes());
         assert_eq!(words[4..], 0xfdb9_7531_u32.to_le_bytes());
         assert_eq!(unpacked(&words, 4, 2), zero_points);
+        let (rest, padded) = (
+            &zero_points[..6],
+            unpacked(&packed(&zero_points[..6], 4, 2), 4, 2),
+        );
+        assert_eq!((&padded[..6], &padded[6..]), (rest, &[0; 10][..]));
         let bytes: Vec<u8> = (0..24).map(|it| it * 10).collect();
         assert_eq!(unpacked(&packed(&bytes, 8, 3), 8, 3), bytes);
     }
