@@ -41,7 +41,7 @@ pub struct WeightOptions {
     /// A block is this many elements of the block axis at one index of the output-channel axis, and all
     /// of the other axes: of a convolution's [output, input, height, width], 32 input channels with
     /// their whole kernels; of a tensor [64, 128, 3], 32 times 3 elements. Of stacked experts, which
-    /// have rank 3, it is 32 inputs of one output row of one expert.
+    /// have rank 3, it is 32 inputs of one output row of one expert. 0 stands for all of the axis.
     #[arg(long, default_value_t = 32, value_hint = ValueHint::Other)]
     block_size: usize,
     /// The axis that is cut into blocks, for per-block [default: 1, of stacked experts that of the

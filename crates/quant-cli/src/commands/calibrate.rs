@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum, ValueHint};
 use indicatif::HumanBytes;
-use quant_core::observer::{Averaging, ObserverConfig};
+use quant_core::observer::{Averaging, ConfigError, ObserverConfig};
 use quant_models::{Calibrated, Calibration, CalibrationOptions, CalibrationSettings};
 use quant_models::{Error, Recordings};
 use serde_json::{Map, Value, json};
@@ -131,11 +131,21 @@ fn averaging(text: &str) -> Result<Averaging, String> {
     }
 }
 
+/// The option that an observer cannot be made of.
+fn option_of(error: ConfigError) -> &'static str {
+    match error {
+        ConfigError::Bins => "--bins",
+        ConfigError::Percentile => "--percentile",
+        ConfigError::Averaging => "--averaging",
+        _ => "--observer",
+    }
+}
+
 impl Calibrate {
     fn observer(&self) -> Result<ObserverConfig, Error> {
         let bins = self.bins.unwrap_or(ObserverConfig::DEFAULT_BINS);
         let percentile = self.percentile;
-        Ok(match self.observer {
+        let config = match self.observer {
             Observer::MinMax => ObserverConfig::MinMax,
             Observer::MovingAverage => ObserverConfig::MovingAverage {
                 averaging: self.averaging.unwrap_or(Averaging::TORCH),
@@ -146,7 +156,11 @@ impl Calibrate {
             },
             Observer::Entropy => ObserverConfig::Entropy { bins },
             Observer::Mse => ObserverConfig::Mse { bins },
-        })
+        };
+        match quant_core::observer::Observer::new(config) {
+            Ok(_) => Ok(config),
+            Err(error) => Err(Error::Option(format!("{}: {error}", option_of(error)))),
+        }
     }
 
     pub fn run(&self) -> Result<(), Error> {

@@ -179,8 +179,15 @@ fn bad_recordings_are_refused() {
         ("data --percentile 9", "--percentile"),
         ("data --observer mse --percentile 9", "--percentile"),
         ("data --averaging ratio=0.5", "--averaging"),
-        ("data --observer mse --bins 100", "power of two"),
-        ("data --observer percentile --percentile 0", "percentile"),
+        ("data --observer mse --bins 100", "--bins: the number"),
+        (
+            "data --observer percentile --percentile 0",
+            "--percentile: the percentile",
+        ),
+        (
+            "data --observer moving-average --averaging ratio=1",
+            "--averaging: the averaging",
+        ),
         ("data -", "stream"),
         ("-", "--name"),
         ("- --name x --resume", "--resume"),
