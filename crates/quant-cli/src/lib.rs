@@ -34,13 +34,14 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => return usage(&error),
     };
     let is_diff = arguments.is_diff();
-    match needs::check(&matches).and_then(|()| arguments.run()) {
+    let done = || needs::check(&matches).and_then(|()| arguments.run());
+    progress::with_signals(|| match done() {
         Ok(status) => status,
         Err(error) => {
             terminal::say(&error.told(&needs::told));
             status::of(&error, is_diff, progress::signal())
         }
-    }
+    })
 }
 
 /// Help that was asked for, or what is wrong with the command line.

@@ -2,20 +2,40 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use quant_models::{Error, Job};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::low_level::unregister;
+use signal_hook::{SigId, flag};
 
 use crate::called;
+
+/// Whether a signal asked the work to stop.
+static CANCELLED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// The signal that asked to stop, or 0.
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
-/// Whether nothing is left to be undone.
+/// Whether there is nothing to be undone.
 static ONLY_WORDS: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// What the signals do while a command runs.
+static HANDLERS: Mutex<Vec<SigId>> = Mutex::new(Vec::new());
+
+/// Runs a command: neither signals nor handlers outlive it.
+pub fn with_signals<T>(command: impl FnOnce() -> T) -> T {
+    CANCELLED.store(false, Ordering::SeqCst);
+    SIGNAL.store(0, Ordering::SeqCst);
+    ONLY_WORDS.store(true, Ordering::SeqCst);
+    let done = command();
+    let mut handlers = HANDLERS.lock().unwrap_or_else(PoisonError::into_inner);
+    for handler in handlers.drain(..) {
+        unregister(handler);
+    }
+    done
+}
 
 /// All is written, and what it was remains to be told: a signal that comes now, or came too late for
 /// the work, ends the process at once.
@@ -44,9 +64,9 @@ pub fn with_progress<T: Send>(
     bytes: u64,
     work: impl FnOnce(&Job<'_>) -> Result<T, Error> + Send,
 ) -> Result<T, Error> {
-    let cancelled = Arc::new(AtomicBool::new(false));
     if !called::is_called() {
-        watch(&cancelled).map_err(|error| Error::Io {
+        ONLY_WORDS.store(false, Ordering::SeqCst);
+        watch().map_err(|error| Error::Io {
             file: "signals".into(),
             doing: "watch for them",
             source: error,
@@ -77,7 +97,7 @@ pub fn with_progress<T: Send>(
     let job = Job {
         force,
         progress: &|bytes| bar.inc(bytes),
-        cancelled: &cancelled,
+        cancelled: &CANCELLED,
     };
     let result = pool.install(|| work(&job));
     bar.finish_and_clear();
@@ -85,17 +105,27 @@ pub fn with_progress<T: Send>(
 }
 
 /// Sets the flag at the first signal, and ends the process at the second.
-fn watch(cancelled: &Arc<AtomicBool>) -> std::io::Result<()> {
+fn watch() -> std::io::Result<()> {
+    let mut handlers = HANDLERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !handlers.is_empty() {
+        return Ok(());
+    }
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         // `nohup` stays what it is.
         if is_ignored(signal) {
             continue;
         }
-        for flag in [cancelled, &*ONLY_WORDS] {
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(flag))?;
+        for flag in [&CANCELLED, &ONLY_WORDS] {
+            let flag = Arc::clone(flag);
+            handlers.push(flag::register_conditional_shutdown(
+                signal,
+                128 + signal,
+                flag,
+            )?);
         }
-        flag::register(signal, Arc::clone(cancelled))?;
-        flag::register_usize(signal, Arc::clone(&SIGNAL), signal as usize)?;
+        handlers.push(flag::register(signal, Arc::clone(&CANCELLED))?);
+        let number = Arc::clone(&SIGNAL);
+        handlers.push(flag::register_usize(signal, number, signal as usize)?);
     }
     Ok(())
 }
