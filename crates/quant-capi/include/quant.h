@@ -17,10 +17,14 @@
 // - Functions may be called from any thread at any time. Nothing is kept between calls but which
 //   instruction sets the processor has, and what quant_backend_use chose. Only functions on tensors
 //   allocate or start threads.
-// - Functions on tensors look first whether there is memory for all that they will do, and else
-//   return NO_MEMORY. What cannot be promised: should other threads take that memory before it is
-//   used, the process ends, as Rust's collections do not return from that. A defect of the library
-//   is INTERNAL where panics unwind; in the libraries for Apple's systems it ends the process.
+// - Where memory runs out, functions on tensors return NO_MEMORY. With one thread that is promised for
+//   each of their allocations. With more it is promised for the library's own; these look first
+//   whether there is memory for all that they will do. What starts threads and hands work to them
+//   (Rust's std::thread, the library rayon, and std::thread::available_parallelism where `threads`
+//   is 0) ends the process, should others take that memory meanwhile. All other functions allocate
+//   nothing.
+// - A defect of the library is INTERNAL where panics unwind; in the libraries for Apple's systems it
+//   ends the process.
 // - Statistics, sizes, failures and tensors have fields `reserved`, which are 0: later versions may
 //   use them. Initialize a QuantTensor by name, or set it to 0 first.
 // - Results are the same bytes on every machine.

@@ -1,7 +1,8 @@
 //! Whether there is memory for a call, before it begins.
 //!
-//! Where an allocation fails, Rust's collections end the process. So the functions that allocate first
-//! ask for as much as they will take, give it back, and begin only if it was there.
+//! With one thread every allocation may fail; what starts threads and hands them work ends the process
+//! where one of its own fails. So the functions that allocate first ask for as much as they will take,
+//! give it back, and begin only if it was there.
 
 use quant_core::{Arrangement, Params, Range};
 use quant_simd::TensorQuantizer;

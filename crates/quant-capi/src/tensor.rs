@@ -191,7 +191,10 @@ unsafe fn quantizer(tensor: *const QuantTensor) -> Result<TensorQuantizer, Quant
     let axes = |pointer: *const usize| {
         // SAFETY: the caller's promise.
         let axes = unsafe { Input::<usize>::new(pointer.cast(), tensor.rank) }?;
-        let mut copy = vec![0; axes.len()];
+        let mut copy = Vec::new();
+        let made = copy.try_reserve_exact(axes.len());
+        made.map_err(|_| QuantStatus::NoMemory)?;
+        copy.resize(axes.len(), 0);
         axes.read(0, &mut copy);
         Ok::<_, QuantStatus>(copy)
     };
@@ -241,6 +244,7 @@ unsafe fn explain(error: Failure<Infallible>, failure: *mut QuantFailure) -> Qua
         Failure::NonFinite { first, count } => (QuantStatus::NonFinite, first, count),
         Failure::Params { block, source } => (ParamsError::into(source), block, 1),
         Failure::Sink(never) => match never {},
+        Failure::NoMemory => (QuantStatus::NoMemory, 0, 0),
     };
     // SAFETY: the caller's promise.
     unsafe {

@@ -73,6 +73,7 @@ impl From<GeometryError> for QuantStatus {
     fn from(error: GeometryError) -> Self {
         match error {
             GeometryError::TooLarge => Self::InvalidShape,
+            GeometryError::NoMemory => Self::NoMemory,
             _ => Self::InvalidBlocks,
         }
     }

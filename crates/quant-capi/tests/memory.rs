@@ -10,20 +10,41 @@ use std::ptr::{null, null_mut};
 
 use quant_capi::*;
 
-/// Refuses allocations from a size on, and counts all of them.
+/// Refuses allocations from a size on, or some by their number, and counts all of them.
 struct Limited;
 
 thread_local! {
     // Of the thread that calls: the test harness allocates, too.
     static LIMIT: Cell<usize> = const { Cell::new(usize::MAX) };
     static COUNT: Cell<usize> = const { Cell::new(0) };
+    static REFUSED: Cell<Refused> = const { Cell::new(Refused::None) };
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Refused {
+    None,
+    /// The one of this number.
+    One(usize),
+    /// That, and all that follow.
+    From(usize),
+}
+
+impl Refused {
+    fn has(self, number: usize) -> bool {
+        match self {
+            Self::None => false,
+            Self::One(one) => number == one,
+            Self::From(first) => number >= first,
+        }
+    }
 }
 
 // SAFETY: the system's, or nothing.
 unsafe impl GlobalAlloc for Limited {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        match layout.size() < LIMIT.get() {
+        let number = COUNT.get();
+        COUNT.set(number + 1);
+        match layout.size() < LIMIT.get() && !REFUSED.get().has(number) {
             // SAFETY: the caller's promise.
             true => unsafe { System.alloc(layout) },
             false => null_mut(),
@@ -172,5 +193,175 @@ fn nothing_else_allocates(values: &[f32], back: &mut [f32], codes: &mut [u8]) {
             assert_eq!(COUNT.get(), before, "allocations");
             assert_eq!(status, [QuantStatus::Ok; 9], "{dialect:?} {code:?}");
         }
+    }
+}
+
+/// What a call came to when each allocation in turn was refused, alone and with all that follow: it
+/// comes to `wanted` in the end, and says before that there is no memory. Returns the number of
+/// allocations.
+fn refuse_in_turn(what: &str, wanted: QuantStatus, call: &mut dyn FnMut() -> QuantStatus) -> usize {
+    let refused = |refused: Refused, call: &mut dyn FnMut() -> QuantStatus| {
+        REFUSED.set(refused);
+        COUNT.set(0);
+        let status = call();
+        REFUSED.set(Refused::None);
+        status
+    };
+    for n in 0..100_000 {
+        let all = refused(Refused::From(n), call);
+        let one = refused(Refused::One(n), call);
+        if all == wanted {
+            assert_eq!(one, wanted, "{what}: allocation {n}");
+            assert_eq!(call(), wanted, "{what}");
+            return n;
+        }
+        assert_eq!(all, QuantStatus::NoMemory, "{what}: from {n} on");
+        // Not all is missed.
+        let known = [QuantStatus::NoMemory, wanted];
+        assert!(known.contains(&one), "{what}: allocation {n}: {one:?}");
+    }
+    panic!("{what}: no end");
+}
+
+/// A tensor, and buffers for it; `shift` moves all of them, so that nothing is aligned.
+#[derive(Debug)]
+struct Case {
+    shape: [usize; 2],
+    block_sizes: [usize; 2],
+    dialect: QuantDialect,
+    code: QuantCode,
+    dtype: QuantFloat,
+    shift: usize,
+    finite: bool,
+}
+
+impl Case {
+    fn run(&self) {
+        let count = self.shape[0] * self.shape[1];
+        let (dtype, scheme) = (
+            MaybeUninit::new(self.dtype),
+            QuantScheme::new(self.code, QuantMode::Affine, self.dialect),
+        );
+        let tensor = QuantTensor {
+            dtype,
+            scheme,
+            ..tensor(&self.shape, &self.block_sizes, self.dialect)
+        };
+        let mut sizes = QuantTensorSizes::default();
+        // SAFETY: a tensor, and room for its sizes.
+        let mut call = || unsafe { quant_tensor_sizes(&tensor, &mut sizes) };
+        assert!(refuse_in_turn("sizes", QuantStatus::Ok, &mut call) > 0);
+        let room = |size: usize| vec![0_u8; size + self.shift];
+        let (mut values, mut back) = (room(sizes.values), room(sizes.values));
+        for (i, value) in values[self.shift..]
+            .chunks_mut(sizes.values / count)
+            .enumerate()
+        {
+            let bits = match (i, self.finite, self.dtype) {
+                // What is NaN in every type.
+                (9, false, _) => 0x7fff_7fff_u32,
+                (_, _, QuantFloat::F32) => ((i % 1013) as f32 - 500.0).to_bits(),
+                _ => 0x3c00 + (i % 900) as u32,
+            };
+            let bytes = &bits.to_le_bytes()[..value.len()];
+            value.copy_from_slice(bytes);
+        }
+        let (mut codes, mut scales) = (room(sizes.codes), room(sizes.scales));
+        let mut zero_points = room(sizes.zero_points);
+        let quantized = match self.finite {
+            true => QuantStatus::Ok,
+            false => QuantStatus::NonFinite,
+        };
+        for measured in [false, true] {
+            let (mut lost, mut failure) = (QuantErrorStats::default(), QuantFailure::default());
+            let lost: *mut QuantErrorStats = if measured { &mut lost } else { null_mut() };
+            // SAFETY: buffers of these sizes.
+            let mut call = || unsafe {
+                quant_quantize_tensor(
+                    &tensor,
+                    values[self.shift..].as_ptr().cast(),
+                    sizes.values,
+                    codes[self.shift..].as_mut_ptr(),
+                    sizes.codes,
+                    scales[self.shift..].as_mut_ptr().cast(),
+                    sizes.scales,
+                    zero_points[self.shift..].as_mut_ptr(),
+                    sizes.zero_points,
+                    1,
+                    lost,
+                    &mut failure,
+                )
+            };
+            refuse_in_turn(&format!("quantize {self:?}"), quantized, &mut call);
+        }
+        if !self.finite {
+            return;
+        }
+        // SAFETY: buffers of these sizes.
+        let mut call = || unsafe {
+            quant_dequantize_tensor(
+                &tensor,
+                codes[self.shift..].as_ptr(),
+                sizes.codes,
+                scales[self.shift..].as_ptr().cast(),
+                sizes.scales,
+                zero_points[self.shift..].as_ptr(),
+                sizes.zero_points,
+                dtype,
+                back[self.shift..].as_mut_ptr().cast(),
+                sizes.values,
+                1,
+                null_mut(),
+            )
+        };
+        refuse_in_turn(&format!("dequantize {self:?}"), QuantStatus::Ok, &mut call);
+    }
+}
+
+#[test]
+fn each_allocation_may_fail() {
+    let types = [
+        (QuantDialect::Coremltools, QuantFloat::F32, 0),
+        (QuantDialect::Coremltools, QuantFloat::F16, 1),
+        (QuantDialect::F32, QuantFloat::Bf16, 1),
+        (QuantDialect::Torch, QuantFloat::F32, 0),
+        (QuantDialect::Mlx, QuantFloat::Bf16, 0),
+    ];
+    for block_sizes in [[0, 0], [1, 0], [0, 1], [7, 3], [1, 32]] {
+        for (dialect, dtype, shift) in types {
+            for finite in [true, false] {
+                let code = match shift {
+                    0 => QuantCode::Uint8,
+                    _ => QuantCode::Uint4,
+                };
+                let case = Case {
+                    shape: [14, 64],
+                    block_sizes,
+                    dialect,
+                    code,
+                    dtype,
+                    shift,
+                    finite,
+                };
+                case.run();
+            }
+        }
+    }
+}
+
+/// Groups of rows that do not fit the cache, and more chunks than one.
+#[test]
+fn each_allocation_for_a_large_tensor_may_fail() {
+    for block_sizes in [[0, 1], [0, 0], [200, 500]] {
+        let case = Case {
+            shape: [1100, 1000],
+            block_sizes,
+            dialect: QuantDialect::Coremltools,
+            code: QuantCode::Uint4,
+            dtype: QuantFloat::F16,
+            shift: 0,
+            finite: true,
+        };
+        case.run();
     }
 }

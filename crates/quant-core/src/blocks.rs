@@ -1,6 +1,6 @@
 //! Block geometry: which elements of a tensor share a scale.
 
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 use core::ops::Range;
 
 /// How many elements share a scale, as a user says it. Negative axes count from the end.
@@ -68,6 +68,9 @@ pub enum GeometryError {
     /// More elements than a `usize` can count.
     #[error("the shape has more elements than can be addressed")]
     TooLarge,
+    /// There is no memory for lists of the axes.
+    #[error("there is not enough memory for the axes of the shape")]
+    NoMemory,
 }
 
 /// A shape cut into blocks. The last block of an axis may be shorter.
@@ -142,7 +145,7 @@ impl Blocks {
                 .filter(|&axis| axis < rank)
                 .ok_or(GeometryError::AxisOutOfRange { axis, rank })
         };
-        let mut sizes = shape.to_vec();
+        let mut sizes = copy(shape)?;
         match granularity {
             Granularity::PerTensor => {}
             Granularity::PerChannel { axis } => sizes[resolve(*axis)?] = 1,
@@ -180,9 +183,9 @@ impl Blocks {
                 return Err(GeometryError::BlockTooLarge { axis, block, dim });
             }
         }
-        let (dims, blocks) = collapse(shape, &sizes, elements);
+        let (dims, blocks) = collapse(shape, &sizes, elements)?;
         Ok(Self {
-            shape: shape.to_vec(),
+            shape: copy(shape)?,
             sizes,
             dims,
             blocks,
@@ -207,9 +210,12 @@ impl Blocks {
 
     /// Shape of the scales: `dim / block` per axis, rounded up.
     pub fn scale_shape(&self) -> Vec<usize> {
+        self.scales_per_axis().collect()
+    }
+
+    fn scales_per_axis(&self) -> impl Iterator<Item = usize> {
         let axes = self.shape.iter().zip(&self.sizes);
         axes.map(|(&dim, &block)| dim.div_ceil(block.max(1)))
-            .collect()
     }
 
     /// Number of scales.
@@ -217,7 +223,7 @@ impl Blocks {
         if self.elements == 0 {
             0
         } else {
-            self.scale_shape().iter().product()
+            self.scales_per_axis().product()
         }
     }
 
@@ -331,12 +337,31 @@ fn scale_at(dims: &[usize], blocks: &[usize], mut element: usize) -> usize {
     scale
 }
 
+fn copy(axes: &[usize]) -> Result<Vec<usize>, GeometryError> {
+    let mut copy = room(axes.len())?;
+    copy.extend_from_slice(axes);
+    Ok(copy)
+}
+
+fn room(axes: usize) -> Result<Vec<usize>, GeometryError> {
+    let mut room = Vec::new();
+    let made = room.try_reserve_exact(axes);
+    made.map_err(|_| GeometryError::NoMemory)?;
+    Ok(room)
+}
+
 /// Joins neighbouring axes wherever the mapping from elements to scales stays the same.
-fn collapse(shape: &[usize], sizes: &[usize], elements: usize) -> (Vec<usize>, Vec<usize>) {
+fn collapse(
+    shape: &[usize],
+    sizes: &[usize],
+    elements: usize,
+) -> Result<(Vec<usize>, Vec<usize>), GeometryError> {
+    let (mut dims, mut blocks) = (room(shape.len() + 1)?, room(shape.len() + 1)?);
+    dims.push(1);
+    blocks.push(1);
     if elements == 0 {
-        return (vec![1], vec![1]);
+        return Ok((dims, blocks));
     }
-    let (mut dims, mut blocks) = (vec![1], vec![1]);
     for (&dim, &block) in shape.iter().zip(sizes) {
         let last = dims.len() - 1;
         if dim == 1 {
@@ -353,5 +378,5 @@ fn collapse(shape: &[usize], sizes: &[usize], elements: usize) -> (Vec<usize>, V
             blocks.push(block);
         }
     }
-    (dims, blocks)
+    Ok((dims, blocks))
 }

@@ -197,6 +197,12 @@ impl Error {
         }
     }
 
+    /// Of work on a tensor of the file.
+    pub(crate) fn no_memory(file: &Path) -> Self {
+        let source = std::io::ErrorKind::OutOfMemory.into();
+        Self::io(file, "work on its tensors")(source)
+    }
+
     pub(crate) fn strict(problem: impl Into<String>) -> Self {
         Self::Strict {
             problem: one_line(problem.into()),

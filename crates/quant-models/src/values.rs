@@ -28,6 +28,7 @@ impl Tensor<'_> {
     ) -> Error {
         let problem = match failure {
             Failure::Sink(error) => return error,
+            Failure::NoMemory => return Error::no_memory(self.file),
             Failure::NonFinite { first, count } => format!(
                 "{count} of {} values are NaN or Inf, the first at {:?}; mend the model, or leave such tensors in float with {}",
                 quantizer.blocks.element_count(),

@@ -117,6 +117,7 @@ impl From<Failure<Infallible>> for Raised {
                 ..Self::from(source)
             },
             Failure::Sink(never) => match never {},
+            Failure::NoMemory => Self::new("Error", message).hint("free some memory first"),
         }
     }
 }

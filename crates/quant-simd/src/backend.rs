@@ -40,11 +40,23 @@ impl Backend {
 
     /// Every backend that this machine can run, the one with the widest vectors first.
     pub fn available() -> &'static [Self] {
-        static AVAILABLE: OnceLock<Vec<Backend>> = OnceLock::new();
-        AVAILABLE.get_or_init(|| {
-            let all = [Self::Avx512, Self::Avx2, Self::Neon, Self::Scalar];
-            all.into_iter().filter(|it| it.is_available()).collect()
-        })
+        const ALL: [Backend; 4] = [
+            Backend::Avx512,
+            Backend::Avx2,
+            Backend::Neon,
+            Backend::Scalar,
+        ];
+        // Not a vector: finding it takes no memory.
+        static AVAILABLE: OnceLock<([Backend; ALL.len()], usize)> = OnceLock::new();
+        let (found, count) = AVAILABLE.get_or_init(|| {
+            let (mut found, mut count) = ([Self::Scalar; ALL.len()], 0);
+            for backend in ALL.into_iter().filter(|it| it.is_available()) {
+                found[count] = backend;
+                count += 1;
+            }
+            (found, count)
+        });
+        &found[..*count]
     }
 
     /// Whether this machine, processor and operating system, can run it.

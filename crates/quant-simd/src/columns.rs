@@ -3,6 +3,7 @@
 use quant_core::{FloatType, Packing, Params, Range, Scheme, reference};
 
 use crate::kernels::columns::ROWS;
+use crate::memory::{self, NoMemory};
 use crate::pack::clear_behind;
 use crate::place::{Coding, ElementTerms, Place};
 use crate::slice::assert_storage;
@@ -209,13 +210,17 @@ pub(crate) struct ColumnBounds {
 
 impl ColumnBounds {
     pub(crate) fn new(count: usize) -> Self {
+        Self::try_new(count).unwrap_or_else(|lack| lack.end())
+    }
+
+    pub(crate) fn try_new(count: usize) -> Result<Self, NoMemory> {
         let width = count * repeats(count);
-        Self {
+        Ok(Self {
             count,
-            min: vec![f32::INFINITY; width],
-            max: vec![f32::NEG_INFINITY; width],
-            non_finite: vec![0; count],
-        }
+            min: memory::filled(width, f32::INFINITY)?,
+            max: memory::filled(width, f32::NEG_INFINITY)?,
+            non_finite: memory::filled(count, 0)?,
+        })
     }
 
     /// Adds elements that follow one another, from column `first` on.

@@ -45,6 +45,7 @@ mod ggml;
 mod isa;
 mod kernels;
 mod lane;
+mod memory;
 mod observe;
 mod owned;
 mod pack;
@@ -65,7 +66,7 @@ pub use ggml::{
     quantize_q4_0, quantize_q4_1, quantize_q5_0, quantize_q5_1, quantize_q8_0,
 };
 pub use owned::{Buffers, QuantizedTensor, quantize};
-pub use tensor::{Failure, Sink, Source, TensorQuantizer};
+pub use tensor::{Failure, Sink, Source, TensorQuantizer, on_this_thread};
 
 /// Widens little-endian elements to f32, exactly.
 ///

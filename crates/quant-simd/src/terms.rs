@@ -3,6 +3,7 @@
 use quant_core::{FloatType, Params, Scheme};
 
 use crate::isa::Isa;
+use crate::memory::{self, NoMemory};
 
 /// The smallest and the largest scale for which [`Exact`] rounds to the same integers as a
 /// division, 2^-96 and 2^64: between them nothing that matters under- or overflows.
@@ -228,13 +229,25 @@ pub struct TermTable {
 impl TermTable {
     /// Appends a block's terms, `count` times.
     pub fn push(&mut self, terms: Terms, division: Division, count: usize) {
+        let pushed = self.try_push(terms, division, count);
+        pushed.unwrap_or_else(|lack| lack.end());
+    }
+
+    /// [`push`](Self::push), unless there is no memory.
+    pub fn try_push(
+        &mut self,
+        terms: Terms,
+        division: Division,
+        count: usize,
+    ) -> Result<(), NoMemory> {
         self.division = Some(self.division.map_or(division, |known| known.and(division)));
         let end = self.zero_points.len() + count;
         for (row, float) in self.floats.iter_mut().zip(terms.floats) {
-            row.resize(end, float);
+            memory::resize(row, end, float)?;
         }
-        self.zero_points.resize(end, terms.zero_point);
+        memory::resize(&mut self.zero_points, end, terms.zero_point)?;
         self.has_zero_points |= terms.zero_point != 0;
+        Ok(())
     }
 
     /// What serves for all blocks.

@@ -223,6 +223,7 @@ fn restore(
         .dequantize_source(codes, &scales, &zero_points, source, &sink)
         .map_err(|failure| match failure {
             Failure::Sink(error) => error,
+            Failure::NoMemory => Error::no_memory(package.path),
             Failure::Params { block, source } => {
                 let problem = format!("block {block}: {source}; the model is damaged");
                 Error::tensor(package.path, name, problem)

@@ -126,6 +126,7 @@ fn restore(tensor: &Tensor<'_>, to: &Place, output: &Output, job: &Job<'_>) -> R
         )
         .map_err(|failure| match failure {
             Failure::Sink(error) => error,
+            Failure::NoMemory => Error::no_memory(file.path()),
             other => Error::tensor(
                 file.path(),
                 tensor.name,

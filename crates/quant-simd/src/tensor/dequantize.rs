@@ -4,15 +4,15 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 use quant_core::{Arrangement, FloatType, Params, ParamsError};
-use rayon::prelude::*;
 
 use super::erased::{Erased, Refused, erased, erased_from};
 use super::values::{Input, Pool, Values};
+use super::work::{Flaw, for_each};
 use super::{Failure, Sink, Source, TensorQuantizer, chunks};
 use crate::place::{ElementTerms, Place};
 use crate::source::PADDING;
 use crate::terms::{Division, TermTable, Terms};
-use crate::{Element, columns, dialects};
+use crate::{Element, columns, dialects, memory};
 
 /// Elements of a row that has terms in a table.
 const ROW: usize = 1 << 16;
@@ -94,31 +94,27 @@ impl TensorQuantizer {
         sink: &S,
     ) -> Result<(), Failure<S::Error>> {
         let n = self.blocks.element_count();
-        let slabs: Vec<_> = (0..n)
-            .step_by(SLAB)
-            .map(|start| start..(start + SLAB).min(n))
-            .collect();
         let buffers = Pool::<(Vec<F>, Vec<u8>)>::default();
         let one = |slab: Range<usize>, (values, buffer): &mut (Vec<F>, Vec<u8>)| {
             let mut rows = None;
             let dtype = self.scheme.dtype;
             for chunk in chunks(slab) {
-                values.resize(chunk.len(), F::zeroed());
+                memory::resize(values, chunk.len(), F::zeroed()).map_err(Flaw::from)?;
                 let bytes = dtype.storage_len(chunk.start)..dtype.storage_len(chunk.end);
-                let codes = codes.window(bytes.clone(), buffer).map_err(Failure::Sink)?;
-                codes
-                    .with(bytes, |codes| {
-                        self.dequantize_chunk(codes, stored, chunk.clone(), values, &mut rows)
-                    })
-                    .map_err(|(block, source)| Failure::Params { block, source })?;
+                let codes = codes.window(bytes.clone(), buffer)?;
+                let done = codes.with(bytes, |codes| {
+                    self.dequantize_chunk(codes, stored, chunk.clone(), values, &mut rows)
+                });
+                done.map_err(Flaw::from)??;
                 sink.codes(chunk.start * size_of::<F>(), bytemuck::cast_slice(values))
                     .map_err(Failure::Sink)?;
             }
             Ok(())
         };
-        slabs
-            .into_par_iter()
-            .try_for_each(|slab| buffers.with(|buffers| one(slab, buffers)))
+        for_each(n.div_ceil(SLAB), |i| {
+            let slab = i * SLAB..((i + 1) * SLAB).min(n);
+            buffers.with(|buffers| one(slab, buffers))
+        })
     }
 
     /// Dequantizes some elements, which start at a multiple of [`quant_core::Packing::unit`], to f32.
@@ -160,7 +156,11 @@ impl TensorQuantizer {
         let unit = self.scheme.dtype.packing().unit();
         assert!(elements.start.is_multiple_of(unit), "a start of a byte");
         let stored = self.stored(scales, zero_points);
-        self.dequantize_chunk(codes, &stored, elements, values, &mut None)
+        let done = self.dequantize_chunk(codes, &stored, elements, values, &mut None);
+        done.map_err(|flaw| match flaw {
+            Flaw::Block(block, source) => (block, source),
+            Flaw::NoMemory(lack) => lack.end(),
+        })
     }
 
     fn stored<'a>(&self, scales: &'a [u8], zero_points: &'a [u8]) -> Stored<'a> {
@@ -180,7 +180,7 @@ impl TensorQuantizer {
         elements: Range<usize>,
         values: &mut [F],
         rows: &mut Option<(Range<usize>, TermTable)>,
-    ) -> Result<(), (usize, ParamsError)> {
+    ) -> Result<(), Flaw> {
         let (backend, dtype) = (self.backend, self.scheme.dtype);
         let len = dtype.storage_len(elements.end) - dtype.storage_len(elements.start);
         assert_eq!(codes.len(), len, "the codes of the elements");
@@ -237,15 +237,15 @@ impl TensorQuantizer {
         stored: &Stored<'_>,
         group: &Range<usize>,
         row: usize,
-    ) -> Result<TermTable, (usize, ParamsError)> {
+    ) -> Result<TermTable, Flaw> {
         let mut table = TermTable::default();
         for _ in 0..columns::repeats(row) {
             for run in self.blocks.runs(group.start..group.start + row) {
                 let terms = Terms::stored(self.stored_params(stored, run.scale)?);
-                table.push(terms, Division::Divide, run.elements.len());
+                table.try_push(terms, Division::Divide, run.elements.len())?;
             }
         }
-        table.push(Terms::default(), Division::Divide, PADDING);
+        table.try_push(Terms::default(), Division::Divide, PADDING)?;
         Ok(table)
     }
 
@@ -255,7 +255,8 @@ impl TensorQuantizer {
         scale: usize,
     ) -> Result<Params, (usize, ParamsError)> {
         fn read<F: Element>(bytes: &[u8], scale: usize) -> f32 {
-            Values::<F>::new(bytes).with(scale..scale + 1, |values| values[0].to_f32())
+            let bytes = &bytes[scale * size_of::<F>()..][..size_of::<F>()];
+            bytemuck::pod_read_unaligned::<F>(bytes).to_f32()
         }
         let value = match self.scale_type() {
             FloatType::F32 => read::<f32>(stored.scales, scale),

@@ -7,10 +7,12 @@ use quant_core::{ErrorStats, ParamsError};
 use super::params::PIECE;
 use super::segments::Segments;
 use super::values::Values;
+use super::work::Flaw;
 use super::{Sink, TensorQuantizer};
 use crate::Element;
 use crate::kernels::encode::Encoded;
 use crate::kernels::error::ErrorSums;
+use crate::memory::{self, NoMemory};
 use crate::place::Place;
 
 /// What a thread needs to encode chunks.
@@ -26,11 +28,11 @@ pub(super) struct Encoder {
 }
 
 /// The first `len` elements of a vector that never shrinks.
-fn first<T: Clone + Default>(vector: &mut Vec<T>, len: usize) -> &mut [T] {
+fn first<T: Clone + Default>(vector: &mut Vec<T>, len: usize) -> Result<&mut [T], NoMemory> {
     if vector.len() < len {
-        vector.resize(len, T::default());
+        memory::resize(vector, len, T::default())?;
     }
-    &mut vector[..len]
+    Ok(&mut vector[..len])
 }
 
 impl Encoder {
@@ -41,21 +43,21 @@ impl Encoder {
         values: Values<'_, F>,
         chunk: Range<usize>,
         segments: &mut impl Segments,
-    ) -> Result<ErrorStats, (usize, ParamsError)> {
+    ) -> Result<ErrorStats, Flaw> {
         let (backend, dtype) = (quantizer.backend, quantizer.scheme.dtype);
         let packs = dtype.packing().is_packed();
         // Chunks start at multiples of eight elements, so that two of them never share a byte.
         let end = self.filled + dtype.storage_len(chunk.len());
-        let stored = &mut first(&mut self.stored, end)[self.filled..];
-        let unpacked = first(&mut self.codes, if packs { chunk.len() } else { 0 });
+        let stored = &mut first(&mut self.stored, end)?[self.filled..];
+        let unpacked = first(&mut self.codes, if packs { chunk.len() } else { 0 })?;
         let codes = match packs {
             true => &mut *unpacked,
             false => &mut *stored,
         };
-        let became = first(&mut self.became, PIECE);
+        let became = first(&mut self.became, PIECE)?;
         let mut sums = ErrorSums::default();
         let mut clipped = 0;
-        values.with(chunk.clone(), |values| {
+        let encoded = values.with(chunk.clone(), |values| {
             for (piece, values) in values.chunks(PIECE).enumerate() {
                 let piece = piece * PIECE;
                 let mut at = 0;
@@ -85,7 +87,7 @@ impl Encoder {
                     };
                     if encoded.non_finite > 0 {
                         let block = quantizer.blocks.scale_of(position);
-                        return Err((block, ParamsError::NonFinite));
+                        return Err(Flaw::Block(block, ParamsError::NonFinite));
                     }
                     clipped += encoded.clipped;
                     at += count;
@@ -96,6 +98,7 @@ impl Encoder {
             }
             Ok(())
         })?;
+        encoded?;
         if packs {
             backend.pack_all(unpacked, dtype, stored);
         }

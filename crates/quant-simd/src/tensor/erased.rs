@@ -150,6 +150,7 @@ fn restored<T, E>(
     outcome.map_err(|failure| match failure {
         Failure::NonFinite { first, count } => Failure::NonFinite { first, count },
         Failure::Params { block, source } => Failure::Params { block, source },
+        Failure::NoMemory => Failure::NoMemory,
         Failure::Sink(refused) => Failure::Sink(errors.take(refused)),
     })
 }

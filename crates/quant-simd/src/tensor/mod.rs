@@ -11,10 +11,13 @@ mod params;
 mod quantize;
 mod segments;
 mod values;
+mod work;
 
 use quant_core::{Blocks, FloatType, ParamsError, STATS_CHUNK, Scheme};
 
 use crate::Backend;
+
+pub use work::on_this_thread;
 
 /// Takes the parts of a tensor as they are made, from any thread, in any order. Offsets are in
 /// bytes from the start of the whole.
@@ -74,6 +77,9 @@ pub enum Failure<E> {
     /// The sink's own error.
     #[error("{0}")]
     Sink(E),
+    /// There is not enough memory.
+    #[error("there is not enough memory")]
+    NoMemory,
 }
 
 /// A scheme and a geometry, ready to be applied to tensors of one type and shape.

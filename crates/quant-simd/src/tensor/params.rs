@@ -5,11 +5,13 @@ use std::ops::Range;
 use bytemuck::cast_slice;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use quant_core::{FloatType, Params, ParamsError};
+use quant_core::{FloatType, Params};
 
+use super::work::{Flaw, Trouble};
 use super::{Sink, TensorQuantizer};
 use crate::Element;
 use crate::columns::ColumnBounds;
+use crate::memory::{self, NoMemory};
 use crate::place::BLOCKS;
 use crate::terms::{BlockTerms, SCALE};
 
@@ -22,8 +24,8 @@ impl TensorQuantizer {
         start: usize,
         row: usize,
         bounds: &ColumnBounds,
-    ) -> Result<Vec<Params>, (usize, ParamsError)> {
-        let mut columns = vec![quant_core::Range::EMPTY; row];
+    ) -> Result<Vec<Params>, Flaw> {
+        let mut columns = memory::filled(row, quant_core::Range::EMPTY)?;
         bounds.merge_into(&mut columns);
         let mut params = Vec::new();
         for run in self.blocks.runs(start..start + row) {
@@ -33,7 +35,8 @@ impl TensorQuantizer {
                 .copied()
                 .fold(quant_core::Range::EMPTY, |a, b| a.merge(b));
             let found = self.scheme.params(&range, F::TYPE);
-            params.push(found.map_err(|source| (run.scale, source))?);
+            let found = found.map_err(|source| (run.scale, source))?;
+            memory::push(&mut params, found)?;
         }
         Ok(params)
     }
@@ -43,10 +46,10 @@ impl TensorQuantizer {
         first: usize,
         params: &[Params],
         sink: &S,
-    ) -> Result<(), S::Error> {
+    ) -> Result<(), Trouble<S::Error>> {
         let mut stored = StoredParams::default();
-        stored.extend(self, first, params);
-        stored.put(self, sink)
+        stored.extend(self, first, params)?;
+        stored.put(self, sink).map_err(Trouble::Sink)
     }
 }
 
@@ -60,10 +63,21 @@ pub(super) struct StoredParams {
 
 impl StoredParams {
     /// Adds those from scale `first` on, which follows the ones that are there.
-    pub(super) fn extend(&mut self, quantizer: &TensorQuantizer, first: usize, params: &[Params]) {
+    pub(super) fn extend(
+        &mut self,
+        quantizer: &TensorQuantizer,
+        first: usize,
+        params: &[Params],
+    ) -> Result<(), NoMemory> {
         if self.scales.is_empty() {
             self.first = first;
         }
+        let (kind, size) = (quantizer.scheme.offset(), quantizer.scale_type().size());
+        memory::reserve(&mut self.scales, params.len() * size)?;
+        memory::reserve(
+            &mut self.zero_points,
+            params.len() * kind.size(quantizer.scale_type()),
+        )?;
         for params in params {
             let scale = params.scale();
             match quantizer.scale_type() {
@@ -71,11 +85,12 @@ impl StoredParams {
                 FloatType::F16 => self.scales.extend(f16::from_f32(scale).to_le_bytes()),
                 FloatType::Bf16 => self.scales.extend(bf16::from_f32(scale).to_le_bytes()),
             }
-            let (kind, end) = (quantizer.scheme.offset(), self.zero_points.len());
-            self.zero_points
-                .resize(end + kind.size(params.scale_type()), 0);
+            let end = self.zero_points.len();
+            let size = kind.size(params.scale_type());
+            memory::resize(&mut self.zero_points, end + size, 0)?;
             params.store_offset(kind, &mut self.zero_points[end..]);
         }
+        Ok(())
     }
 
     /// Adds some of the blocks of a batch, whose first one has scale `first`.
@@ -85,30 +100,30 @@ impl StoredParams {
         first: usize,
         terms: &BlockTerms<BLOCKS>,
         blocks: Range<usize>,
-    ) {
+    ) -> Result<(), NoMemory> {
         if self.scales.is_empty() {
             self.first = first + blocks.start;
         }
         let scales = &terms.floats[SCALE][blocks.clone()];
         match quantizer.scale_type() {
-            FloatType::F32 => self.scales.extend(cast_slice::<f32, u8>(scales)),
+            FloatType::F32 => memory::extend(&mut self.scales, cast_slice(scales))?,
             FloatType::F16 => {
                 let mut narrow = [f16::ZERO; BLOCKS];
                 narrow[..scales.len()].convert_from_f32_slice(scales);
-                self.scales
-                    .extend(cast_slice::<f16, u8>(&narrow[..scales.len()]));
+                memory::extend(&mut self.scales, cast_slice(&narrow[..scales.len()]))?;
             }
             FloatType::Bf16 => {
                 let mut narrow = [bf16::ZERO; BLOCKS];
                 narrow[..scales.len()].convert_from_f32_slice(scales);
-                self.scales
-                    .extend(cast_slice::<bf16, u8>(&narrow[..scales.len()]));
+                memory::extend(&mut self.scales, cast_slice(&narrow[..scales.len()]))?;
             }
         }
         if quantizer.scheme.stores_zero_point() {
+            memory::reserve(&mut self.zero_points, blocks.len())?;
             let zero_points = blocks.map(|block| terms.params_of(block, quantizer.scheme).1 as u8);
             self.zero_points.extend(zero_points);
         }
+        Ok(())
     }
 
     /// Gives them to the sink.

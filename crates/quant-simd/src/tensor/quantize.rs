@@ -4,17 +4,17 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use half::{bf16, f16};
-use quant_core::{Arrangement, ErrorStats, FloatType, ParamsError, STATS_CHUNK};
-use rayon::prelude::*;
+use quant_core::{Arrangement, ErrorStats, FloatType, STATS_CHUNK};
 
 use super::encoder::Encoder;
 use super::erased::{Erased, Refused, erased, erased_from, kept};
 use super::params::PIECE;
 use super::segments::{Groups, KnownParams, RowTerms, Segments, TwoGroups};
 use super::values::{Input, Pool, Values};
+use super::work::{Flaw, Trouble, each, fold, threads};
 use super::{Failure, Sink, Source, TensorQuantizer, chunks};
 use crate::columns::ColumnBounds;
-use crate::{Element, dialects};
+use crate::{Element, dialects, memory};
 
 /// Elements of a group that stay in the cache between the search for its range and its encoding.
 const GROUP: usize = 1 << 20;
@@ -23,12 +23,6 @@ const ROW: usize = 1 << 16;
 /// Chunks that one thread works through in order, so that a group that lies across two of them is
 /// looked at twice only at the borders.
 const UNIT: usize = 8;
-
-/// A block without usable parameters, or the sink's own error.
-enum Trouble<E> {
-    Block(usize, ParamsError),
-    Sink(E),
-}
 
 /// Where the values are.
 #[derive(Clone, Copy)]
@@ -43,12 +37,6 @@ impl<'a> Origin<'a> {
             Self::Memory(bytes) => Input::Memory(Values::new(bytes)),
             Self::Source(source) => Input::Source(source),
         }
-    }
-}
-
-impl<E> From<(usize, ParamsError)> for Trouble<E> {
-    fn from((block, source): (usize, ParamsError)) -> Self {
-        Self::Block(block, source)
     }
 }
 
@@ -155,13 +143,13 @@ impl TensorQuantizer {
             FloatType::Bf16 => self.quantize_values::<STATS, bf16, _>(values.input(), sink),
         };
         stats.map_err(|trouble| match trouble {
-            Trouble::Sink(error) => Failure::Sink(error),
             // Non-finite values are reported for the whole tensor, whichever block met them first.
-            Trouble::Block(block, source) => match self.find_non_finite(values) {
+            Trouble::Flaw(Flaw::Block(block, source)) => match self.find_non_finite(values) {
                 Ok(Some((first, count))) => Failure::NonFinite { first, count },
                 Ok(None) => Failure::Params { block, source },
-                Err(error) => Failure::Sink(error),
+                Err(trouble) => trouble.into(),
             },
+            trouble @ (Trouble::Flaw(_) | Trouble::Sink(_)) => trouble.into(),
         })
     }
 
@@ -171,7 +159,12 @@ impl TensorQuantizer {
     /// If `values` does not have the geometry's size.
     pub fn non_finite(&self, values: &[u8]) -> Option<(usize, u64)> {
         let found = self.find_non_finite(self.in_memory(values));
-        found.unwrap_or_else(|Refused(_)| unreachable!("memory refuses nothing"))
+        found.unwrap_or_else(|trouble| match trouble {
+            Trouble::Flaw(Flaw::NoMemory(lack)) => lack.end(),
+            Trouble::Flaw(Flaw::Block(..)) | Trouble::Sink(_) => {
+                unreachable!("memory refuses nothing")
+            }
+        })
     }
 
     /// [`non_finite`](Self::non_finite) of values that are not in memory.
@@ -183,12 +176,20 @@ impl TensorQuantizer {
         values: &dyn Source<Error = E>,
     ) -> Result<Option<(usize, u64)>, E> {
         kept(values, |values| {
-            self.find_non_finite(Origin::Source(values))
+            let found = self.find_non_finite(Origin::Source(values));
+            found.map_err(|trouble| match trouble {
+                Trouble::Sink(refused) => refused,
+                Trouble::Flaw(Flaw::NoMemory(lack)) => lack.end(),
+                Trouble::Flaw(Flaw::Block(..)) => unreachable!("no block is looked at"),
+            })
         })
     }
 
     #[inline(never)]
-    fn find_non_finite(&self, values: Origin<'_>) -> Result<Option<(usize, u64)>, Refused> {
+    fn find_non_finite(
+        &self,
+        values: Origin<'_>,
+    ) -> Result<Option<(usize, u64)>, Trouble<Refused>> {
         match self.source {
             FloatType::F32 => self.non_finite_values::<f32>(values.input()),
             FloatType::F16 => self.non_finite_values::<f16>(values.input()),
@@ -199,31 +200,29 @@ impl TensorQuantizer {
     fn non_finite_values<F: Element>(
         &self,
         values: Input<'_, F, Refused>,
-    ) -> Result<Option<(usize, u64)>, Refused> {
-        let chunks: Vec<_> = chunks(0..self.blocks.element_count()).collect();
+    ) -> Result<Option<(usize, u64)>, Trouble<Refused>> {
+        let n = self.blocks.element_count();
         let buffers = Pool::<Vec<F>>::default();
-        let found = chunks.into_par_iter().map(|chunk| {
+        let join = |a: Option<(usize, u64)>, b| match (a, b) {
+            (Some((a, m)), Some((b, n))) => Some((Ord::min(a, b), m + n)),
+            (a, b) => a.or(b),
+        };
+        let one = |found, i: usize| {
+            let chunk = i * STATS_CHUNK..((i + 1) * STATS_CHUNK).min(n);
             buffers.with(|buffer| {
                 let start = chunk.start;
                 let values = values.window(chunk.clone(), buffer)?;
-                Ok(values.with(chunk, |values| {
+                let here = values.with(chunk, |values| {
                     let count = self.backend.range(values).non_finite;
                     let first = values
                         .iter()
                         .position(|value| !value.to_f32().is_finite())?;
                     Some((start + first, count))
-                }))
+                })?;
+                Ok(join(found, here))
             })
-        });
-        found.try_reduce(
-            || None,
-            |a, b| {
-                Ok(match (a, b) {
-                    (Some((a, m)), Some((b, n))) => Some((a.min(b), m + n)),
-                    (a, b) => a.or(b),
-                })
-            },
-        )
+        };
+        fold(n.div_ceil(STATS_CHUNK), || Ok(None), one, join)
     }
 
     fn quantize_values<const STATS: bool, F: Element, S: Sink>(
@@ -256,20 +255,22 @@ impl TensorQuantizer {
     ) -> Result<ErrorStats, Trouble<S::Error>> {
         let n = self.blocks.element_count();
         let group = self.blocks.group_of(0).len();
-        let units = units(0..n, 4 * group).into_par_iter();
+        let units = Units::new(0..n, 4 * group);
         let buffers = Pool::<(Encoder, Vec<F>)>::default();
         let one = |unit: Range<usize>, (encoder, buffer): &mut (Encoder, Vec<F>)| {
             // Whole groups, and what a batch of blocks may look at beyond them.
             let past = self.blocks.group_of(unit.end - 1).end + PIECE;
             let reach = self.blocks.group_of(unit.start).start..past.min(n);
-            let values = values.window(reach, buffer).map_err(Trouble::Sink)?;
-            let mut groups = Groups::new(self, values, unit.start);
+            let values = values.window(reach, buffer)?;
+            let mut groups = Groups::new(self, values, unit.start)?;
             let stats = self.encode::<STATS, F, S>(values, unit, &mut groups, encoder, sink)?;
             groups.params.put(self, sink).map_err(Trouble::Sink)?;
-            Ok(stats)
+            Ok::<_, Trouble<S::Error>>(stats)
         };
-        let stats = units.map(|unit| buffers.with(|buffers| one(unit, buffers)));
-        total(ErrorStats::default(), stats.collect())
+        let stats = each(units.count(), |i| {
+            buffers.with(|buffers| one(units.get(i), buffers))
+        })?;
+        Ok(total(ErrorStats::default(), stats))
     }
 
     /// Groups of rows that do not fit the cache: their ranges first, then their codes.
@@ -287,39 +288,37 @@ impl TensorQuantizer {
         while start < n {
             let group = self.blocks.group_of(start);
             let slab = (GROUP / row).max(1) * row;
-            let slabs: Vec<_> = group.clone().step_by(slab).collect();
-            let bounds = slabs.into_par_iter().try_fold(
-                || ColumnBounds::new(row),
-                |mut bounds, start| {
-                    let slab = start..(start + slab).min(group.end);
-                    buffers.with(|(_, buffer)| {
-                        let values = values.window(slab.clone(), buffer)?;
-                        values.with(slab, |values| bounds.widen(self.backend, values, 0));
-                        Ok(bounds)
-                    })
-                },
-            );
-            let bounds = bounds
-                .try_reduce(|| ColumnBounds::new(row), |a, b| Ok(a.merge(b)))
-                .map_err(Trouble::Sink)?;
+            let widened = |mut bounds: ColumnBounds, i: usize| {
+                let start = group.start + i * slab;
+                let slab = start..(start + slab).min(group.end);
+                buffers.with(|(_, buffer)| {
+                    let values = values.window(slab.clone(), buffer)?;
+                    values.with(slab, |values| bounds.widen(self.backend, values, 0))?;
+                    Ok::<_, Trouble<S::Error>>(bounds)
+                })
+            };
+            let new = || Ok(ColumnBounds::try_new(row)?);
+            let slabs = group.len().div_ceil(slab);
+            let bounds = fold(slabs, new, widened, ColumnBounds::merge)?;
             let params = self.row_params::<F>(group.start, row, &bounds)?;
-            self.put_params(self.blocks.scale_of(group.start), &params, sink)
-                .map_err(Trouble::Sink)?;
-            let terms = RowTerms::new::<F>(self, group.clone(), row, &params);
+            self.put_params(self.blocks.scale_of(group.start), &params, sink)?;
+            let terms = RowTerms::new::<F>(self, group.clone(), row, &params)?;
             // A chunk across two groups waits for the second one.
             let end = match group.end == n {
                 true => n,
                 false => group.end - group.end % STATS_CHUNK,
             };
             let known = (&before, &terms);
-            let units = units(done..end, 1).into_par_iter();
+            let units = Units::new(done..end, 1);
             let one = |unit: Range<usize>, (encoder, buffer): &mut (Encoder, Vec<F>)| {
-                let values = values.window(unit.clone(), buffer).map_err(Trouble::Sink)?;
+                let values = values.window(unit.clone(), buffer)?;
                 let segments = &mut TwoGroups(known);
                 self.encode::<STATS, F, S>(values, unit, segments, encoder, sink)
             };
-            let stats = units.map(|unit| buffers.with(|buffers| one(unit, buffers)));
-            stats_so_far = total(stats_so_far, stats.collect())?;
+            let stats = each(units.count(), |i| {
+                buffers.with(|buffers| one(units.get(i), buffers))
+            })?;
+            stats_so_far = total(stats_so_far, stats);
             (start, done) = (group.end, end);
             before = Some(terms);
         }
@@ -333,12 +332,11 @@ impl TensorQuantizer {
         sink: &S,
     ) -> Result<ErrorStats, Trouble<S::Error>> {
         let n = self.blocks.element_count();
-        let empty = || vec![quant_core::Range::EMPTY; self.blocks.scale_count()];
-        let threads = rayon::current_num_threads();
-        let piece = n.div_ceil(threads).next_multiple_of(STATS_CHUNK);
-        let pieces: Vec<_> = (0..n).step_by(piece).collect();
-        let partial = pieces.into_par_iter().map(|start| {
-            let (mut ranges, mut buffer) = (empty(), Vec::new());
+        let empty = || memory::filled(self.blocks.scale_count(), quant_core::Range::EMPTY);
+        let piece = n.div_ceil(threads()).next_multiple_of(STATS_CHUNK);
+        let partial = each(n.div_ceil(piece), |i| {
+            let start = i * piece;
+            let (mut ranges, mut buffer) = (empty()?, Vec::new());
             for chunk in chunks(start..(start + piece).min(n)) {
                 let values = values.window(chunk.clone(), &mut buffer)?;
                 values.with(chunk.clone(), |values| {
@@ -348,28 +346,26 @@ impl TensorQuantizer {
                         let range = &mut ranges[run.scale];
                         *range = range.merge(self.backend.range(&values[local]));
                     }
-                });
+                })?;
             }
-            Ok(ranges)
-        });
-        let partial: Result<Vec<_>, S::Error> = partial.collect();
-        let partial = partial.map_err(Trouble::Sink)?;
-        let mut ranges = empty();
+            Ok::<_, Trouble<S::Error>>(ranges)
+        })?;
+        let mut ranges = empty()?;
         for partial in partial {
             for (range, partial) in ranges.iter_mut().zip(partial) {
                 *range = range.merge(partial);
             }
         }
-        let mut params = Vec::new();
+        let mut params = memory::room(ranges.len())?;
         for (scale, range) in ranges.iter().enumerate() {
             let found = self.scheme.params(range, F::TYPE);
             params.push(found.map_err(|source| (scale, source))?);
         }
-        self.put_params(0, &params, sink).map_err(Trouble::Sink)?;
-        let units = units(0..n, 1).into_par_iter();
+        self.put_params(0, &params, sink)?;
+        let units = Units::new(0..n, 1);
         let buffers = Pool::<(Encoder, Vec<F>)>::default();
         let one = |unit: Range<usize>, (encoder, buffer): &mut (Encoder, Vec<F>)| {
-            let values = values.window(unit.clone(), buffer).map_err(Trouble::Sink)?;
+            let values = values.window(unit.clone(), buffer)?;
             let segments = &mut KnownParams::<F> {
                 quantizer: self,
                 params: &params,
@@ -377,8 +373,10 @@ impl TensorQuantizer {
             };
             self.encode::<STATS, F, S>(values, unit, segments, encoder, sink)
         };
-        let stats = units.map(|unit| buffers.with(|buffers| one(unit, buffers)));
-        total(ErrorStats::default(), stats.collect())
+        let stats = each(units.count(), |i| {
+            buffers.with(|buffers| one(units.get(i), buffers))
+        })?;
+        Ok(total(ErrorStats::default(), stats))
     }
 
     /// Encodes some chunks, in order.
@@ -394,7 +392,8 @@ impl TensorQuantizer {
         let mut start = elements.start;
         for chunk in chunks(elements.clone()) {
             let end = chunk.end;
-            stats.push(encoder.encode::<STATS, F>(self, values, chunk, segments)?);
+            let lost = encoder.encode::<STATS, F>(self, values, chunk, segments)?;
+            memory::push(&mut stats, lost)?;
             if end - start >= UNIT * STATS_CHUNK || end == elements.end {
                 encoder.put(self, start, sink).map_err(Trouble::Sink)?;
                 start = end;
@@ -406,26 +405,34 @@ impl TensorQuantizer {
 
 /// Some chunks each, for one thread at a time, at least so many elements; all threads should have
 /// some.
-fn units(elements: Range<usize>, least: usize) -> Vec<Range<usize>> {
-    let unit = least.max(UNIT * STATS_CHUNK);
-    let fair = elements.len().div_ceil(4 * rayon::current_num_threads());
-    let unit = unit
-        .min(fair)
-        .next_multiple_of(STATS_CHUNK)
-        .max(STATS_CHUNK);
-    let end = elements.end;
-    let starts = elements.step_by(unit);
-    starts.map(|start| start..(start + unit).min(end)).collect()
+struct Units {
+    elements: Range<usize>,
+    unit: usize,
 }
 
-/// All statistics in the order of the tensor, or the first trouble of all.
-fn total<E>(
-    before: ErrorStats,
-    of_units: Vec<Result<Vec<ErrorStats>, Trouble<E>>>,
-) -> Result<ErrorStats, Trouble<E>> {
-    let mut total = before;
-    for of_unit in of_units {
-        total = of_unit?.into_iter().fold(total, ErrorStats::then);
+impl Units {
+    fn new(elements: Range<usize>, least: usize) -> Self {
+        let unit = least.max(UNIT * STATS_CHUNK);
+        let fair = elements.len().div_ceil(4 * threads());
+        let unit = unit
+            .min(fair)
+            .next_multiple_of(STATS_CHUNK)
+            .max(STATS_CHUNK);
+        Self { elements, unit }
     }
-    Ok(total)
+
+    fn count(&self) -> usize {
+        self.elements.len().div_ceil(self.unit)
+    }
+
+    fn get(&self, i: usize) -> Range<usize> {
+        let start = self.elements.start + i * self.unit;
+        start..(start + self.unit).min(self.elements.end)
+    }
+}
+
+/// All statistics in the order of the tensor.
+fn total(before: ErrorStats, of_units: Vec<Vec<ErrorStats>>) -> ErrorStats {
+    let stats = of_units.into_iter().flatten();
+    stats.fold(before, ErrorStats::then)
 }

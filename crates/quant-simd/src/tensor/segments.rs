@@ -3,14 +3,16 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use quant_core::{Arrangement, Params, ParamsError};
+use quant_core::{Arrangement, Params};
 
 use super::TensorQuantizer;
 use super::params::{PIECE, StoredParams};
 use super::values::Values;
+use super::work::Flaw;
 use crate::Element;
 use crate::columns::{ColumnBounds, repeats};
 use crate::kernels::blocks::BATCH;
+use crate::memory::{self, NoMemory};
 use crate::place::{BLOCKS, Coding, ElementTerms, Place, is_block_size};
 use crate::source::PADDING;
 use crate::terms::{BlockTerms, CodeRange, Division, TermTable, Terms};
@@ -21,12 +23,8 @@ pub(super) trait Segments {
     /// an even number or up to the end of a chunk where they are per block.
     ///
     /// # Errors
-    /// A block without usable parameters.
-    fn at(
-        &mut self,
-        position: usize,
-        most: usize,
-    ) -> Result<(usize, Coding, Place<'_>), (usize, ParamsError)>;
+    /// A block without usable parameters, no memory.
+    fn at(&mut self, position: usize, most: usize) -> Result<(usize, Coding, Place<'_>), Flaw>;
 }
 
 /// Terms of groups that follow one another, found as they are needed.
@@ -37,7 +35,8 @@ pub(super) struct Groups<'a, F> {
     start: usize,
     /// The parameters found so far.
     pub(super) params: StoredParams,
-    blocks: Box<BlockTerms<BLOCKS>>,
+    /// One.
+    blocks: Vec<BlockTerms<BLOCKS>>,
     now: Now,
 }
 
@@ -61,61 +60,69 @@ impl Now {
 }
 
 impl<'a, F: Element> Groups<'a, F> {
-    pub(super) fn new(quantizer: &'a TensorQuantizer, values: Values<'a, F>, start: usize) -> Self {
-        Self {
+    pub(super) fn new(
+        quantizer: &'a TensorQuantizer,
+        values: Values<'a, F>,
+        start: usize,
+    ) -> Result<Self, NoMemory> {
+        Ok(Self {
             quantizer,
             values,
             start,
             params: StoredParams::default(),
-            blocks: Box::default(),
+            blocks: memory::filled(1, BlockTerms::default())?,
             now: Now::Nothing,
-        }
+        })
     }
 
-    fn found(&mut self, group: &Range<usize>, params: &[Params]) {
+    fn found(&mut self, group: &Range<usize>, params: &[Params]) -> Result<(), NoMemory> {
         if group.start >= self.start {
             let first = self.quantizer.blocks.scale_of(group.start);
-            self.params.extend(self.quantizer, first, params);
+            self.params.extend(self.quantizer, first, params)?;
         }
+        Ok(())
     }
 
-    fn find(&mut self, position: usize) -> Result<(), (usize, ParamsError)> {
+    fn find(&mut self, position: usize) -> Result<(), Flaw> {
         let quantizer = self.quantizer;
         let (backend, scheme, blocks) = (quantizer.backend, quantizer.scheme, &quantizer.blocks);
         let group = blocks.group_of(position);
         if let Arrangement::Rows { len } = blocks.arrangement() {
-            let mut bounds = ColumnBounds::new(len);
+            let mut bounds = ColumnBounds::try_new(len)?;
             self.values
-                .with(group.clone(), |values| bounds.widen(backend, values, 0));
+                .with(group.clone(), |values| bounds.widen(backend, values, 0))?;
             let params = quantizer.row_params::<F>(group.start, len, &bounds)?;
-            self.found(&group, &params);
-            self.now = Now::Rows(RowTerms::new::<F>(quantizer, group, len, &params));
+            self.found(&group, &params)?;
+            self.now = Now::Rows(RowTerms::new::<F>(quantizer, group, len, &params)?);
             return Ok(());
         }
-        if let Some((batch, division)) = self.batch(&group) {
+        if let Some((batch, division)) = self.batch(&group)? {
             let known = self.start.saturating_sub(batch.start);
             let known = known.div_ceil(group.len()).min(BATCH);
             let first = blocks.scale_of(batch.start);
             self.params
-                .extend_from_blocks(quantizer, first, &self.blocks, known..BATCH);
+                .extend_from_blocks(quantizer, first, &self.blocks[0], known..BATCH)?;
             self.now = Now::Batch(batch, quantizer.coding(division));
             return Ok(());
         }
         let range = self
             .values
-            .with(group.clone(), |values| backend.range(values));
+            .with(group.clone(), |values| backend.range(values))?;
         let scale = blocks.scale_of(group.start);
         let params = scheme
             .params(&range, F::TYPE)
             .map_err(|source| (scale, source))?;
-        self.found(&group, &[params]);
+        self.found(&group, &[params])?;
         let (coding, place) = Coding::of::<F>(scheme, params);
         self.now = Now::Run(group, coding, place);
         Ok(())
     }
 
     /// A batch of blocks that starts with this one, if it is a usual size and all are ordinary.
-    fn batch(&mut self, group: &Range<usize>) -> Option<(Range<usize>, Division)> {
+    fn batch(
+        &mut self,
+        group: &Range<usize>,
+    ) -> Result<Option<(Range<usize>, Division)>, NoMemory> {
         let (quantizer, size) = (self.quantizer, group.len());
         let batch = group.start..group.start + BATCH * size;
         // Ragged rows have shorter blocks in between.
@@ -124,22 +131,18 @@ impl<'a, F: Element> Groups<'a, F> {
             && batch.end <= quantizer.blocks.element_count()
             && !quantizer.blocks.is_ragged();
         if !whole {
-            return None;
+            return Ok(None);
         }
-        let terms = &mut self.blocks;
+        let terms = &mut self.blocks[0];
         let division = self.values.with(batch.clone(), |values| {
             F::block_terms(quantizer.backend, values, size, quantizer.scheme, terms)
         })?;
-        Some((batch, division))
+        Ok(division.map(|division| (batch, division)))
     }
 }
 
 impl<F: Element> Segments for Groups<'_, F> {
-    fn at(
-        &mut self,
-        position: usize,
-        most: usize,
-    ) -> Result<(usize, Coding, Place<'_>), (usize, ParamsError)> {
+    fn at(&mut self, position: usize, most: usize) -> Result<(usize, Coding, Place<'_>), Flaw> {
         if !self.now.elements().contains(&position) {
             self.find(position)?;
         }
@@ -155,11 +158,11 @@ impl<F: Element> Segments for Groups<'_, F> {
                     return Ok((
                         count,
                         *coding,
-                        Place::PerBlock(self.blocks.rows(), size, true),
+                        Place::PerBlock(self.blocks[0].rows(), size, true),
                     ));
                 }
                 // At the border of a piece.
-                let terms = self.blocks.of(inside / size);
+                let terms = self.blocks[0].of(inside / size);
                 let count = count.min(size - inside % size);
                 (count, *coding, Place::Uniform(terms))
             }
@@ -184,27 +187,27 @@ impl RowTerms {
         group: Range<usize>,
         row: usize,
         params: &[Params],
-    ) -> Self {
+    ) -> Result<Self, NoMemory> {
         let mut table = TermTable::default();
         let repeats = repeats(row);
         for _ in 0..repeats {
             let runs = quantizer.blocks.runs(group.start..group.start + row);
             for (run, &params) in runs.zip(params) {
                 let (coding, terms) = Coding::with_terms::<F>(quantizer.scheme, params);
-                table.push(terms, coding.division, run.elements.len());
+                table.try_push(terms, coding.division, run.elements.len())?;
             }
         }
         let division = table.division();
-        table.push(Terms::default(), division, PADDING);
+        table.try_push(Terms::default(), division, PADDING)?;
         let shifted = CodeRange::of(quantizer.scheme).shift != 0;
-        Self {
+        Ok(Self {
             group,
             row,
             width: row * repeats,
             coding: quantizer.coding(division),
             has_zero_points: shifted || table.has_zero_points(),
             table,
-        }
+        })
     }
 
     fn at(&self, position: usize, most: usize) -> (usize, Coding, Place<'_>) {
@@ -222,11 +225,7 @@ impl RowTerms {
 pub(super) struct TwoGroups<'a>(pub(super) (&'a Option<RowTerms>, &'a RowTerms));
 
 impl Segments for TwoGroups<'_> {
-    fn at(
-        &mut self,
-        position: usize,
-        most: usize,
-    ) -> Result<(usize, Coding, Place<'_>), (usize, ParamsError)> {
+    fn at(&mut self, position: usize, most: usize) -> Result<(usize, Coding, Place<'_>), Flaw> {
         let (before, now) = self.0;
         Ok(match before {
             Some(before) if before.group.contains(&position) => {
@@ -245,11 +244,7 @@ pub(super) struct KnownParams<'a, F> {
 }
 
 impl<F: Element> Segments for KnownParams<'_, F> {
-    fn at(
-        &mut self,
-        position: usize,
-        most: usize,
-    ) -> Result<(usize, Coding, Place<'_>), (usize, ParamsError)> {
+    fn at(&mut self, position: usize, most: usize) -> Result<(usize, Coding, Place<'_>), Flaw> {
         let Self {
             quantizer, params, ..
         } = *self;

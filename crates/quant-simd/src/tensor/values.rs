@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use bytemuck::Pod;
 
 use super::Source;
+use super::work::Trouble;
 use crate::Element;
+use crate::memory::{self, NoMemory};
 
 #[cfg(target_endian = "big")]
 compile_error!("tensors are little-endian bytes, and are read in place");
@@ -34,18 +36,18 @@ impl<'a, F: Pod> Values<'a, F> {
         Self { start: 0, elements }
     }
 
-    pub fn with<T>(self, elements: Range<usize>, f: impl FnOnce(&[F]) -> T) -> T {
+    pub fn with<T>(self, elements: Range<usize>, f: impl FnOnce(&[F]) -> T) -> Result<T, NoMemory> {
         let elements = elements.start - self.start..elements.end - self.start;
-        match self.elements {
+        Ok(match self.elements {
             Elements::Aligned(values) => f(&values[elements]),
             Elements::Bytes(bytes) => {
-                let mut copy = vec![F::zeroed(); elements.len()];
+                let mut copy = memory::filled(elements.len(), F::zeroed())?;
                 let size = size_of::<F>();
                 bytemuck::cast_slice_mut(&mut copy)
                     .copy_from_slice(&bytes[elements.start * size..elements.end * size]);
                 f(&copy)
             }
-        }
+        })
     }
 }
 
@@ -69,7 +71,7 @@ impl<'a, F: Pod, E: Send> Input<'a, F, E> {
         self,
         elements: Range<usize>,
         buffer: &'w mut Vec<F>,
-    ) -> Result<Values<'w, F>, E>
+    ) -> Result<Values<'w, F>, Trouble<E>>
     where
         'a: 'w,
     {
@@ -78,13 +80,14 @@ impl<'a, F: Pod, E: Send> Input<'a, F, E> {
             Self::Source(source) => source,
         };
         if buffer.len() < elements.len() {
-            buffer.resize(elements.len(), F::zeroed());
+            memory::resize(buffer, elements.len(), F::zeroed())?;
         }
         let buffer = &mut buffer[..elements.len()];
-        source.read(
+        let read = source.read(
             elements.start * size_of::<F>(),
             bytemuck::cast_slice_mut(buffer),
-        )?;
+        );
+        read.map_err(Trouble::Sink)?;
         Ok(Values {
             start: elements.start,
             elements: Elements::Aligned(buffer),
@@ -101,7 +104,11 @@ impl<B: Default> Pool<B> {
         let pool = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut buffer = pool().pop().unwrap_or_default();
         let result = f(&mut buffer);
-        pool().push(buffer);
+        let mut pool = pool();
+        // One that nobody keeps is made again.
+        if memory::reserve(&mut pool, 1).is_ok() {
+            pool.push(buffer);
+        }
         result
     }
 }
@@ -110,8 +117,9 @@ impl<B: Default> Pool<B> {
 pub fn widen<F: Element>(bytes: &[u8]) -> Vec<f32> {
     let count = bytes.len() / size_of::<F>();
     let mut wide = vec![0.0; count];
-    Values::<F>::new(bytes).with(0..count, |values| {
+    let widened = Values::<F>::new(bytes).with(0..count, |values| {
         F::widen_slice(crate::Backend::detect(), values, &mut wide);
     });
+    widened.unwrap_or_else(|lack| lack.end());
     wide
 }
