@@ -12,7 +12,7 @@ use serde_json::json;
 use super::running::{Fit, RunningOptions, at_model};
 use crate::options::{ForceOption, JsonOption, QuietOption, ThreadsOption};
 use crate::progress::with_progress;
-use crate::terminal::{print, print_json, warn};
+use crate::terminal::{print, print_json, shown, warn};
 
 /// Run a Core ML package once
 ///
@@ -129,7 +129,7 @@ impl Run {
         print(&format!(
             "{}{}\n",
             lines.collect::<String>(),
-            self.output.display()
+            shown(&self.output)
         ))
     }
 

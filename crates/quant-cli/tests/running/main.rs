@@ -339,4 +339,13 @@ fn evaluation_says_where_models_differ() {
         "labels.csv",
     ];
     room.refuses(&labels, &["labels.csv", "no label for 001.npy"]);
+    // What never ends, and what never begins.
+    let pipe = Command::new("mkfifo").arg(room.path("pipe")).status();
+    assert!(pipe.unwrap().success());
+    for endless in ["/dev/zero", "pipe", "samples"] {
+        let labels = [&labels[..6], &[endless]].concat();
+        room.refuses(&labels, &[endless, "not a file"]);
+    }
+    fs::write(room.path("labels.csv"), b"\xff\xfe").unwrap();
+    room.refuses(&labels, &["labels.csv", "not text in UTF-8"]);
 }

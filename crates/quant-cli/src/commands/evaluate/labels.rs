@@ -1,12 +1,38 @@
 //! The classes of samples.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use quant_models::Error;
 use quant_run::{Samples, read_arrays};
 
 use crate::commands::running::at_model;
+
+/// More than any list of labels holds, and little enough to read.
+const LARGEST: u64 = 256 << 20;
+
+fn text(path: &Path) -> Result<String, Error> {
+    let fail = |problem: &str| Error::File {
+        file: path.to_owned(),
+        problem: problem.into(),
+    };
+    // Before it is opened: a pipe would wait for somebody to write.
+    let found = std::fs::metadata(path).map_err(Error::io(path, "open it"))?;
+    if !found.is_file() {
+        return Err(fail("not a file; give the labels, a line for each sample"));
+    }
+    let file = File::open(path).map_err(Error::io(path, "open it"))?;
+    let mut bytes = Vec::new();
+    // Some files have no length, and others grow.
+    let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
+    read.map_err(Error::io(path, "read it"))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(fail("too large; give the labels, a line for each sample"));
+    }
+    String::from_utf8(bytes).map_err(|_| fail("no labels: it is not text in UTF-8"))
+}
 
 /// Reads the class of each sample.
 pub fn labels(path: &Path, samples: &Samples) -> Result<Vec<i64>, Error> {
@@ -20,11 +46,7 @@ pub fn labels(path: &Path, samples: &Samples) -> Result<Vec<i64>, Error> {
         let ints = ints.ok_or_else(|| fail("no array of integers".into()))?;
         return Ok(ints.iter().map(|&label| label.into()).collect());
     }
-    let text = std::fs::read_to_string(path).map_err(|error| Error::Io {
-        file: path.to_owned(),
-        doing: "read it",
-        source: error,
-    })?;
+    let text = text(path)?;
     let (mut in_order, mut by_name) = (Vec::new(), HashMap::new());
     for (i, line) in text.lines().enumerate() {
         let (name, label) = match line.rsplit_once(',') {
