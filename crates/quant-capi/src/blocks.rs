@@ -14,8 +14,8 @@ use crate::{QuantFloat, QuantScheme, QuantStatus};
 
 /// Scales, zero points and codes of blocks of `block_size` consecutive values, of which the last
 /// may be shorter. There are `count / block_size` blocks, rounded up; as many scales, of type
-/// `dtype` (f32 with other dialects than `QUANT_DIALECT_COREMLTOOLS` and `QUANT_DIALECT_MLX`); as
-/// many zero points, one per byte, in the type of the codes, or none where the scheme stores none
+/// `dtype` (f32 with `QUANT_DIALECT_F32`, `QUANT_DIALECT_TORCH` and, but for values of f16,
+/// `QUANT_DIALECT_COREMLTOOLS_ACTIVATIONS`); as many zero points, one per byte, in the type of the codes, or none where the scheme stores none
 /// (see `QuantScheme`); with `QUANT_DIALECT_MLX` biases in their place, of type `dtype`. All sizes
 /// are in bytes. Codes are packed without gaps between blocks. Blocks of 32, 64, 128 and 256 are the
 /// fastest; where values or scales are not aligned, blocks are done one by one.

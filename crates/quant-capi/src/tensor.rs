@@ -35,7 +35,8 @@ pub unsafe extern "C" fn quant_tensor_sizes(
 
 /// Quantizes a whole tensor: `values_size` bytes of values in, bytes of codes, scales and zero
 /// points out, of the sizes that `quant_tensor_sizes` gives. Scales have the tensor's type (f32
-/// with other dialects than `QUANT_DIALECT_COREMLTOOLS` and `QUANT_DIALECT_MLX`).
+/// with `QUANT_DIALECT_F32`, `QUANT_DIALECT_TORCH` and, but for values of f16,
+/// `QUANT_DIALECT_COREMLTOOLS_ACTIVATIONS`).
 ///
 /// It runs on so many `threads`: 1 is the caller's own, and no other is started; 0 is one for each
 /// core. Others are started, and ended before this returns; no more than there is work for. The
