@@ -108,14 +108,8 @@ impl Plan {
         )
     }
 
-    fn decide(
-        &self,
-        model: &dyn OpenModel,
-        facts: &Facts,
-        planned: &PlannedTensor,
-        defaults: &QuantizeOptions,
-        options: &QuantizeOptions,
-    ) -> Result<Decision, Error> {
+    /// Refuses an entry about another tensor of that name.
+    fn check(&self, facts: &Facts, planned: &PlannedTensor) -> Result<(), Error> {
         let bad = |problem: String| self.bad(&planned.name, problem);
         if let Some(shape) = &planned.shape
             && *shape != facts.shape
@@ -133,6 +127,19 @@ impl Plan {
                 facts.dtype
             )));
         }
+        Ok(())
+    }
+
+    fn decide(
+        &self,
+        model: &dyn OpenModel,
+        facts: &Facts,
+        planned: &PlannedTensor,
+        defaults: &QuantizeOptions,
+        options: &QuantizeOptions,
+    ) -> Result<Decision, Error> {
+        let bad = |problem: String| self.bad(&planned.name, problem);
+        self.check(facts, planned)?;
         let Some(spec) = &planned.quantize else {
             let reason = planned.reason.as_deref().unwrap_or("left out by the plan");
             return Ok(Decision::LeaveAlone(reason.into()));

@@ -36,26 +36,10 @@ pub(crate) fn dequantize<'p>(
         let problem = "holds no linearly quantized weight; there is nothing to do";
         return Err(Error::file(input, problem));
     }
-    let mut activations = 0;
-    package.program.each(&mut |_, operation| {
-        activations += usize::from(operation.kind == "quantize");
-        Ok::<_, Error>(())
-    })?;
-    if activations > 0 {
-        warnings.push(format!(
-            "activations stay quantized ({activations} quantize operations): only weights are restored"
-        ));
-    }
+    warnings.extend(of_activations(package)?);
     let mut target = Target::new(package, &Inputs::of_model(input), output, job)?;
     warnings.append(&mut target.warnings);
-    let mut room = HashMap::new();
-    for weight in quantized.values() {
-        let quantizer = &weight.parts.quantizer;
-        let values = quantizer.blocks.element_count() * quantizer.source.size();
-        let old = package.weights.get(&weight.file);
-        let old = old.map_or(ALIGN, WeightFile::len);
-        *room.entry(weight.file.clone()).or_insert(old) += values as u64 + 2 * ALIGN;
-    }
+    let room = room(package, quantized.values());
     let mut emitter = Emitter::create(package, graph, &target, room, job)?;
     let mut changes = Changes::default();
     // By block and value; and weights of other blocks, by record and parameters.
@@ -111,6 +95,36 @@ pub(crate) fn dequantize<'p>(
         warnings,
         copied: Vec::new(),
     })
+}
+
+/// That activations stay quantized, if there are any.
+fn of_activations(package: &Package<'_>) -> Result<Option<String>, Error> {
+    let mut activations = 0;
+    package.program.each(&mut |_, operation| {
+        activations += usize::from(operation.kind == "quantize");
+        Ok::<_, Error>(())
+    })?;
+    Ok((activations > 0).then(|| {
+        format!(
+            "activations stay quantized ({activations} quantize operations): only weights are restored"
+        )
+    }))
+}
+
+/// Bytes of each weight file at most.
+fn room<'w, 's: 'w, 'p: 's>(
+    package: &Package<'_>,
+    weights: impl Iterator<Item = &'w Weight<'s, 'p>>,
+) -> HashMap<String, u64> {
+    let mut room = HashMap::new();
+    for weight in weights {
+        let quantizer = &weight.parts.quantizer;
+        let values = quantizer.blocks.element_count() * quantizer.source.size();
+        let old = package.weights.get(&weight.file);
+        let old = old.map_or(ALIGN, WeightFile::len);
+        *room.entry(weight.file.clone()).or_insert(old) += values as u64 + 2 * ALIGN;
+    }
+    room
 }
 
 /// A weight to be restored.
