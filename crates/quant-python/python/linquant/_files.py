@@ -142,6 +142,7 @@ def quantize_file(
     format: str | None = None,
     bits: int | None = None,
     group_size: int | None = None,
+    preset: str | None = None,
     dtype: str | None = None,
     mode: str | None = None,
     granularity: str | None = None,
@@ -178,6 +179,8 @@ def quantize_file(
         dst: The result, which appears whole or not at all; by default beside the model.
         format: Safetensors: how quantized tensors lie in the files; ``"native"`` if not given. With
             ``bits`` and ``group_size`` where the format has a dialect of its own.
+        preset: With the format ``"compressed-tensors"``: ``"w4a16"`` (if not given), ``"w4a16-asym"``,
+            ``"w8a16"``, ``"w8a8"``.
         dtype: ``"int8"`` (if not given), ``"uint8"``, ``"int4"``, ``"uint4"``.
         mode: ``"symmetric"`` (if not given) or ``"affine"``.
         granularity: ``"per_channel"``, ``"per_tensor"``, ``"per_block"``; if not given, the last where
@@ -224,6 +227,7 @@ def quantize_file(
             "format": format,
             "bits": bits,
             "group_size": group_size,
+            "preset": preset,
             "dialect": dialect,
             "config": config_file,
             "min_elements": min_elements,
@@ -255,6 +259,7 @@ def plan_file(
     format: str | None = None,
     bits: int | None = None,
     group_size: int | None = None,
+    preset: str | None = None,
     dtype: str | None = None,
     mode: str | None = None,
     granularity: str | None = None,
@@ -284,6 +289,7 @@ def plan_file(
             "format": format,
             "bits": bits,
             "group_size": group_size,
+            "preset": preset,
             "dialect": dialect,
             "config": config_file,
             "min_elements": min_elements,
