@@ -9,7 +9,6 @@ mod format;
 pub(crate) mod index;
 mod inspect;
 pub(crate) mod model;
-#[allow(dead_code, reason = "encodings with a config.json read it")]
 mod model_config;
 mod opened;
 mod output;

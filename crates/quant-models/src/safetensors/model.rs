@@ -139,7 +139,6 @@ impl Model {
     }
 
     /// The `config.json` beside its weights.
-    #[allow(dead_code, reason = "encodings with a config.json read it")]
     pub(crate) fn config(&self) -> &ModelConfig {
         &self.config
     }

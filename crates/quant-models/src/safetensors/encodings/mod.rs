@@ -210,7 +210,6 @@ pub(crate) trait Convention: Sync {
 pub(crate) struct Files<'m> {
     pub files: &'m [SafetensorsFile],
     /// The `config.json` beside them.
-    #[allow(dead_code, reason = "encodings with a config.json read it")]
     pub config: &'m ModelConfig,
 }
 
