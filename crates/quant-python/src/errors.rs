@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use quant_core::observer::{ConfigError, MergeError, ObserveError};
 use quant_core::{GeometryError, ParamsError, UnknownName};
+use quant_models::{Error, ErrorKind, Hint};
 use quant_simd::Failure;
 
 /// An exception of `linquant.errors`.
@@ -14,8 +15,16 @@ pub struct Raised {
     class: &'static str,
     message: String,
     hint: Option<String>,
+    about: Option<Box<About>>,
+}
+
+/// What an exception of a file has besides.
+#[derive(Default)]
+struct About {
     file: Option<PathBuf>,
     tensor: Option<String>,
+    /// A hint that the message has in it.
+    keyword: Option<String>,
 }
 
 impl Raised {
@@ -24,8 +33,7 @@ impl Raised {
             class,
             message: message.to_string(),
             hint: None,
-            file: None,
-            tensor: None,
+            about: None,
         }
     }
 
@@ -47,10 +55,16 @@ impl Raised {
         let named = PyDict::new(py);
         named.set_item("hint", self.hint.as_deref())?;
         let exception = class.call((self.message.as_str(),), Some(&named))?;
-        if let Some(file) = &self.file {
+        let Some(about) = &self.about else {
+            return Ok(exception);
+        };
+        if let Some(keyword) = &about.keyword {
+            exception.setattr("hint", keyword)?;
+        }
+        if let Some(file) = &about.file {
             exception.setattr("file", file)?;
         }
-        if let Some(tensor) = &self.tensor {
+        if let Some(tensor) = &about.tensor {
             exception.setattr("tensor", tensor)?;
         }
         Ok(exception)
@@ -145,27 +159,39 @@ impl From<ObserveError> for Raised {
 
 impl From<quant_models::Error> for Raised {
     fn from(error: quant_models::Error) -> Self {
-        use quant_models::Error;
-        // Options are keywords here.
-        let message = error.told(&|hint| match hint.value.as_deref() {
-            Some(value) if value.starts_with('\'') => format!("{}={value}", hint.option),
-            Some(value) => format!("{}='{value}'", hint.option),
-            None => hint.option.clone(),
-        });
-        let (class, file, tensor) = match error {
-            Error::Io { file, .. } => ("FileAccessError", Some(file), None),
-            Error::File { file, .. } => ("FileError", Some(file), None),
-            Error::Tensor { file, tensor, .. } => ("TensorError", Some(file), Some(tensor)),
-            Error::Option(_) => ("OptionError", None, None),
-            Error::Memory(_) => ("MemoryLimitError", None, None),
-            Error::Strict { .. } => ("StrictError", None, None),
-            Error::Interrupted | Error::Paused { .. } => ("InterruptedError", None, None),
-            _ => ("Error", None, None),
+        let class = match error.kind() {
+            ErrorKind::Io => "FileAccessError",
+            ErrorKind::File => "FileError",
+            ErrorKind::Tensor => "TensorError",
+            ErrorKind::Option => "OptionError",
+            ErrorKind::Memory => "MemoryLimitError",
+            ErrorKind::Strict => "StrictError",
+            ErrorKind::Interrupted | ErrorKind::Paused => "InterruptedError",
+            _ => "Error",
         };
-        Self {
+        let (file, tensor) = match &error {
+            Error::Io { file, .. } | Error::File { file, .. } => (Some(file.clone()), None),
+            Error::Tensor { file, tensor, .. } => (Some(file.clone()), Some(tensor.clone())),
+            _ => (None, None),
+        };
+        let about = About {
             file,
             tensor,
-            ..Self::new(class, message)
+            keyword: error.hint().map(|hint| keyword(&hint)),
+        };
+        Self {
+            about: Some(Box::new(about)),
+            ..Self::new(class, error.told(&keyword))
         }
+    }
+}
+
+/// An option of the libraries, as Python has it.
+fn keyword(hint: &Hint) -> String {
+    let option = &hint.option;
+    match hint.value.as_deref() {
+        None => option.clone(),
+        Some(value) if value.parse::<f64>().is_ok() => format!("{option}={value}"),
+        Some(value) => format!("{option}={value:?}"),
     }
 }

@@ -142,8 +142,11 @@ def test_what_is_wrong_names_the_file(model: Path, tmp_path: Path) -> None:
     assert (raised.value.file, raised.value.tensor) == (bad, "w")
     assert not out.exists()
     linquant.quantize_file(model, out)
-    with pytest.raises(errors.Error, match="out.safetensors"):
+    with pytest.raises(errors.Error, match="out.safetensors") as raised:
         linquant.quantize_file(model, out)
+    # Options are keywords here.
+    assert raised.value.hint == "force" and "--" not in str(raised.value)
+    assert pickle.loads(pickle.dumps(raised.value)).hint == "force"
     linquant.quantize_file(model, out, force=True)
 
 

@@ -31,7 +31,7 @@ class Error(Exception):
     """The base of all exceptions of the package.
 
     Attributes:
-        hint: What to do about it, or ``None``.
+        hint: What to do about it, or ``None``; of functions on files, the option to give, as a keyword.
     """
 
     hint: str | None
