@@ -1,12 +1,15 @@
 //! What several targets need: choices out of fuzzed bytes, and tensors in memory.
 
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use arbitrary::{Result, Unstructured};
 use quant_core::{
     Dialect, Float, FloatType, Granularity, IntType, Mode, OffsetKind, Params, Scheme,
 };
+use quant_models::{Error, Job};
 use quant_simd::Sink;
 
 /// A scheme with a zero point, or without any offset.
@@ -102,4 +105,24 @@ impl Sink for Memory {
     fn zero_points(&self, offset: usize, bytes: &[u8]) -> std::result::Result<(), Infallible> {
         put(&self.zero_points, offset, bytes)
     }
+}
+
+/// Nobody looks on, and nothing is replaced.
+pub static JOB: Job<'static> = Job {
+    force: false,
+    progress: &|_| (),
+    cancelled: &NEVER,
+};
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+/// What a refusal must be: one line without control characters, of a size that can be read; and the
+/// folder holds what it held before.
+pub fn check_refusal(error: &Error, folder: &Path, held: &[&str]) {
+    let text = error.to_string();
+    assert!(!text.chars().any(char::is_control), "{text:?}");
+    assert!(!text.is_empty() && text.len() < 20_000, "{text}");
+    let names = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, held, "{text}");
 }
