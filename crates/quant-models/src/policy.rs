@@ -206,8 +206,9 @@ fn note((axes, (count, first)): (&&'static str, &(usize, String))) -> String {
         _ => "output-input",
     };
     let shape = axes.replace('-', ", ");
+    let tensors = if *count == 1 { "tensor" } else { "tensors" };
     one_line(format!(
-        "{count} stacked experts as [experts, {shape}], such as `{}`: a scale per expert and output row, blocks along the input (--expert-axes {other} where they are the other way round)",
+        "{count} {tensors} of stacked experts as [experts, {shape}], such as `{}`: a scale per expert and output row, blocks along the input (--expert-axes {other} where they are the other way round)",
         shortened(first),
     ))
 }
