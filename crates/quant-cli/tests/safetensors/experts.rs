@@ -55,14 +55,14 @@ fn each_expert_and_row_has_a_scale() {
     assert_eq!(blocks(&report, "w"), json!([1, 32, 32]));
     let note = report["notes"][0].as_str().unwrap();
     assert!(
-        note.contains("2 stacked experts as [experts, output, input]"),
+        note.contains("2 tensors of stacked experts as [experts, output, input]"),
         "{note}"
     );
     assert!(
         folder
             .succeeds(&quantize)
             .0
-            .contains("2 stacked experts as [experts, output, input]")
+            .contains("2 tensors of stacked experts as [experts, output, input]")
     );
     let better = |options: &[&str], least: f64| {
         let per_row = folder.json(&[&quantize, options].concat());
