@@ -50,7 +50,7 @@ impl Plan {
         };
         let file = self.output.as_deref().map(|path| {
             let inputs = options.inputs(&self.model);
-            let file = AtomicFile::create(path, "plan", self.force.force, &inputs)?;
+            let file = AtomicFile::create(path, "output", self.force.force, &inputs)?;
             warn(file.warnings());
             Kind::Json.check(path)?;
             Ok::<_, Error>(file)

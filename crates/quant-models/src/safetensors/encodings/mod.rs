@@ -42,7 +42,8 @@ impl Encoding {
 
     /// Whether an option of the command line, by its identifier, has an effect with this encoding.
     pub fn takes(self, option: &str) -> bool {
-        self.convention().takes(option)
+        let has = |encoding: &Self| encoding.convention().options().contains(&option);
+        has(&self) || !Self::ALL.iter().any(has)
     }
 }
 
@@ -75,8 +76,9 @@ pub(crate) trait Convention: Sync {
     /// The options where the user says nothing else.
     fn defaults(&self, options: QuantizeOptions) -> QuantizeOptions;
 
-    /// Whether an option about integer types, modes, blocks or selection has an effect.
-    fn takes(&self, option: &str) -> bool;
+    /// Of the options about integer types, modes, blocks and selection, those that have an effect. An
+    /// option that no convention names has one with all of them.
+    fn options(&self) -> &'static [&'static str];
 
     /// Why no tensor of the model can be written so, such as a file that is missing beside it, or
     /// options that the convention cannot say.

@@ -13,8 +13,20 @@ use crate::safetensors::output::Part;
 use crate::scheme_record::{KEY, Records};
 use crate::{Error, Job, Model, SchemeRecord};
 
-/// The options of other conventions.
-const OF_OTHERS: &[&str] = &["bits", "group_size", "preset"];
+const OPTIONS: &[&str] = &[
+    "dtype",
+    "mode",
+    "granularity",
+    "axis",
+    "block_size",
+    "block_axis",
+    "block",
+    "config",
+    "dialect",
+    "min_elements",
+    "experts",
+    "expert_axes",
+];
 
 pub(super) struct Native;
 
@@ -23,8 +35,8 @@ impl Convention for Native {
         options
     }
 
-    fn takes(&self, option: &str) -> bool {
-        !OF_OTHERS.contains(&option)
+    fn options(&self) -> &'static [&'static str] {
+        OPTIONS
     }
 
     fn supports(&self, _name: &str, quantizer: &TensorQuantizer) -> Result<(), String> {

@@ -30,21 +30,6 @@ use crate::safetensors::output::Part;
 use crate::settings::Settings;
 use crate::{Error, Job, Model, SchemeRecord};
 
-/// The options of other conventions.
-const OF_OTHERS: &[&str] = &[
-    "dtype",
-    "mode",
-    "granularity",
-    "axis",
-    "block_size",
-    "block_axis",
-    "block",
-    "config",
-    "dialect",
-    "min_elements",
-    "experts",
-    "expert_axes",
-];
 const WEIGHT: &str = ".weight";
 /// Bits of a word of packed codes.
 const WORD: usize = 32;
@@ -84,8 +69,8 @@ impl Convention for CompressedTensors {
         }
     }
 
-    fn takes(&self, option: &str) -> bool {
-        !OF_OTHERS.contains(&option)
+    fn options(&self) -> &'static [&'static str] {
+        &["bits", "group_size", "preset"]
     }
 
     fn check_model(&self, model: &Model, _options: &QuantizeOptions) -> Result<(), Error> {

@@ -28,22 +28,6 @@ use crate::safetensors::output::Part;
 use crate::settings::{Granularity, Settings};
 use crate::{Entry, Error, Job, Model, SafetensorsFile, SchemeRecord};
 
-/// The options of other conventions.
-const OF_OTHERS: &[&str] = &[
-    "dtype",
-    "mode",
-    "granularity",
-    "axis",
-    "block_size",
-    "block_axis",
-    "block",
-    "config",
-    "dialect",
-    "min_elements",
-    "experts",
-    "expert_axes",
-    "preset",
-];
 const GROUPS: [usize; 3] = [32, 64, 128];
 /// What mlx-lm puts into a file at most, 5 GiB.
 const SHARD: usize = 5 << 30;
@@ -61,8 +45,8 @@ impl Convention for Mlx {
         }
     }
 
-    fn takes(&self, option: &str) -> bool {
-        !OF_OTHERS.contains(&option)
+    fn options(&self) -> &'static [&'static str] {
+        &["bits", "group_size"]
     }
 
     fn check_model(&self, model: &Model, options: &QuantizeOptions) -> Result<(), Error> {
