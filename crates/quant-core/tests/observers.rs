@@ -148,6 +148,14 @@ fn averages_move_by_sample() {
     let far: [&[f32]; 3] = [&[f32::MAX], &[f32::MIN], &[0.0]];
     let (min, max) = bounds(Averaging::TORCH, &far).unwrap();
     assert!(min.is_finite() && max.is_finite());
+    // The difference overflows, the average does not.
+    let apart: [&[f32]; 2] = [&[-2e38, 0.0], &[2e38]];
+    let (min, max) = bounds(Averaging::TORCH, &apart).unwrap();
+    assert_eq!((min, max), ((-2e38 + 0.01 * 4e38_f64) as f32, 2e38 * constant));
+    // Rounding would leave the first of these above the second.
+    let swapped: [&[f32]; 2] = [&[8.09375, 8.093751], &[707963.94]];
+    let (min, max) = bounds(Averaging::TORCH, &swapped).unwrap();
+    assert_eq!((min, max), (7087.652, 7087.6523));
 }
 
 #[test]

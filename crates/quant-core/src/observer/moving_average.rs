@@ -40,8 +40,17 @@ impl Averaging {
             Self::Constant(constant) => average + constant as f32 * (bound - average),
             Self::Ratio(ratio) => average * ratio as f32 + bound * (1.0 - ratio) as f32,
         };
-        // Where the difference overflows, torch's average is infinite ever after.
-        next.clamp(f32::MIN, f32::MAX)
+        if next.is_finite() {
+            return next;
+        }
+        // Where the difference overflows, torch's average is infinite ever after. In f64 it does
+        // not, and what comes out lies between the two.
+        let (from, to) = (f64::from(average), f64::from(bound));
+        let next = match self {
+            Self::Constant(constant) => from + constant * (to - from),
+            Self::Ratio(ratio) => from * ratio + to * (1.0 - ratio),
+        };
+        (next as f32).clamp(f32::MIN, f32::MAX)
     }
 }
 
@@ -113,10 +122,17 @@ impl MovingAverage {
         if let Some(Range { min, max, .. }) = self.sample.range() {
             self.averages = Some(match self.averages {
                 None => (min, max),
-                Some((of_min, of_max)) => (
-                    self.averaging.step(of_min, min),
-                    self.averaging.step(of_max, max),
-                ),
+                Some((of_min, of_max)) => {
+                    let of_min = self.averaging.step(of_min, min);
+                    let of_max = self.averaging.step(of_max, max);
+                    // Rounding may swap averages that are a few units in the last place apart.
+                    // torch refuses such a range.
+                    if of_min <= of_max {
+                        (of_min, of_max)
+                    } else {
+                        (of_max, of_min)
+                    }
+                }
             });
         }
         self.ended.merge(&self.sample);
