@@ -3,8 +3,8 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 use quant_core::{
-    Blocks, Dialect, ErrorStats, FloatType, Granularity, IntType, Mode, Params, ParamsError, Range,
-    STATS_CHUNK, Scheme, reference,
+    ActivationRule, Blocks, Dialect, ErrorStats, FloatType, Granularity, IntType, Mode, Params,
+    ParamsError, Range, STATS_CHUNK, Scheme, reference,
 };
 
 const INT8: Scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
@@ -177,4 +177,78 @@ proptest! {
         reference::quantize(&values, scheme, params, &mut back);
         prop_assert_eq!(&back, &codes);
     }
+}
+
+#[test]
+fn activation_parameters_at_the_ends_of_floats() {
+    use ActivationRule::{Coremltools, Torch};
+    let params = |rule: ActivationRule, dtype, mode, min, max| {
+        let range = Range {
+            min,
+            max,
+            non_finite: 7,
+        };
+        let params = rule.params(&range, dtype, mode, FloatType::F32);
+        params.map(|params| (params.scale(), params.zero_point()))
+    };
+    let (int8, uint8) = (IntType::Int8, IntType::Uint8);
+    let (symmetric, affine) = (Mode::Symmetric, Mode::Affine);
+    let (inf, nan) = (f32::INFINITY, f32::NAN);
+    let none = (inf, -inf);
+    for (min, max) in [(0.0, 0.0), none] {
+        assert_eq!(params(Coremltools, int8, symmetric, min, max), Ok((1.0, 0)));
+        assert_eq!(
+            params(Coremltools, uint8, symmetric, min, max),
+            Ok((1.0, 127))
+        );
+        assert_eq!(params(Coremltools, uint8, affine, min, max), Ok((1.0, 0)));
+    }
+    assert_eq!(
+        params(Torch, uint8, symmetric, none.0, none.1),
+        Ok((1.0, 0))
+    );
+    assert_eq!(
+        params(Torch, uint8, symmetric, 0.0, 0.0),
+        Ok((f32::EPSILON, 128))
+    );
+    assert_eq!(
+        params(Torch, int8, affine, 0.0, 0.0),
+        Ok((f32::EPSILON, -128))
+    );
+    // The scale underflows in f16.
+    assert_eq!(
+        params(Coremltools, int8, symmetric, -1e-6, 1e-6),
+        Ok((1.0, 0))
+    );
+    // The zero point overflows, but for a range that ends at zero.
+    let overflow = Err(ParamsError::ZeroPointOverflow);
+    assert_eq!(params(Coremltools, int8, affine, -1.0, 600.0), overflow);
+    let scale = f16::from_f32(f16::from_f32(600.0).to_f32() / 255.0).to_f32();
+    assert_eq!(
+        params(Coremltools, int8, affine, 0.0, 600.0),
+        Ok((scale, -128))
+    );
+    for mode in [symmetric, affine] {
+        let overflow = Err(ParamsError::ScaleOverflow);
+        assert_eq!(params(Coremltools, int8, mode, -60000.0, 60000.0), overflow);
+        assert_eq!(params(Coremltools, int8, mode, 0.0, 1e5), overflow);
+        for rule in [Coremltools, Torch] {
+            let non_finite = Err(ParamsError::NonFinite);
+            assert_eq!(params(rule, int8, mode, -inf, 1.0), non_finite);
+            assert_eq!(params(rule, int8, mode, 0.0, nan), non_finite);
+        }
+    }
+    assert_eq!(
+        params(Torch, int8, affine, f32::MIN, f32::MAX),
+        Err(ParamsError::ScaleOverflow)
+    );
+    let range = Range {
+        min: -1.0,
+        max: 2.0,
+        non_finite: 0,
+    };
+    let of_f16 = Coremltools
+        .params(&range, int8, symmetric, FloatType::F16)
+        .unwrap();
+    assert_eq!(of_f16.scale_type(), FloatType::F16);
 }

@@ -6,9 +6,7 @@ use quant_core::observer::{
     Averaging, ChannelMinMax, ConfigError, Histogram, MergeError, MinMax, MovingAverage,
     ObserveError, Observer, ObserverConfig,
 };
-use quant_core::{
-    ActivationRule, FloatType, GeometryError, IntType, Mode, ParamsError, Range, Scheme, reference,
-};
+use quant_core::{FloatType, GeometryError, IntType, Mode, Range, Scheme, reference};
 use quant_testkit::hurtful;
 
 const NAN: f32 = f32::NAN;
@@ -151,7 +149,10 @@ fn averages_move_by_sample() {
     // The difference overflows, the average does not.
     let apart: [&[f32]; 2] = [&[-2e38, 0.0], &[2e38]];
     let (min, max) = bounds(Averaging::TORCH, &apart).unwrap();
-    assert_eq!((min, max), ((-2e38 + 0.01 * 4e38_f64) as f32, 2e38 * constant));
+    assert_eq!(
+        (min, max),
+        ((-2e38 + 0.01 * 4e38_f64) as f32, 2e38 * constant)
+    );
     // Rounding would leave the first of these above the second.
     let swapped: [&[f32]; 2] = [&[8.09375, 8.093751], &[707963.94]];
     let (min, max) = bounds(Averaging::TORCH, &swapped).unwrap();
@@ -427,77 +428,4 @@ fn f16_is_observed_as_the_f32_it_is() {
         observer.observe(&halves);
         assert_eq!(observer, observed(config, &values));
     }
-}
-
-#[test]
-fn activation_parameters_at_the_ends_of_floats() {
-    use ActivationRule::{Coremltools, Torch};
-    let params = |rule: ActivationRule, dtype, mode, min, max| {
-        let range = Range {
-            min,
-            max,
-            non_finite: 7,
-        };
-        let params = rule.params(&range, dtype, mode, FloatType::F32);
-        params.map(|params| (params.scale(), params.zero_point()))
-    };
-    let (int8, uint8) = (IntType::Int8, IntType::Uint8);
-    let (symmetric, affine) = (Mode::Symmetric, Mode::Affine);
-    let none = (INF, -INF);
-    for (min, max) in [(0.0, 0.0), none] {
-        assert_eq!(params(Coremltools, int8, symmetric, min, max), Ok((1.0, 0)));
-        assert_eq!(
-            params(Coremltools, uint8, symmetric, min, max),
-            Ok((1.0, 127))
-        );
-        assert_eq!(params(Coremltools, uint8, affine, min, max), Ok((1.0, 0)));
-    }
-    assert_eq!(
-        params(Torch, uint8, symmetric, none.0, none.1),
-        Ok((1.0, 0))
-    );
-    assert_eq!(
-        params(Torch, uint8, symmetric, 0.0, 0.0),
-        Ok((f32::EPSILON, 128))
-    );
-    assert_eq!(
-        params(Torch, int8, affine, 0.0, 0.0),
-        Ok((f32::EPSILON, -128))
-    );
-    // The scale underflows in f16.
-    assert_eq!(
-        params(Coremltools, int8, symmetric, -1e-6, 1e-6),
-        Ok((1.0, 0))
-    );
-    // The zero point overflows, but for a range that ends at zero.
-    let overflow = Err(ParamsError::ZeroPointOverflow);
-    assert_eq!(params(Coremltools, int8, affine, -1.0, 600.0), overflow);
-    let scale = f16::from_f32(f16::from_f32(600.0).to_f32() / 255.0).to_f32();
-    assert_eq!(
-        params(Coremltools, int8, affine, 0.0, 600.0),
-        Ok((scale, -128))
-    );
-    for mode in [symmetric, affine] {
-        let overflow = Err(ParamsError::ScaleOverflow);
-        assert_eq!(params(Coremltools, int8, mode, -60000.0, 60000.0), overflow);
-        assert_eq!(params(Coremltools, int8, mode, 0.0, 1e5), overflow);
-        for rule in [Coremltools, Torch] {
-            let non_finite = Err(ParamsError::NonFinite);
-            assert_eq!(params(rule, int8, mode, -INF, 1.0), non_finite);
-            assert_eq!(params(rule, int8, mode, 0.0, NAN), non_finite);
-        }
-    }
-    assert_eq!(
-        params(Torch, int8, affine, f32::MIN, f32::MAX),
-        Err(ParamsError::ScaleOverflow)
-    );
-    let range = Range {
-        min: -1.0,
-        max: 2.0,
-        non_finite: 0,
-    };
-    let of_f16 = Coremltools
-        .params(&range, int8, symmetric, FloatType::F16)
-        .unwrap();
-    assert_eq!(of_f16.scale_type(), FloatType::F16);
 }

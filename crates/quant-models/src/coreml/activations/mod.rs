@@ -1,9 +1,12 @@
 //! Activations: `quantize` and `dequantize` pairs as coremltools' `linear_quantize_activations` puts
 //! them into a program, from ranges that are given.
 
+mod build;
 mod insert;
+mod names;
 mod net;
 mod parameters;
+mod scales;
 mod simplify;
 mod wanted;
 mod write;

@@ -2,14 +2,12 @@
 
 use std::collections::HashSet;
 
-use half::f16;
-
 use super::super::encode::NewValue;
 use super::super::schema::DataType;
 use super::net::{Arg, BlockId, Bound, Net, Op, OpId, Origin, Place, Var, VarId, with_dtype};
-use super::parameters::{float_value, int_name};
+use super::parameters::int_name;
 
-type Done = Result<(), String>;
+pub(super) type Done = Result<(), String>;
 
 impl<'p, 'a> Net<'p, 'a> {
     /// All of it, in coremltools' order.
@@ -28,7 +26,7 @@ impl<'p, 'a> Net<'p, 'a> {
         Ok(())
     }
 
-    fn inner_blocks(&self, op: OpId) -> Vec<BlockId> {
+    pub fn inner_blocks(&self, op: OpId) -> Vec<BlockId> {
         self.ops[op].blocks.clone()
     }
 
@@ -231,7 +229,7 @@ impl<'p, 'a> Net<'p, 'a> {
     }
 
     /// The inputs that an operation made anew shares with the old one.
-    fn kept(&self, op: OpId, keys: &[&'static str]) -> Option<Vec<(&'static str, Arg)>> {
+    pub fn kept(&self, op: OpId, keys: &[&'static str]) -> Option<Vec<(&'static str, Arg)>> {
         let mut kept = Vec::new();
         for key in keys {
             match self.input(op, key) {
@@ -302,109 +300,6 @@ impl<'p, 'a> Net<'p, 'a> {
         self.remove(dequantize);
         self.remove(quantize);
         Ok(true)
-    }
-
-    /// `distributive_quantized_binary_op_scale_normalization`: sums of codes of which one has the
-    /// scale 1.
-    fn normalize_scales(&mut self, block: BlockId) -> Done {
-        for op in self.operations(block) {
-            for inner in self.inner_blocks(op) {
-                self.normalize_scales(inner)?;
-            }
-            if self.is_alive(op) && ["add", "sub"].contains(&self.ops[op].kind) {
-                self.normalize_one(op)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn normalize_one(&mut self, op: OpId) -> Done {
-        let tail = self.only_child(op, "relu").unwrap_or(op);
-        let (Some(x), Some(y), Some(z)) = (
-            self.input_from(op, "x", "dequantize"),
-            self.input_from(op, "y", "dequantize"),
-            self.only_child(tail, "quantize"),
-        ) else {
-            return Ok(());
-        };
-        let given = |op| self.output(op).is_none_or(|var| self.vars[var].given);
-        let here = |other: OpId| self.ops[other].block == self.ops[op].block;
-        if [x, y, op, tail, z].into_iter().any(given) || !here(tail) || !here(z) {
-            return Ok(());
-        }
-        let found = match self.quotients(x, y, z) {
-            Some(scales) => Some((x, y, scales)),
-            None => self.quotients(y, x, z).map(|scales| (y, x, scales)),
-        };
-        let Some((x, y, (scale_x, scale_z))) = found else {
-            return Ok(());
-        };
-        let keys = ["zero_point", "axis"];
-        let (Some(args_x), Some(args_y), Some(args_z)) = (
-            self.kept(x, &keys),
-            self.kept(y, &keys),
-            self.kept(z, &["zero_point", "axis", "output_dtype"]),
-        ) else {
-            return Ok(());
-        };
-        let (Some(codes_x), Some(codes_y), Some(sum), Some(old_z)) = (
-            self.input_var(x, "input"),
-            self.input_var(y, "input"),
-            self.input_var(z, "input"),
-            self.output(z),
-        ) else {
-            return Ok(());
-        };
-        let (Some((_, type_x)), Some((_, type_y)), Some((_, type_z)), Some(codes_z)) = (
-            self.scale(x),
-            self.scale(y),
-            self.scale(z),
-            self.vars[old_z].dtype,
-        ) else {
-            return Ok(());
-        };
-        let scaled = |value: f32, dtype, args: Vec<(&'static str, Arg)>| {
-            let mut all = vec![("scale", Arg::Const(float_value(value, dtype)))];
-            all.extend(args);
-            all
-        };
-        let before = &mut Place::Before(op);
-        let args = scaled(scale_x, type_x, args_x);
-        let new_x = self.add_made("dequantize", codes_x, args, type_x, before)?;
-        let args = scaled(1.0, type_y, args_y);
-        let new_y = self.add_made("dequantize", codes_y, args, type_y, before)?;
-        let args = scaled(scale_z, type_z, args_z);
-        let new_z = self.add_made("quantize", sum, args, codes_z, &mut Place::Before(z))?;
-        for (old, new) in [(x, new_x), (y, new_y)] {
-            if let Some(old) = self.output(old) {
-                self.rebind(op, old, new);
-            }
-        }
-        self.replace_uses(old_z, new_z);
-        self.remove(z);
-        Ok(())
-    }
-
-    /// A single scale, and its type.
-    fn scale(&self, op: OpId) -> Option<(f32, DataType)> {
-        let (dtype, bytes) = self.constant(self.input(op, "scale")?)?;
-        match (dtype, &*bytes) {
-            (DataType::FLOAT16, &[a, b]) => Some((f16::from_le_bytes([a, b]).to_f32(), dtype)),
-            (DataType::FLOAT32, &[a, b, c, d]) => Some((f32::from_le_bytes([a, b, c, d]), dtype)),
-            _ => None,
-        }
-    }
-
-    /// The scales of `x` and `z` by that of `y`, where f16 can hold them.
-    fn quotients(&self, x: OpId, y: OpId, z: OpId) -> Option<(f32, f32)> {
-        let ((x, _), (y_scale, _), (z, _)) = (self.scale(x)?, self.scale(y)?, self.scale(z)?);
-        if self.input(y, "axis").is_some() {
-            return None;
-        }
-        let smallest = f16::from_bits(1).to_f32();
-        let fits = |value: f32| (smallest..=65504.0).contains(&value.abs());
-        let (x, z) = (x / y_scale, z / y_scale);
-        (fits(x) && fits(z)).then_some((x, z))
     }
 
     /// `remove_redundant_ops`, of `quantize` and `dequantize`.
@@ -517,55 +412,5 @@ impl<'p, 'a> Net<'p, 'a> {
                 moved.insert(op);
             }
         }
-    }
-
-    /// What is new gets a name of its own.
-    fn settle_names(&mut self) {
-        let (mut vars, mut ops) = (Names::default(), Names::default());
-        let ours = |op: &Op<'_, '_>| !matches!(op.origin, Origin::Model(_));
-        for (id, var) in self.vars.iter().enumerate() {
-            if var.op.is_none_or(|op| !ours(&self.ops[op])) {
-                vars.take(&self.vars[id].name);
-            }
-        }
-        for op in self.ops.iter().filter(|op| !ours(op)) {
-            ops.take(&op.name);
-        }
-        self.settle_block(0, &mut vars, &mut ops);
-    }
-
-    fn settle_block(&mut self, block: BlockId, vars: &mut Names, ops: &mut Names) {
-        for op in self.operations(block) {
-            for inner in self.inner_blocks(op) {
-                self.settle_block(inner, vars, ops);
-            }
-            if matches!(self.ops[op].origin, Origin::Model(_)) {
-                continue;
-            }
-            self.ops[op].name = ops.free(&self.ops[op].name).into();
-            for var in self.ops[op].outputs.clone() {
-                self.vars[var].name = vars.free(&self.vars[var].name).into();
-            }
-        }
-    }
-}
-
-/// Names that are taken.
-#[derive(Default)]
-struct Names(HashSet<String>);
-
-impl Names {
-    fn take(&mut self, name: &str) {
-        self.0.insert(name.to_owned());
-    }
-
-    fn free(&mut self, name: &str) -> String {
-        let mut free = name.to_owned();
-        let mut count = 0;
-        while !self.0.insert(free.clone()) {
-            count += 1;
-            free = format!("{name}_{count}");
-        }
-        free
     }
 }
