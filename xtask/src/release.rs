@@ -9,7 +9,15 @@ use crate::Outcome;
 use crate::toolchain::{APPLE, Toolchain, cargo, program, stdout};
 
 /// The crates that others call from Rust.
-const LIBRARIES: [&str; 3] = ["quant-core", "quant-simd", "quant-models"];
+const LIBRARIES: [&str; 7] = [
+    "quant-core",
+    "quant-simd",
+    "quant-model",
+    "quant-safetensors",
+    "quant-coreml",
+    "quant-calibration",
+    "quant-models",
+];
 
 /// `cargo xtask doc`: the documentation for this machine and for iOS, without warnings.
 pub fn doc() -> Outcome {

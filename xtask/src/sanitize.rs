@@ -56,7 +56,15 @@ fn address_sanitizer() -> Outcome {
     command.args(["--target", HOST, "--target-dir"]);
     command.arg(target_dir().join("sanitize"));
     // The command's tests are those of quant-models.
-    for package in ["quant-simd", "quant-models", "quant-cli"] {
+    for package in [
+        "quant-simd",
+        "quant-model",
+        "quant-safetensors",
+        "quant-coreml",
+        "quant-calibration",
+        "quant-models",
+        "quant-cli",
+    ] {
         command.args(["--package", package]);
     }
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use quant_core::{ErrorStats, STATS_CHUNK};
+use quant_model::stored::Stored;
+use quant_model::values::position;
+use quant_model::{Error, Job};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::formats::{format, open};
-use crate::stored::Stored;
-use crate::values::position;
-use crate::{Error, Job};
 
 /// How two models differ.
 #[derive(Clone, Debug, Serialize)]

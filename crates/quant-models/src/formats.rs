@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use crate::format::{Activations, Format, OpenModel, ResultKind};
-use crate::{Error, Job, coreml, safetensors};
+use quant_coreml::CoreMl;
+use quant_model::format::{Activations, Format, OpenModel, ResultKind};
+use quant_model::{Error, Job};
+use quant_safetensors::Safetensors;
 
 /// All formats; the first one that matches a path reads it.
-const FORMATS: [&dyn Format; 2] = [&coreml::CoreMl, &safetensors::Safetensors];
+const FORMATS: [&dyn Format; 2] = [&CoreMl, &Safetensors];
 
 /// The format of a model.
 pub(crate) fn format(path: &Path) -> &'static dyn Format {

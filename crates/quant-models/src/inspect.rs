@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use quant_core::{FloatType, STATS_CHUNK};
+use quant_model::io::Data;
+use quant_model::stored::Stored;
+use quant_model::{Consumer, Error, Job, SchemeRecord};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::formats::open;
-use crate::io::Data;
-use crate::stored::Stored;
-use crate::unique::{NEARLY_ZERO, Seen16, Seen32, zeros_16};
-use crate::{Consumer, Error, Job, SchemeRecord};
+use quant_model::unique::{NEARLY_ZERO, Seen16, Seen32, zeros_16};
 
 /// What a thread looks at before it tells of its progress.
 const CHUNK_BYTES: usize = 1 << 20;

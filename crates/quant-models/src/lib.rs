@@ -4,88 +4,32 @@
 //! synced and renamed: they appear whole or not at all.
 #![forbid(unsafe_code)]
 
-mod activations;
-mod calibration;
-mod config;
-mod coreml;
 mod diff;
-mod encoding;
-mod error;
-mod facts;
-mod format;
 mod formats;
 mod inspect;
-mod io;
-mod job;
-mod options;
-mod patterns;
-mod plan;
-mod planning;
-mod policy;
-pub mod program;
 mod quantize;
-mod ranges;
-mod report;
-mod safetensors;
-mod scheme_record;
-mod settings;
-mod sniff;
-mod stored;
-mod structure;
-mod text;
-mod unique;
-mod unmatched;
-mod values;
 
 use std::path::Path;
 
-pub use activations::{
-    ActivationOptions, OperationReport, QuantizedActivation, WantedActivation, WantedActivations,
-};
-pub use calibration::{
+pub use diff::{Difference, TensorDifference, diff, diff_with_progress};
+pub use formats::result_kind;
+pub use inspect::{Inspection, TensorInfo, inspect, inspect_with_progress};
+pub use quant_calibration::{
     Calibrated, Calibration, CalibrationOptions, CalibrationSettings, DirectCalibration,
     DirectTask, Recordings, calibrate, calibrate_stream, merge_calibrations,
 };
-pub use config::Config;
-pub use diff::{Difference, TensorDifference, diff, diff_with_progress};
-pub use encoding::Encoding;
-pub use error::{Error, ErrorKind};
-pub use format::ResultKind;
-pub use formats::result_kind;
-pub use inspect::{Inspection, TensorInfo, inspect, inspect_with_progress};
-pub use io::{AtomicFile, AtomicFolder, Inputs};
-pub use job::Job;
-pub use options::{ComputeUnit, ExpertAxes, Experts, NonFinite, QuantizeOptions};
-pub use patterns::patterns;
-pub use plan::{Plan, PlannedTensor, TensorSpec};
-pub use quantize::{plan, quantize};
-pub use ranges::{ActivationRange, Ranges};
-pub use report::{Report, TensorReport};
-pub use safetensors::{
-    Entry, Model, Preset, Quantized, SafetensorsFile, Tensor, WrittenIndex, write_index,
+pub use quant_coreml::program;
+pub use quant_model::{
+    ActivationOptions, ActivationRange, AtomicFile, AtomicFolder, ComputeUnit, Config, Consumer,
+    DequantizeOptions, Encoding, Error, ErrorKind, ExpertAxes, Experts, Granularity, Hint, Inputs,
+    Job, NonFinite, OperationReport, Plan, PlannedTensor, Preset, QuantizeOptions,
+    QuantizedActivation, Ranges, Report, Restored, ResultKind, SchemeRecord, TensorReport,
+    TensorSpec, WantedActivation, WantedActivations, columns, patterns, printable, shortened,
 };
-pub use scheme_record::SchemeRecord;
-pub use settings::{Consumer, Granularity};
-pub use text::{Hint, columns, printable, shortened};
-
-/// What [`dequantize`] has done.
-#[derive(Clone, Debug)]
-pub struct Restored {
-    /// Bytes of the output.
-    pub bytes: u64,
-    /// What the user should know, a line each.
-    pub warnings: Vec<String>,
-    /// The small files beside the weights that were copied.
-    pub copied: Vec<String>,
-}
-
-/// How to restore a model.
-#[derive(Clone, Debug, Default)]
-pub struct DequantizeOptions {
-    /// A sharded model: do not copy the small files beside the weights that a loader needs, such as
-    /// `config.json` and the tokenizer.
-    pub weights_only: bool,
-}
+pub use quant_safetensors::{
+    Entry, Model, Quantized, SafetensorsFile, Tensor, WrittenIndex, write_index,
+};
+pub use quantize::{plan, quantize};
 
 /// Quantizes the activations of the Core ML package at `input` into one at `output`; its weights stay
 /// as they are.

@@ -1,0 +1,199 @@
+//! The parts of a quantized weight, read and written.
+
+use std::borrow::Cow;
+use std::sync::Mutex;
+
+use quant_core::{Blocks, IntType, Mode, Packing, Scheme};
+use quant_model::io::Data;
+use quant_model::stored::Parts;
+use quant_model::{Error, Job};
+use quant_simd::{Backend, Sink, TensorQuantizer};
+
+use super::blob::WeightWriter;
+use super::constexpr::{granularity, names};
+use super::package::Package;
+use crate::mil::dtype::{float_type, int_type};
+use crate::mil::program::{Operation, TensorType, Value};
+
+/// Packs codes, one byte each, as Core ML stores them.
+pub(crate) fn packed(dtype: IntType, codes: Vec<u8>) -> Vec<u8> {
+    match dtype.packing() {
+        Packing::Bytes => codes,
+        Packing::Nibbles | Packing::Bits(_) => {
+            let mut packed = vec![0; dtype.storage_len(codes.len())];
+            Backend::detect().pack(&codes, dtype, &mut packed, 0);
+            packed
+        }
+    }
+}
+
+fn unpacked(dtype: IntType, bytes: Cow<'_, [u8]>, count: usize) -> Cow<'_, [u8]> {
+    match dtype.packing() {
+        Packing::Bytes => bytes,
+        Packing::Nibbles | Packing::Bits(_) => {
+            let mut codes = vec![0; count];
+            Backend::detect().unpack(&bytes, 0, dtype, &mut codes);
+            Cow::Owned(codes)
+        }
+    }
+}
+
+/// The codes of a quantized weight, and what belongs to them.
+type CodesAndParts<'p> = (Data<'p>, Parts<'p>);
+
+/// A tensor value: its type, shape and elements.
+struct Tensor<'a> {
+    kind: TensorType,
+    shape: Vec<usize>,
+    bytes: Data<'a>,
+}
+
+fn tensor<'p>(package: &'p Package<'_>, value: &'p Value<'_>) -> Result<Option<Tensor<'p>>, Error> {
+    let Some(kind) = value.kind.clone() else {
+        return Ok(None);
+    };
+    let (Some(shape), Some((bits, _))) = (kind.shape(), kind.dtype.stored()) else {
+        return Ok(None);
+    };
+    let bytes = package.data(value)?;
+    let elements: usize = shape.iter().product();
+    let expected = elements.checked_mul(bits).map(|bits| bits.div_ceil(8));
+    Ok(bytes
+        .filter(|bytes| Some(bytes.len()) == expected)
+        .map(|bytes| Tensor { kind, shape, bytes }))
+}
+
+/// The codes of a linearly quantized weight and what belongs to them; `None` for operations of
+/// other kinds, and for those whose parameters are of a kind that quant does not write.
+pub(crate) fn read<'p>(
+    package: &'p Package<'_>,
+    operation: &'p Operation<'_>,
+) -> Result<Option<CodesAndParts<'p>>, Error> {
+    let Some(names) = names(operation) else {
+        return Ok(None);
+    };
+    let [codes, scale, offset] = names.map(|name| operation.parameter(name));
+    let (Some(codes), Some(scale)) = (codes, scale) else {
+        return Ok(None);
+    };
+    let (Some(codes), Some(scale)) = (tensor(package, codes)?, tensor(package, scale)?) else {
+        return Ok(None);
+    };
+    let offset = match offset {
+        None => None,
+        Some(value) => match tensor(package, value)? {
+            None => return Ok(None),
+            some => some,
+        },
+    };
+    let (Some(dtype), Some(source)) = (int_type(codes.kind.dtype), float_type(scale.kind.dtype))
+    else {
+        return Ok(None);
+    };
+    if offset
+        .as_ref()
+        .is_some_and(|offset| int_type(offset.kind.dtype) != Some(dtype))
+    {
+        return Ok(None);
+    }
+    let Some(granularity) = granularity(operation, &codes.shape, &scale.shape) else {
+        return Ok(None);
+    };
+    let Ok(blocks) = Blocks::new(&codes.shape, &granularity) else {
+        return Ok(None);
+    };
+    let mode = match (&offset, dtype.is_signed()) {
+        (None, true) => Mode::Symmetric,
+        _ => Mode::Affine,
+    };
+    let quantizer = TensorQuantizer {
+        backend: Backend::detect(),
+        scheme: Scheme::new(dtype, mode),
+        source,
+        blocks,
+    };
+    let count = quantizer.blocks.scale_count();
+    let bytes_in_file = scale.bytes.len() + offset.as_ref().map_or(0, |offset| offset.bytes.len());
+    let zero_points = match offset {
+        _ if mode == Mode::Symmetric => Data::EMPTY,
+        None => Data::Memory(vec![0; count].into()),
+        Some(offset) => {
+            let held = offset.shape.iter().product();
+            match held {
+                _ if held == count && dtype.bits() == 8 => offset.bytes,
+                _ if held == count => {
+                    let codes = unpacked(dtype, offset.bytes.whole()?, held).into_owned();
+                    Data::Memory(codes.into())
+                }
+                // One zero point for all channels.
+                1 => {
+                    let code = unpacked(dtype, offset.bytes.whole()?, 1)[0];
+                    Data::Memory(vec![code; count].into())
+                }
+                _ => return Ok(None),
+            }
+        }
+    };
+    let scales = match scale.bytes.len() == quantizer.scales_len() {
+        true => scale.bytes,
+        false => return Ok(None),
+    };
+    let parts = Parts::new(quantizer, scales, zero_points, bytes_in_file);
+    Ok(Some((codes.bytes, parts)))
+}
+
+/// Where a part goes while it is made.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// From a byte of the weight file on.
+    File(u64),
+    /// Few elements, or such as have yet to be packed.
+    Memory(Mutex<Vec<u8>>),
+}
+
+impl Place {
+    pub fn memory(len: usize) -> Self {
+        Self::Memory(Mutex::new(vec![0; len]))
+    }
+
+    fn put(&self, writer: &WeightWriter, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::File(start) => writer.write(start + offset as u64, bytes),
+            Self::Memory(buffer) => {
+                let mut buffer = buffer
+                    .lock()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner());
+                buffer[offset..offset + bytes.len()].copy_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Takes the parts of a weight.
+pub(crate) struct PartsSink<'a> {
+    pub writer: &'a WeightWriter,
+    pub job: &'a Job<'a>,
+    pub codes: Place,
+    pub scales: Place,
+    pub zero_points: Place,
+    /// Input bytes for `numerator / denominator` bytes of codes.
+    pub per_code_byte: (u64, u64),
+}
+
+impl Sink for PartsSink<'_> {
+    type Error = Error;
+    fn codes(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        self.job.check()?;
+        self.codes.put(self.writer, offset, bytes)?;
+        let (numerator, denominator) = self.per_code_byte;
+        (self.job.progress)(bytes.len() as u64 * numerator / denominator);
+        Ok(())
+    }
+    fn scales(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        self.scales.put(self.writer, offset, bytes)
+    }
+    fn zero_points(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        self.zero_points.put(self.writer, offset, bytes)
+    }
+}

@@ -1,0 +1,474 @@
+//! The weights of a package, quantized into its weight files.
+
+use std::collections::{HashMap, HashSet};
+use std::mem;
+
+use quant_core::{ErrorStats, FloatType, Scheme};
+use quant_model::io::Data;
+use quant_model::report::{Decision, quantize_tensor};
+use quant_model::{Error, Job, TensorReport, values};
+use quant_simd::TensorQuantizer;
+use rayon::prelude::*;
+
+use super::blob::ALIGN;
+use super::constexpr::{AFFINE, BLOCKWISE};
+use super::emit::{Emitter, Part, Source};
+use super::graph::Graph;
+use super::package::Package;
+use super::parts::{PartsSink, Place, packed};
+use super::select::{self, Candidate};
+use crate::mil::dtype::{data_type, float_type};
+use crate::mil::encode::{Become, Edit, Elements, NewValue};
+use crate::mil::program::{Held, Operation, Value};
+use crate::mil::rewrite::Changes;
+use crate::mil::schema::DataType;
+
+/// Bytes of values that are quantized at the same time. Between two such windows threads wait for
+/// each other; within one, all that follows a weight that is already stored has to be moved.
+const WINDOW: usize = 32 << 20;
+
+/// Quantizes weights, and keeps account of what that changes in the model.
+pub(crate) struct Weights<'r, 'p, 'a> {
+    package: &'p Package<'a>,
+    graph: &'r Graph<'p, 'a>,
+    emitter: Emitter<'r>,
+    job: &'r Job<'r>,
+    stats: bool,
+    changes: Changes,
+    /// Weights of other blocks that share record, type and geometry.
+    shared: HashMap<Shared, (Vec<NewValue>, Option<ErrorStats>)>,
+    names: Vec<HashSet<String>>,
+    /// The names of what has been made so far, by block and parameters.
+    made: HashMap<(usize, Vec<NewValue>), String>,
+}
+
+type Shared = (String, Origin, bool, Scheme, Vec<usize>, Vec<usize>);
+
+/// Where the values of a weight are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Origin {
+    /// In the record at this byte.
+    Record(u64),
+    /// In the operation of this position.
+    Operation(usize),
+}
+
+/// An operation, and what it is if it is quantized.
+struct Step<'s, 'p, 'a> {
+    operation: &'p Operation<'a>,
+    weight: Option<Weight<'s, 'a>>,
+}
+
+/// A constant to be quantized.
+struct Weight<'s, 'a> {
+    choice: &'s Candidate<'s, 'a>,
+    quantizer: &'s TensorQuantizer,
+    value: &'s Value<'a>,
+    /// The operation's position.
+    id: usize,
+    /// The weight file that it goes to.
+    file: String,
+    since_18: bool,
+    report: &'s mut TensorReport,
+}
+
+impl Weight<'_, '_> {
+    fn key(&self) -> Shared {
+        let origin = match &self.value.held {
+            Held::Blob(blob) => Origin::Record(blob.offset),
+            _ => Origin::Operation(self.id),
+        };
+        (
+            self.file.clone(),
+            origin,
+            self.since_18,
+            self.quantizer.scheme,
+            self.quantizer.blocks.shape().to_vec(),
+            self.quantizer.blocks.block_sizes().to_vec(),
+        )
+    }
+
+    /// The shape of scales and zero points, and the axis along which they lie.
+    fn part_shape(&self) -> (Vec<usize>, usize) {
+        let scale_shape = self.quantizer.blocks.scale_shape();
+        if self.since_18 {
+            return (scale_shape, 0);
+        }
+        // A scale alone has rank 0 in the older operation.
+        let axis = scale_shape.iter().position(|&count| count > 1);
+        let shape = axis.map_or(vec![], |axis| vec![scale_shape[axis]]);
+        (shape, axis.unwrap_or(0))
+    }
+
+    fn layout(&self, start: u64) -> Layout {
+        let quantizer = self.quantizer;
+        let codes = start.next_multiple_of(ALIGN) + ALIGN;
+        let mut end = codes + quantizer.codes_len() as u64;
+        let large = Part::is_large(&self.part_shape().0);
+        let mut place = |len: usize| match large && len > 0 {
+            true => {
+                let at = end.next_multiple_of(ALIGN) + ALIGN;
+                end = at + len as u64;
+                at
+            }
+            false => end,
+        };
+        let count = quantizer.blocks.scale_count();
+        let [scales, zero_points] = match self.since_18 {
+            true => {
+                let scales = place(quantizer.scales_len());
+                let zero_points = quantizer.zero_points_len();
+                let bits = quantizer.scheme.dtype.bits() as usize;
+                [scales, place((zero_points * bits).div_ceil(8))]
+            }
+            false => {
+                // It always has zero points, of eight bits.
+                let zero_points = place(count);
+                [place(quantizer.scales_len()), zero_points]
+            }
+        };
+        Layout {
+            codes,
+            scales,
+            zero_points,
+            end,
+        }
+    }
+}
+
+/// Where a weight's parts go in the weight file, if no record before it turns out to be there
+/// already.
+struct Layout {
+    codes: u64,
+    scales: u64,
+    zero_points: u64,
+    /// Where the next record goes.
+    end: u64,
+}
+
+/// A weight's parts, written or in memory.
+struct Made {
+    codes: u64,
+    scales: Source,
+    /// Codes, one byte each, if in memory.
+    zero_points: Source,
+    stats: Option<ErrorStats>,
+}
+
+impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
+    pub fn new(
+        package: &'p Package<'a>,
+        graph: &'r Graph<'p, 'a>,
+        emitter: Emitter<'r>,
+        job: &'r Job<'r>,
+        stats: bool,
+    ) -> Self {
+        let names = graph.names.iter();
+        let owned = |names: &HashSet<&str>| names.iter().map(|&name| name.to_owned()).collect();
+        Self {
+            package,
+            graph,
+            emitter,
+            job,
+            stats,
+            changes: Changes::default(),
+            shared: HashMap::new(),
+            names: names.map(owned).collect(),
+            made: HashMap::new(),
+        }
+    }
+
+    /// The weight files as far as they are written, and what else changes.
+    pub fn into_parts(self) -> (Emitter<'r>, Changes) {
+        (self.emitter, self.changes)
+    }
+
+    /// Writes all records in the order of the operations.
+    pub fn quantize(
+        &mut self,
+        candidates: &[Candidate<'_, 'a>],
+        decisions: &[Decision],
+        reports: &mut [TensorReport],
+    ) -> Result<(), Error> {
+        let mut quantized = HashMap::new();
+        for ((choice, decision), report) in candidates.iter().zip(decisions).zip(reports) {
+            if let (Decision::Quantize(quantizer), Some(value)) = (decision, choice.value) {
+                let constant = &self.graph.constants[choice.constant];
+                let id = constant.operation.id;
+                let program = &self.package.program;
+                let file = match &value.held {
+                    Held::Blob(blob) => blob.file.to_owned(),
+                    _ => self
+                        .package
+                        .weight_file(program.functions[constant.function].stage),
+                };
+                let weight = Weight {
+                    choice,
+                    quantizer,
+                    value,
+                    id,
+                    file,
+                    since_18: program.stage(constant.function).specification >= select::BLOCKWISE,
+                    report,
+                };
+                quantized.insert(id, weight);
+            }
+        }
+        let mut steps = Vec::new();
+        let program = &self.package.program;
+        program.each(&mut |_, operation| -> Result<(), Error> {
+            let weight = quantized.remove(&operation.id);
+            steps.push(Step { operation, weight });
+            Ok(())
+        })?;
+        let mut rest = steps.as_mut_slice();
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let past = rest.iter().position(|step| {
+                let quantizer = step.weight.as_ref().map(|weight| weight.quantizer);
+                bytes += quantizer.map_or(0, |it| it.blocks.element_count() * it.source.size());
+                bytes >= WINDOW
+            });
+            let (window, later) = rest.split_at_mut(past.map_or(rest.len(), |last| last + 1));
+            self.window(window)?;
+            rest = later;
+        }
+        program
+            .elsewhere
+            .iter()
+            .try_for_each(|blob| self.emitter.copy(blob))
+    }
+
+    /// Quantizes the weights of some operations at the same time, then settles them in order.
+    fn window(&mut self, steps: &mut [Step<'_, 'p, 'a>]) -> Result<(), Error> {
+        for weight in steps.iter().filter_map(|step| step.weight.as_ref()) {
+            self.emitter.ensure(&weight.file)?;
+        }
+        let layouts = self.layouts(steps)?;
+        let made = layouts.into_par_iter().map(|(index, layout)| {
+            let weight = steps[index].weight.as_ref().expect("what has a layout");
+            (index, self.make(weight, &layout))
+        });
+        let mut made: HashMap<_, _> = made.collect();
+        for (index, step) in steps.iter_mut().enumerate() {
+            match &mut step.weight {
+                None => self.emitter.copy_all(step.operation)?,
+                Some(weight) => {
+                    let made = made.remove(&index).transpose()?;
+                    let stats = self.settle(weight, made)?;
+                    weight.report.set_stats(stats.as_ref());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the weights of some operations go, if none of their records is there already.
+    fn layouts(&self, steps: &[Step<'_, 'p, 'a>]) -> Result<Vec<(usize, Layout)>, Error> {
+        let mut ends: HashMap<String, u64> = HashMap::new();
+        let (mut keys, mut copied) = (HashSet::new(), HashSet::new());
+        let mut layouts = Vec::new();
+        for (index, step) in steps.iter().enumerate() {
+            match &step.weight {
+                None => {
+                    for blob in step.operation.blobs() {
+                        if self.emitter.has_copied(&blob)
+                            || !copied.insert((blob.file, blob.offset))
+                        {
+                            continue;
+                        }
+                        let (_, record) = self.package.record(&blob)?;
+                        let end = self.end(&mut ends, blob.file);
+                        *end = end.next_multiple_of(ALIGN) + ALIGN + record.data.len() as u64;
+                    }
+                    if let Some((file, len)) = self.emitter.to_store(step.operation) {
+                        let end = self.end(&mut ends, file);
+                        *end = end.next_multiple_of(ALIGN) + ALIGN + len;
+                    }
+                }
+                Some(weight) => {
+                    let key = weight.key();
+                    if !self.shared.contains_key(&key) && keys.insert(key) {
+                        let end = self.end(&mut ends, &weight.file);
+                        let layout = weight.layout(*end);
+                        *end = layout.end;
+                        layouts.push((index, layout));
+                    }
+                }
+            }
+        }
+        Ok(layouts)
+    }
+
+    /// Where the next record of a file goes.
+    fn end<'e>(&self, ends: &'e mut HashMap<String, u64>, file: &str) -> &'e mut u64 {
+        ends.entry(file.to_owned())
+            .or_insert_with(|| self.emitter.next(file))
+    }
+
+    /// Quantizes a weight into the weight file.
+    fn make(&self, weight: &Weight<'_, '_>, layout: &Layout) -> Result<Made, Error> {
+        let Weight {
+            choice,
+            quantizer,
+            value,
+            ..
+        } = weight;
+        let data = self.package.data(value)?.unwrap_or(Data::EMPTY);
+        let constant = &self.graph.constants[choice.constant];
+        let large = Part::is_large(&weight.part_shape().0);
+        let zero_points_len = quantizer.zero_points_len();
+        let bits = quantizer.scheme.dtype.bits();
+        let place = |in_file: bool, at: u64, len: usize| match in_file {
+            true => Place::File(at),
+            false => Place::memory(len),
+        };
+        let zero_points_in_file = large && bits == 8 && zero_points_len > 0;
+        let sink = PartsSink {
+            writer: self.emitter.writer(&weight.file)?,
+            job: self.job,
+            codes: Place::File(layout.codes),
+            scales: place(large, layout.scales, quantizer.scales_len()),
+            zero_points: place(zero_points_in_file, layout.zero_points, zero_points_len),
+            per_code_byte: (quantizer.source.size() as u64 * 8, bits.into()),
+        };
+        let quantized = quantize_tensor(quantizer, self.stats, &data, &sink);
+        let stats = quantized.map_err(|failure| {
+            let at = values::Tensor {
+                file: &self.package.file_of(value),
+                name: &choice.name,
+                dtype: &choice.dtype,
+                shape: &choice.shape,
+            };
+            at.failed(failure, quantizer, constant.operation.name(), false)
+        })?;
+        let source = |place: Place| match place {
+            Place::File(at) => Source::File(at),
+            Place::Memory(buffer) => Source::Memory(
+                buffer
+                    .into_inner()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner()),
+            ),
+        };
+        Ok(Made {
+            codes: layout.codes,
+            scales: source(sink.scales),
+            zero_points: source(sink.zero_points),
+            stats,
+        })
+    }
+
+    /// Gives a weight its operation; `None` is made already.
+    fn settle(
+        &mut self,
+        weight: &Weight<'_, '_>,
+        made: Option<Made>,
+    ) -> Result<Option<ErrorStats>, Error> {
+        let constant = &self.graph.constants[weight.choice.constant];
+        let id = constant.operation.id;
+        let key = weight.key();
+        let (values, stats) = match made {
+            None => self.shared[&key].clone(),
+            Some(made) => {
+                let stats = made.stats;
+                let made = (self.settle_parts(weight, made)?, stats);
+                self.shared.insert(key, made.clone());
+                made
+            }
+        };
+        let made = (constant.block, values.clone());
+        if let Some(name) = self.made.get(&made).filter(|_| !constant.leaves_block) {
+            // As coremltools does, when two weights have become one.
+            self.changes.edits.insert(id, Edit::Remove);
+            self.changes.renamed.insert(id, name.clone());
+            return Ok(stats);
+        }
+        let name = self.new_name(constant.function, constant.operation.name());
+        self.made.entry(made).or_insert_with(|| name.clone());
+        let since_18 = weight.since_18;
+        let keys: &[&'static str] = match since_18 {
+            true => &["data", "scale", "offset"],
+            false => &["quantized_data", "zero_point", "scale", "axis"],
+        };
+        self.changes.edits.insert(
+            id,
+            Edit::Become(Become {
+                kind: if since_18 { BLOCKWISE } else { AFFINE },
+                name: name.clone(),
+                parameters: keys.iter().copied().zip(values).collect(),
+                as_inputs: since_18,
+                file: weight.file.clone(),
+                old: &["val"],
+            }),
+        );
+        self.changes.renamed.insert(id, name);
+        Ok(stats)
+    }
+
+    /// Gives a weight's parts their final places, and returns them as its parameters.
+    fn settle_parts(
+        &mut self,
+        weight: &Weight<'_, '_>,
+        mut made: Made,
+    ) -> Result<Vec<NewValue>, Error> {
+        let quantizer = weight.quantizer;
+        let dtype = quantizer.scheme.dtype;
+        let stored = data_type(dtype).map_err(|problem| {
+            Error::tensor(&self.package.model_path(), &weight.choice.name, problem)
+        })?;
+        let (part_shape, axis) = weight.part_shape();
+        let part = |dtype: DataType, source: Source| Part {
+            dtype,
+            shape: part_shape.clone(),
+            source,
+        };
+        let codes = Part {
+            dtype: stored,
+            shape: weight.choice.shape.clone(),
+            source: Source::File(made.codes),
+        };
+        let scale_type = match quantizer.scale_type() {
+            FloatType::F32 => DataType::FLOAT32,
+            _ => DataType::FLOAT16,
+        };
+        debug_assert_eq!(float_type(scale_type), Some(quantizer.scale_type()));
+        let scale = part(scale_type, made.scales);
+        if let Source::Memory(codes) = &mut made.zero_points {
+            *codes = packed(dtype, mem::take(codes));
+        }
+        let block = self.graph.constants[weight.choice.constant].block;
+        let has_zero_points = quantizer.zero_points_len() > 0;
+        if weight.since_18 {
+            let mut parts = vec![codes, scale];
+            if has_zero_points {
+                parts.push(part(stored, made.zero_points));
+            }
+            return self.emitter.settle(&weight.file, block, parts);
+        }
+        // The older operation always has zero points.
+        let zero_points = match has_zero_points {
+            true => made.zero_points,
+            false => Source::Memory(vec![0; quantizer.blocks.scale_count()]),
+        };
+        let parts = vec![codes, part(stored, zero_points), scale];
+        let mut values = self.emitter.settle(&weight.file, block, parts)?;
+        values.push(NewValue {
+            dtype: DataType::INT32,
+            shape: Vec::new(),
+            elements: Elements::Here((axis as i32).to_le_bytes().to_vec()),
+        });
+        Ok(values)
+    }
+
+    fn new_name(&mut self, function: usize, old: &str) -> String {
+        let names = &mut self.names[function];
+        let plain = format!("{old}_quantized");
+        let mut name = plain.clone();
+        let mut count = 0;
+        while !names.insert(name.clone()) {
+            count += 1;
+            name = format!("{plain}_{count}");
+        }
+        name
+    }
+}

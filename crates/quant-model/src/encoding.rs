@@ -1,0 +1,58 @@
+//! The one list of conventions of how quantized tensors lie in safetensors files.
+//! The defaults of each are in `preset.rs`; quant-safetensors carries them out.
+
+use quant_core::named;
+
+/// A convention of how quantized tensors lie in safetensors files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Encoding {
+    /// quant's own: codes under the tensor's name, `NAME.scale`, `NAME.zero_point`, and a record in
+    /// the file's metadata.
+    #[default]
+    Native,
+    /// As mlx-lm writes it: `M.weight` of U32, `M.scales` and `M.biases`; a folder with its
+    /// configuration.
+    Mlx,
+    /// As vLLM and transformers read it: `M.weight_packed` or `M.weight` of bytes, `M.weight_scale`; a
+    /// folder with its configuration.
+    CompressedTensors,
+}
+
+named!(
+    Encoding, "format":
+    Native "native",
+    Mlx "mlx",
+    CompressedTensors "compressed-tensors",
+);
+
+impl Encoding {
+    /// Of the options about integer types, modes, blocks and selection, those that have an effect.
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Native => &[
+                "dtype",
+                "mode",
+                "granularity",
+                "axis",
+                "block_size",
+                "block_axis",
+                "block",
+                "config",
+                "dialect",
+                "min_elements",
+                "experts",
+                "expert_axes",
+            ],
+            Self::Mlx => &["bits", "group_size"],
+            Self::CompressedTensors => &["bits", "group_size", "preset"],
+        }
+    }
+
+    /// Whether an option of [`QuantizeOptions`](crate::QuantizeOptions), by the name that a command
+    /// gives it, has an effect with this encoding. One that no encoding names has an effect with all.
+    pub fn takes(self, option: &str) -> bool {
+        let has = |encoding: &Self| encoding.options().contains(&option);
+        has(&self) || !Self::ALL.iter().any(has)
+    }
+}

@@ -1,0 +1,104 @@
+//! From a float model to a quantized one, whatever its format: facts, decisions, and the format's
+//! rewriting.
+
+use std::path::{Path, PathBuf};
+
+use crate::format::{Inserted, OpenModel};
+use crate::plan::{PlannedTensor, TensorSpec, VERSION};
+use crate::policy::{self, Decided};
+use crate::report::Decision;
+use crate::{Error, Job, NonFinite, Plan, QuantizeOptions, Report, TensorReport};
+
+/// What is decided, and reported if nothing is written.
+fn decide(
+    model: &dyn OpenModel,
+    inserted: Inserted,
+    options: &QuantizeOptions,
+    job: &Job<'_>,
+) -> Result<(Decided, Report), Error> {
+    model.check_options(options)?;
+    let mut warnings = Vec::new();
+    let tensors = model.facts(options, job, &mut warnings)?;
+    let mut decided = match &options.plan {
+        Some(plan) => plan.apply(model, &tensors, options, job)?,
+        None => policy::decide(model, &tensors, options, job)?,
+    };
+    if options.non_finite == NonFinite::Skip {
+        policy::skip_non_finite(model, &tensors, &mut decided.decisions)?;
+    }
+    warnings.append(&mut decided.warnings);
+    warnings.extend(model.advice(&decided.decisions, options));
+    let mut reports = Vec::new();
+    for (facts, decision) in tensors.into_iter().zip(&decided.decisions) {
+        job.check()?;
+        reports.push(TensorReport::new(facts, decision));
+    }
+    let mut report = Report {
+        tensors: reports,
+        operations: inserted.operations,
+        warnings,
+        notes: std::mem::take(&mut decided.notes),
+        copied: Vec::new(),
+        bytes_before: model.bytes()?,
+        bytes_after: None,
+    };
+    job.check()?;
+    let mut unmatched = inserted.unmatched;
+    unmatched.extend(model.unmatched(options));
+    let activations = options.activations.as_ref();
+    let strict = options.strict || activations.is_some_and(|activations| activations.strict);
+    report.check(strict, &unmatched)?;
+    Ok((decided, report))
+}
+
+/// Quantizes the weights of a model that is open.
+///
+/// # Errors
+/// See [`Error`]; then there is no output.
+pub fn quantize(
+    model: &dyn OpenModel,
+    inserted: Inserted,
+    output: &Path,
+    options: &QuantizeOptions,
+    job: &Job<'_>,
+) -> Result<Report, Error> {
+    let (decided, mut report) = decide(model, inserted, options, job)?;
+    let activations = options.activations.as_ref();
+    let dry_run = options.dry_run || activations.is_some_and(|activations| activations.dry_run);
+    if !dry_run {
+        model.quantize(output, &decided.decisions, options, job, &mut report)?;
+    }
+    Ok(report)
+}
+
+/// The plan for a model that is open; and what the user should know, a line each.
+///
+/// # Errors
+/// As [`quantize`], but for what is about the output or about values.
+pub fn plan(
+    model: &dyn OpenModel,
+    options: &QuantizeOptions,
+    job: &Job<'_>,
+) -> Result<(Plan, Vec<String>), Error> {
+    let (decided, report) = decide(model, Inserted::default(), options, job)?;
+    let tensors = report.tensors.into_iter().zip(&decided.decisions);
+    let tensors = tensors.map(|(report, decision)| PlannedTensor {
+        name: report.name,
+        dtype: Some(report.dtype),
+        shape: Some(report.shape),
+        quantize: match decision {
+            Decision::Quantize(quantizer) => Some(TensorSpec::of(quantizer)),
+            Decision::LeaveAlone(_) | Decision::Skip(_) => None,
+        },
+        reason: report.reason,
+    });
+    let plan = Plan {
+        version: VERSION,
+        format: options.encoding(),
+        tensors: tensors.collect(),
+        path: PathBuf::new(),
+    };
+    let mut warnings = report.warnings;
+    warnings.extend(report.notes);
+    Ok((plan, warnings))
+}

@@ -1,0 +1,231 @@
+//! What a file format can do: it states facts and applies decisions, and makes none.
+
+use std::path::Path;
+
+use quant_core::GeometryError;
+use quant_simd::TensorQuantizer;
+
+use crate::facts::Facts;
+use crate::io::Data;
+use crate::report::Decision;
+use crate::settings::Settings;
+use crate::stored::Stored;
+use crate::structure::Structure;
+use crate::unmatched::Unmatched;
+use crate::{
+    ActivationOptions, DequantizeOptions, Error, Job, OperationReport, QuantizeOptions, Report,
+    Restored, WantedActivations,
+};
+
+/// A file format.
+pub trait Format: Sync {
+    /// What messages call a model of it.
+    fn model(&self) -> &'static str;
+
+    /// Whether a path is that of such a model, by its form or its name.
+    fn matches(&self, path: &Path) -> bool;
+
+    /// Opens a model for as long as `work` takes.
+    ///
+    /// # Errors
+    /// A model that cannot be read; what `work` says.
+    fn open(&self, path: &Path, job: &Job<'_>, work: Work<'_>) -> Result<(), Error>;
+
+    /// Whether a model says where its activations are.
+    fn has_activations(&self) -> bool;
+
+    /// What a result is, whose name must not promise anything else.
+    fn result(&self, model: &Path) -> ResultKind;
+}
+
+/// What is done with an open model.
+pub type Work<'w> = &'w mut dyn FnMut(&dyn OpenModel) -> Result<(), Error>;
+
+/// What a result is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResultKind {
+    /// One safetensors file.
+    Safetensors,
+    /// A folder of safetensors files and their index.
+    Folder,
+    /// A Core ML package.
+    Package,
+}
+
+/// A model that is open.
+pub trait OpenModel {
+    /// Bytes of all of it.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    fn bytes(&self) -> Result<u64, Error>;
+
+    /// Refuses options that have no meaning for it, and a model that is quantized already.
+    ///
+    /// # Errors
+    /// What is refused, and what to do.
+    fn check_options(&self, options: &QuantizeOptions) -> Result<(), Error>;
+
+    /// Its tensors, in the order of reports; and what the user should know, a line each.
+    ///
+    /// # Errors
+    /// A model that is damaged, or of which most is quantized already.
+    fn facts(
+        &self,
+        options: &QuantizeOptions,
+        job: &Job<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Facts>, Error>;
+
+    /// What finds how the options want a tensor quantized.
+    ///
+    /// # Errors
+    /// A configuration that has no meaning for the format.
+    fn rules<'o>(&self, options: &'o QuantizeOptions) -> Result<Rules<'o>, Error>;
+
+    /// Changes the settings of a tensor to what a rule of the format wants for it.
+    ///
+    /// # Errors
+    /// The rule leaves it alone: why.
+    fn adjust(
+        &self,
+        _facts: &Facts,
+        _options: &QuantizeOptions,
+        _settings: &mut Settings,
+    ) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The fewest elements that can be quantized.
+    fn least_elements(&self) -> usize {
+        1
+    }
+
+    /// Refuses settings that this version of the format cannot say.
+    ///
+    /// # Errors
+    /// What it cannot say, and what to do.
+    fn check(&self, facts: &Facts, settings: &Settings) -> Result<(), Error>;
+
+    /// Whether the format has a place for what a quantization makes.
+    ///
+    /// # Errors
+    /// Why not.
+    fn supports(
+        &self,
+        facts: &Facts,
+        quantizer: &TensorQuantizer,
+        options: &QuantizeOptions,
+    ) -> Result<(), Unsupported>;
+
+    /// Whether blocks that fit no tensor at all are no mistake in the options.
+    fn tolerates(&self, _error: Option<&GeometryError>) -> bool {
+        false
+    }
+
+    /// A float tensor's values.
+    ///
+    /// # Errors
+    /// They cannot be found.
+    fn data(&self, tensor: usize) -> Result<Data<'_>, Error>;
+
+    /// What is known to run badly, a line each.
+    fn advice(&self, _decisions: &[Decision], _options: &QuantizeOptions) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Names and patterns of the options that match nothing.
+    fn unmatched(&self, options: &QuantizeOptions) -> Vec<Unmatched>;
+
+    /// Writes the model with these decisions, one per tensor.
+    ///
+    /// # Errors
+    /// See [`Error`]; then there is no output.
+    fn quantize(
+        &self,
+        output: &Path,
+        decisions: &[Decision],
+        options: &QuantizeOptions,
+        job: &Job<'_>,
+        report: &mut Report,
+    ) -> Result<(), Error>;
+
+    /// Writes the model with its quantized tensors as floats.
+    ///
+    /// # Errors
+    /// See [`Error`]; then there is no output.
+    fn dequantize(
+        &self,
+        output: &Path,
+        options: &DequantizeOptions,
+        job: &Job<'_>,
+    ) -> Result<Restored, Error>;
+
+    /// Its tensors and their bytes.
+    ///
+    /// # Errors
+    /// A model that is damaged.
+    fn stored(&self, job: &Job<'_>) -> Result<Vec<Stored<'_>>, Error>;
+
+    /// What it consists of beside its tensors.
+    fn structure(&self) -> Structure {
+        Structure::default()
+    }
+
+    /// Its activations, in a format that knows them.
+    fn activations(&self) -> Option<&dyn Activations> {
+        None
+    }
+}
+
+/// Finds the settings of a tensor: `None` leaves it in float, an error is about options that contradict
+/// each other.
+pub type Rules<'o> = Box<dyn Fn(&Facts) -> Result<Option<Settings>, String> + 'o>;
+
+/// Why a quantization has no place in a file.
+pub enum Unsupported {
+    /// The tensor is left out.
+    Skip(String),
+    /// The work ends.
+    Fail(Error),
+}
+
+/// A model that says where its activations are.
+pub trait Activations {
+    /// The model with quantize and dequantize pairs, for as long as `work` takes.
+    ///
+    /// # Errors
+    /// Options that do not fit; what `work` says.
+    fn with_pairs(
+        &self,
+        options: &ActivationOptions,
+        work: &mut dyn FnMut(Inserted, &dyn OpenModel) -> Result<(), Error>,
+    ) -> Result<(), Error>;
+
+    /// Writes the model with these pairs, and its weights as they are.
+    ///
+    /// # Errors
+    /// See [`Error`]; then there is no output.
+    fn quantize(
+        &self,
+        output: &Path,
+        options: &ActivationOptions,
+        job: &Job<'_>,
+    ) -> Result<Report, Error>;
+
+    /// The activations that want a range.
+    ///
+    /// # Errors
+    /// Options that do not fit.
+    fn wanted(&self, options: &ActivationOptions) -> Result<WantedActivations, Error>;
+}
+
+/// What was done with activations.
+#[derive(Default)]
+pub struct Inserted {
+    /// Per operation whose activations could be quantized.
+    pub operations: Vec<OperationReport>,
+    /// Names and patterns of the options that match nothing.
+    pub unmatched: Vec<Unmatched>,
+}

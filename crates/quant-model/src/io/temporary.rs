@@ -1,0 +1,111 @@
+//! What is being written, under a name that says which process writes it.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use tempfile::{Builder, NamedTempFile, TempDir};
+
+use super::leftovers::{self, Stage};
+use super::parent;
+use crate::Error;
+
+/// What an output may let others do at most: what its input lets them do.
+pub fn group_and_others(input: &fs::Metadata) -> u32 {
+    input.permissions().mode() & 0o077
+}
+
+fn create(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    Error::io(path, "create a file beside it")
+}
+
+/// A file without its name. It goes when it is dropped.
+#[derive(Debug)]
+pub struct TemporaryFile(NamedTempFile);
+
+impl TemporaryFile {
+    /// In `folder`; messages name `path`. `others` is what group and others may do with it at most,
+    /// and the umask says what of that.
+    pub fn new(folder: &Path, path: &Path, others: u32) -> Result<Self, Error> {
+        let file = Builder::new()
+            .prefix(&leftovers::prefix(Stage::Writing))
+            .permissions(Permissions::from_mode(0o600 | others & 0o066))
+            .tempfile_in(folder)
+            .map_err(create(path))?;
+        // It tells other processes that this one is at work; not every file system can.
+        let _ = flock(file.as_file(), FlockOperation::NonBlockingLockExclusive);
+        Ok(Self(file))
+    }
+
+    /// Where it is now.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        self.0.as_file()
+    }
+
+    /// Once it has its name.
+    pub fn forget(self) {
+        // What is at the temporary name now is not its file.
+        let _ = self.0.into_temp_path().keep();
+    }
+}
+
+/// A folder without its name, closed to others until it gets it. It goes when it is dropped.
+#[derive(Debug)]
+pub struct TemporaryFolder {
+    folder: TempDir,
+    mode: u32,
+    _lock: Option<File>,
+}
+
+impl TemporaryFolder {
+    /// Beside `path`. `others` is what group and others may do with it at most in the end.
+    pub fn new(path: &Path, others: u32) -> Result<Self, Error> {
+        let failed = |error| Error::io(path, "create a folder beside it")(error);
+        let folder = Builder::new()
+            .prefix(&leftovers::prefix(Stage::Writing))
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in(parent(path))
+            .map_err(failed)?;
+        let lock = File::open(folder.path()).ok();
+        if let Some(lock) = &lock {
+            let _ = flock(lock, FlockOperation::NonBlockingLockExclusive);
+        }
+        // The umask is known only by what it does.
+        let probe = folder.path().join("umask");
+        let mode = DirBuilder::new()
+            .mode(0o700 | others)
+            .create(&probe)
+            .and_then(|()| fs::metadata(&probe))
+            .map_err(failed)?
+            .permissions()
+            .mode();
+        fs::remove_dir(&probe).map_err(failed)?;
+        Ok(Self {
+            folder,
+            mode: mode & 0o777,
+            _lock: lock,
+        })
+    }
+
+    /// Where it is now.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Gives it the permissions that it is to have, and a name that says that it is whole. From
+    /// here on nothing removes it.
+    pub(crate) fn into_whole(self) -> io::Result<PathBuf> {
+        let whole = leftovers::spare(self.path());
+        fs::set_permissions(self.path(), Permissions::from_mode(self.mode))?;
+        fs::rename(self.path(), &whole)?;
+        let _ = self.folder.keep();
+        Ok(whole)
+    }
+}

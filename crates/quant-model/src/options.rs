@@ -1,0 +1,229 @@
+//! How to quantize a model, whatever its format.
+
+use std::path::Path;
+
+use quant_core::{IntType, Mode, Scheme};
+use quant_simd::Backend;
+use regex::Regex;
+
+use crate::settings::Settings;
+use crate::unmatched::{Known, Unmatched};
+use crate::{ActivationOptions, Config, Encoding, Error, Granularity, Inputs, Plan};
+
+/// What to do with a tensor that holds NaN or infinities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum NonFinite {
+    /// End with an error.
+    #[default]
+    Error,
+    /// Leave the tensor in float.
+    Skip,
+}
+
+/// Where a Core ML model is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ComputeUnit {
+    /// The Apple Neural Engine.
+    NeuralEngine,
+    /// The GPU.
+    Gpu,
+    /// The CPU.
+    Cpu,
+}
+
+/// The axes of a stack of experts behind the experts' own, which is the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpertAxes {
+    /// `[experts, output, input]`, as most models have it.
+    OutputInput,
+    /// `[experts, input, output]`, as gpt-oss and Llama 4 have it.
+    InputOutput,
+}
+
+impl ExpertAxes {
+    /// `output-input` or `input-output`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OutputInput => "output-input",
+            Self::InputOutput => "input-output",
+        }
+    }
+}
+
+/// Safetensors: which tensors of rank 3 are stacks of experts. Such a tensor gets a scale per expert
+/// and output channel, and blocks along its input channels, where no axis is given.
+#[derive(Clone, Debug, Default)]
+pub struct Experts {
+    /// Those whose name one of these matches; where empty, those whose names say so, such as
+    /// `model.layers.0.mlp.experts.gate_up_proj`.
+    pub names: Vec<Regex>,
+    /// How they lie; where not given, as the lengths of both projections of a layer say, else
+    /// [`ExpertAxes::OutputInput`].
+    pub axes: Option<ExpertAxes>,
+}
+
+impl Experts {
+    /// Whether nothing was given.
+    #[doc(hidden)]
+    pub fn is_default(&self) -> bool {
+        self.names.is_empty() && self.axes.is_none()
+    }
+}
+
+/// How to quantize a model.
+#[derive(Clone, Debug)]
+pub struct QuantizeOptions {
+    /// Integer type, mode and dialect.
+    pub scheme: Scheme,
+    /// Which elements share a scale.
+    pub granularity: Granularity,
+    /// Safetensors: how quantized tensors lie in the files. [`QuantizeOptions::for_encoding`] has the
+    /// scheme and the granularity that go with it.
+    pub encoding: Encoding,
+    /// Only tensors with more elements than this, and of rank 2 or more.
+    pub min_elements: usize,
+    /// Takes the place of all that is said about tensors here: the fields above, `config`, `include`
+    /// and `exclude`.
+    pub plan: Option<Plan>,
+    /// Takes the place of type, mode, granularity and number of elements, tensor by tensor.
+    pub config: Option<Config>,
+    /// Where not empty: only tensors whose name one of these matches.
+    pub include: Vec<Regex>,
+    /// No tensor whose name one of these matches.
+    pub exclude: Vec<Regex>,
+    /// Safetensors: stacks of experts.
+    pub experts: Experts,
+    /// What to do about NaN and infinities.
+    pub non_finite: NonFinite,
+    /// Core ML: quantize activations too, before the weights.
+    pub activations: Option<ActivationOptions>,
+    /// Core ML: leave alone whatever coremltools leaves alone.
+    pub exact_selection: bool,
+    /// Core ML: warn of what is known to run badly there.
+    pub target: Option<ComputeUnit>,
+    /// End with an error where a selected tensor cannot be quantized, a name or pattern matches
+    /// nothing, or nothing is quantized at all.
+    pub strict: bool,
+    /// Plan only, and write nothing.
+    pub dry_run: bool,
+    /// A sharded model: do not copy the small files beside the weights that a loader needs, such as
+    /// `config.json` and the tokenizer.
+    pub weights_only: bool,
+    /// The kernels to use.
+    pub backend: Backend,
+    /// Whether the report tells each tensor's error, which takes a third of the time.
+    pub stats: bool,
+}
+
+impl Default for QuantizeOptions {
+    fn default() -> Self {
+        Self {
+            scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
+            granularity: Granularity::PerChannel { axis: None },
+            encoding: Encoding::Native,
+            min_elements: 2048,
+            plan: None,
+            config: None,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            experts: Experts::default(),
+            non_finite: NonFinite::Error,
+            activations: None,
+            exact_selection: false,
+            target: None,
+            strict: false,
+            dry_run: false,
+            weights_only: false,
+            backend: Backend::detect(),
+            stats: true,
+        }
+    }
+}
+
+impl QuantizeOptions {
+    /// The same with codes of so many bits, of the sign that they have.
+    ///
+    /// ```
+    /// let options = quant_model::QuantizeOptions::default().with_bits(4)?;
+    /// assert_eq!(options.scheme.dtype.name(), "int4");
+    /// # Ok::<(), quant_model::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// There are no codes of so many bits.
+    pub fn with_bits(mut self, bits: u32) -> Result<Self, Error> {
+        let dtype = IntType::new(bits, self.scheme.dtype.is_signed());
+        self.scheme.dtype = dtype.ok_or_else(|| {
+            Error::Option(format!("codes of {bits} bits: give 2, 3, 4, 5, 6 or 8"))
+        })?;
+        Ok(self)
+    }
+
+    /// The same with groups of so many elements along the last axis.
+    #[must_use]
+    pub fn with_group_size(mut self, size: usize) -> Self {
+        self.granularity = Granularity::Groups(size);
+        self
+    }
+
+    /// The settings that hold where no configuration file says anything else.
+    #[doc(hidden)]
+    pub fn settings(&self) -> Settings {
+        Settings {
+            scheme: self.scheme,
+            granularity: self.granularity.clone(),
+            min_elements: self.min_elements,
+            all_axes: false,
+        }
+    }
+
+    /// What the work reads, beside the model at `model`: no output may touch it.
+    pub fn inputs(&self, model: &Path) -> Inputs {
+        let mut inputs = match &self.activations {
+            Some(activations) => activations.inputs(model),
+            None => Inputs::of_model(model),
+        };
+        if let Some(config) = &self.config {
+            inputs.file(config.path(), "the configuration");
+        }
+        if let Some(plan) = &self.plan {
+            inputs.file(plan.path(), "the plan");
+        }
+        inputs
+    }
+
+    /// How quantized tensors lie in the files.
+    #[doc(hidden)]
+    pub fn encoding(&self) -> Encoding {
+        self.plan.as_ref().map_or(self.encoding, |plan| plan.format)
+    }
+
+    /// Why a tensor that goes by these names is not to be touched.
+    #[doc(hidden)]
+    pub fn left_out(&self, names: &[&str]) -> Option<&'static str> {
+        left_out(&self.include, &self.exclude, names)
+    }
+
+    /// Patterns that match none of these names.
+    #[doc(hidden)]
+    pub fn unmatched(&self, known: &Known<'_>) -> Vec<Unmatched> {
+        unmatched(&self.include, &self.exclude, known)
+    }
+}
+
+/// Why patterns leave out what goes by these names.
+pub fn left_out(include: &[Regex], exclude: &[Regex], names: &[&str]) -> Option<&'static str> {
+    let matches = |regex: &Regex| names.iter().any(|name| regex.is_match(name));
+    let any = |patterns: &[Regex]| patterns.iter().any(matches);
+    if any(exclude) {
+        return Some("excluded by name");
+    }
+    (!include.is_empty() && !any(include)).then_some("not included by name")
+}
+
+/// Patterns that match none of these names.
+pub fn unmatched(include: &[Regex], exclude: &[Regex], known: &Known<'_>) -> Vec<Unmatched> {
+    let mut found = known.patterns("--include", include);
+    found.extend(known.patterns("--exclude", exclude));
+    found
+}

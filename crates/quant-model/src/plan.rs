@@ -1,0 +1,142 @@
+//! A plan: what is to happen to each tensor of a model, and why, as data that a program or a person
+//! can change.
+
+use std::path::{Path, PathBuf};
+
+use quant_core::{Dialect, IntType, Mode};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{one_line, shortened};
+use crate::io::read_bounded;
+use crate::{Encoding, Error};
+
+/// The format of plans.
+pub const VERSION: u32 = 1;
+/// More than a plan of a million tensors takes.
+const LARGEST: u64 = 1 << 30;
+
+/// What is to happen to each tensor of a model, and why.
+///
+/// `quant_models::plan` makes one; as JSON it can be read, changed and given to
+/// `quant_models::quantize` as [`QuantizeOptions::plan`](crate::QuantizeOptions::plan). Tensors
+/// that it does not name stay as they are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Plan {
+    /// 1.
+    pub version: u32,
+    /// How quantized tensors lie in safetensors files; `native` where it is not given.
+    #[serde(default, with = "by_name", skip_serializing_if = "is_native")]
+    pub format: Encoding,
+    /// Per tensor, in the order of the model.
+    pub tensors: Vec<PlannedTensor>,
+    /// The file that it comes from, for messages.
+    #[serde(skip)]
+    pub path: PathBuf,
+}
+
+/// What is to happen to one tensor.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PlannedTensor {
+    /// Its name.
+    pub name: String,
+    /// Its type in the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<String>,
+    /// Its shape in the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Vec<usize>>,
+    /// How it is quantized; `None` leaves it as it is.
+    pub quantize: Option<TensorSpec>,
+    /// Why it is left as it is. Not looked at when the plan is carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// How a tensor is quantized. What is not given is as the format has it by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TensorSpec {
+    /// Type of the codes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<IntType>,
+    /// In place of the type: bits per code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits: Option<u32>,
+    /// Symmetric or affine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Whose arithmetic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialect: Option<Dialect>,
+    /// A block size per axis; 0 or missing means the whole axis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<Vec<usize>>,
+    /// In place of the blocks: elements per scale along the last axis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_size: Option<usize>,
+}
+
+fn is_native(encoding: &Encoding) -> bool {
+    *encoding == Encoding::Native
+}
+
+mod by_name {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use crate::Encoding;
+
+    pub fn serialize<S: Serializer>(value: &Encoding, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(value.name())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Encoding, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Plan {
+    /// Reads a plan from a file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is no plan.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let text = read_bounded(path, LARGEST, "give a plan, as `quant plan` writes it")?;
+        let mut plan: Self = serde_json::from_slice(&text).map_err(|error| {
+            let problem = format!("not a plan: {}", shortened(&error.to_string()));
+            Error::file(path, one_line(problem))
+        })?;
+        if plan.version != VERSION {
+            let problem = format!(
+                "a plan of version {}; this quant knows version {VERSION}",
+                plan.version
+            );
+            return Err(Error::file(path, problem));
+        }
+        path.clone_into(&mut plan.path);
+        Ok(plan)
+    }
+
+    /// The file that it comes from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What messages name.
+    fn shown(&self) -> &Path {
+        match self.path.as_os_str().is_empty() {
+            true => Path::new("the plan"),
+            false => &self.path,
+        }
+    }
+
+    /// An error about a tensor of the plan.
+    #[doc(hidden)]
+    pub fn bad(&self, tensor: &str, problem: impl Into<String>) -> Error {
+        Error::tensor(self.shown(), tensor, one_line(problem.into()))
+    }
+}

@@ -1,0 +1,228 @@
+//! What was done with each tensor.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use quant_core::ErrorStats;
+use quant_simd::{Failure, Sink, TensorQuantizer};
+use serde::Serialize;
+
+use crate::error::{one_line, shortened};
+use crate::facts::Facts;
+use crate::io::Data;
+use crate::unmatched::{self, Unmatched};
+use crate::{Consumer, Error, OperationReport, SchemeRecord};
+
+/// Reasons that a message lists at most.
+const REASONS: usize = 5;
+
+/// What was done.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Per tensor, in the order of the files.
+    pub tensors: Vec<TensorReport>,
+    /// Per operation whose activations could be quantized, in the order of the program.
+    pub operations: Vec<OperationReport>,
+    /// What the user should know, a line each.
+    pub warnings: Vec<String>,
+    /// What was chosen where the options leave a choice, a line each.
+    pub notes: Vec<String>,
+    /// The small files beside the weights that were copied.
+    pub copied: Vec<String>,
+    /// Bytes of the input files.
+    pub bytes_before: u64,
+    /// Bytes of the output files; `None` after a dry run.
+    pub bytes_after: Option<u64>,
+}
+
+impl Report {
+    /// Says what fell short: names and patterns that match nothing, and that nothing was quantized.
+    ///
+    /// # Errors
+    /// With `strict`, the first of these, or that something was skipped.
+    #[doc(hidden)]
+    pub fn check(&mut self, strict: bool, unmatched: &[Unmatched]) -> Result<(), Error> {
+        if strict {
+            self.check_skipped()?;
+        }
+        self.warnings
+            .extend(unmatched::warnings(strict, unmatched)?);
+        match self.nothing() {
+            Some(nothing) if strict => Err(Error::strict(nothing)),
+            nothing => {
+                self.warnings.extend(nothing);
+                Ok(())
+            }
+        }
+    }
+
+    fn check_skipped(&self) -> Result<(), Error> {
+        let tensors = self.tensors.iter().filter(|tensor| tensor.skipped);
+        let operations = self.operations.iter().filter(|operation| operation.skipped);
+        let tensors = tensors.map(|tensor| (&tensor.name, &tensor.reason));
+        let operations = operations.map(|operation| (&operation.name, &operation.reason));
+        let mut skipped = tensors.chain(operations);
+        match skipped.next() {
+            None => Ok(()),
+            Some((name, reason)) => Err(Error::strict(format!(
+                "{} selected tensors or operations could not be quantized, the first is `{}`: {}",
+                1 + skipped.count(),
+                shortened(name),
+                reason.as_deref().unwrap_or_default(),
+            ))),
+        }
+    }
+
+    /// That nothing was quantized, and why, the most frequent reason first.
+    fn nothing(&self) -> Option<String> {
+        let mut weights = self.tensors.iter().map(|tensor| tensor.scheme.is_some());
+        let mut operations = self.operations.iter().map(|one| !one.quantized.is_empty());
+        if weights.any(|done| done) || operations.any(|done| done) {
+            return None;
+        }
+        let tensors = self.tensors.iter().map(|tensor| &tensor.reason);
+        let operations = self.operations.iter().map(|operation| &operation.reason);
+        let reasons = tensors.chain(operations).flatten();
+        let mut counts: Vec<(String, usize)> = Vec::new();
+        let mut places = HashMap::new();
+        for reason in reasons {
+            let reason = kind(reason);
+            let place = *places.entry(reason.clone()).or_insert(counts.len());
+            match counts.get_mut(place) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((reason, 1)),
+            }
+        }
+        counts.sort_by_key(|(_, count)| Reverse(*count));
+        let more = counts.len().saturating_sub(REASONS);
+        let told = counts.iter().take(REASONS);
+        let told = told.map(|(reason, count)| format!("{count} x {}", shortened(reason)));
+        let mut told: Vec<String> = told.collect();
+        if more > 0 {
+            told.push(format!("{more} other reasons"));
+        }
+        let why = match told.is_empty() {
+            true => "the model holds no tensors that could be".into(),
+            false => told.join("; "),
+        };
+        Some(one_line(format!("nothing was quantized: {why}")))
+    }
+}
+
+/// A reason without the number of elements, which differs from tensor to tensor.
+fn kind(reason: &str) -> String {
+    match reason.split_once(" elements, not more than ") {
+        Some((_, least)) => format!("not more than {least} elements"),
+        None => reason.to_owned(),
+    }
+}
+
+/// What was done with one tensor.
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorReport {
+    /// Its name.
+    pub name: String,
+    /// Its type in the input.
+    pub dtype: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Bytes before.
+    pub bytes_before: u64,
+    /// Bytes after, scales and zero points included.
+    pub bytes_after: u64,
+    /// How it was quantized; `None` where it was left alone.
+    pub scheme: Option<SchemeRecord>,
+    /// Why it was left alone.
+    pub reason: Option<String>,
+    /// Whether it was left alone although it was selected.
+    pub skipped: bool,
+    /// What it feeds, in a format that says so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub consumers: Vec<Consumer>,
+    /// Signal to noise in dB; `None` without any error, or where nothing was quantized.
+    pub sqnr_db: Option<f64>,
+    /// Mean absolute error.
+    pub mean_abs_error: Option<f64>,
+    /// Largest absolute error.
+    pub max_abs_error: Option<f64>,
+    /// Values that were clipped.
+    pub saturated: Option<u64>,
+    /// Values that are infinite once they are restored, if there are any: they are in none of the
+    /// errors above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub non_finite: Option<u64>,
+}
+
+impl TensorReport {
+    /// What is known before the work.
+    #[doc(hidden)]
+    pub fn new(facts: Facts, decision: &Decision) -> Self {
+        let (bytes_after, scheme, reason) = match decision {
+            Decision::Quantize(quantizer) => (
+                (quantizer.codes_len() + quantizer.scales_len() + quantizer.zero_points_len())
+                    as u64,
+                Some(SchemeRecord::of(quantizer)),
+                None,
+            ),
+            Decision::LeaveAlone(reason) | Decision::Skip(reason) => {
+                (facts.bytes, None, Some(reason.clone()))
+            }
+        };
+        Self {
+            name: facts.name,
+            dtype: facts.dtype,
+            shape: facts.shape,
+            bytes_before: facts.bytes,
+            bytes_after,
+            scheme,
+            reason,
+            skipped: matches!(decision, Decision::Skip(_)),
+            consumers: facts.consumers,
+            sqnr_db: None,
+            mean_abs_error: None,
+            max_abs_error: None,
+            saturated: None,
+            non_finite: None,
+        }
+    }
+
+    /// Leaves the error open where it was not measured.
+    #[doc(hidden)]
+    pub fn set_stats(&mut self, stats: Option<&ErrorStats>) {
+        let Some(stats) = stats else { return };
+        self.sqnr_db = Some(stats.sqnr_db()).filter(|db| db.is_finite());
+        let compared = stats.count > stats.non_finite;
+        self.mean_abs_error = compared.then(|| stats.mean_absolute());
+        self.max_abs_error = compared.then_some(stats.max_absolute);
+        self.saturated = Some(stats.saturated);
+        self.non_finite = Some(stats.non_finite).filter(|&values| values > 0);
+    }
+}
+
+/// What is to be done with a tensor.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// With these settings.
+    Quantize(TensorQuantizer),
+    /// With the reason.
+    LeaveAlone(String),
+    /// It was selected, but cannot be quantized: with the reason.
+    Skip(String),
+}
+
+/// Quantizes; measures what that loses only if `stats` are wanted.
+pub fn quantize_tensor<S: Sink<Error = Error>>(
+    quantizer: &TensorQuantizer,
+    stats: bool,
+    values: &Data<'_>,
+    sink: &S,
+) -> Result<Option<ErrorStats>, Failure<Error>> {
+    match (values, stats) {
+        (Data::Memory(values), true) => quantizer.quantize(values, sink).map(Some),
+        (Data::Memory(values), false) => quantizer.quantize_unmeasured(values, sink).map(|()| None),
+        (values, true) => quantizer.quantize_source(values, sink).map(Some),
+        (values, false) => quantizer
+            .quantize_source_unmeasured(values, sink)
+            .map(|()| None),
+    }
+}

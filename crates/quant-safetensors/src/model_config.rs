@@ -1,0 +1,54 @@
+//! `config.json`, which stands beside the weights of a Hugging Face model.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use quant_model::Error;
+use quant_model::io::read_bounded;
+use serde_json::{Map, Value};
+
+pub(crate) const CONFIG: &str = "config.json";
+/// More than any such file takes.
+const LARGEST: u64 = 16 << 20;
+
+/// A model's configuration, read once it is asked for.
+#[derive(Debug)]
+pub(crate) struct ModelConfig {
+    path: PathBuf,
+    read: OnceLock<Option<Map<String, Value>>>,
+}
+
+impl ModelConfig {
+    /// The one in a folder.
+    pub fn beside(folder: &Path) -> Self {
+        Self {
+            path: folder.join(CONFIG),
+            read: OnceLock::new(),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it says; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is no JSON object.
+    pub fn get(&self) -> Result<Option<&Map<String, Value>>, Error> {
+        if let Some(read) = self.read.get() {
+            return Ok(read.as_ref());
+        }
+        if !self.path.exists() {
+            return Ok(self.read.get_or_init(|| None).as_ref());
+        }
+        let text = read_bounded(
+            &self.path,
+            LARGEST,
+            "it should be the model's configuration",
+        )?;
+        let read: Map<String, Value> = serde_json::from_slice(&text)
+            .map_err(|error| Error::file(&self.path, format!("not a configuration: {error}")))?;
+        Ok(self.read.get_or_init(|| Some(read)).as_ref())
+    }
+}

@@ -1,0 +1,214 @@
+//! A safetensors model among the formats: its facts.
+
+use std::path::Path;
+
+use quant_model::facts::{Facts, Storage};
+use quant_model::format::{Format, OpenModel, ResultKind, Rules, Unsupported, Work};
+use quant_model::io::Data;
+use quant_model::report::Decision;
+use quant_model::settings::Settings;
+use quant_model::stored::Stored;
+use quant_model::unmatched::{Known, Unmatched};
+use quant_model::{DequantizeOptions, Encoding, Error, Job, QuantizeOptions, Report, Restored};
+use quant_simd::TensorQuantizer;
+
+use super::dequantize;
+use super::encodings::{check_names, convention};
+use super::experts::Stacks;
+use super::foreign::Foreign;
+use super::quantize;
+use crate::{Entry, Model, SafetensorsFile};
+
+/// Safetensors files, and folders of them.
+pub struct Safetensors;
+
+impl Format for Safetensors {
+    fn model(&self) -> &'static str {
+        "a safetensors model"
+    }
+
+    /// Whatever no other format claims: a message then says what it is.
+    fn matches(&self, _path: &Path) -> bool {
+        true
+    }
+
+    fn open(&self, path: &Path, job: &Job<'_>, work: Work<'_>) -> Result<(), Error> {
+        let model = Model::open_for(path, job)?;
+        work(&Opened {
+            entries: model.base.entries().collect(),
+            model: &model,
+            path,
+        })
+    }
+
+    fn has_activations(&self) -> bool {
+        false
+    }
+
+    fn result(&self, model: &Path) -> ResultKind {
+        let has_index = |folder: &Path| {
+            let mut files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            files.any(|file| {
+                file.file_name()
+                    .to_string_lossy()
+                    .ends_with(".safetensors.index.json")
+            })
+        };
+        let is_index = model
+            .extension()
+            .is_some_and(|end| end.eq_ignore_ascii_case("json"));
+        match is_index || model.is_dir() && has_index(model) {
+            true => ResultKind::Folder,
+            // A folder of one file without an index gives one file.
+            false => ResultKind::Safetensors,
+        }
+    }
+}
+
+struct Opened<'m> {
+    model: &'m Model,
+    entries: Vec<(&'m SafetensorsFile, &'m str, &'m Entry)>,
+    /// As given.
+    path: &'m Path,
+}
+
+impl OpenModel for Opened<'_> {
+    fn bytes(&self) -> Result<u64, Error> {
+        Ok(self.model.base.files.iter().map(SafetensorsFile::len).sum())
+    }
+
+    fn check_options(&self, options: &QuantizeOptions) -> Result<(), Error> {
+        if let Some(encoding) = self.model.encodings().next() {
+            let by = match encoding == Encoding::Native {
+                true => " by quant".to_owned(),
+                false => format!(", in the format {encoding}"),
+            };
+            let problem = format!(
+                "already quantized{by}; quantize the float model, or `quant dequantize` this one first"
+            );
+            return Err(Error::file(self.path, problem));
+        }
+        let convention = convention(options.encoding());
+        convention.check_model(&self.model.base, options)
+    }
+
+    fn facts(
+        &self,
+        options: &QuantizeOptions,
+        job: &Job<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Facts>, Error> {
+        let foreign = Foreign::find(self.model, job)?;
+        if let Some(problem) = foreign.refusal() {
+            return Err(Error::file(self.path, problem));
+        }
+        warnings.extend(foreign.warning());
+        let stacks = Stacks::new(&options.experts, self.model);
+        let facts = self
+            .entries
+            .iter()
+            .enumerate()
+            .map(|(index, &(file, name, entry))| {
+                job.check()?;
+                let storage = match (foreign.reason(name), entry.float_type()) {
+                    (Some(reason), _) => Storage::Other(reason),
+                    (None, Some(float)) => Storage::Float(float),
+                    (None, None) => Storage::Other(format!("type {}", entry.dtype)),
+                };
+                Ok(Facts {
+                    index,
+                    name: name.into(),
+                    alias: None,
+                    file: file.path().to_owned(),
+                    dtype: entry.dtype.clone(),
+                    shape: entry.shape.clone(),
+                    bytes: entry.len() as u64,
+                    storage,
+                    axes: stacks.axes(name, &entry.shape),
+                    consumers: Vec::new(),
+                    pinned: None,
+                })
+            });
+        facts.collect()
+    }
+
+    fn rules<'o>(&self, options: &'o QuantizeOptions) -> Result<Rules<'o>, Error> {
+        let patterns = options.config.as_ref().map(|config| config.patterns());
+        let patterns = patterns.transpose()?;
+        Ok(Box::new(move |facts| {
+            Ok(match &patterns {
+                None => Some(options.settings()),
+                Some(patterns) => patterns.of(&facts.name).cloned(),
+            })
+        }))
+    }
+
+    fn adjust(
+        &self,
+        facts: &Facts,
+        options: &QuantizeOptions,
+        settings: &mut Settings,
+    ) -> Result<(), String> {
+        let convention = convention(options.encoding());
+        convention.adjust(&self.model.base, facts, settings)
+    }
+
+    fn check(&self, _facts: &Facts, _settings: &Settings) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn supports(
+        &self,
+        facts: &Facts,
+        quantizer: &TensorQuantizer,
+        options: &QuantizeOptions,
+    ) -> Result<(), Unsupported> {
+        let convention = convention(options.encoding());
+        let supports = convention.supports(&facts.name, quantizer);
+        supports.map_err(Unsupported::Skip)?;
+        let parts = convention.parts(&facts.name, quantizer);
+        check_names(&self.model.base, &facts.file, &facts.name, &parts).map_err(Unsupported::Fail)
+    }
+
+    fn data(&self, tensor: usize) -> Result<Data<'_>, Error> {
+        let (file, _, entry) = self.entries[tensor];
+        Ok(file.data(entry))
+    }
+
+    fn unmatched(&self, options: &QuantizeOptions) -> Vec<Unmatched> {
+        let known = Known::new("tensor", self.model.base.entries().map(|(_, name, _)| name));
+        let mut found = options.unmatched(&known);
+        found.extend(Stacks::new(&options.experts, self.model).unmatched());
+        let patterns = options.config.as_ref().map(|config| config.patterns());
+        if let Some(Ok(patterns)) = patterns {
+            found.extend(patterns.unmatched(&known));
+        }
+        found
+    }
+
+    fn quantize(
+        &self,
+        output: &Path,
+        decisions: &[Decision],
+        options: &QuantizeOptions,
+        job: &Job<'_>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        quantize::quantize(
+            self.model, self.path, output, decisions, options, job, report,
+        )
+    }
+
+    fn dequantize(
+        &self,
+        output: &Path,
+        options: &DequantizeOptions,
+        job: &Job<'_>,
+    ) -> Result<Restored, Error> {
+        dequantize::dequantize(self.model, self.path, output, options, job)
+    }
+
+    fn stored(&self, job: &Job<'_>) -> Result<Vec<Stored<'_>>, Error> {
+        self.model.stored(job)
+    }
+}

@@ -1,0 +1,134 @@
+//! From a float model to a quantized one.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use quant_core::ErrorStats;
+use quant_model::report::{self, Decision};
+use quant_model::values;
+use quant_model::{Error, Job, QuantizeOptions, Report};
+use quant_simd::TensorQuantizer;
+
+use super::encodings::{Convention, Place, Step, convention};
+use super::output::{Layout, Output, PartSink, Target};
+use crate::{Entry, Model, SafetensorsFile};
+
+/// Writes the model at `input` with these decisions, one per tensor.
+pub(crate) fn quantize(
+    model: &Model,
+    input: &Path,
+    output: &Path,
+    decisions: &[Decision],
+    options: &QuantizeOptions,
+    job: &Job<'_>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let convention = convention(options.encoding());
+    let files = convention.files(&model.base, decisions, job)?;
+    let layouts = files.iter().map(|file| Layout::new(file, job));
+    let layouts = layouts.collect::<Result<Vec<_>, Error>>()?;
+    let mut target = Target::new(model, &options.inputs(input), &layouts, output, job)?;
+    if !options.weights_only {
+        target.copy_companions(&|name| convention.writes(name), job)?;
+    }
+    let entries: Vec<_> = model.base.entries().collect();
+    for (file, layout) in files.into_iter().zip(layouts) {
+        let output = target.begin(file.like, layout)?;
+        for step in &file.steps {
+            match step {
+                Step::Write { to, bytes } => output.write_part(&to.part, to.offset, bytes)?,
+                Step::Copy { tensor, to } => {
+                    let (file, _, entry) = entries[*tensor];
+                    output.copy(to, &file.data(entry), job)?;
+                }
+                Step::Quantize {
+                    tensor,
+                    codes,
+                    scales,
+                    offsets,
+                } => {
+                    let Decision::Quantize(quantizer) = &decisions[*tensor] else {
+                        unreachable!("what goes to codes is quantized");
+                    };
+                    let step = QuantizeStep {
+                        quantizer,
+                        places: (codes, scales, offsets.as_ref()),
+                        stats: options.stats,
+                    };
+                    let stats = step.run(convention, entries[*tensor], &output, job)?;
+                    report.tensors[*tensor].set_stats(stats.as_ref());
+                }
+            }
+        }
+        target.end(&file.name, output, job)?;
+    }
+    target.write_documents(|written| {
+        convention.documents(&model.base, decisions, options, written, job)
+    })?;
+    report.warnings.append(&mut target.warnings);
+    report.copied = std::mem::take(&mut target.copied);
+    report.bytes_after = Some(target.finish(job)?);
+    Ok(())
+}
+
+/// A tensor that is quantized, and where its codes, scales and offsets go.
+struct QuantizeStep<'a> {
+    quantizer: &'a TensorQuantizer,
+    places: (&'a Place, &'a Place, Option<&'a Place>),
+    stats: bool,
+}
+
+impl QuantizeStep<'_> {
+    fn run(
+        &self,
+        convention: &dyn Convention,
+        entry: (&SafetensorsFile, &str, &Entry),
+        output: &Output,
+        job: &Job<'_>,
+    ) -> Result<Option<ErrorStats>, Error> {
+        let quantizer = self.quantizer;
+        let (codes, scales, offsets) = self.places;
+        let packed = offsets.filter(|_| convention.packs_offsets(quantizer));
+        let gathered = packed.map(|_| Mutex::new(vec![0; quantizer.zero_points_len()]));
+        let sink = PartSink {
+            output,
+            job,
+            codes,
+            scales: Some(scales),
+            offsets,
+            gathered: gathered.as_ref(),
+            per_code_byte: (
+                quantizer.source.size() as u64 * 8,
+                quantizer.scheme.dtype.bits().into(),
+            ),
+        };
+        let stats = quantize_tensor(entry, quantizer, &sink, self.stats)?;
+        if let (Some(to), Some(gathered)) = (packed, gathered) {
+            let gathered = gathered
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner);
+            let bytes = convention.packed_offsets(quantizer, &gathered);
+            output.write_part(&to.part, to.offset, &bytes)?;
+        }
+        Ok(stats)
+    }
+}
+
+fn quantize_tensor(
+    (file, name, entry): (&SafetensorsFile, &str, &Entry),
+    quantizer: &TensorQuantizer,
+    sink: &PartSink<'_>,
+    stats: bool,
+) -> Result<Option<ErrorStats>, Error> {
+    let values = file.data(entry);
+    let done = report::quantize_tensor(quantizer, stats, &values, sink);
+    done.map_err(|failure| {
+        let at = values::Tensor {
+            file: file.path(),
+            name,
+            dtype: &entry.dtype,
+            shape: &entry.shape,
+        };
+        at.failed(failure, quantizer, name, true)
+    })
+}
