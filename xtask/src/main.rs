@@ -127,11 +127,16 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
-    /// Build wheels, their sources and the command for Linux and macOS, and use what runs here
+    /// Build wheels, their sources, the command and the C library for Linux and macOS, and use what runs
+    /// here
     Release {
-        /// Only these: sdist, linux-x86_64, linux-aarch64, macos-arm64, or one's -wheel or -command
+        /// Only these: sdist, libraries, linux-x86_64, linux-aarch64, macos-arm64, or one's -wheel or
+        /// -command
         #[arg(long, value_name = "LIST", value_delimiter = ',')]
         only: Vec<String>,
+        /// Write a formula for Homebrew, too, for archives that people get from below this address
+        #[arg(long, value_name = "URL", conflicts_with = "only")]
+        address: Option<String>,
     },
     /// Compare Core ML packages with those of coremltools 9.0, which is installed under target/
     Coreml {
@@ -218,7 +223,8 @@ impl Task {
             Self::Swift { .. } => Some("swift"),
             Self::Sanitize => Some("sanitize"),
             Self::Outputs => Some("outputs"),
-            Self::Release { .. } => Some("release"),
+            Self::Release { only, .. } if only.is_empty() => Some("release"),
+            Self::Release { .. } => Some("release --only"),
             Self::Mca { .. } => Some("mca"),
             Self::Doc => Some("doc"),
             Self::Deny => Some("deny"),
@@ -259,7 +265,7 @@ fn run(task: Task) -> Outcome {
             bench::run(&options.iter().map(String::as_str).collect::<Vec<_>>())
         }
         Task::Coreml { time } => coreml::coreml(time),
-        Task::Release { only } => binaries::release(&only),
+        Task::Release { only, address } => binaries::release(&only, address.as_deref()),
         Task::Python { all } => python::python(all),
         Task::Circles => circles::circles(),
         Task::Formats { name } => formats::formats(name.as_deref()),

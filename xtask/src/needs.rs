@@ -68,9 +68,14 @@ const MCA: &[Need] = &[
     Llvm("llvm-symbolizer", "llvm"),
     Llvm("llvm-mca", "llvm"),
 ];
+const RELEASE: &[Need] = &[
+    Sources,
+    Program("mmdebstrap", "mmdebstrap"),
+    Cargo("cargo-cyclonedx"),
+];
 
 /// The tasks that need something, and the groups of what they need.
-const TASKS: [(&str, &[&[Need]]); 16] = [
+const TASKS: [(&str, &[&[Need]]); 17] = [
     ("test", &[ARM, QEMU, BOCHS]),
     ("ci", &[ARM, QEMU, BOCHS, HOST_DIST, &[Swift]]),
     ("cross", &[ARM, QEMU]),
@@ -85,10 +90,8 @@ const TASKS: [(&str, &[&[Need]]); 16] = [
     ("outputs", &[&[Program("strace", "strace")]]),
     ("sanitize", &[&[Nightly, Program("valgrind", "valgrind")]]),
     ("deny", &[&[Cargo("cargo-deny")]]),
-    (
-        "release",
-        &[&[Sources, Program("mmdebstrap", "mmdebstrap")], QEMU],
-    ),
+    ("release", &[RELEASE, QEMU, HOST_DIST, APPLE_DIST]),
+    ("release --only", &[RELEASE, QEMU]),
     ("semver", &[&[Cargo("cargo-semver-checks")]]),
 ];
 

@@ -144,3 +144,23 @@ def test_accelerated_is_undone() -> None:
         assert _utils.compute_qparams_by_dtype is not before
         raise RuntimeError
     assert _utils.compute_qparams_by_dtype is before
+
+
+def test_what_the_command_knows_of_activations(models: dict[str, Any], tmp_path: Path) -> None:
+    package, rng = tmp_path / "model.mlpackage", np.random.default_rng(5)
+    models["iOS17"].save(str(package))
+    sample = rng.normal(size=(1, 16, 8, 8)).astype(np.float32)
+    wanted = linquant.wanted_activations(package)
+    assert [one.taken_by[0].operation for one in wanted][:2] == ["conv", "reshape"]
+    by_name, alone = linquant.run(package, {"x": sample}), linquant.run(package, sample)
+    np.save(tmp_path / "x.npy", sample)
+    stored = linquant.run(package, {"x": tmp_path / "x.npy"}, round_f16=True)
+    assert by_name.keys() == alone.keys() == stored.keys() == {"linear"}
+    np.testing.assert_array_equal(by_name["linear"], alone["linear"])
+    np.testing.assert_allclose(by_name["linear"], stored["linear"], rtol=0.1, atol=0.5)
+    with pytest.raises(errors.FileError, match="no such input"):
+        linquant.run(package, {"y": sample})
+    linquant.calibrate(package, tmp_path / "ranges.json", samples=[sample], observer="entropy")
+    assert linquant.plot(tmp_path / "ranges.json") == tmp_path / "ranges.html"
+    picture = linquant.plot(tmp_path / "ranges.json", tmp_path / "ranges.svg")
+    assert picture.read_text().startswith("<svg")

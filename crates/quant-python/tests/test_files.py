@@ -289,3 +289,60 @@ def test_the_command_is_a_program(tmp_path: Path) -> None:
         assert done.returncode == 1 and done.stderr.startswith("quant: ")
         done = subprocess.run([path, "--version"], capture_output=True, text=True)
         assert done.stdout.strip() == f"quant {linquant.__version__}"
+
+
+def test_shards_that_were_made_one_by_one_are_a_model(tmp_path: Path, rng: np.random.Generator) -> None:
+    for number in (1, 2):
+        name = f"model-0000{number}-of-00002.safetensors"
+        shard = write_safetensors(tmp_path / name, {f"w{number}": rng.normal(size=(64, 64)).astype(np.float32)})
+        (tmp_path / "small").mkdir(exist_ok=True)
+        linquant.quantize_file(shard, tmp_path / "small" / name)
+    report = linquant.index(tmp_path / "small")
+    assert report.output == tmp_path / "small" / "model.safetensors.index.json"
+    # Codes and scales.
+    assert (report.shards, report.tensors) == (2, 4) and report.bytes > 2 * 64 * 64
+    assert [tensor.name for tensor in linquant.inspect(tmp_path / "small").tensors] == ["w1", "w2"]
+    with pytest.raises(errors.Error, match="index.json"):
+        linquant.index(tmp_path / "small")
+    linquant.index(tmp_path / "small", force=True)
+    with pytest.raises(errors.FileAccessError):
+        linquant.index(tmp_path / "small" / "none")
+
+
+def test_options_pass_through_to_the_command(model: Path, tmp_path: Path) -> None:
+    document = tmp_path / "report.json"
+    linquant.quantize_file(model, tmp_path / "o.safetensors", report=document)
+    assert json.loads(document.read_text())["tensors"]
+    with pytest.raises(errors.OptionError, match="colour"):
+        linquant.quantize_file(model, tmp_path / "p.safetensors", colour="red")
+    for option in ["output", "quiet", "json", "block"]:
+        with pytest.raises(errors.OptionError, match=option):
+            linquant.quantize_file(model, tmp_path / "p.safetensors", **{option: "1"})
+    found = linquant.command("inspect", model, values=True)
+    assert found["elements"] == linquant.inspect(model).elements
+    assert linquant.command("plan", model, output=tmp_path / "plan.json").keys() == {"text"}
+    assert json.loads((tmp_path / "plan.json").read_text()) == linquant.plan_file(model)
+
+
+def test_every_command_has_its_function() -> None:
+    functions = {
+        "activations": [linquant.quantize_activations_file, linquant.wanted_activations],
+        "backends": [linquant.backends],
+        "calibrate": [linquant.calibrate],
+        "dequantize": [linquant.dequantize_file],
+        "diff": [linquant.diff],
+        "evaluate": [linquant.evaluate],
+        "index": [linquant.index],
+        "inspect": [linquant.inspect],
+        "plan": [linquant.plan_file],
+        "plot": [linquant.plot],
+        "quantize": [linquant.quantize_file],
+        "run": [linquant.run],
+    }
+    # For shells and people.
+    others = {"completions", "help", "man"}
+    program = "import sys, linquant._command as it; sys.exit(it.main())"
+    done = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True, check=True)
+    listed = done.stdout.split("Commands:\n")[1].split("\n\n")[0].splitlines()
+    names = {line.split()[0] for line in listed if line.startswith("  ") and not line.startswith("   ")}
+    assert names == functions.keys() | others

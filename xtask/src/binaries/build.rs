@@ -9,10 +9,32 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{MANYLINUX, System, files, new_file};
-use crate::dist::hide_paths;
+use crate::dist::{hide_paths, notices_of};
 use crate::ios::deployment;
 use crate::python::{PACKAGE, run};
 use crate::toolchain::{Target, Toolchain, root};
+
+/// Licences and notices beside the package, from where maturin takes them; gone again afterwards.
+pub struct Notices(Vec<PathBuf>);
+
+impl Notices {
+    pub fn write() -> Result<Self, Box<dyn Error>> {
+        let folder = root().join(PACKAGE);
+        let before = files(&folder)?;
+        let names = notices_of("quant-python", "all", &folder)?;
+        let written = names.into_iter().map(|name| folder.join(name));
+        Ok(Self(written.filter(|it| !before.contains(it)).collect()))
+    }
+}
+
+impl Drop for Notices {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // They are in .gitignore, and the next build writes them anew.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
 
 /// The package's sources, with all that they are compiled from.
 pub fn sdist(tools: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
@@ -49,7 +71,7 @@ pub fn wheel(
 }
 
 /// The command; on Linux static, so that it runs everywhere.
-pub fn command(tools: &Path, system: &System, folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
+pub fn command(tools: &Path, system: &System) -> Result<PathBuf, Box<dyn Error>> {
     let toolchain = Toolchain::find(system.command)?;
     let mut cargo = toolchain.cargo("zigbuild");
     cargo.args(["--release", "--package", "quant-cli"]);
@@ -60,10 +82,7 @@ pub fn command(tools: &Path, system: &System, folder: &Path) -> Result<PathBuf, 
         false => &[],
     };
     finished(tools, &mut cargo, flags)?;
-    let built = toolchain.output().join("release/quant");
-    let to = folder.join(format!("quant-{}", system.name));
-    fs::copy(built, &to)?;
-    Ok(to)
+    Ok(toolchain.output().join("release/quant"))
 }
 
 /// Runs a build whose files name no folder of this machine.

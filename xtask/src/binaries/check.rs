@@ -5,27 +5,24 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use object::macho::{self, MachHeader64};
 use object::read::elf::{ElfFile64, ProgramHeader as _};
-use object::read::macho::{MachHeader as _, MachOFile64};
 use object::{Endianness, elf};
 
-use super::{System, is_host};
+use super::mach_o::mach_o;
+use super::{System, is_host, pack, pythons};
 use crate::Outcome;
 use crate::dist::{fresh_folder, run};
 use crate::not_run;
 use crate::toolchain::{program, root};
 
-/// The oldest macOS.
-const MACOS: u32 = 13;
-/// What may be asked of macOS.
-const LIBRARIES: [&str; 2] = ["/usr/lib/libSystem.B.dylib", "/usr/lib/libiconv.2.dylib"];
-
 /// The command: of Linux, static, and used in a folder where there is nothing else.
-pub fn command(system: &System, path: &Path) -> Outcome {
+pub fn command(system: &System, archive: &Path) -> Outcome {
+    let unpacked = pack::unpacked(archive, "unpacked")?;
+    let path = &unpacked.join("quant");
     let data = fs::read(path)?;
     if system.name.starts_with("macos") {
-        return mach_o(&data);
+        mach_o(&data)?;
+        return Ok(fs::remove_dir_all(unpacked)?);
     }
     let file = ElfFile64::<Endianness>::parse(&*data)?;
     let mut parts = file.elf_program_headers().iter();
@@ -70,41 +67,8 @@ pub fn command(system: &System, path: &Path) -> Outcome {
         "{}: static, and works where there is nothing else",
         system.name
     );
-    Ok(fs::remove_dir_all(folder)?)
-}
-
-/// For arm64 and the oldest macOS, with no library but the system's, and signed.
-fn mach_o(data: &[u8]) -> Outcome {
-    let file = MachOFile64::<Endianness>::parse(data)?;
-    let (header, endian): (&MachHeader64<_>, _) = (file.macho_header(), file.endian());
-    if header.cputype(endian) != macho::CPU_TYPE_ARM64 {
-        return Err("not for arm64".into());
-    }
-    let (mut oldest, mut signed, mut libraries) = (None, false, Vec::new());
-    let mut commands = file.macho_load_commands()?;
-    while let Some(command) = commands.next()? {
-        if let Some((version, _)) = command.build_version(endian)? {
-            oldest = Some(version.minos.get(endian).0 >> 16);
-        }
-        if let Some(library) = command.dylib()? {
-            let name = command.string(endian, library.dylib.name)?;
-            libraries.push(String::from_utf8_lossy(name).into_owned());
-        }
-        signed |= command.cmd() == macho::LC_CODE_SIGNATURE;
-    }
-    let foreign = libraries
-        .iter()
-        .find(|it| !LIBRARIES.contains(&it.as_str()) && !it.contains("_native"));
-    match (oldest, signed, foreign) {
-        (Some(MACOS), true, None) => {
-            println!(
-                "macos-arm64: for macOS {MACOS} on, signed, asks for {}",
-                libraries.join(" ")
-            );
-            Ok(())
-        }
-        found => Err(format!("oldest system, signature, foreign libraries: {found:?}").into()),
-    }
+    fs::remove_dir_all(folder)?;
+    Ok(fs::remove_dir_all(unpacked)?)
 }
 
 /// A wheel: installed and used in an environment of its own, by the oldest Python and the newest one
@@ -128,29 +92,15 @@ pub fn wheel(system: &System, wheel: &Path) -> Outcome {
         ));
         return Ok(fs::remove_dir_all(folder)?);
     }
-    let pythons = [
-        "python3.10",
-        "python3.14",
-        "python3.13",
-        "python3.12",
-        "python3",
-    ];
-    let found: Vec<&str> = pythons.into_iter().filter(|it| runs(it)).collect();
-    let (oldest, newest) = (found.first(), found.iter().find(|it| **it != "python3.10"));
-    for python in oldest.into_iter().chain(newest) {
-        let told = used(python, wheel)?;
+    for python in pythons::oldest_and_newest()? {
+        let told = used(&python, wheel)?;
         println!("{}: the wheel works with {}", system.name, told.trim());
     }
     Ok(())
 }
 
-fn runs(python: &str) -> bool {
-    let done = Command::new(python).arg("--version").output();
-    done.is_ok_and(|done| done.status.success())
-}
-
 /// The example of the package's README, run without cargo and rustc on the `PATH`.
-fn used(python: &str, wheel: &Path) -> Result<String, Box<dyn Error>> {
+fn used(python: &Path, wheel: &Path) -> Result<String, Box<dyn Error>> {
     let folder = fresh_folder("environment")?;
     run(Command::new(python).args(["-m", "venv"]).arg(&folder))?;
     let own = folder.join("bin/python");

@@ -1,19 +1,24 @@
 //! `cargo xtask release`: what is given to people who install instead of compiling: wheels of the
-//! Python package, its sources, and the command, for Linux and macOS, all of it made on Linux.
+//! Python package, its sources, the command and the C library, for Linux and macOS, all of it made on
+//! Linux.
 //!
 //! Zig links for each of these systems; it comes as a Python package, as do maturin and cargo-zigbuild.
 
 mod bill;
 mod build;
 mod check;
+mod mach_o;
+mod pack;
+mod pythons;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Outcome;
-use crate::dist::{publish, run};
+use crate::dist::{fresh_folder, publish, run};
 use crate::python;
 use crate::toolchain::{HOST, Target};
 
@@ -51,48 +56,75 @@ const SYSTEMS: [System; 3] = [
     },
 ];
 
-/// Builds and checks what is wanted: `sdist`; all for a system, by its name; or one part of that, such
-/// as `macos-arm64-wheel` or `macos-arm64-command`. Everything where `only` is empty.
-pub fn release(only: &[String]) -> Outcome {
-    let parts = ["", "-command", "-wheel"];
-    let names = SYSTEMS
-        .iter()
-        .flat_map(|system| parts.map(|part| format!("{}{part}", system.name)));
-    let names: Vec<String> = names.chain(["sdist".to_owned()]).collect();
-    if let Some(unknown) = only.iter().find(|it| !names.contains(it)) {
-        return Err(format!("no {unknown}; there are {}", names.join(", ")).into());
-    }
-    let wanted = |name: &str, part: &str| {
-        let whole = format!("{name}{part}");
-        only.is_empty() || only.iter().any(|it| it == name || *it == whole)
-    };
+/// Builds and checks what is wanted: `sdist`; `libraries`; all for a system, by its name; or one part
+/// of that, such as `macos-arm64-wheel` or `macos-arm64-command`. Everything where `only` is empty; and
+/// a formula for Homebrew, for archives that people get from below `address`.
+pub fn release(only: &[String], address: Option<&str>) -> Outcome {
+    let wanted = Wanted::new(only)?;
     let tools = python::environment("release-tools", &REQUIREMENTS)?;
     let name = match only.is_empty() {
         true => "release".to_owned(),
         false => format!("release-{}", only.join("-")),
     };
-    let folder = crate::dist::fresh_folder(&name)?;
-    if wanted("sdist", "") {
+    let folder = fresh_folder(&name)?;
+    let notices = build::Notices::write()?;
+    if wanted.has("sdist", "") {
         build::sdist(&tools, &folder)?;
     }
     for system in &SYSTEMS {
-        if wanted(system.name, "-command") {
-            let command = build::command(&tools, system, &folder)?;
-            check::command(system, &command)?;
+        if wanted.has(system.name, "-command") {
+            let program = build::command(&tools, system)?;
+            let archive = pack::command(system, &program, &folder)?;
+            check::command(system, &archive)?;
         }
-        if wanted(system.name, "-wheel") {
+        if wanted.has(system.name, "-wheel") {
             let wheel = build::wheel(&tools, system.wheel, &folder)?;
             check::wheel(system, &wheel)?;
         }
     }
+    drop(notices);
+    if wanted.has("libraries", "") {
+        pack::libraries(&folder)?;
+    }
     bill::write(&folder)?;
-    sums(&folder)?;
+    let sums = sums(&folder)?;
+    match address {
+        Some(address) => pack::formula(address, &sums, &folder)?,
+        None => println!("no formula for Homebrew: that takes --address"),
+    }
     crate::dist::check_paths(&folder)?;
     publish(&name)
 }
 
-/// `SHA256SUMS`, as `sha256sum --check` reads it; and a list for people.
-fn sums(folder: &Path) -> Outcome {
+/// What is to be built.
+struct Wanted<'a> {
+    only: &'a [String],
+}
+
+impl<'a> Wanted<'a> {
+    /// # Errors
+    /// A name that nothing has.
+    fn new(only: &'a [String]) -> Result<Self, Box<dyn Error>> {
+        let parts = ["", "-command", "-wheel"];
+        let names = SYSTEMS
+            .iter()
+            .flat_map(|system| parts.map(|part| format!("{}{part}", system.name)));
+        let others = ["sdist", "libraries"].map(str::to_owned);
+        let names: Vec<String> = names.chain(others).collect();
+        match only.iter().find(|it| !names.contains(it)) {
+            Some(unknown) => Err(format!("no {unknown}; there are {}", names.join(", ")).into()),
+            None => Ok(Self { only }),
+        }
+    }
+
+    fn has(&self, name: &str, part: &str) -> bool {
+        let whole = format!("{name}{part}");
+        self.only.is_empty() || self.only.iter().any(|it| it == name || *it == whole)
+    }
+}
+
+/// `SHA256SUMS`, as `sha256sum --check` reads it; a list for people; and the digests by names of files.
+fn sums(folder: &Path) -> Result<BTreeMap<String, String>, Box<dyn Error>> {
     let mut files: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(folder)? {
         files.push(entry?.file_name().into());
@@ -103,7 +135,11 @@ fn sums(folder: &Path) -> Outcome {
         let size = fs::metadata(folder.join(file))?.len();
         println!("{:>12} {}", size, file.display());
     }
-    Ok(fs::write(folder.join("SHA256SUMS"), text)?)
+    fs::write(folder.join("SHA256SUMS"), &text)?;
+    let lines = text.lines().filter_map(|line| line.split_once("  "));
+    Ok(lines
+        .map(|(sum, file)| (file.to_owned(), sum.to_owned()))
+        .collect())
 }
 
 /// The only file of a folder that was not there before.

@@ -19,7 +19,7 @@ use std::process::Command;
 use crate::Outcome;
 use crate::toolchain::{HOST, root, target_dir};
 
-pub use notices::linked;
+pub use notices::{linked, of as notices_of};
 pub use paths::{check as check_paths, hide as hide_paths};
 pub use reproduce::reproduce;
 

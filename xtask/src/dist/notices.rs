@@ -1,4 +1,4 @@
-//! Our licences, and those of everything that the C library is made of.
+//! Our licences, and those of everything that the C library, the command and the wheels are made of.
 //!
 //! cargo-about would write them, too, but is compiled for minutes, and looks up what a package does
 //! not carry on the network: here, that is an error.
@@ -42,19 +42,26 @@ pub struct Package {
 /// # Errors
 /// If a package has no licence, or does not carry its text.
 pub fn write(folder: &Path, triple: &str) -> Outcome {
+    of(PACKAGE, triple, folder).map(drop)
+}
+
+/// The same for another of our packages; for all targets, where `triple` is `all`. Returns the names of
+/// the files.
+pub fn of(package: &str, triple: &str, folder: &Path) -> Result<[&'static str; 3], Box<dyn Error>> {
     fs::create_dir_all(folder)?;
-    for name in ["LICENSE-APACHE", "LICENSE-MIT"] {
+    let names = ["LICENSE-APACHE", "LICENSE-MIT", "THIRD-PARTY-NOTICES"];
+    for name in &names[..2] {
         fs::copy(root().join(name), folder.join(name))?;
     }
-    let (text, count) = notices(&linked(PACKAGE, triple)?)?;
-    fs::write(folder.join("THIRD-PARTY-NOTICES"), text)?;
+    let (text, count) = notices(&linked(package, triple)?)?;
+    fs::write(folder.join(names[2]), text)?;
     println!("THIRD-PARTY-NOTICES: {count} packages, and Rust's standard library");
-    Ok(())
+    Ok(names)
 }
 
 fn notices(packages: &[Package]) -> Result<(String, usize), Box<dyn Error>> {
     let mut text = String::from(
-        "The library contains parts of the following packages, under their own licences.\n\n\
+        "This contains parts of the following packages, under their own licences.\n\n\
          Rust's standard library (The Rust Project Contributors): MIT OR Apache-2.0, the texts of\n\
          which stand beside this file\n",
     );

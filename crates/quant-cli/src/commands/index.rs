@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use indicatif::HumanBytes;
 use quant_models::{Error, write_index};
+use serde_json::json;
 
-use crate::options::{ForceOption, QuietOption};
+use crate::options::{ForceOption, JsonOption, QuietOption};
 use crate::progress::with_progress;
-use crate::terminal::{print, shown, warn};
+use crate::terminal::{print, print_json, shown, warn};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,6 +30,8 @@ pub struct Index {
     force: ForceOption,
     #[command(flatten)]
     quiet: QuietOption,
+    #[command(flatten)]
+    json: JsonOption,
 }
 
 impl Index {
@@ -36,6 +39,16 @@ impl Index {
         let force = self.force.force;
         let written = with_progress(1, true, force, 0, |job| write_index(&self.folder, job))?;
         warn(&written.warnings);
+        if self.json.json {
+            return print_json(&json!({
+                "version": 1,
+                "output": written.path.to_string_lossy(),
+                "shards": written.shards,
+                "tensors": written.tensors,
+                "bytes": written.bytes,
+                "warnings": written.warnings,
+            }));
+        }
         if self.quiet.quiet {
             return Ok(());
         }

@@ -72,7 +72,7 @@ const FREE: &[(&str, &[&str])] = &[
             "json",
         ],
     ),
-    ("plot", &["output", "force", "quiet"]),
+    ("plot", &["output", "force", "quiet", "json"]),
     #[cfg(feature = "run")]
     (
         "run",
@@ -115,7 +115,7 @@ const FREE: &[(&str, &[&str])] = &[
         &["output", "threads", "force", "quiet", "json"],
     ),
     ("inspect", &["values", "json"]),
-    ("index", &["force", "quiet"]),
+    ("index", &["force", "quiet", "json"]),
     ("diff", &["json", "quiet"]),
     ("backends", &["json"]),
     ("completions", &[]),

@@ -16,12 +16,13 @@ from __future__ import annotations
 import os
 
 from . import coreml, errors
+from ._activations import calibrate, evaluate, plot, run, wanted_activations
 from ._arrays import Quantized, Stats, dequantize, fake_quantize, quantize
+from ._call import command
 from ._files import (
-    calibrate,
     dequantize_file,
     diff,
-    evaluate,
+    index,
     inspect,
     plan_file,
     quantize_activations_file,
@@ -55,6 +56,7 @@ __all__ = [
     "__version__",
     "backends",
     "calibrate",
+    "command",
     "coreml",
     "dequantize",
     "dequantize_file",
@@ -63,12 +65,16 @@ __all__ = [
     "evaluate",
     "fake_quantize",
     "get_num_threads",
+    "index",
     "inspect",
     "plan_file",
+    "plot",
     "quantize",
     "quantize_activations_file",
     "quantize_file",
+    "run",
     "set_num_threads",
+    "wanted_activations",
 ]
 
 

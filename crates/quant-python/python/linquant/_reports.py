@@ -333,3 +333,45 @@ def evaluation(document: Mapping[str, Any]) -> Evaluation:
     outputs = [_made(OutputScore, one) for one in document["outputs"]]
     intermediates = [_made(Score, one) for one in document["intermediates"]]
     return _made(Evaluation, document, outputs=outputs, intermediates=intermediates)
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What :func:`linquant.index` wrote."""
+
+    #: The index.
+    output: Path
+    #: How many shards it names.
+    shards: int
+    #: How many tensors it names.
+    tensors: int
+    #: Of all tensors.
+    bytes: int
+    warnings: list[str]
+
+
+def index_report(document: Mapping[str, Any]) -> IndexReport:
+    return _made(IndexReport, document, output=Path(document["output"]))
+
+
+@dataclass(frozen=True)
+class WantedActivation:
+    """An activation that wants a range."""
+
+    #: As in ``ranges.json``.
+    name: str
+    #: Which function it is of, where the model has several.
+    function: str | None
+    #: ``None`` for a dimension that is not constant.
+    shape: list[int | None]
+    #: The type of the operation that gives it; ``None`` for an input.
+    given_by: str | None
+    #: What takes it, quantized or not.
+    taken_by: list[Consumer]
+
+
+def wanted(document: Mapping[str, Any]) -> list[WantedActivation]:
+    return [
+        _made(WantedActivation, one, taken_by=[_made(Consumer, it) for it in one["taken_by"]])
+        for one in document["activations"]
+    ]

@@ -29,8 +29,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _files
+from . import _activations, _files
 from ._arrays import quantize
+from ._call import PathLike, Progress
 from .errors import Error, LinquantWarning, OptionError, UnsupportedError
 
 __all__ = ["accelerated", "config_dict", "linear_quantize_activations", "linear_quantize_weights"]
@@ -114,7 +115,7 @@ def _package(model: Any) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _output(output: _files.PathLike | None) -> Iterator[Path]:
+def _output(output: PathLike | None) -> Iterator[Path]:
     """Where the result goes: a package that goes with the interpreter, where none is given."""
     if output is not None:
         yield Path(output)
@@ -128,7 +129,7 @@ def _output(output: _files.PathLike | None) -> Iterator[Path]:
         raise
 
 
-def _result(model: Any, package: Path, output: _files.PathLike | None) -> Any:
+def _result(model: Any, package: Path, output: PathLike | None) -> Any:
     """A model of coremltools, or the path that was given."""
     if output is not None:
         return package
@@ -149,10 +150,10 @@ def linear_quantize_weights(
     config: Any,
     joint_compression: bool = False,
     *,
-    output: _files.PathLike | None = None,
+    output: PathLike | None = None,
     force: bool = False,
     threads: int = 0,
-    progress: _files.Progress = None,
+    progress: Progress = None,
 ) -> Any:
     """Quantizes the weights of an ML program, as the function of that name in coremltools does.
 
@@ -223,11 +224,11 @@ def linear_quantize_activations(
     sample_data: Sequence[Mapping[str | None, Any]],
     calibration_op_group_size: int = -1,
     *,
-    output: _files.PathLike | None = None,
+    output: PathLike | None = None,
     force: bool = False,
     round_f16: bool = False,
     threads: int = 0,
-    progress: _files.Progress = None,
+    progress: Progress = None,
 ) -> Any:
     """Quantizes the activations of an ML program, as the function of that name in coremltools does.
 
@@ -257,7 +258,7 @@ def linear_quantize_activations(
         package = stack.enter_context(_package(mlmodel))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="linquant-"))
         ranges = Path(folder, "ranges.json")
-        _files.calibrate(
+        _activations.calibrate(
             package,
             ranges,
             samples=[_named(mlmodel, sample) for sample in sample_data],

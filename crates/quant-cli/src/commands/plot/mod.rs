@@ -8,9 +8,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use quant_models::{AtomicFile, Calibration, Error, Inputs};
+use serde_json::json;
 
-use crate::options::{ForceOption, QuietOption};
-use crate::terminal::{print, shown, warn};
+use crate::options::{ForceOption, JsonOption, QuietOption};
+use crate::terminal::{print, print_json, shown, warn};
 
 /// Draw what calibration has seen of each activation, and the range that it chose
 ///
@@ -36,6 +37,8 @@ pub struct Plot {
     force: ForceOption,
     #[command(flatten)]
     quiet: QuietOption,
+    #[command(flatten)]
+    json: JsonOption,
 }
 
 impl Plot {
@@ -62,6 +65,9 @@ impl Plot {
         let text =
             make(&calibration).map_err(|problem| bad(&format!("cannot draw it: {problem}")))?;
         file.commit(text.as_bytes())?;
+        if self.json.json {
+            return print_json(&json!({"version": 1, "output": output.to_string_lossy()}));
+        }
         match self.quiet.quiet {
             true => Ok(()),
             false => print(&format!("{}\n", shown(&output))),
