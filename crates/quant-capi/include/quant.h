@@ -174,6 +174,12 @@ typedef enum QUANT_OPEN_ENUM QuantDialect {
   // the whole range of codes in both modes; the zero point is added before a quotient is rounded
   // to an integer. Unsigned codes are signed ones less the smallest.
   QUANT_DIALECT_COMPRESSED_TENSORS QUANT_SWIFT_NAME(compressedTensors) = 5,
+  // As coreai-opt 0.4's pass on Core AI programs: each step is rounded to the type of the values, and
+  // scales have it; 1e-6 is added to the width of a range.
+  QUANT_DIALECT_COREAI QUANT_SWIFT_NAME(coreai) = 6,
+  // As coreai-opt 0.4's fake quantization of weights: scales have the type of the values and are at
+  // least 2^-23, quotients are f32; symmetric codes of signed types lack the smallest one.
+  QUANT_DIALECT_COREAI_TORCH QUANT_SWIFT_NAME(coreaiTorch) = 7,
 } QuantDialect;
 
 // A block type of ggml, as GGUF files hold it: 32 values and what they share, interleaved.

@@ -154,6 +154,12 @@ pub enum QuantDialect {
     /// the whole range of codes in both modes; the zero point is added before a quotient is rounded
     /// to an integer. Unsigned codes are signed ones less the smallest.
     CompressedTensors = 5,
+    /// As coreai-opt 0.4's pass on Core AI programs: each step is rounded to the type of the values, and
+    /// scales have it; 1e-6 is added to the width of a range.
+    Coreai = 6,
+    /// As coreai-opt 0.4's fake quantization of weights: scales have the type of the values and are at
+    /// least 2^-23, quotients are f32; symmetric codes of signed types lack the smallest one.
+    CoreaiTorch = 7,
 }
 
 /// A block type of ggml, as GGUF files hold it: 32 values and what they share, interleaved.
@@ -214,7 +220,7 @@ macro_rules! enumeration {
 enumeration!(QuantFloat, FloatType: F32 F16 Bf16);
 enumeration!(QuantCode, IntType: Int8 Uint8 Int4 Uint4 Int2 Uint2 Int3 Uint3 Int5 Uint5 Int6 Uint6);
 enumeration!(QuantMode, Mode: Symmetric Affine);
-enumeration!(QuantDialect, Dialect: Coremltools F32 Torch CoremltoolsActivations Mlx CompressedTensors);
+enumeration!(QuantDialect, Dialect: Coremltools F32 Torch CoremltoolsActivations Mlx CompressedTensors Coreai CoreaiTorch);
 enumeration!(QuantGgml, GgmlType: Q8_0 Q4_0 Q4_1 Q5_0 Q5_1);
 enumeration!(QuantBackend, Backend: Scalar Avx2 Avx512 Neon);
 

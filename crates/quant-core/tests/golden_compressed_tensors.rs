@@ -1,10 +1,13 @@
-//! What compressed-tensors computes, bit for bit.
+//! What compressed-tensors computes, bit for bit, and coreai-opt.
 
 use half::{bf16, f16};
 use quant_core::{
-    Blocks, Float, FloatType, Granularity, IntType, Mode, ParamsError, Scheme, reference,
+    Blocks, Dialect, Float, FloatType, Granularity, IntType, Mode, ParamsError, Scheme, reference,
 };
-use quant_testkit::compressed_tensors::{self, Case};
+use quant_testkit::{
+    compressed_tensors::{self, Case},
+    coreai,
+};
 
 /// From and to little-endian bytes.
 trait Bytes: Float {
@@ -106,6 +109,43 @@ fn equals_compressed_tensors() {
             FloatType::Bf16 => check::<bf16>(case),
         }
     }
+}
+
+#[test]
+fn equals_coreai_opt() {
+    let cases = coreai::cases();
+    assert_eq!(cases.len(), 2 * 2 * 8 + 3 * 2 * 6);
+    for case in &cases {
+        match case.float {
+            FloatType::F32 => check::<f32>(case),
+            FloatType::F16 => check::<f16>(case),
+            FloatType::Bf16 => check::<bf16>(case),
+        }
+    }
+}
+
+/// What coreai-opt destroys without a word: scales of 0, infinite ones, zero points of infinite
+/// terms.
+#[test]
+fn weights_that_coreai_opt_destroys_are_errors() {
+    let params = |dtype, mode, values: &[f32], dialect| {
+        let scheme = Scheme::new(dtype, mode).with_dialect(dialect);
+        scheme.params(&reference::range(values), FloatType::F16)
+    };
+    let coreai = Dialect::Coreai;
+    let tiny = params(IntType::Int8, Mode::Symmetric, &[1e-6, 0.0], coreai);
+    assert_eq!(tiny, Err(ParamsError::ScaleUnderflow));
+    let wide = params(IntType::Int8, Mode::Symmetric, &[60_000.0, 0.0], coreai);
+    assert_eq!(wide, Err(ParamsError::ScaleOverflow));
+    let zero_point = params(IntType::Int8, Mode::Affine, &[600.0, 0.0], coreai);
+    assert_eq!(zero_point, Err(ParamsError::ZeroPointOverflow));
+    let tiny = params(
+        IntType::Int8,
+        Mode::Symmetric,
+        &[1e-6, 0.0],
+        Dialect::CoreaiTorch,
+    );
+    assert_eq!(tiny.unwrap().scale(), f32::EPSILON);
 }
 
 #[test]

@@ -1,9 +1,13 @@
-//! compressed-tensors' dialect on every backend: what it computes itself.
+//! The dialects of compressed-tensors and of Core AI on every backend: what these tools compute
+//! themselves.
 
 use half::{bf16, f16};
 use quant_core::{Blocks, FloatType, Granularity, reference};
 use quant_simd::{Backend, Element, TensorQuantizer};
-use quant_testkit::compressed_tensors::{self, Case};
+use quant_testkit::{
+    compressed_tensors::{self, Case},
+    coreai,
+};
 
 fn floats<F: Element>(bytes: &[u8]) -> Vec<F> {
     let mut floats = vec![F::zeroed(); bytes.len() / size_of::<F>()];
@@ -65,9 +69,8 @@ fn check<F: Element>(case: &Case, backend: Backend) {
     );
 }
 
-#[test]
-fn every_backend_equals_compressed_tensors() {
-    for case in &compressed_tensors::cases() {
+fn check_all(cases: &[Case]) {
+    for case in cases {
         for &backend in Backend::available() {
             match case.float {
                 FloatType::F32 => check::<f32>(case, backend),
@@ -76,4 +79,14 @@ fn every_backend_equals_compressed_tensors() {
             }
         }
     }
+}
+
+#[test]
+fn every_backend_equals_compressed_tensors() {
+    check_all(&compressed_tensors::cases());
+}
+
+#[test]
+fn every_backend_equals_coreai_opt() {
+    check_all(&coreai::cases());
 }

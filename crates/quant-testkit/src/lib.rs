@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod compressed_tensors;
+pub mod coreai;
 pub mod ggml;
 pub mod golden;
 pub mod hurtful;

@@ -58,5 +58,11 @@ extension Scheme {
         /// the whole range of codes in both modes; the zero point is added before a quotient is rounded
         /// to an integer. Unsigned codes are signed ones less the smallest.
         case compressedTensors = 5
+        /// As coreai-opt 0.4's pass on Core AI programs: each step is rounded to the type of the values, and
+        /// scales have it; 1e-6 is added to the width of a range.
+        case coreai = 6
+        /// As coreai-opt 0.4's fake quantization of weights: scales have the type of the values and are at
+        /// least 2^-23, quotients are f32; symmetric codes of signed types lack the smallest one.
+        case coreaiTorch = 7
     }
 }

@@ -90,7 +90,8 @@ public struct QuantizedTensor<Value: QuantizableFloat> {
     public var scales: [Float] {
         scaleBytes.withUnsafeBytes { bytes in
             switch scheme.dialect {
-            case .coremltools, .mlx, .compressedTensors: return bytes.bindMemory(to: Value.self).map { Float($0) }
+            case .coremltools, .mlx, .compressedTensors, .coreai, .coreaiTorch:
+                return bytes.bindMemory(to: Value.self).map { Float($0) }
             case .f32, .torch: return bytes.bindMemory(to: Float.self).map { $0 }
             case .coremltoolsActivations:
                 // As `Float16`, or else as `Float`.

@@ -5,6 +5,7 @@
 
 mod activation;
 mod compressed_tensors;
+mod coreai;
 mod coremltools;
 mod f32;
 mod mlx;
@@ -47,6 +48,13 @@ pub enum Dialect {
     /// integer. Codes of unsigned types are those of signed types less the smallest one, as files hold
     /// them.
     CompressedTensors,
+    /// As coreai-opt 0.4's `quantize_weights` on a Core AI program: the steps of coremltools, each
+    /// rounded to the type of the values, with 1e-6 added to the width of a range.
+    Coreai,
+    /// As coreai-opt 0.4's fake quantization of weights in torch: scales of at least 2^-23 in the type of
+    /// the values, quotients in f32. Symmetric codes of signed types lack the smallest one ("with
+    /// clipping").
+    CoreaiTorch,
 }
 
 named!(
@@ -57,6 +65,8 @@ named!(
     CoremltoolsActivations "coremltools-activations",
     Mlx "mlx",
     CompressedTensors "compressed-tensors",
+    Coreai "coreai",
+    CoreaiTorch "coreai-torch",
 );
 stored_by_name!(Dialect);
 
@@ -147,6 +157,8 @@ macro_rules! with_arithmetic {
             Dialect::CoremltoolsActivations => with!(coremltools::Activations),
             Dialect::Mlx => with!(mlx::Mlx),
             Dialect::CompressedTensors => with!(compressed_tensors::CompressedTensors),
+            Dialect::Coreai => with!(coreai::Program),
+            Dialect::CoreaiTorch => with!(coreai::Torch),
         }
     }};
 }

@@ -17,7 +17,9 @@ Dtype: TypeAlias = Literal[
 ]
 Mode: TypeAlias = Literal["symmetric", "affine", "linear_symmetric", "linear"]
 Granularity: TypeAlias = Literal["per_tensor", "per_channel", "per_block"]
-Dialect: TypeAlias = Literal["coremltools", "f32", "torch", "coremltools-activations", "mlx", "compressed-tensors"]
+Dialect: TypeAlias = Literal[
+    "coremltools", "f32", "torch", "coremltools-activations", "mlx", "compressed-tensors", "coreai", "coreai-torch"
+]
 #: What functions take: a NumPy array, or whatever gives one by DLPack, such as a torch tensor.
 ArrayLike: TypeAlias = Any
 Bytes: TypeAlias = NDArray[np.uint8]
@@ -287,7 +289,7 @@ def quantize(
             is all of the axis.
         dialect: Whose arithmetic, to the last bit: ``"coremltools"``; ``"f32"``, the same all in float32;
             ``"torch"``; ``"mlx"``, which stores biases (affine and unsigned types only);
-            ``"compressed-tensors"``.
+            ``"compressed-tensors"``; ``"coreai"`` or ``"coreai-torch"``, as coreai-opt.
         block_axis: The axis that is cut into blocks, 1 if not given.
         packed: Codes of fewer than 8 bits share bytes; otherwise each has its own.
         stats: Measure what is lost, which takes a third of the time.
