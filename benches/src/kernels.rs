@@ -5,7 +5,7 @@ use std::hint::black_box;
 use bytemuck::Pod;
 use half::{bf16, f16};
 use quant_core::observer::Histogram;
-use quant_core::{Dialect, Float, GgmlType, IntType, Mode, Params, Range, Scheme};
+use quant_core::{Dialect, Float, GgmlType, IntType, Mode, Params, Scheme, ValueRange};
 use quant_simd::{Backend, Columns, Element};
 
 use crate::buffer::Buffer;
@@ -78,7 +78,7 @@ pub const KERNELS: &[Kernel] = &[
 ];
 
 fn params<F: Float>(scheme: Scheme) -> Params {
-    let range = Range {
+    let range = ValueRange {
         min: -1.0,
         max: 1.0,
         non_finite: 0,
@@ -193,7 +193,7 @@ fn quantize_columns(n: usize) -> Box<dyn Case> {
 }
 
 fn column_ranges(n: usize) -> Box<dyn Case> {
-    let mut ranges = vec![Range::EMPTY; COLUMNS];
+    let mut ranges = vec![ValueRange::EMPTY; COLUMNS];
     let kernel = move |backend: Backend, values: &[f32], _: &mut [u8]| {
         backend.column_ranges(values, &mut ranges);
     };
@@ -202,8 +202,8 @@ fn column_ranges(n: usize) -> Box<dyn Case> {
 
 fn fake_quantize(n: usize) -> Box<dyn Case> {
     let params = params::<f32>(INT8);
-    let kernel = move |backend: Backend, values: &[f32], became: &mut [f32]| {
-        black_box(backend.fake_quantize(values, INT8, params, became));
+    let kernel = move |backend: Backend, values: &[f32], dequantized: &mut [f32]| {
+        black_box(backend.fake_quantize(values, INT8, params, dequantized));
     };
     case(values(n), n, kernel, vec![])
 }

@@ -45,9 +45,9 @@ fn with_floats<F: Element>(u: &mut Unstructured<'_>) -> Result<()> {
 
     let mut codes = vec![0; count];
     let bad = reference::quantize(&values, scheme, params, &mut codes);
-    let mut became = vec![F::default(); count];
-    reference::dequantize(&codes, scheme, params, &mut became);
-    let (mut by_column, mut became_by_column) = (vec![0; count], vec![F::default(); count]);
+    let mut dequantized = vec![F::default(); count];
+    reference::dequantize(&codes, scheme, params, &mut dequantized);
+    let (mut by_column, mut dequantized_by_column) = (vec![0; count], vec![F::default(); count]);
     for i in 0..count {
         let (params, at) = (of_columns[i % columns], i..i + 1);
         reference::quantize(
@@ -57,7 +57,7 @@ fn with_floats<F: Element>(u: &mut Unstructured<'_>) -> Result<()> {
             &mut by_column[at.clone()],
         );
         let code = &by_column[at.clone()];
-        reference::dequantize(code, scheme, params, &mut became_by_column[at]);
+        reference::dequantize(code, scheme, params, &mut dequantized_by_column[at]);
     }
     let laid_out = Columns::new(scheme, F::TYPE, &of_columns);
     for &backend in Backend::available() {
@@ -71,9 +71,9 @@ fn with_floats<F: Element>(u: &mut Unstructured<'_>) -> Result<()> {
         assert_eq!(got, stored(scheme, &codes), "{name} {scheme:?} {params:?}");
         let mut floats = vec![F::default(); count];
         backend.dequantize(&got, scheme, params, &mut floats);
-        assert_eq!(bits(&floats), bits(&became), "{name} {scheme:?} {params:?}");
+        assert_eq!(bits(&floats), bits(&dequantized), "{name} {scheme:?} {params:?}");
         backend.fake_quantize(&values, scheme, params, &mut floats);
-        assert_eq!(bits(&floats), bits(&became), "{name} {scheme:?} {params:?}");
+        assert_eq!(bits(&floats), bits(&dequantized), "{name} {scheme:?} {params:?}");
         backend.quantize_with_stats(&values, scheme, params, &mut got);
         assert_eq!(got, stored(scheme, &codes), "{name} {scheme:?} {params:?}");
         assert_eq!(
@@ -87,7 +87,7 @@ fn with_floats<F: Element>(u: &mut Unstructured<'_>) -> Result<()> {
             "{name} {scheme:?} {of_columns:?}"
         );
         backend.dequantize_columns(&got, &laid_out, &mut floats);
-        assert_eq!(bits(&floats), bits(&became_by_column), "{name} {scheme:?}");
+        assert_eq!(bits(&floats), bits(&dequantized_by_column), "{name} {scheme:?}");
         let range = reference::range(&values);
         assert_eq!(backend.range(&values), range, "{name}");
         match scheme.dialect.scale_type(F::TYPE) {

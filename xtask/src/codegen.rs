@@ -157,4 +157,4 @@ fn camel_case(name: &str) -> String {
 }
 
 /// Results that a caller need not want, and a list that may be empty.
-const OPTIONAL: [&str; 3] = ["backends", "failure", "lost"];
+const OPTIONAL: [&str; 3] = ["backends", "failure", "error_stats"];

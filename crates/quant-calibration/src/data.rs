@@ -13,7 +13,7 @@ use quant_model::{Error, Inputs, sniff};
 use quant_safetensors::SafetensorsFile;
 use xxhash_rust::xxh64::Xxh64;
 
-use super::npy::{Header, Problem};
+use super::npy::{Header, NpyError};
 use super::npz;
 use super::recording::{Content, RecordedFile, RecordedTensor, Recording};
 use super::values::{Encoding, Float};
@@ -264,8 +264,8 @@ fn npy(path: &Path, activation: String) -> Result<Recording, Error> {
     let bad = |problem: String| Error::tensor(path, &activation, problem);
     let header = Header::read(&mut BufReader::with_capacity(512, &file));
     let header = header.map_err(|problem| match problem {
-        Problem::Io(error) => Error::io(path, "read it")(error),
-        Problem::Array(problem) => {
+        NpyError::Io(error) => Error::io(path, "read it")(error),
+        NpyError::Array(problem) => {
             let mut head = [0; sniff::HEAD];
             let got = file.read_at(&mut head, 0).unwrap_or(0);
             match sniff::kind(&head[..got]) {

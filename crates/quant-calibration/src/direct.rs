@@ -186,7 +186,7 @@ impl DirectCalibration {
     /// See [`AtomicFile::commit`]; [`Error::Interrupted`].
     pub fn write(&self, file: AtomicFile, job: &Job<'_>) -> Result<Calibration, Error> {
         let found: Vec<(String, Observer)> = self.observers.stored();
-        let calibration = Calibration::of(self.settings, &found, job)?;
+        let calibration = Calibration::from_observers(self.settings, &found, job)?;
         calibration.write(file, job)?;
         if let Some(checkpoint) = &self.checkpoint {
             remove(&checkpoint.path)?;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use quant_core::observer::{Histogram, Observer, ObserverConfig};
-use quant_core::{ActivationRule, FloatType, Range};
+use quant_core::{ActivationRule, FloatType, ValueRange};
 use quant_model::io::read_bounded;
 use quant_model::ranges::LARGEST;
 use quant_model::ranges::VERSION;
@@ -52,7 +52,7 @@ pub struct Calibrated {
 /// The fields of an activation, in their order.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stored {
+struct ActivationDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     min: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,7 +121,7 @@ fn unique<'de, D: Deserializer<'de>>(
 
 impl Calibrated {
     /// What an observer has found.
-    pub(crate) fn of(observer: &Observer, settings: &CalibrationSettings) -> Self {
+    pub(crate) fn from_observer(observer: &Observer, settings: &CalibrationSettings) -> Self {
         let values = observer.values();
         let range = observer.range(settings.dtype, settings.mode);
         Self {
@@ -151,11 +151,11 @@ impl Calibrated {
         Some(outside as f64 / (self.elements - self.non_finite) as f64)
     }
 
-    fn stored(&self) -> Stored {
+    fn stored(&self) -> ActivationDocument {
         let [min, max] = ends(self.range);
         let [observed_min, observed_max] = ends(self.observed);
         let params = self.params.as_ref().ok();
-        Stored {
+        ActivationDocument {
             min,
             max,
             observed_min,
@@ -165,11 +165,14 @@ impl Calibrated {
             non_finite: self.non_finite,
             scale: params.map(|&(scale, _)| scale.into()),
             zero_point: params.map(|&(_, zero_point)| zero_point),
-            histogram: self.histogram.as_ref().map(StoredHistogram::of),
+            histogram: self.histogram.as_ref().map(StoredHistogram::from_histogram),
         }
     }
 
-    fn from_stored(stored: Stored, settings: &CalibrationSettings) -> Result<Self, String> {
+    fn from_stored(
+        stored: ActivationDocument,
+        settings: &CalibrationSettings,
+    ) -> Result<Self, String> {
         let observer = observer(&stored, settings)?;
         let range = match observer {
             // A moving average is not to be had again; its range is what counts.
@@ -186,7 +189,7 @@ impl Calibrated {
         if stored.non_finite > stored.elements {
             return Err("more non-finite values than values".into());
         }
-        let as_range = range.map(|range| Range {
+        let as_range = range.map(|range| ValueRange {
             min: range.min,
             max: range.max,
             non_finite: 0,
@@ -212,7 +215,10 @@ impl Calibrated {
 }
 
 /// The observer of these statistics; none of a moving average.
-fn observer(stored: &Stored, settings: &CalibrationSettings) -> Result<Option<Observer>, String> {
+fn observer(
+    stored: &ActivationDocument,
+    settings: &CalibrationSettings,
+) -> Result<Option<Observer>, String> {
     let values = json!({
         "count": stored.elements,
         "non_finite": stored.non_finite,
@@ -248,7 +254,7 @@ fn observer(stored: &Stored, settings: &CalibrationSettings) -> Result<Option<Ob
 }
 
 impl StoredHistogram {
-    fn of(histogram: &Histogram) -> Self {
+    fn from_histogram(histogram: &Histogram) -> Self {
         let counts = histogram.counts();
         let first = counts.iter().position(|&count| count > 0).unwrap_or(0);
         let end = counts.iter().rposition(|&count| count > 0);
@@ -288,7 +294,7 @@ impl StoredHistogram {
 
 impl Calibration {
     /// Of observers, by the names of their activations.
-    pub(crate) fn of(
+    pub(crate) fn from_observers(
         settings: CalibrationSettings,
         observers: &[(String, Observer)],
         job: &Job<'_>,
@@ -296,7 +302,7 @@ impl Calibration {
         // The search for a range takes its time.
         let calibrated = observers.par_iter().map(|(name, observer)| {
             job.check()?;
-            Ok((name.clone(), Calibrated::of(observer, &settings)))
+            Ok((name.clone(), Calibrated::from_observer(observer, &settings)))
         });
         let activations: Result<_, Error> = calibrated.collect();
         Ok(Self {
@@ -344,7 +350,7 @@ impl Calibration {
         ] {
             let bad = |name: &str, problem: &str| format!("activation `{name}`: {problem}");
             let found = entries.into_par_iter().map(|(name, value)| {
-                let found = serde_json::from_str::<Stored>(value.get())
+                let found = serde_json::from_str::<ActivationDocument>(value.get())
                     .map_err(|error| error.to_string())
                     .and_then(|stored| Calibrated::from_stored(stored, &settings));
                 match found {
@@ -439,7 +445,7 @@ impl Calibration {
     }
 }
 
-fn params(range: Option<Range>, settings: &CalibrationSettings) -> Result<(f32, i32), String> {
+fn params(range: Option<ValueRange>, settings: &CalibrationSettings) -> Result<(f32, i32), String> {
     let range = range.ok_or("no finite value")?;
     // The rule computes in f16 whatever the activation's type.
     ActivationRule::Coremltools
@@ -448,7 +454,7 @@ fn params(range: Option<Range>, settings: &CalibrationSettings) -> Result<(f32, 
         .map_err(|error| error.to_string())
 }
 
-fn bounds(range: Range) -> ActivationRange {
+fn bounds(range: ValueRange) -> ActivationRange {
     ActivationRange {
         min: range.min,
         max: range.max,

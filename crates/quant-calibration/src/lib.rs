@@ -123,7 +123,7 @@ pub fn calibrate(
         };
         return Err(Error::file(output, problem));
     }
-    let calibration = Calibration::of(options.settings, &checkpoint.observers, job)
+    let calibration = Calibration::from_observers(options.settings, &checkpoint.observers, job)
         .map(|calibration| calibration.with_passed_over(&checkpoint.passed_over))
         .and_then(|calibration| calibration.write(file, job).map(|()| calibration));
     let calibration = match calibration {
@@ -212,7 +212,7 @@ pub fn calibrate_stream(
             problem,
         ));
     }
-    let calibration = Calibration::of(options.settings, &found, job)?;
+    let calibration = Calibration::from_observers(options.settings, &found, job)?;
     calibration.write(file, job)?;
     Ok(calibration)
 }
@@ -282,7 +282,7 @@ pub fn merge_calibrations(
         return Err(Error::Option("no documents to merge".into()));
     };
     let merged: Vec<_> = merged.into_iter().collect();
-    let calibration = Calibration::of(settings, &merged, job)?;
+    let calibration = Calibration::from_observers(settings, &merged, job)?;
     let calibration = calibration.with_passed_over(&passed_over);
     calibration.write(file, job)?;
     Ok(calibration)

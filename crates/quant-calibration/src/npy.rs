@@ -13,14 +13,14 @@ const LONGEST_HEADER: usize = 65_536;
 
 /// Why there is no header.
 #[derive(Debug)]
-pub enum Problem {
+pub enum NpyError {
     /// The operating system's.
     Io(io::Error),
     /// The array's, in words.
     Array(String),
 }
 
-impl From<&str> for Problem {
+impl From<&str> for NpyError {
     fn from(problem: &str) -> Self {
         Self::Array(problem.into())
     }
@@ -54,7 +54,7 @@ pub struct Header {
 
 impl Header {
     /// Reads up to the first value. `None` where the stream is at its end.
-    pub fn read(stream: &mut impl Read) -> Result<Option<Self>, Problem> {
+    pub fn read(stream: &mut impl Read) -> Result<Option<Self>, NpyError> {
         let mut start = [0; 8];
         match fill(stream, &mut start)? {
             0 => return Ok(None),
@@ -69,7 +69,7 @@ impl Header {
             2 | 3 => 4,
             version => {
                 let problem = format!("version {version} of npy, where 1 to 3 are known");
-                return Err(Problem::Array(problem));
+                return Err(NpyError::Array(problem));
             }
         };
         let mut length = [0; 4];
@@ -77,12 +77,12 @@ impl Header {
         let length = u32::from_le_bytes(length) as usize;
         if length > LONGEST_HEADER {
             let problem = format!("a header of {length} bytes; the array is damaged");
-            return Err(Problem::Array(problem));
+            return Err(NpyError::Array(problem));
         }
         let mut text = vec![0; length];
         exact(stream, &mut text)?;
         let text = str::from_utf8(&text).map_err(|_| "a header that is not text")?;
-        let (dtype, elements) = parse(text).map_err(Problem::Array)?;
+        let (dtype, elements) = parse(text).map_err(NpyError::Array)?;
         Ok(Some(Self {
             dtype,
             elements,
@@ -105,27 +105,27 @@ impl Header {
 }
 
 /// What begins like this instead.
-fn other_kind(start: &[u8]) -> Problem {
-    Problem::Array(match start.starts_with(b"PK") {
+fn other_kind(start: &[u8]) -> NpyError {
+    NpyError::Array(match start.starts_with(b"PK") {
         true => "not an npy array: it begins like an npz archive; give that as a file whose name ends in .npz".into(),
         false => "not an npy array: it does not begin with \\x93NUMPY".into(),
     })
 }
 
-fn fill(stream: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Problem> {
+fn fill(stream: &mut impl Read, buffer: &mut [u8]) -> Result<usize, NpyError> {
     let mut got = 0;
     while got < buffer.len() {
         match stream.read(&mut buffer[got..]) {
             Ok(0) => break,
             Ok(n) => got += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Problem::Io(error)),
+            Err(error) => return Err(NpyError::Io(error)),
         }
     }
     Ok(got)
 }
 
-fn exact(stream: &mut impl Read, buffer: &mut [u8]) -> Result<(), Problem> {
+fn exact(stream: &mut impl Read, buffer: &mut [u8]) -> Result<(), NpyError> {
     match fill(stream, buffer)? == buffer.len() {
         true => Ok(()),
         false => Err("ends inside the header of an array; it is truncated".into()),
@@ -264,8 +264,8 @@ mod tests {
 
     fn read(bytes: &[u8]) -> Result<Option<Header>, String> {
         Header::read(&mut &*bytes).map_err(|problem| match problem {
-            Problem::Io(error) => error.to_string(),
-            Problem::Array(problem) => problem,
+            NpyError::Io(error) => error.to_string(),
+            NpyError::Array(problem) => problem,
         })
     }
 

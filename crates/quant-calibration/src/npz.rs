@@ -11,7 +11,7 @@ use quant_model::Error;
 use quant_model::error::shortened;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::npy::{Header, Problem};
+use super::npy::{Header, NpyError};
 use super::recording::{Content, Deflated, RecordedFile, RecordedTensor};
 
 /// What NumPy calls the first array of an archive that was given without a name.
@@ -93,8 +93,8 @@ impl Member {
             }
         };
         let header = header.map_err(|problem| match problem {
-            Problem::Io(error) => bad(format!("cannot read it from the archive: {error}")),
-            Problem::Array(problem) => bad(problem),
+            NpyError::Io(error) => bad(format!("cannot read it from the archive: {error}")),
+            NpyError::Array(problem) => bad(problem),
         })?;
         let header = header.ok_or_else(|| bad("an empty member of the archive".into()))?;
         let (expected, values) = (header.data_bytes(), self.size.saturating_sub(header.bytes));

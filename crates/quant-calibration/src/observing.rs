@@ -27,10 +27,10 @@ pub struct Piece<'a> {
     pub ends_sample: bool,
     pub encoding: Encoding,
     pub elements: u64,
-    pub source: Source<'a>,
+    pub source: PieceSource<'a>,
 }
 
-pub enum Source<'a> {
+pub enum PieceSource<'a> {
     /// From a place on.
     File(Arc<RecordedFile>, u64),
     /// Values of this machine, aligned.
@@ -41,7 +41,7 @@ pub enum Source<'a> {
 
 /// Room for the values at hand.
 #[derive(Default)]
-struct Room {
+struct Scratch {
     bytes: Vec<u64>,
     rounded: Vec<f32>,
 }
@@ -52,32 +52,32 @@ impl Piece<'_> {
         self.elements * self.encoding.size() as u64
     }
 
-    fn chunks(&self, room: &mut Room, mut take: impl FnMut(Values<'_>)) -> Result<(), Error> {
+    fn chunks(&self, scratch: &mut Scratch, mut take: impl FnMut(Values<'_>)) -> Result<(), Error> {
         let most = CHUNK * self.encoding.size();
         let memory = match &self.source {
-            Source::Memory(bytes) => Some(*bytes),
-            Source::Owned(words, len) => {
+            PieceSource::Memory(bytes) => Some(*bytes),
+            PieceSource::Owned(words, len) => {
                 let bytes: &[u8] = bytemuck::cast_slice(words);
                 Some(&bytes[..*len])
             }
-            Source::File(..) => None,
+            PieceSource::File(..) => None,
         };
         for bytes in memory.unwrap_or_default().chunks(most) {
-            take(self.encoding.values(bytes, &mut room.rounded));
+            take(self.encoding.values(bytes, &mut scratch.rounded));
         }
         match &self.source {
-            Source::Memory(_) | Source::Owned(..) => {}
-            Source::File(file, start) => {
+            PieceSource::Memory(_) | PieceSource::Owned(..) => {}
+            PieceSource::File(file, start) => {
                 let (mut offset, end) = (*start, start + self.bytes());
                 while offset < end {
                     let len = Ord::min(most as u64, end - offset) as usize;
-                    if room.bytes.len() < len.div_ceil(8) {
-                        room.bytes.resize(len.div_ceil(8), 0);
+                    if scratch.bytes.len() < len.div_ceil(8) {
+                        scratch.bytes.resize(len.div_ceil(8), 0);
                     }
-                    let bytes = &mut bytemuck::cast_slice_mut(&mut room.bytes)[..len];
+                    let bytes = &mut bytemuck::cast_slice_mut(&mut scratch.bytes)[..len];
                     file.read(bytes, offset)?;
                     self.encoding.to_native(bytes);
-                    take(self.encoding.values(bytes, &mut room.rounded));
+                    take(self.encoding.values(bytes, &mut scratch.rounded));
                     offset += len as u64;
                 }
             }
@@ -175,8 +175,8 @@ impl Observers {
         }
         let found: Vec<Result<Found, Error>> = tasks
             .par_iter()
-            .map_init(Room::default, |room, (_, pieces)| {
-                self.find(pieces, room, job)
+            .map_init(Scratch::default, |scratch, (_, pieces)| {
+                self.find(pieces, scratch, job)
             })
             .collect();
         // The first error in order, not in that of threads; and then nothing was observed.
@@ -200,7 +200,12 @@ impl Observers {
         Ok(())
     }
 
-    fn find(&self, pieces: &[&Piece<'_>], room: &mut Room, job: &Job<'_>) -> Result<Found, Error> {
+    fn find(
+        &self,
+        pieces: &[&Piece<'_>],
+        scratch: &mut Scratch,
+        job: &Job<'_>,
+    ) -> Result<Found, Error> {
         job.check()?;
         let backend = self.backend;
         let done = |piece: &Piece<'_>| (job.progress)(piece.bytes());
@@ -208,7 +213,7 @@ impl Observers {
             let mut ranges = Vec::with_capacity(pieces.len());
             for piece in pieces {
                 let mut range = MinMax::EMPTY;
-                piece.chunks(room, |values| range.merge(&values.min_max(backend)))?;
+                piece.chunks(scratch, |values| range.merge(&values.min_max(backend)))?;
                 ranges.push((range, piece.ends_sample));
                 done(piece);
             }
@@ -217,7 +222,7 @@ impl Observers {
         let mut part =
             Observer::new(self.config).map_err(|error| Error::Option(error.to_string()))?;
         for piece in pieces {
-            piece.chunks(room, |values| values.observe_part(backend, &mut part))?;
+            piece.chunks(scratch, |values| values.observe_part(backend, &mut part))?;
             if piece.ends_sample {
                 part.end_sample();
             }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The observer of every activation, and what the ranges are for.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Stored", into = "Stored")]
+#[serde(try_from = "SettingsDocument", into = "SettingsDocument")]
 pub struct CalibrationSettings {
     /// Which observer, with its settings.
     pub observer: ObserverConfig,
@@ -20,7 +20,7 @@ pub struct CalibrationSettings {
 
 /// As it stands in documents.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Stored {
+pub(crate) struct SettingsDocument {
     observer: ObserverConfig,
     quantization: Quantization,
 }
@@ -33,7 +33,7 @@ struct Quantization {
     rule: ActivationRule,
 }
 
-impl From<CalibrationSettings> for Stored {
+impl From<CalibrationSettings> for SettingsDocument {
     fn from(settings: CalibrationSettings) -> Self {
         Self {
             observer: settings.observer,
@@ -46,10 +46,10 @@ impl From<CalibrationSettings> for Stored {
     }
 }
 
-impl TryFrom<Stored> for CalibrationSettings {
+impl TryFrom<SettingsDocument> for CalibrationSettings {
     type Error = String;
 
-    fn try_from(stored: Stored) -> Result<Self, String> {
+    fn try_from(stored: SettingsDocument) -> Result<Self, String> {
         let Quantization { dtype, mode, rule } = stored.quantization;
         if rule != ActivationRule::Coremltools {
             return Err(format!("rule `{}` of scales", rule.name()));

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use quant_model::{Error, Job};
 
-use super::npy::{Header, Problem};
-use super::observing::{Piece, Source};
+use super::npy::{Header, NpyError};
+use super::observing::{Piece, PieceSource};
 use super::values::Encoding;
 
 /// Bytes of values that end a window.
@@ -71,7 +71,7 @@ impl Window {
             ends_sample: piece.ends_sample,
             encoding: piece.encoding,
             elements: piece.elements,
-            source: Source::Memory(&bytes[piece.bytes.clone()]),
+            source: PieceSource::Memory(&bytes[piece.bytes.clone()]),
         };
         self.pieces.iter().map(piece).collect()
     }
@@ -191,8 +191,8 @@ impl<R: Read> Reader<R> {
     fn header(&mut self, array: u64) -> Result<Option<Header>, Option<Error>> {
         Header::read(&mut self.stream).map_err(|problem| {
             Some(match problem {
-                Problem::Io(error) => Error::io(Path::new(STREAM), "read it")(error),
-                Problem::Array(problem) => bad(&self.activation, array, &problem),
+                NpyError::Io(error) => Error::io(Path::new(STREAM), "read it")(error),
+                NpyError::Array(problem) => bad(&self.activation, array, &problem),
             })
         })
     }

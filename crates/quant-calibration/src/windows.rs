@@ -9,7 +9,7 @@ use super::checkpoint::Position;
 use super::data::Recordings;
 use super::memory;
 use super::npz::Inflating;
-use super::observing::{Observers, PIECE, Piece, Source};
+use super::observing::{Observers, PIECE, Piece, PieceSource};
 use super::recording::{Content, RecordedTensor, Recording};
 
 /// Bytes of a window.
@@ -84,7 +84,7 @@ impl<'a> Windows<'a> {
                 }
                 Content::At { encoding, start } => {
                     let from = start + self.position.element * encoding.size() as u64;
-                    (encoding, Source::File(recording.file.clone(), from))
+                    (encoding, PieceSource::File(recording.file.clone(), from))
                 }
                 Content::Deflated { encoding, member } => {
                     let len = elements as usize * encoding.size();
@@ -99,7 +99,7 @@ impl<'a> Windows<'a> {
                     stream.read(bytes)?;
                     encoding.to_native(bytes);
                     inflated += len;
-                    (encoding, Source::Owned(words, len))
+                    (encoding, PieceSource::Owned(words, len))
                 }
             };
             if ends_sample {

@@ -382,8 +382,8 @@ QuantStatus quant_dequantize(QuantFloat dtype,
                              void *QUANT_NULLABLE values,
                              size_t count);
 
-// Quantizes and dequantizes `count` values in one pass: `became` is what `quant_dequantize` makes
-// of what `quant_quantize` does. `became` may be `values`, but not overlap with it otherwise. How
+// Quantizes and dequantizes `count` values in one pass: `dequantized` is what `quant_dequantize` makes
+// of what `quant_quantize` does. `dequantized` may be `values`, but not overlap with it otherwise. How
 // many values are NaN or infinite goes to `non_finite`, unless that is null.
 //
 // Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_PARAMS`.
@@ -392,17 +392,17 @@ QuantStatus quant_fake_quantize(QuantFloat dtype,
                                 size_t count,
                                 QuantScheme scheme,
                                 QuantParams params,
-                                void *QUANT_NULLABLE became,
+                                void *QUANT_NULLABLE dequantized,
                                 uint64_t *QUANT_NULLABLE non_finite);
 
-// What was lost when `count` values of type `dtype` became others, of type `became_dtype`. Fast
-// where `became` is f32 and both are aligned.
+// What was lost when `count` values of type `dtype` became others, of type `dequantized_dtype`. Fast
+// where `dequantized` is f32 and both are aligned.
 //
 // Status: `NULL_POINTER`, `INVALID_LENGTH`, `UNKNOWN_VALUE`.
 QuantStatus quant_error_stats(QuantFloat dtype,
                               const void *QUANT_NULLABLE values,
-                              QuantFloat became_dtype,
-                              const void *QUANT_NULLABLE became,
+                              QuantFloat dequantized_dtype,
+                              const void *QUANT_NULLABLE dequantized,
                               size_t count,
                               QuantErrorStats *stats);
 
@@ -507,7 +507,7 @@ QuantStatus quant_tensor_sizes(const QuantTensor *tensor, QuantTensorSizes *size
 // bytes do not depend on the number. Every thread allocates some hundred KiB; block sizes above 1
 // on several axes, of which the blocks lie apart, take 12 bytes for each scale.
 //
-// What was lost goes to `lost`, unless that is null: then it is faster. On failure, where goes to
+// What was lost goes to `error_stats`, unless that is null: then it is faster. On failure, where goes to
 // `failure`, unless that is null. A tensor without elements is done at once.
 //
 // Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_SHAPE`, `INVALID_VALUES_SIZE`,
@@ -523,7 +523,7 @@ QuantStatus quant_quantize_tensor(const QuantTensor *tensor,
                                   uint8_t *QUANT_NULLABLE zero_points,
                                   size_t zero_points_size,
                                   size_t threads,
-                                  QuantErrorStats *QUANT_NULLABLE lost,
+                                  QuantErrorStats *QUANT_NULLABLE error_stats,
                                   QuantFailure *QUANT_NULLABLE failure);
 
 // The values of what `quant_quantize_tensor` wrote, in the type `target`, which need not be the

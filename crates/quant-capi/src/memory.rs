@@ -4,7 +4,7 @@
 //! where one of its own fails. So the functions that allocate first ask for as much as they will take,
 //! give it back, and begin only if it was there.
 
-use quant_core::{Arrangement, Params, Range};
+use quant_core::{Arrangement, Params, ValueRange};
 use quant_simd::TensorQuantizer;
 
 use crate::QuantStatus;
@@ -33,7 +33,7 @@ pub fn to_quantize(quantizer: &TensorQuantizer, threads: usize) -> usize {
         Arrangement::Scattered => quantizer.blocks.scale_count(),
         Arrangement::Runs | Arrangement::Rows { .. } => 0,
     };
-    let ranges = size_of::<Range>().saturating_mul(threads.saturating_add(1));
+    let ranges = size_of::<ValueRange>().saturating_mul(threads.saturating_add(1));
     // A vector that grows is twice as large for a while.
     let per_scale = ranges.saturating_add(3 * (size_of::<Params>() + 8));
     per_thread.saturating_add(scales.saturating_mul(per_scale))

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::mem::MaybeUninit;
 
 use quant_core::{
-    ErrorStats, Float, FloatType, IntType, Packing, Params, Range, STATS_CHUNK, Scheme,
+    ErrorStats, Float, FloatType, IntType, Packing, Params, STATS_CHUNK, Scheme, ValueRange,
 };
 use quant_simd::Element;
 
@@ -54,8 +54,8 @@ pub unsafe extern "C" fn quant_params_from_range(
 ) -> QuantStatus {
     call(|| {
         let (source, scheme) = (known(dtype)?, Scheme::try_from(scheme)?);
-        let range = Range::from(range);
-        let is_empty = (range.min, range.max) == (Range::EMPTY.min, Range::EMPTY.max);
+        let range = ValueRange::from(range);
+        let is_empty = (range.min, range.max) == (ValueRange::EMPTY.min, ValueRange::EMPTY.max);
         if !is_empty {
             if !(range.min.is_finite() && range.max.is_finite()) {
                 return Err(QuantStatus::NonFinite);
@@ -66,7 +66,7 @@ pub unsafe extern "C" fn quant_params_from_range(
         }
         let found = scheme.params(&range, source)?;
         // SAFETY: the caller's promise.
-        unsafe { put(params, QuantParams::of(found)) }
+        unsafe { put(params, QuantParams::from_params(found)) }
     })
 }
 
@@ -160,8 +160,8 @@ pub unsafe extern "C" fn quant_dequantize(
     })
 }
 
-/// Quantizes and dequantizes `count` values in one pass: `became` is what `quant_dequantize` makes
-/// of what `quant_quantize` does. `became` may be `values`, but not overlap with it otherwise. How
+/// Quantizes and dequantizes `count` values in one pass: `dequantized` is what `quant_dequantize` makes
+/// of what `quant_quantize` does. `dequantized` may be `values`, but not overlap with it otherwise. How
 /// many values are NaN or infinite goes to `non_finite`, unless that is null.
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `OVERLAP`, `UNKNOWN_VALUE`, `INVALID_PARAMS`.
@@ -173,7 +173,7 @@ pub unsafe extern "C" fn quant_fake_quantize(
     count: usize,
     scheme: QuantScheme,
     params: QuantParams,
-    became: *mut c_void,
+    dequantized: *mut c_void,
     non_finite: *mut u64,
 ) -> QuantStatus {
     call(|| {
@@ -181,10 +181,10 @@ pub unsafe extern "C" fn quant_fake_quantize(
         let params = params.check(scheme, source)?;
         let found = with_float!(source, F => {
             // SAFETY: the caller's promise.
-            let (values, became) = unsafe {
-                (Input::<F>::new(values, count)?, Output::<F>::new(became, count)?)
+            let (values, dequantized) = unsafe {
+                (Input::<F>::new(values, count)?, Output::<F>::new(dequantized, count)?)
             };
-            fake(&values, scheme, params, became)?
+            fake(&values, scheme, params, dequantized)?
         });
         // SAFETY: the caller's promise.
         unsafe { put_if_wanted(non_finite, found) };
@@ -192,8 +192,8 @@ pub unsafe extern "C" fn quant_fake_quantize(
     })
 }
 
-/// What was lost when `count` values of type `dtype` became others, of type `became_dtype`. Fast
-/// where `became` is f32 and both are aligned.
+/// What was lost when `count` values of type `dtype` became others, of type `dequantized_dtype`. Fast
+/// where `dequantized` is f32 and both are aligned.
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `UNKNOWN_VALUE`.
 // SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
@@ -201,19 +201,19 @@ pub unsafe extern "C" fn quant_fake_quantize(
 pub unsafe extern "C" fn quant_error_stats(
     dtype: MaybeUninit<QuantFloat>,
     values: *const c_void,
-    became_dtype: MaybeUninit<QuantFloat>,
-    became: *const c_void,
+    dequantized_dtype: MaybeUninit<QuantFloat>,
+    dequantized: *const c_void,
     count: usize,
     stats: *mut QuantErrorStats,
 ) -> QuantStatus {
     call(|| {
-        let (source, target) = (known(dtype)?, known(became_dtype)?);
+        let (source, target) = (known(dtype)?, known(dequantized_dtype)?);
         let found = with_float!(source, F => with_float!(target, T => {
             // SAFETY: the caller's promise.
-            let (values, became) = unsafe {
-                (Input::<F>::new(values, count)?, Input::<T>::new(became, count)?)
+            let (values, dequantized) = unsafe {
+                (Input::<F>::new(values, count)?, Input::<T>::new(dequantized, count)?)
             };
-            error_stats(&values, &became)
+            error_stats(&values, &dequantized)
         }));
         // SAFETY: the caller's promise.
         unsafe { put(stats, found.into()) }
@@ -288,8 +288,8 @@ pub unsafe extern "C" fn quant_unpack4(
     })
 }
 
-pub fn find_range<F: Element>(values: &Input<F>) -> Range {
-    let mut range = Range::EMPTY;
+pub fn find_range<F: Element>(values: &Input<F>) -> ValueRange {
+    let mut range = ValueRange::EMPTY;
     values.pieces(|_, values| range = range.merge(backend().range(values)));
     range
 }
@@ -369,14 +369,14 @@ fn fake<F: Element>(
     values: &Input<F>,
     scheme: Scheme,
     params: Params,
-    mut became: Output<F>,
+    mut dequantized: Output<F>,
 ) -> Result<u64, QuantStatus> {
     let backend = backend();
-    let in_place = values.region() == became.region();
+    let in_place = values.region() == dequantized.region();
     if !in_place {
-        expect_apart(&[became.region()], &[values.region()])?;
-        if let (Some(values), Some(became)) = (values.slice(), became.slice()) {
-            return Ok(backend.fake_quantize(values, scheme, params, became));
+        expect_apart(&[dequantized.region()], &[values.region()])?;
+        if let (Some(values), Some(dequantized)) = (values.slice(), dequantized.slice()) {
+            return Ok(backend.fake_quantize(values, scheme, params, dequantized));
         }
     }
     let (mut from, mut to) = ([F::default(); PIECE], [F::default(); PIECE]);
@@ -386,25 +386,26 @@ fn fake<F: Element>(
         let (from, to) = (&mut from[..count], &mut to[..count]);
         values.read(start, from);
         non_finite += backend.fake_quantize(from, scheme, params, to);
-        became.write(start, to);
+        dequantized.write(start, to);
     }
     Ok(non_finite)
 }
 
-fn error_stats<F: Element, T: Element>(values: &Input<F>, became: &Input<T>) -> ErrorStats {
-    if let (FloatType::F32, Some(values), Some(became)) = (T::TYPE, values.slice(), became.slice())
+fn error_stats<F: Element, T: Element>(values: &Input<F>, dequantized: &Input<T>) -> ErrorStats {
+    if let (FloatType::F32, Some(values), Some(dequantized)) =
+        (T::TYPE, values.slice(), dequantized.slice())
     {
-        return backend().error_stats(values, bytemuck::cast_slice(became));
+        return backend().error_stats(values, bytemuck::cast_slice(dequantized));
     }
     let count = values.len();
     let mut total = ErrorStats::default();
     for start in (0..count).step_by(STATS_CHUNK) {
         let chunk = start..count.min(start + STATS_CHUNK);
         total = total.then(ErrorStats::of_chunk(chunk.map(|i| {
-            let (mut value, mut became_value) = (F::default(), T::default());
+            let (mut value, mut dequantized_value) = (F::default(), T::default());
             values.read(i, std::slice::from_mut(&mut value));
-            became.read(i, std::slice::from_mut(&mut became_value));
-            (Float::to_f32(value), Float::to_f32(became_value))
+            dequantized.read(i, std::slice::from_mut(&mut dequantized_value));
+            (Float::to_f32(value), Float::to_f32(dequantized_value))
         })));
     }
     total

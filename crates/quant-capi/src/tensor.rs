@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
 use quant_core::{Blocks, FloatType, Granularity, ParamsError, STATS_CHUNK, Scheme};
-use quant_simd::{Failure, Sink, TensorQuantizer};
+use quant_simd::{ProcessError, Sink, TensorQuantizer};
 
 use crate::buffers::{Input, Output, call, expect, expect_apart, put, put_if_wanted};
 use crate::info::backend;
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn quant_tensor_sizes(
 /// bytes do not depend on the number. Every thread allocates some hundred KiB; block sizes above 1
 /// on several axes, of which the blocks lie apart, take 12 bytes for each scale.
 ///
-/// What was lost goes to `lost`, unless that is null: then it is faster. On failure, where goes to
+/// What was lost goes to `error_stats`, unless that is null: then it is faster. On failure, where goes to
 /// `failure`, unless that is null. A tensor without elements is done at once.
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_SHAPE`, `INVALID_VALUES_SIZE`,
@@ -62,7 +62,7 @@ pub unsafe extern "C" fn quant_quantize_tensor(
     zero_points: *mut u8,
     zero_points_size: usize,
     threads: usize,
-    lost: *mut QuantErrorStats,
+    error_stats: *mut QuantErrorStats,
     failure: *mut QuantFailure,
 ) -> QuantStatus {
     call(|| {
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn quant_quantize_tensor(
         };
         let [a, b, c] = [&parts.codes, &parts.scales, &parts.zero_points].map(Output::region);
         expect_apart(&[a, b, c], &[values.region()])?;
-        let measured = !lost.is_null();
+        let measured = !error_stats.is_null();
         let threads = useful(threads, sizes.count);
         memory::expect(memory::to_quantize(&quantizer, threads))?;
         let done = threads::run(threads, move || match measured {
@@ -101,7 +101,7 @@ pub unsafe extern "C" fn quant_quantize_tensor(
         let found = done.map_err(|error| unsafe { explain(error, failure) })?;
         if let Some(found) = found {
             // SAFETY: the caller's promise.
-            unsafe { put_if_wanted(lost, found.into()) };
+            unsafe { put_if_wanted(error_stats, found.into()) };
         }
         Ok(())
     })
@@ -240,12 +240,12 @@ fn useful(threads: usize, elements: usize) -> usize {
 
 /// # Safety
 /// A pointer that is not null has room for a failure.
-unsafe fn explain(error: Failure<Infallible>, failure: *mut QuantFailure) -> QuantStatus {
+unsafe fn explain(error: ProcessError<Infallible>, failure: *mut QuantFailure) -> QuantStatus {
     let (status, position, count) = match error {
-        Failure::NonFinite { first, count } => (QuantStatus::NonFinite, first, count),
-        Failure::Params { block, source } => (ParamsError::into(source), block, 1),
-        Failure::Sink(never) => match never {},
-        Failure::NoMemory => (QuantStatus::NoMemory, 0, 0),
+        ProcessError::NonFinite { first, count } => (QuantStatus::NonFinite, first, count),
+        ProcessError::Params { block, source } => (ParamsError::into(source), block, 1),
+        ProcessError::Sink(never) => match never {},
+        ProcessError::NoMemory => (QuantStatus::NoMemory, 0, 0),
     };
     // SAFETY: the caller's promise.
     unsafe {

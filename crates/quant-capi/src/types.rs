@@ -5,7 +5,7 @@ use std::mem::{MaybeUninit, transmute_copy};
 
 use quant_core::{
     Dialect, ErrorStats, FloatType, GeometryError, GgmlType, IntType, Mode, OffsetKind, Params,
-    ParamsError, Range, Scheme,
+    ParamsError, Scheme, ValueRange,
 };
 use quant_simd::Backend;
 
@@ -294,7 +294,7 @@ pub struct QuantParams {
 }
 
 impl QuantParams {
-    pub(crate) fn of(params: Params) -> Self {
+    pub(crate) fn from_params(params: Params) -> Self {
         Self {
             scale: params.scale(),
             zero_point: params.zero_point(),
@@ -324,8 +324,8 @@ pub struct QuantRange {
     pub non_finite: u64,
 }
 
-impl From<Range> for QuantRange {
-    fn from(range: Range) -> Self {
+impl From<ValueRange> for QuantRange {
+    fn from(range: ValueRange) -> Self {
         Self {
             min: range.min,
             max: range.max,
@@ -334,7 +334,7 @@ impl From<Range> for QuantRange {
     }
 }
 
-impl From<QuantRange> for Range {
+impl From<QuantRange> for ValueRange {
     fn from(range: QuantRange) -> Self {
         Self {
             min: range.min,

@@ -117,8 +117,8 @@ fn slices_of<F: Element>() {
         let size = scheme.dtype.storage_len(COUNT);
         let mut codes = vec![0; size];
         backend.quantize(&values, scheme, params, &mut codes);
-        let mut became = vec![F::zeroed(); COUNT];
-        backend.dequantize(&codes, scheme, params, &mut became);
+        let mut dequantized = vec![F::zeroed(); COUNT];
+        backend.dequantize(&codes, scheme, params, &mut dequantized);
         for shift in [0, 1] {
             let mut input = Buffer::new(&values, shift);
             let (mut range, mut c_params) = (QuantRange::default(), QuantParams::default());
@@ -179,7 +179,7 @@ fn slices_of<F: Element>() {
             assert_eq!((c_size, bad), (size, 0));
             assert!(c_codes == codes, "{scheme:?}, {shift}");
             for buffer in [output, faked, input] {
-                assert!(buffer.holds(&became), "{scheme:?}, {shift}");
+                assert!(buffer.holds(&dequantized), "{scheme:?}, {shift}");
             }
         }
     }
@@ -220,7 +220,7 @@ fn blocks_of<F: Element, S: Element>(scheme: Scheme, c_scheme: QuantScheme) {
                 &mut zeros,
             )
             .unwrap();
-        let mut became = vec![F::zeroed(); COUNT];
+        let mut dequantized = vec![F::zeroed(); COUNT];
         backend
             .dequantize_blocks(
                 &codes,
@@ -228,7 +228,7 @@ fn blocks_of<F: Element, S: Element>(scheme: Scheme, c_scheme: QuantScheme) {
                 scheme,
                 &scales,
                 &zeros,
-                &mut became,
+                &mut dequantized,
             )
             .unwrap();
         for (shift, scale_shift) in [(0, 0), (1, 0), (0, 1), (3, 1)] {
@@ -272,7 +272,7 @@ fn blocks_of<F: Element, S: Element>(scheme: Scheme, c_scheme: QuantScheme) {
             assert!(c_codes == codes, "codes: {case}");
             assert!(c_scales.holds(&scales), "scales: {case}");
             assert!(c_zeros == zeros, "zero points: {case}");
-            assert!(output.holds(&became), "values: {case}");
+            assert!(output.holds(&dequantized), "values: {case}");
         }
     }
 }
@@ -334,18 +334,27 @@ fn error_stats_of<F: Element>() {
     let count = 3 * quant_core::STATS_CHUNK / 2;
     let values: Vec<F> = values::<F>().into_iter().cycle().take(count).collect();
     // Exact in every type.
-    let became: Vec<f32> = (0..count).map(|i| (i % 5) as f32 - 1.0).collect();
-    let expected = QuantErrorStats::of(&Backend::detect().error_stats(&values, &became));
-    let halves: Vec<f16> = became.iter().map(|&value| f16::from_f32(value)).collect();
+    let dequantized: Vec<f32> = (0..count).map(|i| (i % 5) as f32 - 1.0).collect();
+    let expected = QuantErrorStats::of(&Backend::detect().error_stats(&values, &dequantized));
+    let halves: Vec<f16> = dequantized
+        .iter()
+        .map(|&value| f16::from_f32(value))
+        .collect();
     for shift in [0, 1] {
         let mut values = Buffer::new(&values, shift);
-        let (mut became, mut halves) = (Buffer::new(&became, shift), Buffer::new(&halves, shift));
-        for (dtype, became) in [(float::<f32>(), &mut became), (float::<f16>(), &mut halves)] {
+        let (mut dequantized, mut halves) = (
+            Buffer::new(&dequantized, shift),
+            Buffer::new(&halves, shift),
+        );
+        for (dtype, dequantized) in [
+            (float::<f32>(), &mut dequantized),
+            (float::<f16>(), &mut halves),
+        ] {
             let mut stats = QuantErrorStats::default();
-            let (values, became) = (values.pointer(), became.pointer());
+            let (values, dequantized) = (values.pointer(), dequantized.pointer());
             // SAFETY: buffers of these lengths.
             let status = unsafe {
-                quant_error_stats(float::<F>(), values, dtype, became, count, &mut stats)
+                quant_error_stats(float::<F>(), values, dtype, dequantized, count, &mut stats)
             };
             assert_eq!(status, OK);
             assert_eq!(stats, expected);

@@ -273,8 +273,13 @@ impl Case {
             false => QuantStatus::NonFinite,
         };
         for measured in [false, true] {
-            let (mut lost, mut failure) = (QuantErrorStats::default(), QuantFailure::default());
-            let lost: *mut QuantErrorStats = if measured { &mut lost } else { null_mut() };
+            let (mut error_stats, mut failure) =
+                (QuantErrorStats::default(), QuantFailure::default());
+            let error_stats: *mut QuantErrorStats = if measured {
+                &mut error_stats
+            } else {
+                null_mut()
+            };
             // SAFETY: buffers of these sizes.
             let mut call = || unsafe {
                 quant_quantize_tensor(
@@ -288,7 +293,7 @@ impl Case {
                     zero_points[self.shift..].as_mut_ptr(),
                     sizes.zero_points,
                     1,
-                    lost,
+                    error_stats,
                     &mut failure,
                 )
             };

@@ -59,7 +59,7 @@ fn quantize(
     tensor: &QuantTensor,
     values: &[f32],
     threads: usize,
-    lost: Option<&mut QuantErrorStats>,
+    error_stats: Option<&mut QuantErrorStats>,
     failure: &mut QuantFailure,
 ) -> Result<(Quantized, Vec<f32>), QuantStatus> {
     let sizes = sizes(tensor);
@@ -82,7 +82,7 @@ fn quantize(
             to.zero_points.as_mut_ptr(),
             sizes.zero_points,
             threads,
-            lost.map_or(null_mut(), |it| it),
+            error_stats.map_or(null_mut(), |it| it),
             failure,
         )
     };
@@ -129,11 +129,12 @@ fn equal_the_reference_with_any_number_of_threads() {
             scales: params.clone().map(|it| it.scale()).collect(),
             zero_points: params.map(|it| it.zero_point() as u8).collect(),
         };
-        let became: Vec<f32> =
+        let dequantized: Vec<f32> =
             reference::dequantize_tensor(&expected.codes, scheme, &blocks, &expected.params);
         for threads in [1, 0, 3, usize::MAX] {
-            let (mut lost, mut failure) = (QuantErrorStats::default(), QuantFailure::default());
-            let lost_or_not = (threads != 3).then_some(&mut lost);
+            let (mut error_stats, mut failure) =
+                (QuantErrorStats::default(), QuantFailure::default());
+            let lost_or_not = (threads != 3).then_some(&mut error_stats);
             let tensor = tensor(block_sizes);
             let (parts, back) =
                 quantize(&tensor, &values, threads, lost_or_not, &mut failure).unwrap();
@@ -141,11 +142,11 @@ fn equal_the_reference_with_any_number_of_threads() {
                 parts == expected_parts,
                 "{block_sizes:?}, {threads} threads"
             );
-            assert!(back == became, "{block_sizes:?}, {threads} threads");
+            assert!(back == dequantized, "{block_sizes:?}, {threads} threads");
             if threads != 3 {
-                assert_eq!(lost.noise, expected.stats.noise);
-                assert_eq!(lost.count, COUNT as u64);
-                assert_eq!(lost.sqnr_db, expected.stats.sqnr_db());
+                assert_eq!(error_stats.noise, expected.stats.noise);
+                assert_eq!(error_stats.count, COUNT as u64);
+                assert_eq!(error_stats.sqnr_db, expected.stats.sqnr_db());
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::needs;
 
 /// Why a command gave no answer.
 #[derive(Debug)]
-pub enum Failure {
+pub enum CallError {
     /// The line is wrong; what is wrong with it, without advice on the command's usage.
     Line(String),
     /// As it says.
@@ -22,17 +22,17 @@ pub enum Failure {
 /// to the caller. `--json` makes the answer a document.
 ///
 /// # Errors
-/// See [`Failure`].
+/// See [`CallError`].
 pub fn call(
     line: impl IntoIterator<Item = OsString>,
     watch: &Arc<Watch>,
-) -> Result<Answer, Failure> {
+) -> Result<Answer, CallError> {
     let (arguments, matches) =
-        Arguments::read(line).map_err(|error| Failure::Line(told(&error)))?;
+        Arguments::read(line).map_err(|error| CallError::Line(told(&error)))?;
     called::begin(watch);
     let done = needs::check(&matches).and_then(|()| arguments.run());
     let answer = called::end();
-    done.map_err(Failure::Command)?;
+    done.map_err(CallError::Command)?;
     Ok(answer)
 }
 
@@ -55,14 +55,14 @@ mod tests {
         let line = |line: &[&str]| line.iter().map(OsString::from).collect::<Vec<_>>();
         let answer = call(line(&["quant", "backends", "--json"]), &watch).unwrap();
         assert!(answer.text.contains("\"available\""), "{}", answer.text);
-        let Err(Failure::Line(problem)) = call(line(&["quant", "inspect"]), &watch) else {
+        let Err(CallError::Line(problem)) = call(line(&["quant", "inspect"]), &watch) else {
             panic!("a line without a model");
         };
         assert!(
             problem.contains("<FILE>") && !problem.contains("Usage"),
             "{problem}"
         );
-        let Err(Failure::Command(error)) = call(line(&["quant", "inspect", "/no/model"]), &watch)
+        let Err(CallError::Command(error)) = call(line(&["quant", "inspect", "/no/model"]), &watch)
         else {
             panic!("a model that is not there");
         };

@@ -83,7 +83,7 @@ pub fn watch() -> Option<Arc<Watch>> {
 }
 
 /// Runs `work` under a watch.
-pub fn watched<T: Send>(
+pub fn with_progress<T: Send>(
     watch: &Watch,
     pool: &rayon::ThreadPool,
     force: bool,

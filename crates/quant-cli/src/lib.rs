@@ -22,7 +22,7 @@ use std::io::Write as _;
 
 use quant_models::printable;
 
-pub use call::{Failure, call};
+pub use call::{CallError, call};
 pub use called::{Answer, Watch};
 use commands::Arguments;
 

@@ -81,7 +81,7 @@ pub fn with_progress<T: Send>(
             source: std::io::Error::other(error),
         })?;
     if let Some(watch) = called::watch() {
-        return called::watched(&watch, &pool, force, bytes, work);
+        return called::with_progress(&watch, &pool, force, bytes, work);
     }
     let bar = match quiet {
         true => ProgressBar::hidden(),

@@ -44,7 +44,7 @@ pub use ggml::GgmlType;
 pub use mode::Mode;
 pub use named::{Named, UnknownName};
 pub use packing::Packing;
-pub use params::{Offset, Params, ParamsError, Range};
+pub use params::{Offset, Params, ParamsError, ValueRange};
 pub use reference::TensorError;
 pub use scheme::Scheme;
 pub use stats::{ErrorStats, STATS_CHUNK};

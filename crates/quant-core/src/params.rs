@@ -4,7 +4,7 @@ use crate::dtype::FloatType;
 
 /// The range of some values. NaN takes no part in it; infinities do. A bound that is zero is `+0.0`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Range {
+pub struct ValueRange {
     /// The smallest value; `+inf` where there was none.
     pub min: f32,
     /// The largest value; `-inf` where there was none.
@@ -13,7 +13,7 @@ pub struct Range {
     pub non_finite: u64,
 }
 
-impl Range {
+impl ValueRange {
     /// The range of no values.
     pub const EMPTY: Self = Self {
         min: f32::INFINITY,

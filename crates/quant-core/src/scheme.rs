@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use crate::dialect::{Dialect, OffsetKind};
 use crate::dtype::{FloatType, IntType};
 use crate::mode::Mode;
-use crate::params::{Params, ParamsError, Range};
+use crate::params::{Params, ParamsError, ValueRange};
 
 /// Integer type, mode and dialect of a quantization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,7 +86,7 @@ impl Scheme {
     /// # Errors
     /// Non-finite values; a scale that overflows, or underflows to 0 for values that are not all
     /// zero; an overflow on the way to the zero point.
-    pub fn params(self, range: &Range, source: FloatType) -> Result<Params, ParamsError> {
+    pub fn params(self, range: &ValueRange, source: FloatType) -> Result<Params, ParamsError> {
         if range.non_finite > 0 {
             return Err(ParamsError::NonFinite);
         }

@@ -42,8 +42,8 @@ impl ErrorStats {
             ..Self::default()
         };
         let (mut signal, mut noise, mut absolute) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-        for (i, (value, became)) in values.enumerate() {
-            let error = value - became;
+        for (i, (value, dequantized)) in values.enumerate() {
+            let error = value - dequantized;
             if !error.is_finite() {
                 stats.non_finite += 1;
                 continue;

@@ -4,14 +4,14 @@ use half::{bf16, f16};
 use proptest::prelude::*;
 use quant_core::{
     ActivationRule, Blocks, Dialect, ErrorStats, FloatType, Granularity, IntType, Mode, Params,
-    ParamsError, Range, STATS_CHUNK, Scheme, reference,
+    ParamsError, STATS_CHUNK, Scheme, ValueRange, reference,
 };
 
 const INT8: Scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
 const UINT8_AFFINE: Scheme = Scheme::new(IntType::Uint8, Mode::Affine);
 
-fn range(min: f32, max: f32) -> Range {
-    Range {
+fn range(min: f32, max: f32) -> ValueRange {
+    ValueRange {
         min,
         max,
         non_finite: 0,
@@ -142,7 +142,12 @@ fn nothing_in_nothing_out() {
     let blocks = Blocks::new(&[3, 0, 2], &Granularity::PerChannel { axis: 0 }).unwrap();
     let quantized = reference::quantize_tensor::<f32>(&[], INT8, &blocks).unwrap();
     assert!(quantized.codes.is_empty() && quantized.params.is_empty());
-    assert!(INT8.params(&Range::EMPTY, FloatType::F32).unwrap().scale() == 0.0);
+    assert!(
+        INT8.params(&ValueRange::EMPTY, FloatType::F32)
+            .unwrap()
+            .scale()
+            == 0.0
+    );
 }
 
 proptest! {
@@ -183,7 +188,7 @@ proptest! {
 fn activation_parameters_at_the_ends_of_floats() {
     use ActivationRule::{Coremltools, Torch};
     let params = |rule: ActivationRule, dtype, mode, min, max| {
-        let range = Range {
+        let range = ValueRange {
             min,
             max,
             non_finite: 7,
@@ -242,7 +247,7 @@ fn activation_parameters_at_the_ends_of_floats() {
         params(Torch, int8, affine, f32::MIN, f32::MAX),
         Err(ParamsError::ScaleOverflow)
     );
-    let range = Range {
+    let range = ValueRange {
         min: -1.0,
         max: 2.0,
         non_finite: 0,

@@ -1,7 +1,7 @@
 //! What torch, coremltools and onnxruntime make of activations.
 
 use quant_core::observer::{Averaging, Histogram, MinMax, MovingAverage};
-use quant_core::{ActivationRule, FloatType, IntType, Mode, ParamsError, Range};
+use quant_core::{ActivationRule, FloatType, IntType, Mode, ParamsError, ValueRange};
 use quant_testkit::observers::{Observed, Parameters, golden};
 
 fn scheme_of(params: &Parameters) -> (IntType, Mode) {
@@ -13,7 +13,7 @@ fn scheme_of(params: &Parameters) -> (IntType, Mode) {
     (dtype.unwrap(), mode.unwrap())
 }
 
-fn check_torch(range: Option<Range>, expected: &Observed) {
+fn check_torch(range: Option<ValueRange>, expected: &Observed) {
     let range = range.unwrap();
     assert_eq!((range.min, range.max), (expected.min, expected.max));
     for golden in &expected.params {
@@ -60,7 +60,7 @@ fn parameters_equal_coremltools() {
     let (mut equal, mut refused) = (0, 0);
     for case in &cases {
         let (dtype, mode) = scheme_of(&case.params);
-        let range = Range {
+        let range = ValueRange {
             min: case.min,
             max: case.max,
             non_finite: 0,

@@ -6,7 +6,7 @@ use quant_core::observer::{
     Averaging, ChannelMinMax, ConfigError, Histogram, MergeError, MinMax, MovingAverage,
     ObserveError, Observer, ObserverConfig,
 };
-use quant_core::{FloatType, GeometryError, IntType, Mode, Range, Scheme, reference};
+use quant_core::{FloatType, GeometryError, IntType, Mode, Scheme, ValueRange, reference};
 use quant_testkit::hurtful;
 
 const NAN: f32 = f32::NAN;
@@ -79,9 +79,9 @@ fn channels_along_any_axis() {
                 .filter(|i| i / stride % shape[axis] == channel)
                 .map(|i| values[i])
                 .collect();
-            assert_eq!(*found, MinMax::of(&of_channel), "axis {axis}");
+            assert_eq!(*found, MinMax::from_values(&of_channel), "axis {axis}");
         }
-        assert_eq!(observer.whole(), MinMax::of(&values));
+        assert_eq!(observer.whole(), MinMax::from_values(&values));
         let mut twice = observer.clone();
         twice.observe(&values, &shape, from_end).unwrap();
         observer.merge(&observer.clone()).unwrap();
@@ -235,7 +235,7 @@ fn check_histogram(values: &[f32], bins: usize) {
         expected[(0..bins).find(holds).unwrap()] += 1;
     }
     assert_eq!(histogram.counts(), expected);
-    assert_eq!(*histogram.values(), MinMax::of(values));
+    assert_eq!(*histogram.values(), MinMax::from_values(values));
 }
 
 #[test]
@@ -299,7 +299,7 @@ proptest! {
             MinMax::observe::<f32>,
             MinMax::merge,
         );
-        prop_assert_eq!(min_max, MinMax::of(&values));
+        prop_assert_eq!(min_max, MinMax::from_values(&values));
         if let Some(range) = min_max.range() {
             prop_assert!(range.min.to_bits() != (-0.0_f32).to_bits());
             prop_assert!(range.max.to_bits() != (-0.0_f32).to_bits());
@@ -372,7 +372,7 @@ fn entropy_leaves_outliers_out() {
 }
 
 /// The mean squared error of the values themselves, by the reference.
-fn squared_error(values: &[f32], scheme: Scheme, range: &Range) -> f64 {
+fn squared_error(values: &[f32], scheme: Scheme, range: &ValueRange) -> f64 {
     let params = scheme.params(range, FloatType::F32).unwrap();
     let mut codes = vec![0; values.len()];
     reference::quantize(values, scheme, params, &mut codes);
@@ -393,9 +393,9 @@ fn mse_is_near_the_best_of_all_ranges() {
         for dtype in hurtful::COREMLTOOLS_TYPES {
             for mode in Mode::ALL {
                 let scheme = Scheme::new(dtype, mode);
-                let error = |range: &Range| squared_error(&values, scheme, range);
+                let error = |range: &ValueRange| squared_error(&values, scheme, range);
                 let chosen = observer.range(dtype, mode).unwrap();
-                let scaled = (1..=100).map(|part| Range {
+                let scaled = (1..=100).map(|part| ValueRange {
                     min: exact.min * part as f32 / 100.0,
                     max: exact.max * part as f32 / 100.0,
                     non_finite: 0,

@@ -8,17 +8,17 @@ use quant_core::FloatType;
 use quant_model::io::{Data, DataKey};
 use quant_model::stored::Parts;
 use quant_model::{Error, Inputs, Job, Restored};
-use quant_simd::Failure;
+use quant_simd::ProcessError;
 
 use super::blob::{ALIGN, WeightFile};
-use super::emit::{Emitter, Part, Source};
+use super::emit::{Emitter, Part, PartSource};
 use super::graph::{Constant, Graph};
 use super::output::Target;
 use super::package::Package;
-use super::parts::{self, PartsSink, Place};
+use super::parts::{self, PartBuffer, PartsSink};
 use super::select::shown_name;
 use crate::mil::encode::{Become, Edit, NewValue};
-use crate::mil::program::Held;
+use crate::mil::program::Payload;
 use crate::mil::rewrite::Changes;
 use crate::mil::schema::DataType;
 
@@ -157,8 +157,8 @@ fn quantized<'s, 'p>(
             continue;
         };
         let stage = package.program.functions[constant.function].stage;
-        let file = operation.values().find_map(|value| match &value.held {
-            Held::Blob(blob) => Some(blob.file.to_owned()),
+        let file = operation.values().find_map(|value| match &value.payload {
+            Payload::Blob(blob) => Some(blob.file.to_owned()),
             _ => None,
         });
         let weight = Weight {
@@ -224,9 +224,9 @@ fn restore(
     let sink = PartsSink {
         writer: emitter.writer(file)?,
         job,
-        codes: at.map_or_else(|| Place::memory(len), Place::File),
-        scales: Place::Memory(Mutex::default()),
-        zero_points: Place::Memory(Mutex::default()),
+        codes: at.map_or_else(|| PartBuffer::memory(len), PartBuffer::File),
+        scales: PartBuffer::Memory(Mutex::default()),
+        zero_points: PartBuffer::Memory(Mutex::default()),
         per_code_byte: (
             quantizer.scheme.dtype.bits().into(),
             source.size() as u64 * 8,
@@ -236,13 +236,13 @@ fn restore(
     quantizer
         .dequantize_source(codes, &scales, &zero_points, source, &sink)
         .map_err(|failure| match failure {
-            Failure::Sink(error) => error,
-            Failure::NoMemory => Error::no_memory(package.path),
-            Failure::Params { block, source } => {
+            ProcessError::Sink(error) => error,
+            ProcessError::NoMemory => Error::no_memory(package.path),
+            ProcessError::Params { block, source } => {
                 let problem = format!("block {block}: {source}; the model is damaged");
                 Error::tensor(package.path, name, problem)
             }
-            Failure::NonFinite { .. } => {
+            ProcessError::NonFinite { .. } => {
                 Error::tensor(package.path, name, "NaN or Inf; the model is damaged")
             }
         })?;
@@ -253,8 +253,8 @@ fn restore(
         },
         shape,
         source: match sink.codes {
-            Place::File(at) => Source::File(at),
-            Place::Memory(buffer) => Source::Memory(
+            PartBuffer::File(at) => PartSource::File(at),
+            PartBuffer::Memory(buffer) => PartSource::Memory(
                 buffer
                     .into_inner()
                     .unwrap_or_else(|poisoned| poisoned.into_inner()),

@@ -52,11 +52,11 @@ type Sharable = (String, usize, u64, Vec<usize>, Vec<u8>);
 pub(crate) struct Part {
     pub dtype: DataType,
     pub shape: Vec<usize>,
-    pub source: Source,
+    pub source: PartSource,
 }
 
 /// Where a part's bytes are.
-pub(crate) enum Source {
+pub(crate) enum PartSource {
     /// In the weight file already, from this byte on.
     File(u64),
     /// In memory.
@@ -214,7 +214,7 @@ impl<'p> Emitter<'p> {
         let part = Part {
             dtype: kind.dtype,
             shape,
-            source: Source::Memory(bytes.into_owned()),
+            source: PartSource::Memory(bytes.into_owned()),
         };
         self.job.check()?;
         for value in self.settle(&file, block, vec![part])? {
@@ -242,7 +242,7 @@ impl<'p> Emitter<'p> {
         let mut values = Vec::new();
         for part in parts {
             let elements = match part.source {
-                Source::Memory(bytes) if !Part::is_large(&part.shape) => Elements::Here(bytes),
+                PartSource::Memory(bytes) if !Part::is_large(&part.shape) => Elements::Here(bytes),
                 _ => Elements::Blob(self.settle_large(file, block, &part)?),
             };
             values.push(NewValue {
@@ -259,8 +259,8 @@ impl<'p> Emitter<'p> {
         let writer = self.writer_mut(file)?;
         let place = writer.next() + ALIGN;
         let at = match &part.source {
-            Source::File(at) => *at,
-            Source::Memory(bytes) => {
+            PartSource::File(at) => *at,
+            PartSource::Memory(bytes) => {
                 writer.write(place, bytes)?;
                 place
             }

@@ -51,7 +51,7 @@ impl Use<'_, '_> {
 }
 
 impl<'p, 'a> Graph<'p, 'a> {
-    pub fn of(program: &'p Program<'a>) -> Self {
+    pub fn new(program: &'p Program<'a>) -> Self {
         let mut graph = Self::default();
         for (index, function) in program.functions.iter().enumerate() {
             graph.names.push(HashSet::new());

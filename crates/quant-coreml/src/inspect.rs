@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use quant_model::Error;
 use quant_model::io::Data;
-use quant_model::stored::Stored;
+use quant_model::stored::TensorView;
 
 use super::graph::{Constant, Graph, Use};
 use super::package::Package;
@@ -16,8 +16,8 @@ use crate::mil::dtype::float_type;
 pub(crate) const SUFFIX: &str = "_quantized";
 
 /// Constants that are weights, and compressed ones.
-pub(crate) fn stored<'p>(package: &'p Package<'_>) -> Result<Vec<Stored<'p>>, Error> {
-    let graph = Graph::of(&package.program);
+pub(crate) fn stored<'p>(package: &'p Package<'_>) -> Result<Vec<TensorView<'p>>, Error> {
+    let graph = Graph::new(&package.program);
     let mut found = Vec::new();
     for constant in &graph.constants {
         found.extend(one(package, constant)?);
@@ -36,14 +36,14 @@ pub(crate) fn stored<'p>(package: &'p Package<'_>) -> Result<Vec<Stored<'p>>, Er
 fn one<'p>(
     package: &'p Package<'_>,
     constant: &Constant<'p, '_>,
-) -> Result<Option<Stored<'p>>, Error> {
+) -> Result<Option<TensorView<'p>>, Error> {
     let program = &package.program;
     let operation = constant.operation;
     let output = operation
         .outputs
         .first()
         .and_then(|output| output.kind.as_ref());
-    let mut stored = Stored {
+    let mut stored = TensorView {
         path: package.path,
         key: shown_name(program, constant),
         name: shown_name(program, constant),

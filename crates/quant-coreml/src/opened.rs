@@ -11,7 +11,7 @@ use quant_model::format::{
 use quant_model::io::Data;
 use quant_model::report::Decision;
 use quant_model::settings::Settings;
-use quant_model::stored::Stored;
+use quant_model::stored::TensorView;
 use quant_model::structure::Structure;
 use quant_model::unmatched::Unmatched;
 use quant_model::{
@@ -66,7 +66,7 @@ struct Opened<'p, 'a> {
 
 impl<'p, 'a> Opened<'p, 'a> {
     fn new(package: &'p Package<'a>) -> Self {
-        let graph = Graph::of(&package.program);
+        let graph = Graph::new(&package.program);
         Self {
             candidates: select::candidates(&package.program, &graph),
             graph,
@@ -197,7 +197,7 @@ impl OpenModel for Opened<'_, '_> {
         dequantize::dequantize(self.package, &self.graph, output, job)
     }
 
-    fn stored(&self, _job: &Job<'_>) -> Result<Vec<Stored<'_>>, Error> {
+    fn stored(&self, _job: &Job<'_>) -> Result<Vec<TensorView<'_>>, Error> {
         stored(self.package)
     }
 

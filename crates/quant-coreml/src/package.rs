@@ -12,7 +12,7 @@ use quant_model::io::{Data, Links};
 use super::blob::{Record, WeightFile, check_apart};
 use super::folder::{Folder, explained};
 use super::manifest::{MANIFEST, inside, with_weights};
-use crate::mil::program::{Blob, Held, Program, TensorType, Value};
+use crate::mil::program::{Blob, Payload, Program, TensorType, Value};
 use crate::mil::read::read;
 use crate::mil::wire::DEPTH;
 
@@ -188,20 +188,20 @@ impl<'a> Package<'a> {
     /// The bytes of a tensor, in a weight file or in the model; `None` where it is neither, or stands
     /// in the model in a way that is not known.
     pub fn data<'s>(&'s self, value: &Value<'s>) -> Result<Option<Data<'s>>, Error> {
-        match &value.held {
-            Held::Blob(blob) => {
+        match &value.payload {
+            Payload::Blob(blob) => {
                 let (file, record) = self.record(blob)?;
                 Ok(Some(file.data(&record)))
             }
-            Held::Tensor(_) => Ok(value.elements().map(Data::Memory)),
-            Held::Other => Ok(None),
+            Payload::Tensor(_) => Ok(value.elements().map(Data::Memory)),
+            Payload::Other => Ok(None),
         }
     }
 
     /// The file that holds a value, for messages.
     pub fn file_of(&self, value: &Value<'_>) -> PathBuf {
-        match &value.held {
-            Held::Blob(blob) => self
+        match &value.payload {
+            Payload::Blob(blob) => self
                 .weights
                 .get(blob.file)
                 .map(|file| file.path().to_owned()),
@@ -217,10 +217,10 @@ impl<'a> Package<'a> {
                 let Some(kind) = kind else {
                     return Ok(());
                 };
-                let checked = match &value.held {
-                    Held::Blob(blob) => fits(kind, &self.record(blob)?.1),
-                    Held::Tensor(_) => value.fits(kind),
-                    Held::Other => Ok(()),
+                let checked = match &value.payload {
+                    Payload::Blob(blob) => fits(kind, &self.record(blob)?.1),
+                    Payload::Tensor(_) => value.fits(kind),
+                    Payload::Other => Ok(()),
                 };
                 checked.map_err(|problem| {
                     Error::tensor(&self.file_of(value), operation.name(), problem)

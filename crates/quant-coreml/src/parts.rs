@@ -118,11 +118,11 @@ pub(crate) fn read<'p>(
         _ if mode == Mode::Symmetric => Data::EMPTY,
         None => Data::Memory(vec![0; count].into()),
         Some(offset) => {
-            let held = offset.shape.iter().product();
-            match held {
-                _ if held == count && dtype.bits() == 8 => offset.bytes,
-                _ if held == count => {
-                    let codes = unpacked(dtype, offset.bytes.whole()?, held).into_owned();
+            let payload = offset.shape.iter().product();
+            match payload {
+                _ if payload == count && dtype.bits() == 8 => offset.bytes,
+                _ if payload == count => {
+                    let codes = unpacked(dtype, offset.bytes.whole()?, payload).into_owned();
                     Data::Memory(codes.into())
                 }
                 // One zero point for all channels.
@@ -144,14 +144,14 @@ pub(crate) fn read<'p>(
 
 /// Where a part goes while it is made.
 #[derive(Debug)]
-pub(crate) enum Place {
+pub(crate) enum PartBuffer {
     /// From a byte of the weight file on.
     File(u64),
     /// Few elements, or such as have yet to be packed.
     Memory(Mutex<Vec<u8>>),
 }
 
-impl Place {
+impl PartBuffer {
     pub fn memory(len: usize) -> Self {
         Self::Memory(Mutex::new(vec![0; len]))
     }
@@ -174,9 +174,9 @@ impl Place {
 pub(crate) struct PartsSink<'a> {
     pub writer: &'a WeightWriter,
     pub job: &'a Job<'a>,
-    pub codes: Place,
-    pub scales: Place,
-    pub zero_points: Place,
+    pub codes: PartBuffer,
+    pub scales: PartBuffer,
+    pub zero_points: PartBuffer,
     /// Input bytes for `numerator / denominator` bytes of codes.
     pub per_code_byte: (u64, u64),
 }

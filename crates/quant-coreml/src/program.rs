@@ -137,12 +137,12 @@ pub enum Elements {
 
 /// Bytes of a constant.
 #[derive(Clone, Debug)]
-pub struct Bytes(Held);
+pub struct Bytes(Payload);
 
 #[derive(Clone, Debug)]
-enum Held {
+enum Payload {
     Immediate(Arc<[u8]>),
-    Stored(Arc<WeightFile>, Record),
+    TensorView(Arc<WeightFile>, Record),
 }
 
 impl Bytes {
@@ -150,8 +150,8 @@ impl Bytes {
     #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
     pub fn len(&self) -> usize {
         match &self.0 {
-            Held::Immediate(bytes) => bytes.len(),
-            Held::Stored(_, record) => record.data.len(),
+            Payload::Immediate(bytes) => bytes.len(),
+            Payload::TensorView(_, record) => record.data.len(),
         }
     }
 
@@ -161,8 +161,8 @@ impl Bytes {
     /// The file cannot be read, or has become shorter.
     pub fn read(&self) -> Result<Cow<'_, [u8]>, Error> {
         match &self.0 {
-            Held::Immediate(bytes) => Ok(Cow::Borrowed(bytes)),
-            Held::Stored(file, record) => {
+            Payload::Immediate(bytes) => Ok(Cow::Borrowed(bytes)),
+            Payload::TensorView(file, record) => {
                 let data = file.data(record);
                 Ok(Cow::Owned(data.whole()?.into_owned()))
             }
@@ -406,19 +406,19 @@ fn tensor_type(parsed: &parsed::TensorType) -> TensorType {
 }
 
 fn constant(weights: &Weights, value: &parsed::Value<'_>) -> Result<Constant, String> {
-    let elements = match &value.held {
-        parsed::Held::Blob(blob) => {
+    let elements = match &value.payload {
+        parsed::Payload::Blob(blob) => {
             let file = weights.get(blob.file).ok_or("a weight file is missing")?;
             let record = file
                 .record(blob.offset)
                 .map_err(|error| error.to_string())?;
-            Elements::Bytes(Bytes(Held::Stored(Arc::clone(file), record)))
+            Elements::Bytes(Bytes(Payload::TensorView(Arc::clone(file), record)))
         }
-        parsed::Held::Tensor(tensor) => {
+        parsed::Payload::Tensor(tensor) => {
             let element = value.kind.as_ref().map_or(DataType(0), |kind| kind.dtype);
             immediate(tensor, ElementType::new(element.0))?
         }
-        parsed::Held::Other => Elements::Other,
+        parsed::Payload::Other => Elements::Other,
     };
     Ok(Constant {
         tensor: value.kind.as_ref().map(tensor_type),
@@ -464,7 +464,7 @@ fn immediate(tensor: &[u8], element: ElementType) -> Result<Elements, String> {
     }
     Ok(match element {
         ElementType::String => Elements::Strings(strings),
-        _ => Elements::Bytes(Bytes(Held::Immediate(bytes.into()))),
+        _ => Elements::Bytes(Bytes(Payload::Immediate(bytes.into()))),
     })
 }
 

@@ -13,7 +13,7 @@ use super::output::Target;
 use super::package::Package;
 use super::select::Candidate;
 use super::weights::Weights;
-use crate::mil::program::Held;
+use crate::mil::program::Payload;
 use crate::mil::rewrite::Changes;
 
 /// The first version with quantized weights, iOS16, and its opset.
@@ -91,8 +91,8 @@ fn room(
         let scales = quantizer.scales_len() + quantizer.blocks.scale_count();
         // Each record has a header, and may leave a gap.
         let after = (quantizer.codes_len() + scales) as u64 + 4 * ALIGN;
-        let (file, old, before) = match &value.held {
-            Held::Blob(blob) => {
+        let (file, old, before) = match &value.payload {
+            Payload::Blob(blob) => {
                 let (file, record) = package.record(blob)?;
                 (blob.file.to_owned(), file.len(), record.data.len() as u64)
             }

@@ -13,7 +13,7 @@ use quant_model::{Error, QuantizeOptions};
 use super::graph::{Constant, Graph, Use};
 use super::package::Package;
 use crate::mil::dtype::{data_type, float_type};
-use crate::mil::program::{Held, Program, TensorType, Value};
+use crate::mil::program::{Payload, Program, TensorType, Value};
 use crate::mil::schema::DataType;
 
 /// The first version whose weights may have 4 bits, or blocks: iOS18.
@@ -55,10 +55,10 @@ pub(crate) fn weight<'p, 'a>(
         let elements = kind.shape().map(|shape| shape.iter().product::<usize>());
         known && elements.is_some_and(|elements| elements >= FILE_ELEMENTS)
     };
-    match value.held {
-        Held::Blob(_) => Some(value),
-        Held::Tensor(_) => value.kind.as_ref().is_some_and(belongs).then_some(value),
-        Held::Other => None,
+    match value.payload {
+        Payload::Blob(_) => Some(value),
+        Payload::Tensor(_) => value.kind.as_ref().is_some_and(belongs).then_some(value),
+        Payload::Other => None,
     }
 }
 

@@ -7,12 +7,12 @@ use quant_model::structure::{Signature, Structure};
 use super::graph::Graph;
 use super::inspect::SUFFIX;
 use super::select::weight;
-use crate::mil::program::{Binding, Held, Operation, Program, Value};
+use crate::mil::program::{Binding, Operation, Payload, Program, Value};
 
 fn signature(operation: &Operation<'_>) -> Signature {
     let plain = |name: &str| name.strip_suffix(SUFFIX).unwrap_or(name).to_owned();
-    let value = |value: &Value<'_>| match value.held {
-        Held::Tensor(bytes) => format!("{bytes:02x?}"),
+    let value = |value: &Value<'_>| match value.payload {
+        Payload::Tensor(bytes) => format!("{bytes:02x?}"),
         _ => "?".into(),
     };
     let mut parts: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -41,7 +41,7 @@ fn signature(operation: &Operation<'_>) -> Signature {
 
 /// Operations that are no weights, by the function that they are of.
 pub(crate) fn structure(program: &Program<'_>) -> Structure {
-    let graph = Graph::of(program);
+    let graph = Graph::new(program);
     let weights = graph.constants.iter();
     let weights = weights.filter(|constant| weight(program, constant).is_some());
     let weights: HashSet<usize> = weights.map(|constant| constant.operation.id).collect();

@@ -12,14 +12,14 @@ use rayon::prelude::*;
 
 use super::blob::ALIGN;
 use super::constexpr::{AFFINE, BLOCKWISE};
-use super::emit::{Emitter, Part, Source};
+use super::emit::{Emitter, Part, PartSource};
 use super::graph::Graph;
 use super::package::Package;
-use super::parts::{PartsSink, Place, packed};
+use super::parts::{PartBuffer, PartsSink, packed};
 use super::select::{self, Candidate};
 use crate::mil::dtype::{data_type, float_type};
 use crate::mil::encode::{Become, Edit, Elements, NewValue};
-use crate::mil::program::{Held, Operation, Value};
+use crate::mil::program::{Operation, Payload, Value};
 use crate::mil::rewrite::Changes;
 use crate::mil::schema::DataType;
 
@@ -74,8 +74,8 @@ struct Weight<'s, 'a> {
 
 impl Weight<'_, '_> {
     fn key(&self) -> Shared {
-        let origin = match &self.value.held {
-            Held::Blob(blob) => Origin::Record(blob.offset),
+        let origin = match &self.value.payload {
+            Payload::Blob(blob) => Origin::Record(blob.offset),
             _ => Origin::Operation(self.id),
         };
         (
@@ -147,11 +147,11 @@ struct Layout {
 }
 
 /// A weight's parts, written or in memory.
-struct Made {
+struct Written {
     codes: u64,
-    scales: Source,
+    scales: PartSource,
     /// Codes, one byte each, if in memory.
-    zero_points: Source,
+    zero_points: PartSource,
     stats: Option<ErrorStats>,
 }
 
@@ -196,8 +196,8 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
                 let constant = &self.graph.constants[choice.constant];
                 let id = constant.operation.id;
                 let program = &self.package.program;
-                let file = match &value.held {
-                    Held::Blob(blob) => blob.file.to_owned(),
+                let file = match &value.payload {
+                    Payload::Blob(blob) => blob.file.to_owned(),
                     _ => self
                         .package
                         .weight_file(program.functions[constant.function].stage),
@@ -307,7 +307,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
     }
 
     /// Quantizes a weight into the weight file.
-    fn make(&self, weight: &Weight<'_, '_>, layout: &Layout) -> Result<Made, Error> {
+    fn make(&self, weight: &Weight<'_, '_>, layout: &Layout) -> Result<Written, Error> {
         let Weight {
             choice,
             quantizer,
@@ -320,14 +320,14 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
         let zero_points_len = quantizer.zero_points_len();
         let bits = quantizer.scheme.dtype.bits();
         let place = |in_file: bool, at: u64, len: usize| match in_file {
-            true => Place::File(at),
-            false => Place::memory(len),
+            true => PartBuffer::File(at),
+            false => PartBuffer::memory(len),
         };
         let zero_points_in_file = large && bits == 8 && zero_points_len > 0;
         let sink = PartsSink {
             writer: self.emitter.writer(&weight.file)?,
             job: self.job,
-            codes: Place::File(layout.codes),
+            codes: PartBuffer::File(layout.codes),
             scales: place(large, layout.scales, quantizer.scales_len()),
             zero_points: place(zero_points_in_file, layout.zero_points, zero_points_len),
             per_code_byte: (quantizer.source.size() as u64 * 8, bits.into()),
@@ -342,15 +342,15 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
             };
             at.failed(failure, quantizer, constant.operation.name(), false)
         })?;
-        let source = |place: Place| match place {
-            Place::File(at) => Source::File(at),
-            Place::Memory(buffer) => Source::Memory(
+        let source = |place: PartBuffer| match place {
+            PartBuffer::File(at) => PartSource::File(at),
+            PartBuffer::Memory(buffer) => PartSource::Memory(
                 buffer
                     .into_inner()
                     .unwrap_or_else(|poisoned| poisoned.into_inner()),
             ),
         };
-        Ok(Made {
+        Ok(Written {
             codes: layout.codes,
             scales: source(sink.scales),
             zero_points: source(sink.zero_points),
@@ -362,7 +362,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
     fn settle(
         &mut self,
         weight: &Weight<'_, '_>,
-        made: Option<Made>,
+        made: Option<Written>,
     ) -> Result<Option<ErrorStats>, Error> {
         let constant = &self.graph.constants[weight.choice.constant];
         let id = constant.operation.id;
@@ -409,7 +409,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
     fn settle_parts(
         &mut self,
         weight: &Weight<'_, '_>,
-        mut made: Made,
+        mut made: Written,
     ) -> Result<Vec<NewValue>, Error> {
         let quantizer = weight.quantizer;
         let dtype = quantizer.scheme.dtype;
@@ -417,7 +417,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
             Error::tensor(&self.package.model_path(), &weight.choice.name, problem)
         })?;
         let (part_shape, axis) = weight.part_shape();
-        let part = |dtype: DataType, source: Source| Part {
+        let part = |dtype: DataType, source: PartSource| Part {
             dtype,
             shape: part_shape.clone(),
             source,
@@ -425,7 +425,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
         let codes = Part {
             dtype: stored,
             shape: weight.choice.shape.clone(),
-            source: Source::File(made.codes),
+            source: PartSource::File(made.codes),
         };
         let scale_type = match quantizer.scale_type() {
             FloatType::F32 => DataType::FLOAT32,
@@ -433,7 +433,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
         };
         debug_assert_eq!(float_type(scale_type), Some(quantizer.scale_type()));
         let scale = part(scale_type, made.scales);
-        if let Source::Memory(codes) = &mut made.zero_points {
+        if let PartSource::Memory(codes) = &mut made.zero_points {
             *codes = packed(dtype, mem::take(codes));
         }
         let block = self.graph.constants[weight.choice.constant].block;
@@ -448,7 +448,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
         // The older operation always has zero points.
         let zero_points = match has_zero_points {
             true => made.zero_points,
-            false => Source::Memory(vec![0; quantizer.blocks.scale_count()]),
+            false => PartSource::Memory(vec![0; quantizer.blocks.scale_count()]),
         };
         let parts = vec![codes, part(stored, zero_points), scale];
         let mut values = self.emitter.settle(&weight.file, block, parts)?;

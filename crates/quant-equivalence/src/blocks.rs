@@ -1,7 +1,7 @@
 //! Blocks of consecutive values, and the parameters that are found for them.
 
 use bytemuck::cast_slice;
-use quant_core::{FloatType, Range};
+use quant_core::{FloatType, ValueRange};
 use quant_simd::Element;
 use quant_testkit::hurtful;
 
@@ -146,7 +146,7 @@ pub fn scheme_params(case: &mut Case<'_>) {
         let bits = |value: f32| value.to_bits();
         let (min, max) = if a < b { (a, b) } else { (b, a) };
         let non_finite = u64::from(!a.is_finite()) + u64::from(!b.is_finite());
-        let range = Range {
+        let range = ValueRange {
             min,
             max,
             non_finite,

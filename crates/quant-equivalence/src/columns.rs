@@ -1,6 +1,6 @@
 //! Matrices whose columns have scales of their own.
 
-use quant_core::{Params, Range};
+use quant_core::{Params, ValueRange};
 use quant_simd::Columns;
 
 use crate::case::{Case, by_float};
@@ -33,19 +33,19 @@ pub fn column_ranges(case: &mut Case<'_>) {
         let values = case.input("values", &values);
         // Ranges that are merged into: some of them already hold something.
         let earlier = |column| match column % 3 {
-            0 => Range::EMPTY,
-            1 => Range {
+            0 => ValueRange::EMPTY,
+            1 => ValueRange {
                 min: -0.25,
                 max: 0.5,
                 non_finite: 3,
             },
-            _ => Range {
+            _ => ValueRange {
                 min: 0.0,
                 max: 0.0,
                 non_finite: 0,
             },
         };
-        let mut ranges: Vec<Range> = (0..columns).map(earlier).collect();
+        let mut ranges: Vec<ValueRange> = (0..columns).map(earlier).collect();
         case.backend.column_ranges::<F>(values.get(), &mut ranges);
         for range in &ranges {
             case.record.range(range);

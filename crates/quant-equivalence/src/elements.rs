@@ -86,10 +86,11 @@ pub fn fake_quantize(case: &mut Case<'_>) {
         let scale_type = case.scale_type();
         let params = case.params(scale_type);
         let (count, values) = values::<F>(case, params);
-        let mut became = case.output::<F>("became", count);
+        let mut dequantized = case.output::<F>("became", count);
         let backend = case.backend;
-        let bad = backend.fake_quantize::<F>(values.get(), case.scheme, params, became.get_mut());
-        case.record.bytes("became", became.get());
+        let bad =
+            backend.fake_quantize::<F>(values.get(), case.scheme, params, dequantized.get_mut());
+        case.record.bytes("became", dequantized.get());
         case.record.count("non-finite", bad);
     }
     by_float!(of(case));
@@ -105,7 +106,7 @@ pub fn error_stats(case: &mut Case<'_>) {
         };
         // Errors of all magnitudes, none at all, and what is finite on one side only.
         let random = &mut case.random;
-        let became = values.get::<F>().iter().map(|value| {
+        let dequantized = values.get::<F>().iter().map(|value| {
             let value = value.to_f32();
             match random.below(8) {
                 0 => value,
@@ -113,9 +114,11 @@ pub fn error_stats(case: &mut Case<'_>) {
                 _ => value.neighbour(1 << random.below(24)),
             }
         });
-        let became: Vec<f32> = became.collect();
-        let became = case.input("became", &became);
-        let stats = case.backend.error_stats::<F>(values.get(), became.get());
+        let dequantized: Vec<f32> = dequantized.collect();
+        let dequantized = case.input("became", &dequantized);
+        let stats = case
+            .backend
+            .error_stats::<F>(values.get(), dequantized.get());
         case.record.stats(&stats);
     }
     by_float!(of(case));
@@ -172,9 +175,10 @@ pub fn reference_quantize(case: &mut Case<'_>) {
         case.record.count("non-finite", bad);
         let saturated = reference::saturated::<F>(values.get(), case.scheme, params);
         case.record.count("saturated", saturated);
-        let mut became = vec![F::default(); count];
-        reference::dequantize(&codes, case.scheme, params, &mut became);
-        case.record.bytes("became", bytemuck::cast_slice(&became));
+        let mut dequantized = vec![F::default(); count];
+        reference::dequantize(&codes, case.scheme, params, &mut dequantized);
+        case.record
+            .bytes("became", bytemuck::cast_slice(&dequantized));
     }
     by_float!(of(case));
 }

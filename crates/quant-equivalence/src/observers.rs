@@ -1,7 +1,7 @@
 //! Ranges of activations, and their parameters.
 
 use quant_core::observer::{Averaging, ChannelMinMax, Histogram, MinMax, Observer, ObserverConfig};
-use quant_core::{ActivationRule, FloatType, Params, Range};
+use quant_core::{ActivationRule, FloatType, Params, ValueRange};
 
 use crate::buffer::Buffer;
 use crate::case::{Case, by_float};
@@ -30,7 +30,8 @@ fn values<F: Value>(case: &mut Case<'_>, params: Params, count: usize) -> Buffer
 fn record_min_max(case: &mut Case<'_>, found: &MinMax) {
     case.record.count("count", found.count());
     case.record.count("non-finite", found.non_finite());
-    case.record.range(&found.range().unwrap_or(Range::EMPTY));
+    case.record
+        .range(&found.range().unwrap_or(ValueRange::EMPTY));
 }
 
 fn any_params(case: &mut Case<'_>) -> Params {
@@ -115,7 +116,7 @@ pub fn observe(case: &mut Case<'_>) {
             case.backend.observe::<F>(values.get(), &mut observer);
         }
         let range = observer.range(case.scheme.dtype, case.scheme.mode);
-        case.record.range(&range.unwrap_or(Range::EMPTY));
+        case.record.range(&range.unwrap_or(ValueRange::EMPTY));
         record_min_max(case, &observer.values());
     }
     by_float!(of(case));
@@ -127,7 +128,7 @@ pub fn activation_params(case: &mut Case<'_>) {
         _ => (case.random.below(1 << 20) as f32 - (1 << 19) as f32) / 4096.0,
     };
     let (a, b) = (any(case), any(case));
-    let range = Range {
+    let range = ValueRange {
         min: if a < b { a } else { b },
         max: if a < b { b } else { a },
         non_finite: 0,

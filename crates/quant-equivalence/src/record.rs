@@ -1,7 +1,7 @@
 use std::fmt::Display;
 use std::hash::Hasher;
 
-use quant_core::{ErrorStats, ParamsError, Range};
+use quant_core::{ErrorStats, ParamsError, ValueRange};
 use xxhash_rust::xxh64::Xxh64;
 
 /// What a call was given, and what came out: as a digest, and in words where someone will read it.
@@ -57,7 +57,7 @@ impl Record {
         self.bytes(name, &count.to_le_bytes());
     }
 
-    pub(crate) fn range(&mut self, range: &Range) {
+    pub(crate) fn range(&mut self, range: &ValueRange) {
         self.bytes("min", &range.min.to_bits().to_le_bytes());
         self.bytes("max", &range.max.to_bits().to_le_bytes());
         self.count("non-finite", range.non_finite);

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{LazyLock, Mutex};
 
 use quant_core::{Blocks, FloatType, Granularity, STATS_CHUNK};
-use quant_simd::{Failure, Sink, TensorQuantizer};
+use quant_simd::{ProcessError, Sink, TensorQuantizer};
 use quant_testkit::hurtful;
 use rayon::ThreadPool;
 
@@ -155,15 +155,15 @@ fn tensor<F: Value>(case: &mut Case<'_>, count: usize) -> Vec<u8> {
     bytemuck::cast_slice(&values).to_vec()
 }
 
-fn record_failure(case: &mut Case<'_>, failure: Failure<Infallible>) {
+fn record_failure(case: &mut Case<'_>, failure: ProcessError<Infallible>) {
     match failure {
-        Failure::NonFinite { first, count } => {
+        ProcessError::NonFinite { first, count } => {
             case.record.count("first non-finite", first as u64);
             case.record.count("non-finite", count);
         }
-        Failure::Params { block, source } => case.record.failure(block, source),
-        Failure::Sink(never) => match never {},
-        Failure::NoMemory => unreachable!("machines that run this have memory"),
+        ProcessError::Params { block, source } => case.record.failure(block, source),
+        ProcessError::Sink(never) => match never {},
+        ProcessError::NoMemory => unreachable!("machines that run this have memory"),
     }
 }
 
@@ -184,7 +184,7 @@ pub fn quantize_unmeasured(case: &mut Case<'_>) {
 }
 
 /// A method that quantizes.
-type Quantize<T> = fn(&TensorQuantizer, &[u8], &Memory) -> Result<T, Failure<Infallible>>;
+type Quantize<T> = fn(&TensorQuantizer, &[u8], &Memory) -> Result<T, ProcessError<Infallible>>;
 
 fn record_quantized<F: Value, T: Send>(case: &mut Case<'_>, quantize: Quantize<T>) -> Option<T> {
     let quantizer = quantizer(case);

@@ -44,7 +44,7 @@ impl Config {
         };
         let document = document
             .map_err(|error| bad(format!("not a configuration: {}", first_line(&error))))?;
-        let document = Document::of(&document).map_err(bad)?;
+        let document = Document::new(&document).map_err(bad)?;
         let entry = |place: &str, value: &Value| {
             settings(document.config_type, value, dialect)
                 .map_err(|problem| bad(format!("{place}: {problem}")))
@@ -230,7 +230,7 @@ impl<'a> Document<'a> {
         "op_name_configs",
     ];
 
-    fn of(document: &'a Value) -> Result<Self, String> {
+    fn new(document: &'a Value) -> Result<Self, String> {
         let map = document.as_object();
         let map = map.ok_or("not a configuration; give a table with config_type in it")?;
         if let Some(key) = map.keys().find(|key| !Self::KEYS.contains(&key.as_str())) {

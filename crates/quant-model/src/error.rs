@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::text::{self, Hint, Name, Problem};
+use crate::text::{self, Hint, Message, Name};
 pub use crate::text::{one_line, option, shortened_name as shortened};
 
 /// Why a command on a model file ended.
@@ -146,10 +146,10 @@ impl Error {
                 source,
             } => {
                 let source = source.to_string();
-                format!("{}: cannot {doing}: {}", text::File(file), Problem(&source))
+                format!("{}: cannot {doing}: {}", text::File(file), Message(&source))
             }
             Self::File { file, problem } => {
-                format!("{}: {}", text::File(file), Problem(problem))
+                format!("{}: {}", text::File(file), Message(problem))
             }
             Self::Tensor {
                 file,
@@ -159,12 +159,12 @@ impl Error {
                 "{}: tensor `{}`: {}",
                 text::File(file),
                 Name(tensor),
-                Problem(problem)
+                Message(problem)
             ),
-            Self::Option(problem) | Self::Memory(problem) => Problem(problem).to_string(),
+            Self::Option(problem) | Self::Memory(problem) => Message(problem).to_string(),
             Self::Strict { problem } => format!(
                 "{}; nothing was written ({})",
-                Problem(problem),
+                Message(problem),
                 option("strict")
             ),
             Self::Interrupted => "interrupted; nothing was written".into(),

@@ -87,7 +87,7 @@ pub fn plan(
         dtype: Some(report.dtype),
         shape: Some(report.shape),
         quantize: match decision {
-            Decision::Quantize(quantizer) => Some(TensorSpec::of(quantizer)),
+            Decision::Quantize(quantizer) => Some(TensorSpec::from_quantizer(quantizer)),
             Decision::LeaveAlone(_) | Decision::Skip(_) => None,
         },
         reason: report.reason,

@@ -9,7 +9,7 @@ use crate::facts::Facts;
 use crate::io::Data;
 use crate::report::Decision;
 use crate::settings::Settings;
-use crate::stored::Stored;
+use crate::stored::TensorView;
 use crate::structure::Structure;
 use crate::unmatched::Unmatched;
 use crate::{
@@ -166,7 +166,7 @@ pub trait OpenModel {
     ///
     /// # Errors
     /// A model that is damaged.
-    fn stored(&self, job: &Job<'_>) -> Result<Vec<Stored<'_>>, Error>;
+    fn stored(&self, job: &Job<'_>) -> Result<Vec<TensorView<'_>>, Error>;
 
     /// What it consists of beside its tensors.
     fn structure(&self) -> Structure {

@@ -15,7 +15,7 @@ use crate::unmatched::Known;
 use crate::{Error, Job, Plan, QuantizeOptions};
 
 impl TensorSpec {
-    pub(crate) fn of(quantizer: &TensorQuantizer) -> Self {
+    pub(crate) fn from_quantizer(quantizer: &TensorQuantizer) -> Self {
         Self {
             dtype: Some(quantizer.scheme.dtype),
             mode: Some(quantizer.scheme.mode),

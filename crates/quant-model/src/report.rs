@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use quant_core::ErrorStats;
-use quant_simd::{Failure, Sink, TensorQuantizer};
+use quant_simd::{ProcessError, Sink, TensorQuantizer};
 use serde::Serialize;
 
 use crate::error::{one_line, shortened};
@@ -161,7 +161,7 @@ impl TensorReport {
             Decision::Quantize(quantizer) => (
                 (quantizer.codes_len() + quantizer.scales_len() + quantizer.zero_points_len())
                     as u64,
-                Some(SchemeRecord::of(quantizer)),
+                Some(SchemeRecord::from_quantizer(quantizer)),
                 None,
             ),
             Decision::LeaveAlone(reason) | Decision::Skip(reason) => {
@@ -216,7 +216,7 @@ pub fn quantize_tensor<S: Sink<Error = Error>>(
     stats: bool,
     values: &Data<'_>,
     sink: &S,
-) -> Result<Option<ErrorStats>, Failure<Error>> {
+) -> Result<Option<ErrorStats>, ProcessError<Error>> {
     match (values, stats) {
         (Data::Memory(values), true) => quantizer.quantize(values, sink).map(Some),
         (Data::Memory(values), false) => quantizer.quantize_unmeasured(values, sink).map(|()| None),

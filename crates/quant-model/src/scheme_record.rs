@@ -45,7 +45,7 @@ fn recorded(dialect: Dialect) -> &'static str {
 
 impl SchemeRecord {
     /// What these settings are.
-    pub fn of(quantizer: &TensorQuantizer) -> Self {
+    pub fn from_quantizer(quantizer: &TensorQuantizer) -> Self {
         Self {
             dtype: quantizer.scheme.dtype.name().into(),
             mode: quantizer.scheme.mode.name().into(),

@@ -11,7 +11,7 @@ use crate::io::Data;
 use crate::{Consumer, Error, SchemeRecord};
 
 /// A tensor and its bytes.
-pub struct Stored<'a> {
+pub struct TensorView<'a> {
     /// The file that holds it.
     pub path: &'a Path,
     /// Its name in the model.
@@ -82,7 +82,7 @@ impl<'a> Parts<'a> {
 
     /// How it was quantized, in words.
     pub fn record(&self) -> SchemeRecord {
-        SchemeRecord::of(&self.quantizer)
+        SchemeRecord::from_quantizer(&self.quantizer)
     }
 
     /// The smallest and the largest scale.
@@ -93,7 +93,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-impl Stored<'_> {
+impl TensorView<'_> {
     /// Number of its values.
     pub fn element_count(&self) -> usize {
         self.shape.iter().product()

@@ -214,9 +214,9 @@ impl fmt::Display for Name<'_> {
 }
 
 /// What an error says is wrong; there may be names in it.
-pub struct Problem<'a>(pub &'a str);
+pub struct Message<'a>(pub &'a str);
 
-impl fmt::Display for Problem<'_> {
+impl fmt::Display for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&cut(self.0, PROBLEM_COLUMNS, true))
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use quant_core::{Dialect, FloatType, Scheme};
-use quant_simd::{Failure, TensorQuantizer};
+use quant_simd::{ProcessError, TensorQuantizer};
 
 use crate::Error;
 use crate::error::option;
@@ -25,21 +25,21 @@ impl Tensor<'_> {
     /// says whether the format can hold what the wide dialect makes.
     pub fn failed(
         &self,
-        failure: Failure<Error>,
+        failure: ProcessError<Error>,
         quantizer: &TensorQuantizer,
         own_name: &str,
         wide: bool,
     ) -> Error {
         let problem = match failure {
-            Failure::Sink(error) => return error,
-            Failure::NoMemory => return Error::no_memory(self.file),
-            Failure::NonFinite { first, count } => format!(
+            ProcessError::Sink(error) => return error,
+            ProcessError::NoMemory => return Error::no_memory(self.file),
+            ProcessError::NonFinite { first, count } => format!(
                 "{count} of {} values are NaN or Inf, the first at {:?}; mend the model, or leave such tensors in float with {}",
                 quantizer.blocks.element_count(),
                 position(first, self.shape),
                 option("non_finite skip")
             ),
-            Failure::Params { block, source } => {
+            ProcessError::Params { block, source } => {
                 let at = position(block, &quantizer.blocks.scale_shape());
                 let advice = advice(quantizer, own_name, wide);
                 format!("block {at:?}: {source} ({}); {advice}", self.dtype)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use quant_core::{ErrorStats, STATS_CHUNK};
-use quant_model::stored::Stored;
+use quant_model::stored::TensorView;
 use quant_model::values::position;
 use quant_model::{Error, Job};
 use rayon::prelude::*;
@@ -76,8 +76,13 @@ pub fn diff_with_progress(a: &Path, b: &Path, job: &Job<'_>) -> Result<Differenc
 }
 
 /// Compares tensors of the same key.
-fn tensors(a: Vec<Stored<'_>>, b: Vec<Stored<'_>>, job: &Job<'_>) -> Result<Difference, Error> {
-    let mut pairs: BTreeMap<String, (Option<Stored<'_>>, Option<Stored<'_>>)> = BTreeMap::new();
+fn tensors(
+    a: Vec<TensorView<'_>>,
+    b: Vec<TensorView<'_>>,
+    job: &Job<'_>,
+) -> Result<Difference, Error> {
+    let mut pairs: BTreeMap<String, (Option<TensorView<'_>>, Option<TensorView<'_>>)> =
+        BTreeMap::new();
     for tensor in a {
         let key = tensor.key.clone();
         pairs.entry(key).or_default().0 = Some(tensor);
@@ -113,7 +118,11 @@ fn apart(name: &str, reason: &str) -> TensorDifference {
     }
 }
 
-fn compare(a: &Stored<'_>, b: &Stored<'_>, job: &Job<'_>) -> Result<TensorDifference, Error> {
+fn compare(
+    a: &TensorView<'_>,
+    b: &TensorView<'_>,
+    job: &Job<'_>,
+) -> Result<TensorDifference, Error> {
     job.check()?;
     if a.shape != b.shape {
         let reason = format!("shapes {:?} and {:?}", a.shape, b.shape);
@@ -210,7 +219,7 @@ impl Values {
     }
 }
 
-fn compare_values(a: &Stored<'_>, b: &Stored<'_>, job: &Job<'_>) -> Result<Values, Error> {
+fn compare_values(a: &TensorView<'_>, b: &TensorView<'_>, job: &Job<'_>) -> Result<Values, Error> {
     let n = a.element_count();
     let starts: Vec<usize> = (0..n).step_by(STATS_CHUNK).collect();
     let chunks = starts.into_par_iter().map(|start| {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use quant_core::{FloatType, STATS_CHUNK};
 use quant_model::io::Data;
-use quant_model::stored::Stored;
+use quant_model::stored::TensorView;
 use quant_model::{Consumer, Error, Job, SchemeRecord};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -81,8 +81,8 @@ pub fn inspect_with_progress(
     open(path, job, |model| of(model.stored(job)?, values, job))
 }
 
-fn of(all: Vec<Stored<'_>>, values: bool, job: &Job<'_>) -> Result<Inspection, Error> {
-    let elements = all.iter().map(Stored::element_count).sum();
+fn of(all: Vec<TensorView<'_>>, values: bool, job: &Job<'_>) -> Result<Inspection, Error> {
+    let elements = all.iter().map(TensorView::element_count).sum();
     // One by one: what has been read of a tensor goes with it.
     let tensors = all.into_iter().map(|tensor| info(&tensor, values, job));
     let tensors = tensors.collect::<Result<Vec<_>, Error>>()?;
@@ -95,7 +95,7 @@ fn of(all: Vec<Stored<'_>>, values: bool, job: &Job<'_>) -> Result<Inspection, E
     })
 }
 
-fn info(tensor: &Stored<'_>, values: bool, job: &Job<'_>) -> Result<TensorInfo, Error> {
+fn info(tensor: &TensorView<'_>, values: bool, job: &Job<'_>) -> Result<TensorInfo, Error> {
     let (bytes, elements) = (tensor.stored_bytes(), tensor.element_count());
     let scales = tensor
         .quantized
@@ -125,7 +125,7 @@ fn info(tensor: &Stored<'_>, values: bool, job: &Job<'_>) -> Result<TensorInfo, 
 }
 
 /// How many values are nearly zero, and how many different ones there are.
-fn look_at_values(tensor: &Stored<'_>, job: &Job<'_>) -> Result<(usize, usize), Error> {
+fn look_at_values(tensor: &TensorView<'_>, job: &Job<'_>) -> Result<(usize, usize), Error> {
     match (tensor.float, &tensor.quantized) {
         (Some(float @ (FloatType::F16 | FloatType::Bf16)), None) => {
             look_at_16_bits(&tensor.bytes, float, job)
@@ -157,7 +157,7 @@ fn look_at_16_bits(
     Ok((zeros, seen.count(float)))
 }
 
-fn look_at_32_bits(tensor: &Stored<'_>, job: &Job<'_>) -> Result<(usize, usize), Error> {
+fn look_at_32_bits(tensor: &TensorView<'_>, job: &Job<'_>) -> Result<(usize, usize), Error> {
     let n = tensor.element_count();
     let starts: Vec<usize> = (0..n).step_by(STATS_CHUNK).collect();
     let seen = Seen32::default();

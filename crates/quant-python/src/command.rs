@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use quant_cli::{Answer, Failure, Watch};
+use quant_cli::{Answer, CallError, Watch};
 
 use crate::errors::Raised;
 
@@ -77,13 +77,13 @@ fn tell(py: Python<'_>, progress: Option<&Py<PyAny>>, watch: &Watch) -> PyResult
 
 /// What stopped the work is told, unless the work was done before it saw that.
 fn finished(
-    answer: Result<Answer, Failure>,
+    answer: Result<Answer, CallError>,
     stopped: Option<PyErr>,
 ) -> PyResult<(String, Vec<String>)> {
     match (answer, stopped) {
         (_, Some(error)) => Err(error),
         (Ok(answer), None) => Ok((answer.text, answer.warnings)),
-        (Err(Failure::Line(problem)), None) => Err(Raised::new("OptionError", problem).into()),
-        (Err(Failure::Command(error)), None) => Err(Raised::from(error).into()),
+        (Err(CallError::Line(problem)), None) => Err(Raised::new("OptionError", problem).into()),
+        (Err(CallError::Command(error)), None) => Err(Raised::from(error).into()),
     }
 }

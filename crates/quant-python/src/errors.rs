@@ -8,7 +8,7 @@ use pyo3::types::PyDict;
 use quant_core::observer::{ConfigError, MergeError, ObserveError};
 use quant_core::{GeometryError, ParamsError, UnknownName};
 use quant_models::{Error, ErrorKind, Hint};
-use quant_simd::Failure;
+use quant_simd::ProcessError;
 
 /// An exception of `linquant.errors`.
 pub struct Raised {
@@ -121,17 +121,17 @@ fn non_finite(message: impl ToString) -> Raised {
         .hint("replace them first, for instance by numpy.nan_to_num, or leave the tensor in float")
 }
 
-impl From<Failure<Infallible>> for Raised {
-    fn from(failure: Failure<Infallible>) -> Self {
+impl From<ProcessError<Infallible>> for Raised {
+    fn from(failure: ProcessError<Infallible>) -> Self {
         let message = failure.to_string();
         match failure {
-            Failure::NonFinite { .. } => non_finite(message),
-            Failure::Params { source, .. } => Self {
+            ProcessError::NonFinite { .. } => non_finite(message),
+            ProcessError::Params { source, .. } => Self {
                 message,
                 ..Self::from(source)
             },
-            Failure::Sink(never) => match never {},
-            Failure::NoMemory => Self::new("Error", message).hint("free some memory first"),
+            ProcessError::Sink(never) => match never {},
+            ProcessError::NoMemory => Self::new("Error", message).hint("free some memory first"),
         }
     }
 }

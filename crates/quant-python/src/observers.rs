@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use quant_core::observer::{Averaging, ChannelMinMax, Observer, ObserverConfig};
-use quant_core::{ActivationRule, IntType, Mode, Range};
+use quant_core::{ActivationRule, IntType, Mode, ValueRange};
 use quant_simd::Backend;
 
 use crate::errors::Raised;
@@ -13,7 +13,7 @@ use crate::floats::{Floats, with_floats};
 
 type Bounds = Option<(f32, f32)>;
 
-fn bounds(range: Option<Range>) -> Bounds {
+fn bounds(range: Option<ValueRange>) -> Bounds {
     range.map(|range| (range.min, range.max))
 }
 
@@ -208,7 +208,7 @@ pub fn activation_params(
     rule: &str,
     source: &str,
 ) -> PyResult<(f32, i32)> {
-    let range = Range {
+    let range = ValueRange {
         min,
         max,
         non_finite: 0,

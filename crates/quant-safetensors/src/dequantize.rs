@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use quant_model::{DequantizeOptions, Error, Inputs, Job, Restored};
-use quant_simd::Failure;
+use quant_simd::ProcessError;
 
-use super::encodings::{OutputFile, Place, Step, convention, type_name};
+use super::encodings::{OutputFile, PartOffset, Step, convention, type_name};
 use super::output::{Layout, Output, PartSink, Target};
 use super::part::Part;
 use crate::{Model, Tensor};
@@ -93,14 +93,19 @@ fn files<'m>(
                 len: tensor.entry.len(),
             },
         };
-        let to = Place::whole(&part);
+        let to = PartOffset::whole(&part);
         file.parts.push(part);
         file.steps.push(Step::Copy { tensor: index, to });
     }
     Ok(files)
 }
 
-fn restore(tensor: &Tensor<'_>, to: &Place, output: &Output, job: &Job<'_>) -> Result<(), Error> {
+fn restore(
+    tensor: &Tensor<'_>,
+    to: &PartOffset,
+    output: &Output,
+    job: &Job<'_>,
+) -> Result<(), Error> {
     let file = tensor.file;
     let Some(q) = &tensor.quantized else {
         return output.copy(to, &file.data(tensor.entry), job);
@@ -127,8 +132,8 @@ fn restore(tensor: &Tensor<'_>, to: &Place, output: &Output, job: &Job<'_>) -> R
             &sink,
         )
         .map_err(|failure| match failure {
-            Failure::Sink(error) => error,
-            Failure::NoMemory => Error::no_memory(file.path()),
+            ProcessError::Sink(error) => error,
+            ProcessError::NoMemory => Error::no_memory(file.path()),
             other => Error::tensor(
                 file.path(),
                 tensor.name,

@@ -7,7 +7,7 @@ use quant_model::format::{Format, OpenModel, ResultKind, Rules, Unsupported, Wor
 use quant_model::io::Data;
 use quant_model::report::Decision;
 use quant_model::settings::Settings;
-use quant_model::stored::Stored;
+use quant_model::stored::TensorView;
 use quant_model::unmatched::{Known, Unmatched};
 use quant_model::{DequantizeOptions, Encoding, Error, Job, QuantizeOptions, Report, Restored};
 use quant_simd::TensorQuantizer;
@@ -208,7 +208,7 @@ impl OpenModel for Opened<'_> {
         dequantize::dequantize(self.model, self.path, output, options, job)
     }
 
-    fn stored(&self, job: &Job<'_>) -> Result<Vec<Stored<'_>>, Error> {
+    fn stored(&self, job: &Job<'_>) -> Result<Vec<TensorView<'_>>, Error> {
         self.model.stored(job)
     }
 }

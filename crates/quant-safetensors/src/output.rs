@@ -15,7 +15,7 @@ use quant_model::{Error, Job};
 use quant_simd::{Sink, Source as _};
 
 use super::companions;
-use super::encodings::{Document, OutputFile, Place, Written};
+use super::encodings::{Document, OutputFile, PartOffset, Written};
 use super::part::Part;
 use super::replaceable::own_files;
 use crate::{Entry, Model, SafetensorsFile};
@@ -29,10 +29,10 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub fn new(file: &OutputFile<'_>, job: &Job<'_>) -> Result<Self, Error> {
-        Self::of(&file.metadata, file.parts.clone(), job)
+        Self::from_parts(&file.metadata, file.parts.clone(), job)
     }
 
-    fn of(
+    fn from_parts(
         metadata: &BTreeMap<String, String>,
         mut parts: Vec<Part>,
         job: &Job<'_>,
@@ -299,7 +299,7 @@ impl Output {
     }
 
     /// Copies a tensor that is left as it is.
-    pub fn copy(&self, to: &Place, data: &Data<'_>, job: &Job<'_>) -> Result<(), Error> {
+    pub fn copy(&self, to: &PartOffset, data: &Data<'_>, job: &Job<'_>) -> Result<(), Error> {
         const STEP: usize = 1 << 20;
         let mut buffer = vec![0; STEP.min(data.len())];
         for start in (0..data.len()).step_by(STEP) {
@@ -317,10 +317,10 @@ impl Output {
 pub(crate) struct PartSink<'a> {
     pub output: &'a Output,
     pub job: &'a Job<'a>,
-    pub codes: &'a Place,
-    pub scales: Option<&'a Place>,
+    pub codes: &'a PartOffset,
+    pub scales: Option<&'a PartOffset>,
     /// Of zero points or biases.
-    pub offsets: Option<&'a Place>,
+    pub offsets: Option<&'a PartOffset>,
     /// Where these are gathered instead.
     pub gathered: Option<&'a Mutex<Vec<u8>>>,
     /// Input bytes for `numerator / denominator` bytes of codes.
@@ -329,7 +329,7 @@ pub(crate) struct PartSink<'a> {
 
 impl PartSink<'_> {
     /// What has no place is left out.
-    fn put(&self, place: Option<&Place>, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+    fn put(&self, place: Option<&PartOffset>, offset: usize, bytes: &[u8]) -> Result<(), Error> {
         match place {
             None => Ok(()),
             Some(place) => self
@@ -397,7 +397,7 @@ mod tests {
             for (shape, reads) in [([1], true), ([2], false)] {
                 let output = folder.path().join("out");
                 let parts = vec![part("w", &shape, 4)];
-                let layouts = [Layout::of(&BTreeMap::new(), parts, &job).unwrap()];
+                let layouts = [Layout::from_parts(&BTreeMap::new(), parts, &job).unwrap()];
                 let inputs = Inputs::of_model(&input);
                 let mut target = Target::new(&model, &inputs, &layouts, &output, &job).unwrap();
                 for (file, layout) in model.base.files.iter().zip(layouts) {

@@ -9,7 +9,7 @@ use quant_model::values;
 use quant_model::{Error, Job, QuantizeOptions, Report};
 use quant_simd::TensorQuantizer;
 
-use super::encodings::{Convention, Place, Step, convention};
+use super::encodings::{Convention, PartOffset, Step, convention};
 use super::output::{Layout, Output, PartSink, Target};
 use crate::{Entry, Model, SafetensorsFile};
 
@@ -74,7 +74,7 @@ pub(crate) fn quantize(
 /// A tensor that is quantized, and where its codes, scales and offsets go.
 struct QuantizeStep<'a> {
     quantizer: &'a TensorQuantizer,
-    places: (&'a Place, &'a Place, Option<&'a Place>),
+    places: (&'a PartOffset, &'a PartOffset, Option<&'a PartOffset>),
     stats: bool,
 }
 

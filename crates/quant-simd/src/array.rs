@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use ndarray::{ArrayBase, ArrayD, Data, Dimension};
 use quant_core::{Blocks, GeometryError, Granularity, Scheme};
 
-use crate::{Element, Failure, QuantizedTensor, TensorQuantizer};
+use crate::{Element, ProcessError, QuantizedTensor, TensorQuantizer};
 
 /// Why an array was not quantized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +15,7 @@ pub enum ArrayError {
     Geometry(#[from] GeometryError),
     /// The values cannot be quantized.
     #[error(transparent)]
-    Values(#[from] Failure<Infallible>),
+    Values(#[from] ProcessError<Infallible>),
 }
 
 impl QuantizedTensor {
@@ -62,7 +62,7 @@ impl QuantizedTensor {
     ///
     /// # Panics
     /// As `dequantize`.
-    pub fn to_array<F: Element>(&self) -> Result<ArrayD<F>, Failure<Infallible>> {
+    pub fn to_array<F: Element>(&self) -> Result<ArrayD<F>, ProcessError<Infallible>> {
         let shape = self.quantizer.blocks.shape();
         let array = ArrayD::from_shape_vec(shape, self.dequantize()?);
         Ok(array.expect("as many values as the shape has"))

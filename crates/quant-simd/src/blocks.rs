@@ -4,9 +4,9 @@ use quant_core::{FloatType, Params, Scheme, TensorError};
 
 use crate::kernels::blocks::BATCH;
 use crate::kernels::range::AreScales;
-use crate::place::{BLOCKS, Batches, Place, is_block_size};
+use crate::param_layout::{BLOCKS, Batches, ParamLayout, is_block_size};
+use crate::params::{BlockRows, KernelParams};
 use crate::slice::assert_storage;
-use crate::terms::{BlockRows, Terms};
 use crate::{Backend, Element, dialects, stream};
 
 /// Scales that [`Backend::quantize_blocks`] holds in f32 where it stores others: as many blocks fill
@@ -128,7 +128,7 @@ impl Backend {
                 let offset = &zero_points[block * size..][..size];
                 let params = Params::from_stored(scheme, scales[block].to_f32(), offset, S::TYPE)
                     .map_err(|source| TensorError { block, source })?;
-                let (place, start) = (Place::stored(scheme, params), block * block_size);
+                let (place, start) = (ParamLayout::stored(scheme, params), block * block_size);
                 self.dequantize_at(codes, scheme.dtype, place, S::TYPE, values, start);
             }
             return Ok(());
@@ -274,18 +274,18 @@ impl Backend {
             usable = &own_scales;
         }
         if is_block_size(block_size) {
-            let terms = BlockRows::stored(usable, usable_zero_points);
-            let place = Place::PerBlock(terms, block_size, !zero_points.is_empty());
+            let kernel_params = BlockRows::stored(usable, usable_zero_points);
+            let place = ParamLayout::PerBlock(kernel_params, block_size, !zero_points.is_empty());
             self.dequantize_through(codes, scheme.dtype, place, S::TYPE, values, stream);
             return Ok(());
         }
         for (block, values) in values.chunks_mut(block_size).enumerate() {
-            let own = Terms {
+            let own = KernelParams {
                 floats: [usable[block]; 4],
                 zero_point: usable_zero_points[block],
             };
             let offset = block * block_size;
-            let place = Place::Uniform(own);
+            let place = ParamLayout::Uniform(own);
             self.dequantize_at(codes, scheme.dtype, place, S::TYPE, values, offset);
         }
         Ok(())

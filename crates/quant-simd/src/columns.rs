@@ -1,14 +1,14 @@
 //! Matrices whose columns have scales of their own.
 
-use quant_core::{FloatType, Packing, Params, Range, Scheme, reference};
+use quant_core::{FloatType, Packing, Params, Scheme, ValueRange, reference};
 
 use crate::kernels::columns::ROWS;
 use crate::memory::{self, NoMemory};
 use crate::pack::clear_behind;
-use crate::place::{Coding, ElementTerms, Place};
+use crate::param_layout::{ElementParams, EncodeSpec, ParamLayout};
+use crate::param_source::PADDING;
+use crate::params::{CodeRange, KernelParams, ParamTable};
 use crate::slice::assert_storage;
-use crate::source::PADDING;
-use crate::terms::{CodeRange, TermTable, Terms};
 use crate::{Backend, Element, dialects, stream};
 
 impl Backend {
@@ -16,7 +16,7 @@ impl Backend {
     ///
     /// # Panics
     /// If `values` is not a whole number of rows.
-    pub fn column_ranges<F: Element>(self, values: &[F], ranges: &mut [Range]) {
+    pub fn column_ranges<F: Element>(self, values: &[F], ranges: &mut [ValueRange]) {
         let count = ranges.len();
         if values.is_empty() {
             return;
@@ -52,7 +52,7 @@ impl Backend {
         if !dialects::has_kernels(columns.scheme) {
             return self.quantize_columns_by_reference(values, columns, codes);
         }
-        self.quantize_stored(values, columns.coding(), columns.place(0), codes)
+        self.quantize_stored(values, columns.spec(), columns.place(0), codes)
     }
 
     /// The values of what [`Backend::quantize_columns`] wrote.
@@ -76,7 +76,7 @@ impl Backend {
         }
         let step = columns.width();
         let stream = stream::is_worthwhile(codes.len(), size_of_val(values));
-        let place = Place::PerElement(columns.element_terms(&columns.stored));
+        let place = ParamLayout::PerElement(columns.element_params(&columns.stored));
         let scale_type = columns.scale_type;
         let rows = values
             .chunks_mut(step)
@@ -114,8 +114,8 @@ pub struct Columns {
     scale_type: FloatType,
     count: usize,
     repeats: usize,
-    terms: TermTable,
-    stored: TermTable,
+    kernel_params: ParamTable,
+    stored: ParamTable,
     /// As they are, for the reference.
     params: Vec<Params>,
 }
@@ -133,47 +133,47 @@ impl Columns {
             // Whole rows of bytes, whatever the bits.
             Packing::Bits(_) => repeats(count).next_multiple_of(8),
         };
-        let (mut terms, mut stored) = (TermTable::default(), TermTable::default());
+        let (mut kernel_params, mut stored) = (ParamTable::default(), ParamTable::default());
         for _ in 0..repeats {
             for &column in params {
                 assert_eq!(column.scale_type(), scale_type, "scales of one type");
-                let (own, division) = Terms::of(scheme, source, column);
-                terms.push(own, division, 1);
-                stored.push(Terms::stored(column), division, 1);
+                let (own, division) = KernelParams::new(scheme, source, column);
+                kernel_params.push(own, division, 1);
+                stored.push(KernelParams::stored(column), division, 1);
             }
         }
-        terms.push(Terms::default(), terms.division(), PADDING);
-        stored.push(Terms::default(), stored.division(), PADDING);
+        kernel_params.push(KernelParams::default(), kernel_params.division(), PADDING);
+        stored.push(KernelParams::default(), stored.division(), PADDING);
         Self {
             scheme,
             source,
             scale_type,
             count,
             repeats,
-            terms,
+            kernel_params,
             stored,
             params: params.to_vec(),
         }
     }
 
-    pub(crate) fn coding(&self) -> Coding {
-        Coding {
+    pub(crate) fn spec(&self) -> EncodeSpec {
+        EncodeSpec {
             scheme: self.scheme,
-            division: self.terms.division(),
+            division: self.kernel_params.division(),
             scale_type: self.scale_type,
         }
     }
 
     /// The terms from column `first` on.
-    pub(crate) fn place(&self, first: usize) -> Place<'_> {
-        Place::PerElement(self.element_terms(&self.terms)).skip(first)
+    pub(crate) fn place(&self, first: usize) -> ParamLayout<'_> {
+        ParamLayout::PerElement(self.element_params(&self.kernel_params)).skip(first)
     }
 
-    fn element_terms<'a>(&self, table: &'a TermTable) -> ElementTerms<'a> {
-        ElementTerms {
+    fn element_params<'a>(&self, table: &'a ParamTable) -> ElementParams<'a> {
+        ElementParams {
             rows: table.rows(),
             len: self.width(),
-            has_zero_points: table.has_zero_points() || CodeRange::of(self.scheme).shift != 0,
+            has_zero_points: table.has_zero_points() || CodeRange::new(self.scheme).shift != 0,
         }
     }
 
@@ -270,10 +270,10 @@ impl ColumnBounds {
         self
     }
 
-    pub(crate) fn merge_into(&self, ranges: &mut [Range]) {
+    pub(crate) fn merge_into(&self, ranges: &mut [ValueRange]) {
         for (i, (&min, &max)) in self.min.iter().zip(&self.max).enumerate() {
             let range = &mut ranges[i % self.count];
-            *range = range.merge(Range {
+            *range = range.merge(ValueRange {
                 min,
                 max,
                 non_finite: 0,

@@ -54,7 +54,7 @@ pub trait Isa: Copy {
     /// `4 * LANES` codes of 4 bits.
     type Nibbles: Pod;
     /// Remembers whether [`round_i16`](Self::round_i16) met what it cannot do.
-    type Doubt: Copy;
+    type Sticky: Copy;
     /// What turns 4-bit codes of one block into values.
     type NibbleTerms: Copy;
 
@@ -150,18 +150,18 @@ pub trait Isa: Copy {
     fn to_f32(self, a: Self::I32) -> Self::F32;
 
     /// No doubt yet.
-    fn no_doubt(self) -> Self::Doubt;
-    /// Rounds ties to even, saturating. Raises `doubt` where a lane is NaN or Inf (and, on some
+    fn sticky_clear(self) -> Self::Sticky;
+    /// Rounds ties to even, saturating. Raises `sticky` where a lane is NaN or Inf (and, on some
     /// machines, for finite values below -2^15 or from 2^31); then the result is void.
-    fn round_i16(self, a: Self::F32, b: Self::F32, doubt: &mut Self::Doubt) -> Self::I16;
+    fn round_i16(self, a: Self::F32, b: Self::F32, sticky: &mut Self::Sticky) -> Self::I16;
     /// [`round_i16`](Self::round_i16) that need not saturate: what does not fit is void. Nor need it
     /// raise doubt where [`larger_magnitude_bits`](Self::larger_magnitude_bits) leaves no NaN out.
     #[inline(always)]
-    fn round_small_i16(self, a: Self::F32, b: Self::F32, doubt: &mut Self::Doubt) -> Self::I16 {
-        self.round_i16(a, b, doubt)
+    fn round_small_i16(self, a: Self::F32, b: Self::F32, sticky: &mut Self::Sticky) -> Self::I16 {
+        self.round_i16(a, b, sticky)
     }
     /// Whether doubt was raised.
-    fn is_doubtful(self, doubt: Self::Doubt) -> bool;
+    fn needs_fallback(self, sticky: Self::Sticky) -> bool;
     /// To 16 bits, saturating.
     fn narrow_i16(self, a: Self::I32, b: Self::I32) -> Self::I16;
     /// `a + b`, saturating.
@@ -189,12 +189,12 @@ pub trait Isa: Copy {
 
     /// What [`dequantize_nibbles`](Self::dequantize_nibbles) needs to know of a block.
     fn nibble_terms(self, signed: bool, scale: f32, zero_point: i32) -> Self::NibbleTerms;
-    /// `scale * (code - zero_point)`, the first two vectors by `terms[0]`, the others by
-    /// `terms[1]`.
+    /// `scale * (code - zero_point)`, the first two vectors by `kernel_params[0]`, the others by
+    /// `kernel_params[1]`.
     fn dequantize_nibbles<const SIGNED: bool>(
         self,
         nibbles: &Self::Nibbles,
-        terms: [Self::NibbleTerms; 2],
+        kernel_params: [Self::NibbleTerms; 2],
     ) -> [Self::F32; 4];
 
     /// To 11 significant bits, the nearest; void between two of them, which a quotient of f16 by
@@ -221,7 +221,7 @@ pub trait Isa: Copy {
     /// Asks for the memory that lies `ahead` bytes behind `from`, where that is worth an instruction;
     /// it need not exist.
     #[inline(always)]
-    fn fetch_ahead<T: Pod>(self, _from: &[T], _ahead: usize) {}
+    fn prefetch<T: Pod>(self, _from: &[T], _ahead: usize) {}
     /// Stores around the cache where the instruction set can and `to` is aligned to its size;
     /// else stores. Ends with [`fence`](Self::fence).
     fn stream<T: Pod>(self, to: &mut T, value: T);

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use quant_core::Float;
 
 use crate::isa::Isa;
-use crate::terms::{Exact, Half, Quotient};
+use crate::params::{Exact, Half, Quotient};
 
 /// A float type as kernels see it.
 pub trait Lane: Float + Pod {

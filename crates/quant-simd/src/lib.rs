@@ -49,12 +49,12 @@ mod memory;
 mod observe;
 mod owned;
 mod pack;
-mod place;
+mod param_layout;
+mod param_source;
+mod params;
 mod slice;
-mod source;
 mod stream;
 mod tensor;
-mod terms;
 
 #[cfg(feature = "ndarray")]
 pub use array::ArrayError;
@@ -66,7 +66,7 @@ pub use ggml::{
     quantize_q4_0, quantize_q4_1, quantize_q5_0, quantize_q5_1, quantize_q8_0,
 };
 pub use owned::{Buffers, QuantizedTensor, quantize};
-pub use tensor::{Failure, Sink, Source, TensorQuantizer, on_this_thread};
+pub use tensor::{ProcessError, Sink, Source, TensorQuantizer, on_this_thread};
 
 /// Widens little-endian elements to f32, exactly.
 ///

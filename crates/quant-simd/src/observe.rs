@@ -1,6 +1,6 @@
 //! quant-core's observers, fast.
 
-use quant_core::Range;
+use quant_core::ValueRange;
 use quant_core::observer::{ChannelMinMax, Histogram, MinMax, ObserveError, Observer};
 
 use crate::kernels::histogram::{CELLS, histogram_len};
@@ -30,7 +30,7 @@ impl Backend {
             return MinMax::from_range(count, range);
         }
         if values.len() <= PIECE {
-            return MinMax::of(values);
+            return MinMax::from_values(values);
         }
         let mut found = MinMax::EMPTY;
         for piece in values.chunks(PIECE) {
@@ -54,7 +54,7 @@ impl Backend {
         let channels = observer.channels_mut();
         let count = channels.len();
         if blocks.block_sizes().last() == Some(&1) && !values.is_empty() {
-            let mut ranges = vec![Range::EMPTY; count];
+            let mut ranges = vec![ValueRange::EMPTY; count];
             self.column_ranges(values, &mut ranges);
             for (i, (channel, range)) in channels.iter_mut().zip(ranges).enumerate() {
                 match is_finite(&range) {
@@ -147,6 +147,6 @@ impl Backend {
 }
 
 /// Whether no infinity took part.
-fn is_finite(range: &Range) -> bool {
+fn is_finite(range: &ValueRange) -> bool {
     range.is_empty() || range.min.is_finite() && range.max.is_finite()
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use quant_core::{Blocks, ErrorStats, FloatType, Params, ParamsError, STATS_CHUNK, Scheme};
 
-use crate::{Backend, Element, Failure, Sink, TensorQuantizer};
+use crate::{Backend, Element, ProcessError, Sink, TensorQuantizer};
 
 /// All values with one scale and zero point: their codes (4-bit codes packed), and these.
 ///
@@ -60,7 +60,7 @@ impl QuantizedTensor {
     ///
     /// # Panics
     /// If a buffer's length was changed.
-    pub fn dequantize<F: Element>(&self) -> Result<Vec<F>, Failure<Infallible>> {
+    pub fn dequantize<F: Element>(&self) -> Result<Vec<F>, ProcessError<Infallible>> {
         let mut values = vec![F::zeroed(); self.quantizer.blocks.element_count()];
         let sink = Buffers::new(bytemuck::cast_slice_mut(&mut values), &mut [], &mut []);
         let (codes, scales) = (&self.codes, &self.scales);
@@ -106,7 +106,7 @@ impl TensorQuantizer {
     pub fn quantize_to_vec<F: Element>(
         &self,
         values: &[F],
-    ) -> Result<QuantizedTensor, Failure<Infallible>> {
+    ) -> Result<QuantizedTensor, ProcessError<Infallible>> {
         assert_eq!(F::TYPE, self.source, "the type that this was made for");
         let (mut codes, mut scales) = (vec![0; self.codes_len()], vec![0; self.scales_len()]);
         let mut zero_points = vec![0; self.zero_points_len()];

@@ -1,13 +1,14 @@
 //! The functions on slices, on the caller's thread.
 
 use quant_core::{
-    ErrorStats, FloatType, IntType, Mode, Packing, Params, Range, STATS_CHUNK, Scheme, reference,
+    ErrorStats, FloatType, IntType, Mode, Packing, Params, STATS_CHUNK, Scheme, ValueRange,
+    reference,
 };
 
 use crate::dispatch::Dispatch;
 use crate::kernels::error::ErrorSums;
 use crate::pack::clear_behind;
-use crate::place::{Coding, Place};
+use crate::param_layout::{EncodeSpec, ParamLayout};
 use crate::{Backend, Element, stream};
 
 /// Elements that a function works on at a time where it needs room for them: as many fill whole
@@ -21,7 +22,7 @@ impl Backend {
     /// let range = quant_simd::Backend::detect().range(&[0.5_f32, -2.0, f32::NAN]);
     /// assert_eq!((range.min, range.max, range.non_finite), (-2.0, 0.5, 1));
     /// ```
-    pub fn range<F: Element>(self, values: &[F]) -> Range {
+    pub fn range<F: Element>(self, values: &[F]) -> ValueRange {
         F::find_range(self, values)
     }
 
@@ -66,9 +67,9 @@ impl Backend {
         codes: &mut [u8],
     ) -> ErrorStats {
         assert_storage(scheme.dtype, values.len(), codes);
-        let (coding, place) = Coding::of::<F>(scheme, params);
+        let (spec, place) = EncodeSpec::new::<F>(scheme, params);
         let packed = scheme.dtype.packing().is_packed();
-        let (mut unpacked, mut became) = ([0; PIECE], [0.0; PIECE]);
+        let (mut unpacked, mut dequantized) = ([0; PIECE], [0.0; PIECE]);
         let mut total = ErrorStats::default();
         let chunk_len = scheme.dtype.storage_len(STATS_CHUNK);
         let chunks = values.chunks(STATS_CHUNK).zip(codes.chunks_mut(chunk_len));
@@ -78,16 +79,16 @@ impl Backend {
             let piece_len = scheme.dtype.storage_len(PIECE);
             let pieces = values.chunks(PIECE).zip(codes.chunks_mut(piece_len));
             for (values, codes) in pieces {
-                let became = &mut became[..values.len()];
+                let dequantized = &mut dequantized[..values.len()];
                 let bytes = match packed {
                     true => &mut unpacked[..values.len()],
                     false => &mut *codes,
                 };
-                clipped += F::encode(self, values, coding, place, bytes, became).clipped;
+                clipped += F::encode(self, values, spec, place, bytes, dequantized).clipped;
                 if packed {
                     self.pack_all(&unpacked[..values.len()], scheme.dtype, codes);
                 }
-                F::add_errors(self, values, became, &mut sums);
+                F::add_errors(self, values, dequantized, &mut sums);
             }
             let mut stats = sums.stats();
             stats.saturated = clipped;
@@ -109,7 +110,7 @@ impl Backend {
         values: &mut [F],
     ) {
         assert_storage(scheme.dtype, values.len(), codes);
-        let place = Place::stored(scheme, params);
+        let place = ParamLayout::stored(scheme, params);
         self.dequantize_at(codes, scheme.dtype, place, params.scale_type(), values, 0);
     }
 
@@ -122,20 +123,21 @@ impl Backend {
         values: &[F],
         scheme: Scheme,
         params: Params,
-        became: &mut [F],
+        dequantized: &mut [F],
     ) -> u64 {
-        assert_eq!(values.len(), became.len(), "room for each value");
-        let (coding, place) = Coding::of::<F>(scheme, params);
+        assert_eq!(values.len(), dequantized.len(), "room for each value");
+        let (spec, place) = EncodeSpec::new::<F>(scheme, params);
         match place {
-            Place::Uniform(terms) => {
-                F::fake_quantize(self, values, coding, terms, became).non_finite
+            ParamLayout::Uniform(kernel_params) => {
+                F::fake_quantize(self, values, spec, kernel_params, dequantized).non_finite
             }
-            Place::Reference(..) | Place::PerBlock(..) | Place::PerElement(_) => {
+            ParamLayout::Reference(..) | ParamLayout::PerBlock(..) | ParamLayout::PerElement(_) => {
                 let (mut codes, mut non_finite) = ([0; PIECE], 0);
-                for (values, became) in values.chunks(PIECE).zip(became.chunks_mut(PIECE)) {
+                for (values, dequantized) in values.chunks(PIECE).zip(dequantized.chunks_mut(PIECE))
+                {
                     let codes = &mut codes[..values.len()];
                     non_finite += reference::quantize(values, scheme, params, codes);
-                    reference::dequantize(codes, scheme, params, became);
+                    reference::dequantize(codes, scheme, params, dequantized);
                 }
                 non_finite
             }
@@ -146,12 +148,15 @@ impl Backend {
     ///
     /// # Panics
     /// If the lengths differ.
-    pub fn error_stats<F: Element>(self, values: &[F], became: &[f32]) -> ErrorStats {
-        assert_eq!(values.len(), became.len(), "what each value became");
+    pub fn error_stats<F: Element>(self, values: &[F], dequantized: &[f32]) -> ErrorStats {
+        assert_eq!(values.len(), dequantized.len(), "what each value became");
         let mut total = ErrorStats::default();
-        for (values, became) in values.chunks(STATS_CHUNK).zip(became.chunks(STATS_CHUNK)) {
+        for (values, dequantized) in values
+            .chunks(STATS_CHUNK)
+            .zip(dequantized.chunks(STATS_CHUNK))
+        {
             let mut sums = ErrorSums::default();
-            F::add_errors(self, values, became, &mut sums);
+            F::add_errors(self, values, dequantized, &mut sums);
             total = total.then(sums.stats());
         }
         total
@@ -170,9 +175,9 @@ impl Backend {
         codes: &mut [u8],
         offset: usize,
     ) -> u64 {
-        let (coding, place) = Coding::of::<F>(scheme, params);
-        if let Place::Reference(..) = place {
-            return self.quantize_pieces(values, coding, place, codes, offset);
+        let (spec, place) = EncodeSpec::new::<F>(scheme, params);
+        if let ParamLayout::Reference(..) = place {
+            return self.quantize_pieces(values, spec, place, codes, offset);
         }
         let (mut values, mut start) = (values, offset);
         let mut non_finite = 0;
@@ -182,33 +187,33 @@ impl Backend {
                 if offset % 2 == 1 && !values.is_empty() {
                     let (first, rest) = values.split_at(1);
                     let mut code = [0];
-                    non_finite += F::quantize(self, first, coding, place, &mut code, false);
+                    non_finite += F::quantize(self, first, spec, place, &mut code, false);
                     codes[offset / 2] = codes[offset / 2] & 15 | code[0] << 4;
                     (values, start) = (rest, offset + 1);
                 }
                 start /= 2;
             }
-            Packing::Bits(_) => return self.quantize_pieces(values, coding, place, codes, offset),
+            Packing::Bits(_) => return self.quantize_pieces(values, spec, place, codes, offset),
         }
         let codes = &mut codes[start..start + scheme.dtype.storage_len(values.len())];
         let stream = stream::is_worthwhile(size_of_val(values), codes.len());
-        non_finite + F::quantize(self, values, coding, place, codes, stream)
+        non_finite + F::quantize(self, values, spec, place, codes, stream)
     }
 
-    /// Quantizes values that fill `codes`. Not for [`Place::PerBlock`].
+    /// Quantizes values that fill `codes`. Not for [`ParamLayout::PerBlock`].
     pub(crate) fn quantize_stored<F: Element>(
         self,
         values: &[F],
-        coding: Coding,
-        place: Place<'_>,
+        spec: EncodeSpec,
+        place: ParamLayout<'_>,
         codes: &mut [u8],
     ) -> u64 {
-        match coding.scheme.dtype.packing() {
+        match spec.scheme.dtype.packing() {
             Packing::Bytes | Packing::Nibbles => {
                 let stream = stream::is_worthwhile(size_of_val(values), codes.len());
-                F::quantize(self, values, coding, place, codes, stream)
+                F::quantize(self, values, spec, place, codes, stream)
             }
-            Packing::Bits(_) => self.quantize_pieces(values, coding, place, codes, 0),
+            Packing::Bits(_) => self.quantize_pieces(values, spec, place, codes, 0),
         }
     }
 
@@ -216,23 +221,28 @@ impl Backend {
     fn quantize_pieces<F: Element>(
         self,
         values: &[F],
-        coding: Coding,
-        place: Place<'_>,
+        spec: EncodeSpec,
+        place: ParamLayout<'_>,
         codes: &mut [u8],
         offset: usize,
     ) -> u64 {
-        let dtype = coding.scheme.dtype;
+        let dtype = spec.scheme.dtype;
         let mut bytes = [0; PIECE];
         let (mut done, mut non_finite) = (0, 0);
         while done < values.len() {
             // Rows begin again at the first column's parameters.
             let (column, left) = match place {
-                Place::PerElement(terms) => (done % terms.len, terms.len - done % terms.len),
-                Place::Uniform(_) | Place::PerBlock(..) | Place::Reference(..) => (0, PIECE),
+                ParamLayout::PerElement(kernel_params) => (
+                    done % kernel_params.len,
+                    kernel_params.len - done % kernel_params.len,
+                ),
+                ParamLayout::Uniform(_)
+                | ParamLayout::PerBlock(..)
+                | ParamLayout::Reference(..) => (0, PIECE),
             };
             let count = left.min(PIECE).min(values.len() - done);
             let (piece, bytes) = (&values[done..done + count], &mut bytes[..count]);
-            non_finite += F::quantize_bytes(self, piece, coding, place.skip(column), bytes);
+            non_finite += F::quantize_bytes(self, piece, spec, place.skip(column), bytes);
             self.pack(bytes, dtype, codes, offset + done);
             done += count;
         }
@@ -247,12 +257,12 @@ impl Backend {
         self,
         codes: &[u8],
         dtype: IntType,
-        place: Place<'_>,
+        place: ParamLayout<'_>,
         scale_type: FloatType,
         values: &mut [F],
         offset: usize,
     ) {
-        if let Place::Reference(..) = place {
+        if let ParamLayout::Reference(..) = place {
             return self.dequantize_pieces(codes, dtype, place, scale_type, values, offset);
         }
         let (mut place, mut values, mut start) = (place, values, offset);
@@ -281,7 +291,7 @@ impl Backend {
         self,
         codes: &[u8],
         dtype: IntType,
-        place: Place<'_>,
+        place: ParamLayout<'_>,
         scale_type: FloatType,
         values: &mut [F],
         stream: bool,
@@ -301,7 +311,7 @@ impl Backend {
         self,
         codes: &[u8],
         dtype: IntType,
-        place: Place<'_>,
+        place: ParamLayout<'_>,
         scale_type: FloatType,
         values: &mut [F],
         offset: usize,
@@ -311,7 +321,7 @@ impl Backend {
             let bytes = &mut bytes[..values.len()];
             self.unpack(codes, offset + i * PIECE, dtype, bytes);
             let place = place.skip(i * PIECE);
-            if let Place::Reference(params, dialect) = place {
+            if let ParamLayout::Reference(params, dialect) = place {
                 let scheme = Scheme::new(dtype, Mode::Affine).with_dialect(dialect);
                 reference::dequantize(bytes, scheme, params, values);
                 continue;
@@ -325,7 +335,7 @@ impl Backend {
         self,
         codes: &[u8],
         dtype: IntType,
-        place: Place<'_>,
+        place: ParamLayout<'_>,
         scale_type: FloatType,
         values: &mut [F],
         stream: bool,

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use quant_core::{
     Blocks, Dialect, Float, FloatType, Granularity, IntType, Mode, STATS_CHUNK, Scheme, reference,
 };
-use quant_simd::{Backend, Failure, Sink, TensorQuantizer};
+use quant_simd::{Backend, ProcessError, Sink, TensorQuantizer};
 
 #[derive(Debug)]
 struct Memory {
@@ -220,7 +220,7 @@ fn non_finite_values_are_located() {
     let memory = Memory::new(32, 16, 0);
     assert_eq!(
         quantizer.quantize(&bytes_of(&values), &memory),
-        Err(Failure::NonFinite {
+        Err(ProcessError::NonFinite {
             first: 11,
             count: 2
         })
@@ -273,7 +273,7 @@ fn the_error_is_the_sinks_own() {
             scales: false,
         };
         // Of many, the first in the order of the tensor.
-        let first = Failure::Sink(Refused::Codes(0));
+        let first = ProcessError::Sink(Refused::Codes(0));
         assert_eq!(quantizer.quantize(&values, &everywhere).unwrap_err(), first);
         let unmeasured = quantizer.quantize_unmeasured(&values, &everywhere);
         assert_eq!(unmeasured.unwrap_err(), first);
@@ -282,12 +282,12 @@ fn the_error_is_the_sinks_own() {
             scales: false,
         };
         let last = quantizer.quantize(&values, &late).unwrap_err();
-        assert!(matches!(last, Failure::Sink(Refused::Codes(offset)) if offset > 0));
+        assert!(matches!(last, ProcessError::Sink(Refused::Codes(offset)) if offset > 0));
         let scales = Refusing {
             codes_from: usize::MAX,
             scales: true,
         };
-        let of_scales = Failure::Sink(Refused::Scales(0));
+        let of_scales = ProcessError::Sink(Refused::Scales(0));
         assert_eq!(quantizer.quantize(&values, &scales).unwrap_err(), of_scales);
         let back = quantizer.dequantize(
             &codes,
@@ -296,6 +296,6 @@ fn the_error_is_the_sinks_own() {
             FloatType::F32,
             &everywhere,
         );
-        assert!(matches!(back, Err(Failure::Sink(Refused::Codes(_)))));
+        assert!(matches!(back, Err(ProcessError::Sink(Refused::Codes(_)))));
     });
 }

@@ -155,20 +155,20 @@ fn every_function_equals_the_reference() {
             );
             let mut back = vec![0.0; values.len()];
             reference::dequantize(&bytes, scheme, params, &mut back);
-            let mut became = vec![0.0; values.len()];
-            backend.dequantize(&codes, scheme, params, &mut became);
-            assert_eq!(became, back);
+            let mut dequantized = vec![0.0; values.len()];
+            backend.dequantize(&codes, scheme, params, &mut dequantized);
+            assert_eq!(dequantized, back);
             assert_eq!(
-                backend.fake_quantize(&values, scheme, params, &mut became),
+                backend.fake_quantize(&values, scheme, params, &mut dequantized),
                 bad
             );
-            assert_eq!(became, back);
+            assert_eq!(dequantized, back);
             let columns = Columns::new(scheme, FloatType::F32, &[params; 8]);
             got.fill(0xff);
             assert_eq!(backend.quantize_columns(&values, &columns, &mut got), bad);
             assert_eq!(got, codes);
-            backend.dequantize_columns(&codes, &columns, &mut became);
-            assert_eq!(became, back);
+            backend.dequantize_columns(&codes, &columns, &mut dequantized);
+            assert_eq!(dequantized, back);
             values[77] = 0.5;
             values[78] = -0.5;
         }

@@ -32,7 +32,7 @@ fn slices<F: Element + Bits>() -> Vec<Vec<F>> {
 
 fn long_slices<F: Element + Bits>() {
     for values in slices::<F>() {
-        let want = MinMax::of(&values);
+        let want = MinMax::from_values(&values);
         let mut histogram = Histogram::new(2048).unwrap();
         histogram.observe(&values);
         for &backend in Backend::available() {

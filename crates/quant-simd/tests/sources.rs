@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use quant_core::{Blocks, Dialect, FloatType, Granularity, IntType, Mode, Scheme};
-use quant_simd::{Backend, Failure, Sink, Source, TensorQuantizer};
+use quant_simd::{Backend, ProcessError, Sink, Source, TensorQuantizer};
 
 #[derive(Default)]
 struct Parts {
@@ -131,7 +131,7 @@ fn what_is_wrong_with_a_source_ends_the_work() {
         let mut bytes = values(quantizer.blocks.element_count(), quantizer.source);
         let short = File(&bytes[..bytes.len() - 1]);
         let truncated = quantizer.quantize_source(&short, &Parts::default());
-        assert_eq!(truncated, Err(Failure::Sink("truncated")));
+        assert_eq!(truncated, Err(ProcessError::Sink("truncated")));
         assert_eq!(quantizer.non_finite_source(&short), Err("truncated"));
         assert_eq!(quantizer.non_finite_source(&File(&bytes)), Ok(None));
 
@@ -144,7 +144,7 @@ fn what_is_wrong_with_a_source_ends_the_work() {
         assert_eq!(found, Some((at, 3)));
         assert_eq!(quantizer.non_finite_source(&File(&bytes)), Ok(found));
         let failed = quantizer.quantize_source(&File(&bytes), &Parts::default());
-        let expected = Failure::NonFinite {
+        let expected = ProcessError::NonFinite {
             first: at,
             count: 3,
         };
@@ -163,6 +163,10 @@ fn what_is_wrong_with_a_source_ends_the_work() {
             FloatType::F32,
             &Parts::default(),
         );
-        assert_eq!(failed, Err(Failure::Sink("truncated")), "{quantizer:?}");
+        assert_eq!(
+            failed,
+            Err(ProcessError::Sink("truncated")),
+            "{quantizer:?}"
+        );
     }
 }

@@ -3,12 +3,12 @@
 use quant_core::{Params, Scheme};
 use quant_simd::Backend;
 
-/// What `values` become by quantization and back: `became`.
+/// What `values` become by quantization and back: `dequantized`.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn forward(values: &[f32], scheme: Scheme, params: Params, became: &mut [f32]) {
-    Backend::detect().fake_quantize(values, scheme, params, became);
+pub fn forward(values: &[f32], scheme: Scheme, params: Params, dequantized: &mut [f32]) {
+    Backend::detect().fake_quantize(values, scheme, params, dequantized);
 }
 
 /// The straight-through estimate of the gradient: rounding counts as the identity, so a value has
@@ -77,9 +77,9 @@ mod tests {
             let (mut codes, mut want) = (vec![0; values.len()], vec![0.0; values.len()]);
             reference::quantize(&values, scheme, params, &mut codes);
             reference::dequantize(&codes, scheme, params, &mut want);
-            let mut became = vec![f32::NAN; values.len()];
-            forward(&values, scheme, params, &mut became);
-            assert_eq!(became, want, "{scheme:?} {params:?}");
+            let mut dequantized = vec![f32::NAN; values.len()];
+            forward(&values, scheme, params, &mut dequantized);
+            assert_eq!(dequantized, want, "{scheme:?} {params:?}");
         });
     }
 
@@ -114,9 +114,9 @@ mod tests {
         let scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
         let params = Params::new(scheme, 0.01, 0, FloatType::F32).unwrap();
         for (low, high, slope) in [(-1.0, 1.0, 1.0), (1.3, 9.0, 0.0), (-9.0, -1.3, 0.0)] {
-            let mut became = [0.0; 2];
-            forward(&[low, high], scheme, params, &mut became);
-            let found = (became[1] - became[0]) / (high - low);
+            let mut dequantized = [0.0; 2];
+            forward(&[low, high], scheme, params, &mut dequantized);
+            let found = (dequantized[1] - dequantized[0]) / (high - low);
             assert!((found - slope).abs() < 0.01, "{found}");
             let mut gradient = [1.0; 2];
             backward(&[low, high], scheme, params, &mut gradient);

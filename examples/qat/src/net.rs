@@ -66,12 +66,12 @@ impl Net {
     /// The net's outputs; weights and activations quantized and back, or as they are.
     fn pass(&self, inputs: &[f32], quantized: bool) -> Pass {
         let weights = |weights: &[f32]| {
-            let mut became = weights.to_vec();
+            let mut dequantized = weights.to_vec();
             if quantized {
                 let params = Self::weight_params(weights);
-                fake_quantize::forward(weights, WEIGHTS, params, &mut became);
+                fake_quantize::forward(weights, WEIGHTS, params, &mut dequantized);
             }
-            became
+            dequantized
         };
         let (hidden, output) = (weights(&self.hidden), weights(&self.output));
         let rows = inputs.chunks_exact(INPUTS);
@@ -79,12 +79,12 @@ impl Net {
             .flat_map(|row| hidden.chunks_exact(INPUTS).map(|neuron| dot(row, neuron)))
             .collect();
         let activations: Vec<f32> = before_relu.iter().map(|value| value.max(0.0)).collect();
-        let mut became = activations.clone();
+        let mut dequantized = activations.clone();
         if quantized {
             let params = self.activation_params();
-            fake_quantize::forward(&activations, ACTIVATIONS, params, &mut became);
+            fake_quantize::forward(&activations, ACTIVATIONS, params, &mut dequantized);
         }
-        let logits = became
+        let logits = dequantized
             .chunks_exact(HIDDEN)
             .map(|row| dot(row, &output))
             .collect();
@@ -93,7 +93,7 @@ impl Net {
             output,
             before_relu,
             activations,
-            quantized: became,
+            quantized: dequantized,
             logits,
         }
     }

@@ -55,16 +55,16 @@ public struct Quantizer: Hashable, Sendable {
         var codes = [UInt8](repeating: 0, count: sizes.codes)
         var scales = [UInt8](repeating: 0, count: sizes.scales)
         var zeroPoints = [UInt8](repeating: 0, count: sizes.zero_points)
-        var lost = QuantErrorStats()
+        var stats = QuantErrorStats()
         var failure = QuantFailure()
         let status = layout.withTensor { tensor in
             quant_quantize_tensor(
                 &tensor, values.baseAddress, sizes.values, &codes, sizes.codes, &scales,
-                sizes.scales, &zeroPoints, sizes.zero_points, threads, &lost, &failure)
+                sizes.scales, &zeroPoints, sizes.zero_points, threads, &stats, &failure)
         }
         try QuantError.check(status, failure)
         return QuantizedTensor(
-            layout: layout, codes: codes, scaleBytes: scales, zeroPoints: zeroPoints, lost: lost)
+            layout: layout, codes: codes, scaleBytes: scales, zeroPoints: zeroPoints, stats: stats)
     }
 }
 
@@ -79,7 +79,7 @@ public struct QuantizedTensor<Value: QuantizableFloat> {
     /// The zero points, in the type of the codes, one per byte; empty where the scheme has none.
     public let zeroPoints: [UInt8]
     /// What was lost.
-    public let lost: QuantErrorStats
+    public let stats: QuantErrorStats
 
     public var scheme: Scheme { layout.scheme }
     public var shape: [Int] { layout.shape }

@@ -13,10 +13,10 @@ final class QuantizerTests: XCTestCase {
         XCTAssertEqual(tensor.zeroPoints, [])
         XCTAssertEqual(tensor.shape, [2, 4])
         XCTAssertEqual(tensor.blockSizes, [1, 0])
-        XCTAssertEqual(tensor.lost.count, 8)
+        XCTAssertEqual(tensor.stats.count, 8)
         let back = try tensor.dequantized()
-        for (value, became) in zip(weights, back) {
-            XCTAssertEqual(value, became, accuracy: 0.005)
+        for (value, dequantized) in zip(weights, back) {
+            XCTAssertEqual(value, dequantized, accuracy: 0.005)
         }
     }
 
@@ -48,10 +48,10 @@ final class QuantizerTests: XCTestCase {
                     }
                     XCTAssertEqual(tensor.codes.count, 6144 * bits / 8)
                     // Each bit is worth 6 dB.
-                    XCTAssertGreaterThan(tensor.lost.sqnr_db, Double(6 * bits - 9))
+                    XCTAssertGreaterThan(tensor.stats.sqnr_db, Double(6 * bits - 9))
                     let back = try tensor.dequantized()
                     let largest = zip(values, back).map { abs($0 - $1) }.max()!
-                    XCTAssertEqual(Double(largest), tensor.lost.max_absolute)
+                    XCTAssertEqual(Double(largest), tensor.stats.max_absolute)
                     XCTAssertEqual(back, try tensor.dequantized(threads: 1))
                 }
             }

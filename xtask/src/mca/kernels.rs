@@ -264,7 +264,7 @@ fn elements(origin: &Origin, instructions: &[&Instruction], around: Around) -> O
             }
         }
         ("FindRange", _) => loaded as f64 / float,
-        ("Quantize" | "QuantizeSurely", _) => stored as f64 / code,
+        ("Quantize" | "QuantizeSlow", _) => stored as f64 / code,
         ("Dequantize", _) => stored as f64 / float,
         _ => 0.0,
     };
@@ -308,10 +308,10 @@ mod tests {
 
     #[test]
     fn frames_tell_kernel_and_function() {
-        let kernel = "<quant_simd::kernels::quantize::Quantize<f32, quant_simd::terms::Uniform<false>> \
+        let kernel = "<quant_simd::kernels::quantize::Quantize<f32, quant_simd::param_source::Uniform<false>> \
                       as quant_simd::isa::Kernel>::run::<quant_simd::arch::neon::Neon>";
         let tile = "<quant_simd::kernels::quantize::FastTile<f32, quant_simd::arch::neon::Neon>>\
-                    ::run::<quant_simd::terms::Exact, false>";
+                    ::run::<quant_simd::params::Exact, false>";
         let bound = "quant_simd::kernels::range::bound::<quant_simd::arch::neon::Neon, f32>";
         let add = "<quant_simd::arch::neon::Neon as quant_simd::isa::Isa>::add";
         for (inner, phase) in [(tile, "FastTile::run"), (bound, "bound"), (kernel, "run")] {

@@ -3,7 +3,7 @@
 #include <quant.h>
 
 static float values[64];
-static float became[64];
+static float dequantized[64];
 static uint8_t codes[64];
 static float scales[2];
 static uint8_t zero_points[2];
@@ -32,24 +32,24 @@ int main(void) {
   failed |= quant_params_from_range(QUANT_FLOAT_F32, range, scheme, &params);
   failed |= quant_codes_size(QUANT_CODE_INT8, 64, &size);
   failed |= quant_quantize(QUANT_FLOAT_F32, values, 64, scheme, params, codes, size, NULL);
-  failed |= quant_dequantize(QUANT_FLOAT_F32, codes, 64, scheme, params, became, 64);
-  failed |= quant_error_stats(QUANT_FLOAT_F32, values, QUANT_FLOAT_F32, became, 64, &stats);
+  failed |= quant_dequantize(QUANT_FLOAT_F32, codes, 64, scheme, params, dequantized, 64);
+  failed |= quant_error_stats(QUANT_FLOAT_F32, values, QUANT_FLOAT_F32, dequantized, 64, &stats);
   failed |= stats.max_absolute > params.scale;
-  failed |= quant_fake_quantize(QUANT_FLOAT_F32, values, 64, scheme, params, became, NULL);
+  failed |= quant_fake_quantize(QUANT_FLOAT_F32, values, 64, scheme, params, dequantized, NULL);
   failed |= quant_quantize_blocks(QUANT_FLOAT_F32, values, 64, 32, scheme, codes, 64, scales, 8,
                                   zero_points, 2);
   failed |= quant_dequantize_blocks(QUANT_FLOAT_F32, codes, 64, 32, scheme, scales, 8, zero_points,
-                                    2, became, 64);
+                                    2, dequantized, 64);
   failed |= quant_ggml_size(QUANT_GGML_Q4_0, 64, &size);
   failed |= quant_ggml_quantize(QUANT_FLOAT_F32, values, 64, QUANT_GGML_Q4_0, codes, size);
-  failed |= quant_ggml_dequantize(QUANT_FLOAT_F32, codes, size, QUANT_GGML_Q4_0, became, 64);
+  failed |= quant_ggml_dequantize(QUANT_FLOAT_F32, codes, size, QUANT_GGML_Q4_0, dequantized, 64);
   failed |= quant_pack4(zero_points, 2, codes, 1);
   failed |= quant_unpack4(QUANT_CODE_INT4, codes, 1, zero_points, 2);
   failed |= quant_tensor_sizes(&tensor, &sizes);
   failed |= quant_quantize_tensor(&tensor, values, sizes.values, codes, sizes.codes, scales,
                                   sizes.scales, zero_points, sizes.zero_points, 1, &stats, NULL);
   failed |= quant_dequantize_tensor(&tensor, codes, sizes.codes, scales, sizes.scales, zero_points,
-                                    sizes.zero_points, QUANT_FLOAT_F32, became, sizes.values, 1,
+                                    sizes.zero_points, QUANT_FLOAT_F32, dequantized, sizes.values, 1,
                                     NULL);
   return failed;
 }

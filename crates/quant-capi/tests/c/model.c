@@ -52,9 +52,9 @@ int main(int argc, char **argv) {
     float *back = malloc(sizes.values);
     if (!codes || !scales || !zero_points || !back) fail("out of memory", name);
     for (size_t threads = 0; threads < 3; threads++) {
-      QuantErrorStats lost;
+      QuantErrorStats error_stats;
       check(quant_quantize_tensor(&tensor, values.bytes, values.size, codes, sizes.codes, scales,
-                                  sizes.scales, zero_points, sizes.zero_points, threads, &lost,
+                                  sizes.scales, zero_points, sizes.zero_points, threads, &error_stats,
                                   NULL),
             name);
       compare(&quantized, name, "", codes, sizes.codes);
@@ -70,7 +70,7 @@ int main(int argc, char **argv) {
       check(quant_error_stats(QUANT_FLOAT_F32, values.bytes, QUANT_FLOAT_F32, back, sizes.count,
                               &seen),
             name);
-      if (seen.noise != lost.noise || seen.signal != lost.signal) fail("another error", name);
+      if (seen.noise != error_stats.noise || seen.signal != error_stats.signal) fail("another error", name);
     }
     free(codes);
     free(scales);

@@ -50,7 +50,7 @@ static const QuantParams ONE = {1, 0, 0};
 
 // On the heap, and no larger than they must be, so that a step too far is seen.
 static float *values;  // 10
-static float *became;  // 10
+static float *dequantized;  // 10
 static uint8_t *codes; // 10
 static float *scales;  // 3
 
@@ -121,55 +121,55 @@ static void slices(void) {
   EXPECT(OVERLAP, quant_quantize(F32, values, 10, INT8, ONE, (uint8_t *)values, 10, NULL));
   EXPECT(OVERLAP, quant_quantize(F32, values, 9, INT8, ONE, (uint8_t *)values + 35, 9, NULL));
 
-  EXPECT(OK, quant_dequantize(F32, codes, 10, INT8, ONE, became, 10));
+  EXPECT(OK, quant_dequantize(F32, codes, 10, INT8, ONE, dequantized, 10));
   EXPECT(OK, quant_dequantize(F32, NULL, 0, INT8, ONE, NULL, 0));
-  EXPECT(NULL_POINTER, quant_dequantize(F32, NULL, 10, INT8, ONE, became, 10));
+  EXPECT(NULL_POINTER, quant_dequantize(F32, NULL, 10, INT8, ONE, dequantized, 10));
   EXPECT(NULL_POINTER, quant_dequantize(F32, codes, 10, INT8, ONE, NULL, 10));
-  EXPECT(INVALID_CODES_SIZE, quant_dequantize(F32, codes, 10, INT8, ONE, became, 9));
-  EXPECT(OVERLAP, quant_dequantize(F32, (uint8_t *)became, 10, INT8, ONE, became, 10));
+  EXPECT(INVALID_CODES_SIZE, quant_dequantize(F32, codes, 10, INT8, ONE, dequantized, 9));
+  EXPECT(OVERLAP, quant_dequantize(F32, (uint8_t *)dequantized, 10, INT8, ONE, dequantized, 10));
 
-  EXPECT(OK, quant_fake_quantize(F32, values, 10, INT8, ONE, became, NULL));
-  EXPECT(OK, quant_fake_quantize(F32, became, 10, INT8, ONE, became, NULL));
+  EXPECT(OK, quant_fake_quantize(F32, values, 10, INT8, ONE, dequantized, NULL));
+  EXPECT(OK, quant_fake_quantize(F32, dequantized, 10, INT8, ONE, dequantized, NULL));
   EXPECT(OK, quant_fake_quantize(F32, NULL, 0, INT8, ONE, NULL, NULL));
-  EXPECT(NULL_POINTER, quant_fake_quantize(F32, NULL, 10, INT8, ONE, became, NULL));
+  EXPECT(NULL_POINTER, quant_fake_quantize(F32, NULL, 10, INT8, ONE, dequantized, NULL));
   EXPECT(NULL_POINTER, quant_fake_quantize(F32, values, 10, INT8, ONE, NULL, NULL));
-  EXPECT(OVERLAP, quant_fake_quantize(F32, became, 9, INT8, ONE, became + 1, NULL));
+  EXPECT(OVERLAP, quant_fake_quantize(F32, dequantized, 9, INT8, ONE, dequantized + 1, NULL));
 
   QuantErrorStats stats;
-  EXPECT(OK, quant_error_stats(F32, values, F32, became, 10, &stats));
+  EXPECT(OK, quant_error_stats(F32, values, F32, dequantized, 10, &stats));
   EXPECT(OK, quant_error_stats(F32, values, F32, values, 10, &stats));
   EXPECT(OK, quant_error_stats(F32, NULL, F16, NULL, 0, &stats));
-  EXPECT(NULL_POINTER, quant_error_stats(F32, NULL, F32, became, 10, &stats));
+  EXPECT(NULL_POINTER, quant_error_stats(F32, NULL, F32, dequantized, 10, &stats));
   EXPECT(NULL_POINTER, quant_error_stats(F32, values, F32, NULL, 10, &stats));
-  EXPECT(NULL_POINTER, quant_error_stats(F32, values, F32, became, 10, NULL));
+  EXPECT(NULL_POINTER, quant_error_stats(F32, values, F32, dequantized, 10, NULL));
 
   const QuantParams bad[] = {
       {-1, 0, 0}, {NAN, 0, 0}, {INFINITY, 0, 0}, {1, 128, 0}, {1, -128, 0}};
   FOR_EACH(QuantParams, params, bad) {
     EXPECT(INVALID_PARAMS, quant_quantize(F32, values, 10, INT8, *params, codes, 10, NULL));
-    EXPECT(INVALID_PARAMS, quant_dequantize(F32, codes, 10, INT8, *params, became, 10));
-    EXPECT(INVALID_PARAMS, quant_fake_quantize(F32, values, 10, INT8, *params, became, NULL));
+    EXPECT(INVALID_PARAMS, quant_dequantize(F32, codes, 10, INT8, *params, dequantized, 10));
+    EXPECT(INVALID_PARAMS, quant_fake_quantize(F32, values, 10, INT8, *params, dequantized, NULL));
   }
   // No f16.
   const QuantParams fine = {0.1f, 0, 0};
   EXPECT(INVALID_PARAMS, quant_quantize(F16, values, 10, INT8, fine, codes, 10, NULL));
   FOR_EACH(QuantScheme, scheme, NO_SCHEMES) {
     EXPECT(UNKNOWN_VALUE, quant_quantize(F32, values, 10, *scheme, ONE, codes, 10, NULL));
-    EXPECT(UNKNOWN_VALUE, quant_dequantize(F32, codes, 10, *scheme, ONE, became, 10));
-    EXPECT(UNKNOWN_VALUE, quant_fake_quantize(F32, values, 10, *scheme, ONE, became, NULL));
+    EXPECT(UNKNOWN_VALUE, quant_dequantize(F32, codes, 10, *scheme, ONE, dequantized, 10));
+    EXPECT(UNKNOWN_VALUE, quant_fake_quantize(F32, values, 10, *scheme, ONE, dequantized, NULL));
   }
   FOR_EACH(QuantFloat, dtype, NO_FLOATS) {
     EXPECT(UNKNOWN_VALUE, quant_quantize(*dtype, values, 10, INT8, ONE, codes, 10, NULL));
-    EXPECT(UNKNOWN_VALUE, quant_dequantize(*dtype, codes, 10, INT8, ONE, became, 10));
-    EXPECT(UNKNOWN_VALUE, quant_fake_quantize(*dtype, values, 10, INT8, ONE, became, NULL));
-    EXPECT(UNKNOWN_VALUE, quant_error_stats(*dtype, values, F32, became, 10, &stats));
-    EXPECT(UNKNOWN_VALUE, quant_error_stats(F32, values, *dtype, became, 10, &stats));
+    EXPECT(UNKNOWN_VALUE, quant_dequantize(*dtype, codes, 10, INT8, ONE, dequantized, 10));
+    EXPECT(UNKNOWN_VALUE, quant_fake_quantize(*dtype, values, 10, INT8, ONE, dequantized, NULL));
+    EXPECT(UNKNOWN_VALUE, quant_error_stats(*dtype, values, F32, dequantized, 10, &stats));
+    EXPECT(UNKNOWN_VALUE, quant_error_stats(F32, values, *dtype, dequantized, 10, &stats));
   }
   FOR_EACH(size_t, count, HUGE_COUNTS) {
     EXPECT(INVALID_LENGTH, quant_quantize(F32, values, *count, INT8, ONE, codes, *count, NULL));
-    EXPECT(INVALID_LENGTH, quant_dequantize(F32, codes, *count, INT8, ONE, became, *count));
-    EXPECT(INVALID_LENGTH, quant_fake_quantize(F32, values, *count, INT8, ONE, became, NULL));
-    EXPECT(INVALID_LENGTH, quant_error_stats(F32, values, F32, became, *count, &stats));
+    EXPECT(INVALID_LENGTH, quant_dequantize(F32, codes, *count, INT8, ONE, dequantized, *count));
+    EXPECT(INVALID_LENGTH, quant_fake_quantize(F32, values, *count, INT8, ONE, dequantized, NULL));
+    EXPECT(INVALID_LENGTH, quant_error_stats(F32, values, F32, dequantized, *count, &stats));
   }
 }
 
@@ -237,7 +237,7 @@ static void blocks(void) {
   quant_dequantize_blocks(dtype, codes, size, block, scheme, scales, scale_count, zeros,           \
                           zero_count, values, count)
   EXPECT(OK, QUANTIZE(F32, values, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3));
-  EXPECT(OK, DEQUANTIZE(F32, became, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3));
+  EXPECT(OK, DEQUANTIZE(F32, dequantized, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3));
   EXPECT(OK, QUANTIZE(F32, values, 10, SIZE_MAX, INT8, codes, 10, scales, 4, NULL, 0));
   EXPECT(OK, QUANTIZE(F32, NULL, 0, 4, UINT4, NULL, 0, NULL, 0, NULL, 0));
   EXPECT(OK, DEQUANTIZE(F32, NULL, 0, 4, UINT4, NULL, 0, NULL, 0, NULL, 0));
@@ -250,26 +250,26 @@ static void blocks(void) {
                               scale_count, zeros, zero_count));                                    \
   } while (0)
   BOTH(NULL_POINTER, F32, NULL, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3);
-  BOTH(NULL_POINTER, F32, became, 10, 4, UINT4, NULL, 5, scales, 12, zeros, 3);
-  BOTH(NULL_POINTER, F32, became, 10, 4, UINT4, codes, 5, NULL, 12, zeros, 3);
-  BOTH(NULL_POINTER, F32, became, 10, 4, UINT4, codes, 5, scales, 12, NULL, 3);
-  BOTH(INVALID_CODES_SIZE, F32, became, 10, 4, UINT4, codes, 10, scales, 12, zeros, 3);
-  BOTH(INVALID_SCALES_SIZE, F32, became, 10, 4, UINT4, codes, 5, scales, 8, zeros, 3);
-  BOTH(INVALID_ZERO_POINTS_SIZE, F32, became, 10, 4, UINT4, codes, 5, scales, 12, zeros, 0);
-  BOTH(INVALID_ZERO_POINTS_SIZE, F32, became, 10, 4, INT8, codes, 10, scales, 12, zeros, 3);
-  BOTH(INVALID_BLOCKS, F32, became, 10, 0, UINT4, codes, 5, scales, 12, zeros, 3);
-  BOTH(OVERLAP, F32, became, 10, 4, UINT4, (uint8_t *)became, 5, scales, 12, zeros, 3);
-  BOTH(OVERLAP, F32, became, 10, 4, UINT4, codes, 5, became + 9, 12, zeros, 3);
-  BOTH(OVERLAP, F32, became, 10, 4, UINT4, codes, 5, scales, 12, (uint8_t *)became, 3);
+  BOTH(NULL_POINTER, F32, dequantized, 10, 4, UINT4, NULL, 5, scales, 12, zeros, 3);
+  BOTH(NULL_POINTER, F32, dequantized, 10, 4, UINT4, codes, 5, NULL, 12, zeros, 3);
+  BOTH(NULL_POINTER, F32, dequantized, 10, 4, UINT4, codes, 5, scales, 12, NULL, 3);
+  BOTH(INVALID_CODES_SIZE, F32, dequantized, 10, 4, UINT4, codes, 10, scales, 12, zeros, 3);
+  BOTH(INVALID_SCALES_SIZE, F32, dequantized, 10, 4, UINT4, codes, 5, scales, 8, zeros, 3);
+  BOTH(INVALID_ZERO_POINTS_SIZE, F32, dequantized, 10, 4, UINT4, codes, 5, scales, 12, zeros, 0);
+  BOTH(INVALID_ZERO_POINTS_SIZE, F32, dequantized, 10, 4, INT8, codes, 10, scales, 12, zeros, 3);
+  BOTH(INVALID_BLOCKS, F32, dequantized, 10, 0, UINT4, codes, 5, scales, 12, zeros, 3);
+  BOTH(OVERLAP, F32, dequantized, 10, 4, UINT4, (uint8_t *)dequantized, 5, scales, 12, zeros, 3);
+  BOTH(OVERLAP, F32, dequantized, 10, 4, UINT4, codes, 5, dequantized + 9, 12, zeros, 3);
+  BOTH(OVERLAP, F32, dequantized, 10, 4, UINT4, codes, 5, scales, 12, (uint8_t *)dequantized, 3);
   EXPECT(OVERLAP, QUANTIZE(F32, values, 10, 4, UINT4, codes, 5, scales, 12, codes + 4, 3));
   FOR_EACH(QuantFloat, dtype, NO_FLOATS) {
-    BOTH(UNKNOWN_VALUE, *dtype, became, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3);
+    BOTH(UNKNOWN_VALUE, *dtype, dequantized, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3);
   }
   FOR_EACH(QuantScheme, scheme, NO_SCHEMES) {
-    BOTH(UNKNOWN_VALUE, F32, became, 10, 4, *scheme, codes, 10, scales, 12, NULL, 0);
+    BOTH(UNKNOWN_VALUE, F32, dequantized, 10, 4, *scheme, codes, 10, scales, 12, NULL, 0);
   }
   FOR_EACH(size_t, count, HUGE_COUNTS) {
-    BOTH(INVALID_LENGTH, F32, became, *count, *count, INT8, codes, *count, scales, 4, NULL, 0);
+    BOTH(INVALID_LENGTH, F32, dequantized, *count, *count, INT8, codes, *count, scales, 4, NULL, 0);
   }
   const float kept = values[9];
   values[9] = NAN;
@@ -279,10 +279,10 @@ static void blocks(void) {
   values[9] = kept;
   EXPECT(OK, QUANTIZE(F32, values, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3));
   scales[2] = -1;
-  EXPECT(INVALID_PARAMS, DEQUANTIZE(F32, became, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3));
+  EXPECT(INVALID_PARAMS, DEQUANTIZE(F32, dequantized, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3));
   scales[2] = 1;
   zeros[0] = 16;
-  EXPECT(INVALID_PARAMS, DEQUANTIZE(F32, became, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3));
+  EXPECT(INVALID_PARAMS, DEQUANTIZE(F32, dequantized, 10, 4, UINT4, codes, 5, scales, 12, zeros, 3));
   free(zeros);
 }
 
@@ -328,7 +328,7 @@ static void tensors(void) {
   quant_dequantize_tensor(tensor, codes, codes_size, scales, scales_size, zeros, zeros_size, F32,  \
                           values, size, 1, &where)
   EXPECT(OK, TO(&good, values, 40, codes, 5, six, 24, zeros, 6));
-  EXPECT(OK, FROM(&good, became, 40, codes, 5, six, 24, zeros, 6));
+  EXPECT(OK, FROM(&good, dequantized, 40, codes, 5, six, 24, zeros, 6));
 #define EITHER(status, tensor, values, size, codes, codes_size, scales, scales_size, zeros,        \
                zeros_size)                                                                         \
   do {                                                                                             \
@@ -337,29 +337,29 @@ static void tensors(void) {
     EXPECT(status,                                                                                 \
            FROM(tensor, values, size, codes, codes_size, scales, scales_size, zeros, zeros_size)); \
   } while (0)
-  EITHER(NULL_POINTER, NULL, became, 40, codes, 5, six, 24, zeros, 6);
+  EITHER(NULL_POINTER, NULL, dequantized, 40, codes, 5, six, 24, zeros, 6);
   EITHER(NULL_POINTER, &good, NULL, 40, codes, 5, six, 24, zeros, 6);
-  EITHER(NULL_POINTER, &good, became, 40, NULL, 5, six, 24, zeros, 6);
-  EITHER(NULL_POINTER, &good, became, 40, codes, 5, NULL, 24, zeros, 6);
-  EITHER(NULL_POINTER, &good, became, 40, codes, 5, six, 24, NULL, 6);
-  EITHER(INVALID_VALUES_SIZE, &good, became, 36, codes, 5, six, 24, zeros, 6);
-  EITHER(INVALID_CODES_SIZE, &good, became, 40, codes, 10, six, 24, zeros, 6);
-  EITHER(INVALID_SCALES_SIZE, &good, became, 40, codes, 5, six, 6, zeros, 6);
-  EITHER(INVALID_ZERO_POINTS_SIZE, &good, became, 40, codes, 5, six, 24, zeros, 0);
-  EITHER(OVERLAP, &good, became, 40, (uint8_t *)became + 35, 5, six, 24, zeros, 6);
-  EITHER(OVERLAP, &good, became, 40, codes, 5, became, 24, zeros, 6);
-  EITHER(OVERLAP, &good, became, 40, codes, 5, six, 24, (uint8_t *)became, 6);
+  EITHER(NULL_POINTER, &good, dequantized, 40, NULL, 5, six, 24, zeros, 6);
+  EITHER(NULL_POINTER, &good, dequantized, 40, codes, 5, NULL, 24, zeros, 6);
+  EITHER(NULL_POINTER, &good, dequantized, 40, codes, 5, six, 24, NULL, 6);
+  EITHER(INVALID_VALUES_SIZE, &good, dequantized, 36, codes, 5, six, 24, zeros, 6);
+  EITHER(INVALID_CODES_SIZE, &good, dequantized, 40, codes, 10, six, 24, zeros, 6);
+  EITHER(INVALID_SCALES_SIZE, &good, dequantized, 40, codes, 5, six, 6, zeros, 6);
+  EITHER(INVALID_ZERO_POINTS_SIZE, &good, dequantized, 40, codes, 5, six, 24, zeros, 0);
+  EITHER(OVERLAP, &good, dequantized, 40, (uint8_t *)dequantized + 35, 5, six, 24, zeros, 6);
+  EITHER(OVERLAP, &good, dequantized, 40, codes, 5, dequantized, 24, zeros, 6);
+  EITHER(OVERLAP, &good, dequantized, 40, codes, 5, six, 24, (uint8_t *)dequantized, 6);
   QuantTensor wrong = good;
   wrong.block_sizes = too_large;
-  EITHER(INVALID_BLOCKS, &wrong, became, 40, codes, 5, six, 24, zeros, 6);
+  EITHER(INVALID_BLOCKS, &wrong, dequantized, 40, codes, 5, six, 24, zeros, 6);
   wrong = good;
   wrong.reserved[3] = 1;
-  EITHER(UNKNOWN_VALUE, &wrong, became, 40, codes, 5, six, 24, zeros, 6);
+  EITHER(UNKNOWN_VALUE, &wrong, dequantized, 40, codes, 5, six, 24, zeros, 6);
   wrong = good;
   wrong.dtype = (QuantFloat)3;
-  EITHER(UNKNOWN_VALUE, &wrong, became, 40, codes, 5, six, 24, zeros, 6);
+  EITHER(UNKNOWN_VALUE, &wrong, dequantized, 40, codes, 5, six, 24, zeros, 6);
   EXPECT(UNKNOWN_VALUE, quant_dequantize_tensor(&good, codes, 5, six, 24, zeros, 6, (QuantFloat)3,
-                                                became, 40, 1, NULL));
+                                                dequantized, 40, 1, NULL));
   const float kept = values[7];
   values[7] = -INFINITY;
   EXPECT(NON_FINITE, TO(&good, values, 40, codes, 5, six, 24, zeros, 6));
@@ -372,7 +372,7 @@ static void tensors(void) {
   values[7] = values[8] = kept;
   EXPECT(OK, TO(&good, values, 40, codes, 5, six, 24, zeros, 6));
   six[5] = NAN;
-  EXPECT(INVALID_PARAMS, FROM(&good, became, 40, codes, 5, six, 24, zeros, 6));
+  EXPECT(INVALID_PARAMS, FROM(&good, dequantized, 40, codes, 5, six, 24, zeros, 6));
   if (where.position != 5) EXPECT(OK, QUANT_STATUS_INTERNAL);
   free(six);
   free(zeros);
@@ -380,7 +380,7 @@ static void tensors(void) {
 
 int main(void) {
   values = malloc(10 * sizeof(float));
-  became = malloc(10 * sizeof(float));
+  dequantized = malloc(10 * sizeof(float));
   codes = malloc(10);
   scales = malloc(3 * sizeof(float));
   for (int i = 0; i < 10; i++) values[i] = (float)i - 4;
@@ -392,7 +392,7 @@ int main(void) {
   ggml();
   tensors();
   free(values);
-  free(became);
+  free(dequantized);
   free(codes);
   free(scales);
   printf("%d calls, %d wrong\n", calls, failures);

@@ -5,7 +5,7 @@ use crate::dtype::{FloatType, IntType};
 use crate::mode::Mode;
 use crate::named;
 use crate::named::stored_by_name;
-use crate::params::{Params, ParamsError, Range};
+use crate::params::{Params, ParamsError, ValueRange};
 
 /// Whose arithmetic makes scale and zero point of the range of an activation: one of two
 /// [dialects](Self::dialect), by the names that files of ranges have for them.
@@ -36,7 +36,7 @@ impl ActivationRule {
     }
 
     /// Scale and zero point for an activation of type `source` with this range. Only the bounds
-    /// count: [`Range::non_finite`] may be anything. Of an empty range: scale 1, and the zero point
+    /// count: [`ValueRange::non_finite`] may be anything. Of an empty range: scale 1, and the zero point
     /// of zeros.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl ActivationRule {
     /// ```
     pub fn params(
         self,
-        range: &Range,
+        range: &ValueRange,
         dtype: IntType,
         mode: Mode,
         source: FloatType,

@@ -6,7 +6,7 @@
 use super::Arithmetic;
 use crate::dtype::{FloatType, IntType};
 use crate::mode::Mode;
-use crate::params::{Params, ParamsError, Range};
+use crate::params::{Params, ParamsError, ValueRange};
 
 pub(super) struct CompressedTensors;
 
@@ -47,7 +47,7 @@ impl Arithmetic for CompressedTensors {
     /// Every step is rounded to the type of the values. The zero point comes from the scale before a
     /// scale of 0 is replaced.
     fn params(
-        range: &Range,
+        range: &ValueRange,
         dtype: IntType,
         mode: Mode,
         source: FloatType,

@@ -3,7 +3,7 @@
 use super::{Arithmetic, symmetric_codes};
 use crate::dtype::{FloatType, IntType};
 use crate::mode::Mode;
-use crate::params::{Params, ParamsError, Range};
+use crate::params::{Params, ParamsError, ValueRange};
 
 /// `coreai_opt.coreai_utils.quantize_weights`: coreai-opt's pass on a program.
 pub(super) struct Program;
@@ -26,7 +26,7 @@ impl Arithmetic for Program {
 
     /// Every step is rounded to the type of the values, and so is the epsilon.
     fn params(
-        range: &Range,
+        range: &ValueRange,
         dtype: IntType,
         mode: Mode,
         source: FloatType,
@@ -85,7 +85,7 @@ impl Arithmetic for Torch {
 
     /// Every step is rounded to the type of the values; quotients of values are not.
     fn params(
-        range: &Range,
+        range: &ValueRange,
         dtype: IntType,
         mode: Mode,
         source: FloatType,

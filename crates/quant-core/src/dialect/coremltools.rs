@@ -3,7 +3,7 @@
 use super::{Arithmetic, symmetric_codes};
 use crate::dtype::{FloatType, IntType};
 use crate::mode::Mode;
-use crate::params::{Params, ParamsError, Range};
+use crate::params::{Params, ParamsError, ValueRange};
 
 /// Weights: every step in their own type.
 pub(super) struct Weights;
@@ -26,7 +26,7 @@ impl Arithmetic for Weights {
     }
 
     fn params(
-        range: &Range,
+        range: &ValueRange,
         dtype: IntType,
         mode: Mode,
         source: FloatType,
@@ -38,7 +38,7 @@ impl Arithmetic for Weights {
 
 /// The steps of coremltools' weights, each rounded to `rounding`.
 pub(super) fn linear(
-    range: &Range,
+    range: &ValueRange,
     codes: (i32, i32),
     mode: Mode,
     rounding: FloatType,
@@ -96,7 +96,7 @@ impl Arithmetic for Activations {
     }
 
     fn params(
-        range: &Range,
+        range: &ValueRange,
         dtype: IntType,
         mode: Mode,
         source: FloatType,

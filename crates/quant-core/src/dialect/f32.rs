@@ -3,7 +3,7 @@
 use super::{Arithmetic, coremltools, symmetric_codes};
 use crate::dtype::{FloatType, IntType};
 use crate::mode::Mode;
-use crate::params::{Params, ParamsError, Range};
+use crate::params::{Params, ParamsError, ValueRange};
 
 pub(super) struct F32;
 
@@ -21,7 +21,7 @@ impl Arithmetic for F32 {
     }
 
     fn params(
-        range: &Range,
+        range: &ValueRange,
         dtype: IntType,
         mode: Mode,
         _: FloatType,

@@ -3,7 +3,7 @@
 use super::{Arithmetic, OffsetKind};
 use crate::dtype::{FloatType, IntType};
 use crate::mode::Mode;
-use crate::params::{Params, ParamsError, Range};
+use crate::params::{Params, ParamsError, ValueRange};
 
 pub(super) struct Mlx;
 
@@ -36,7 +36,7 @@ impl Arithmetic for Mlx {
     /// The scale is fitted so that the edge of larger magnitude is a whole number of steps from 0,
     /// and thus has a code of its own; as has 0.
     fn params(
-        range: &Range,
+        range: &ValueRange,
         dtype: IntType,
         mode: Mode,
         source: FloatType,

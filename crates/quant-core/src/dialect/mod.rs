@@ -17,7 +17,7 @@ use crate::dtype::{FloatType, IntType};
 use crate::mode::Mode;
 use crate::named;
 use crate::named::stored_by_name;
-use crate::params::{Params, ParamsError, Range};
+use crate::params::{Params, ParamsError, ValueRange};
 
 /// Whose arithmetic: the types of intermediate results and of the scale, the range of the codes, and
 /// how scale and offset come out of a range of values.
@@ -135,7 +135,7 @@ trait Arithmetic {
     }
     /// Scale and offset of a range of finite values, or of none.
     fn params(
-        range: &Range,
+        range: &ValueRange,
         dtype: IntType,
         mode: Mode,
         source: FloatType,
@@ -205,7 +205,7 @@ impl Dialect {
 
     pub(crate) fn params(
         self,
-        range: &Range,
+        range: &ValueRange,
         dtype: IntType,
         mode: Mode,
         source: FloatType,

@@ -3,7 +3,7 @@
 use super::Arithmetic;
 use crate::dtype::{FloatType, IntType};
 use crate::mode::Mode;
-use crate::params::{Params, ParamsError, Range};
+use crate::params::{Params, ParamsError, ValueRange};
 
 pub(super) struct Torch;
 
@@ -25,7 +25,7 @@ impl Arithmetic for Torch {
     }
 
     fn params(
-        range: &Range,
+        range: &ValueRange,
         dtype: IntType,
         mode: Mode,
         _: FloatType,

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::Histogram;
-use crate::{IntType, Mode, Range, Scheme};
+use crate::{IntType, Mode, Scheme, ValueRange};
 
 /// Codes per sign and zero that [`Histogram::entropy`] reduces a distribution to.
 const QUANTIZED_BINS: usize = 128;
@@ -21,7 +21,7 @@ impl Histogram {
     ///
     /// # Panics
     /// If `percentile` is not in (0, 100].
-    pub fn percentile(&self, percentile: f64, mode: Mode) -> Option<Range> {
+    pub fn percentile(&self, percentile: f64, mode: Mode) -> Option<ValueRange> {
         assert!(
             percentile > 0.0 && percentile <= 100.0,
             "a percentile in (0, 100]"
@@ -53,7 +53,7 @@ impl Histogram {
     /// Migacz, *8-bit Inference with TensorRT* (GTC 2017), as onnxruntime's `EntropyCalibrater`
     /// has it, on bins as far as the largest magnitude, in f64 where that computes in f32, sums in
     /// order. The windows have one bin more above zero than below, as there.
-    pub fn entropy(&self) -> Option<Range> {
+    pub fn entropy(&self) -> Option<ValueRange> {
         let half = self.used_half();
         let middle = self.counts().len() / 2;
         let counts = &self.counts()[middle - half..middle + half];
@@ -76,7 +76,7 @@ impl Histogram {
     /// step of a code is one bin: with few bins per code there are few. Of equal errors the wider
     /// range wins. [`Mode::Symmetric`]: ranges about zero. [`Mode::Affine`]: the upper end is
     /// chosen first, then the lower one, again and again until neither moves.
-    pub fn mse(&self, dtype: IntType, mode: Mode) -> Option<Range> {
+    pub fn mse(&self, dtype: IntType, mode: Mode) -> Option<ValueRange> {
         let exact = self.range()?;
         let scheme = Scheme::new(dtype, mode);
         let (mut min, mut max) = (f64::from(exact.min), f64::from(exact.max));
@@ -170,10 +170,10 @@ impl Histogram {
     }
 
     /// The exact range, cut to these ends.
-    fn clip(&self, low: f64, high: f64) -> Option<Range> {
+    fn clip(&self, low: f64, high: f64) -> Option<ValueRange> {
         let exact = self.range()?;
         // An end outside f32's range is no end.
-        Some(Range {
+        Some(ValueRange {
             min: (low as f32).max(exact.min) + 0.0,
             max: (high as f32).min(exact.max) + 0.0,
             non_finite: exact.non_finite,

@@ -3,7 +3,7 @@
 use alloc::{vec, vec::Vec};
 
 use super::{ConfigError, MergeError, MinMax};
-use crate::{Float, Range};
+use crate::{Float, ValueRange};
 
 /// Counts of finite values in bins of equal width, and the exact [`MinMax`].
 ///
@@ -72,7 +72,7 @@ impl Histogram {
 
     /// Takes more values.
     pub fn observe<F: Float>(&mut self, values: &[F]) {
-        self.observe_with(&MinMax::of(values), |exponent, counts| {
+        self.observe_with(&MinMax::from_values(values), |exponent, counts| {
             Self::count(values, exponent, counts);
         });
     }
@@ -130,7 +130,7 @@ impl Histogram {
     }
 
     /// The exact range of the finite values, if there were any.
-    pub fn range(&self) -> Option<Range> {
+    pub fn range(&self) -> Option<ValueRange> {
         self.values.range()
     }
 

@@ -3,11 +3,11 @@
 use alloc::{vec, vec::Vec};
 
 use super::{MergeError, ObserveError};
-use crate::{Blocks, Float, Granularity, Range};
+use crate::{Blocks, Float, Granularity, ValueRange};
 
 /// How many values were seen, and the range of those that are finite.
 ///
-/// NaN and infinities are counted and left out of the range: [`Range::non_finite`] of it says how
+/// NaN and infinities are counted and left out of the range: [`ValueRange::non_finite`] of it says how
 /// many they were. The state depends only on the multiset of values, not on their order, nor on how
 /// they were split between observers that are [merged](Self::merge): counts are integers, minimum
 /// and maximum are associative and commutative, and a bound that is zero is `+0.0`.
@@ -28,18 +28,18 @@ use crate::{Blocks, Float, Granularity, Range};
 )]
 pub struct MinMax {
     count: u64,
-    range: Range,
+    range: ValueRange,
 }
 
 impl MinMax {
     /// Of no values.
     pub const EMPTY: Self = Self {
         count: 0,
-        range: Range::EMPTY,
+        range: ValueRange::EMPTY,
     };
 
     /// Of `values`.
-    pub fn of<F: Float>(values: &[F]) -> Self {
+    pub fn from_values<F: Float>(values: &[F]) -> Self {
         let mut found = Self::EMPTY;
         found.observe(values);
         found
@@ -51,7 +51,7 @@ impl MinMax {
     /// # Panics
     /// If a bound is infinite although there are finite values, or if there are none although
     /// `range` has bounds.
-    pub fn from_range(count: u64, range: Range) -> Self {
+    pub fn from_range(count: u64, range: ValueRange) -> Self {
         match count == range.non_finite {
             true => assert!(range.is_empty(), "no bounds without finite values"),
             false => assert!(
@@ -64,7 +64,7 @@ impl MinMax {
         }
         let counted = Self {
             count: count - range.non_finite,
-            range: Range::EMPTY,
+            range: ValueRange::EMPTY,
         };
         counted.and(&Self {
             count: range.non_finite,
@@ -77,14 +77,14 @@ impl MinMax {
         for value in values {
             let value = value.to_f32();
             let of_one = match value.is_finite() {
-                true => Range {
+                true => ValueRange {
                     min: value,
                     max: value,
                     non_finite: 0,
                 },
-                false => Range {
+                false => ValueRange {
                     non_finite: 1,
-                    ..Range::EMPTY
+                    ..ValueRange::EMPTY
                 },
             };
             self.merge(&Self {
@@ -117,7 +117,7 @@ impl MinMax {
     }
 
     /// The range of the finite ones, if there were any.
-    pub fn range(&self) -> Option<Range> {
+    pub fn range(&self) -> Option<ValueRange> {
         (!self.range.is_empty()).then_some(self.range)
     }
 }

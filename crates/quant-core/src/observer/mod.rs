@@ -37,7 +37,7 @@ pub use histogram::Histogram;
 pub use min_max::{ChannelMinMax, MinMax};
 pub use moving_average::{Averaging, MovingAverage};
 
-use crate::{Float, GeometryError, IntType, Mode, Range};
+use crate::{Float, GeometryError, IntType, Mode, ValueRange};
 
 /// Why there is no such observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -320,7 +320,7 @@ impl Observer {
     /// The range that activations are to be quantized over, within that of the values. `None` as
     /// long as no value was finite; of moving averages, as long as no sample with one ended. Type and
     /// mode matter to percentile and mean squared error only.
-    pub fn range(&self, dtype: IntType, mode: Mode) -> Option<Range> {
+    pub fn range(&self, dtype: IntType, mode: Mode) -> Option<ValueRange> {
         match (&self.statistics, self.config) {
             (Statistics::MinMax(min_max), _) => min_max.range(),
             (Statistics::MovingAverage(average), _) => average.range(),

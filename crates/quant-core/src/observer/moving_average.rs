@@ -1,7 +1,7 @@
 //! Moving averages of the smallest and largest value of each sample.
 
 use super::{ConfigError, MinMax};
-use crate::{Float, Range};
+use crate::{Float, ValueRange};
 
 /// How an average moves towards the bound of a new sample. Each step is rounded to f32; the
 /// constants are f64, as Python has them, and rounded to f32 first.
@@ -109,7 +109,7 @@ impl MovingAverage {
 
     /// Takes values of the current sample.
     pub fn observe<F: Float>(&mut self, values: &[F]) {
-        self.observe_found(&MinMax::of(values));
+        self.observe_found(&MinMax::from_values(values));
     }
 
     /// Takes values of the current sample that were found by a faster search.
@@ -119,7 +119,7 @@ impl MovingAverage {
 
     /// Ends the current sample: the averages move.
     pub fn end_sample(&mut self) {
-        if let Some(Range { min, max, .. }) = self.sample.range() {
+        if let Some(ValueRange { min, max, .. }) = self.sample.range() {
             self.averages = Some(match self.averages {
                 None => (min, max),
                 Some((of_min, of_max)) => {
@@ -152,8 +152,8 @@ impl MovingAverage {
     }
 
     /// The averages over the samples that ended, if one of these held finite values.
-    pub fn range(&self) -> Option<Range> {
-        self.averages.map(|(min, max)| Range {
+    pub fn range(&self) -> Option<ValueRange> {
+        self.averages.map(|(min, max)| ValueRange {
             min: min + 0.0,
             max: max + 0.0,
             non_finite: self.ended.non_finite(),

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::{Averaging, ObserverConfig, Statistics, histogram};
-use crate::Range;
+use crate::ValueRange;
 
 /// Why a stored observer is none.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -49,14 +49,14 @@ impl TryFrom<MinMax> for super::MinMax {
             count, non_finite, ..
         } = stored;
         let range = match bounds(stored.min, stored.max)? {
-            Some((min, max)) => Range {
+            Some((min, max)) => ValueRange {
                 min,
                 max,
                 non_finite,
             },
-            None => Range {
+            None => ValueRange {
                 non_finite,
-                ..Range::EMPTY
+                ..ValueRange::EMPTY
             },
         };
         check(non_finite <= count, "more non-finite values than values")?;

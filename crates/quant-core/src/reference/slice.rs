@@ -1,8 +1,8 @@
-use crate::{Float, Params, Range, Scheme};
+use crate::{Float, Params, Scheme, ValueRange};
 
 /// The range of `values`, and how many of them are NaN or infinite.
-pub fn range<F: Float>(values: &[F]) -> Range {
-    let of_one = |value: f32| Range {
+pub fn range<F: Float>(values: &[F]) -> ValueRange {
+    let of_one = |value: f32| ValueRange {
         min: if value.is_nan() { f32::INFINITY } else { value },
         max: if value.is_nan() {
             f32::NEG_INFINITY
@@ -12,7 +12,7 @@ pub fn range<F: Float>(values: &[F]) -> Range {
         non_finite: u64::from(!value.is_finite()),
     };
     let values = values.iter().map(|value| of_one(value.to_f32()));
-    values.fold(Range::EMPTY, Range::merge)
+    values.fold(ValueRange::EMPTY, ValueRange::merge)
 }
 
 /// `round((value - bias) / scale) + zero_point`, rounded as the dialect says. NaN stays NaN.

@@ -1,7 +1,7 @@
 use alloc::{vec, vec::Vec};
 
 use super::{dequantize, quantize, range, saturated};
-use crate::{Blocks, ErrorStats, Float, Params, ParamsError, Range, STATS_CHUNK, Scheme};
+use crate::{Blocks, ErrorStats, Float, Params, ParamsError, STATS_CHUNK, Scheme, ValueRange};
 
 /// A quantized tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +37,7 @@ pub fn quantize_tensor<F: Float>(
     blocks: &Blocks,
 ) -> Result<QuantizedTensor, TensorError> {
     assert_eq!(values.len(), blocks.element_count(), "the geometry's shape");
-    let mut ranges = vec![Range::EMPTY; blocks.scale_count()];
+    let mut ranges = vec![ValueRange::EMPTY; blocks.scale_count()];
     for run in blocks.runs(0..values.len()) {
         ranges[run.scale] = ranges[run.scale].merge(range(&values[run.elements]));
     }
@@ -55,11 +55,13 @@ pub fn quantize_tensor<F: Float>(
         clipped += saturated(values, scheme, params);
     }
 
-    let became = dequantize_tensor::<f32>(&codes, scheme, blocks, &params);
-    let chunks = values.chunks(STATS_CHUNK).zip(became.chunks(STATS_CHUNK));
-    let stats = chunks.map(|(values, became)| {
+    let dequantized = dequantize_tensor::<f32>(&codes, scheme, blocks, &params);
+    let chunks = values
+        .chunks(STATS_CHUNK)
+        .zip(dequantized.chunks(STATS_CHUNK));
+    let stats = chunks.map(|(values, dequantized)| {
         let values = values.iter().map(|value| value.to_f32());
-        ErrorStats::of_chunk(values.zip(became.iter().copied()))
+        ErrorStats::of_chunk(values.zip(dequantized.iter().copied()))
     });
     let mut stats = stats.fold(ErrorStats::default(), ErrorStats::then);
     stats.saturated = clipped;

@@ -8,7 +8,7 @@ use crate::mil::program::{self, Binding, Named};
 type Scopes<'a> = Vec<HashMap<&'a str, VarId>>;
 
 impl<'p, 'a> Net<'p, 'a> {
-    pub fn of(inputs: &'p [Named<'a>], block: &'p program::Block<'a>) -> Self {
+    pub fn new(inputs: &'p [Named<'a>], block: &'p program::Block<'a>) -> Self {
         let mut net = Self::default();
         let mut scopes = vec![HashMap::new()];
         for input in inputs {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::net::{Arg, BlockId, Bound, Net, OpId, Place, VarId};
+use super::net::{Arg, BlockId, Bound, Net, OpId, Slot, VarId};
 use super::parameters::{Parameters, int_name};
 use super::{Chosen, OperationReport, QuantizedActivation};
 use crate::mil::encode::{Elements, NewValue};
@@ -87,10 +87,13 @@ impl<'i, 'p, 'a> Inserter<'i, 'p, 'a> {
     }
 
     /// Quantizes what an operation takes, or says why not.
-    fn prefix(&mut self, op: OpId) -> Result<Result<Vec<QuantizedActivation>, Left>, String> {
+    fn prefix(
+        &mut self,
+        op: OpId,
+    ) -> Result<Result<Vec<QuantizedActivation>, UnquantizedError>, String> {
         let scheme = match (self.choose)(&self.net.ops[op].name, self.net.ops[op].kind) {
             Chosen::Quantize(scheme) => scheme,
-            Chosen::Leave(reason) => return Ok(Err(Left::told(reason))),
+            Chosen::Leave(reason) => return Ok(Err(UnquantizedError::told(reason))),
         };
         let keys: &[&str] = match self.net.ops[op].kind {
             "add" => &["x", "y"],
@@ -98,17 +101,19 @@ impl<'i, 'p, 'a> Inserter<'i, 'p, 'a> {
         };
         let sources: Vec<_> = keys.iter().map(|key| self.source(op, key)).collect();
         // What no range would mend is said first.
-        let hopeless =
-            |source: &Result<_, Left>| matches!(source, Err(left) if left.missing.is_none());
+        let hopeless = |source: &Result<_, UnquantizedError>| matches!(source, Err(left) if left.missing.is_none());
         let hopeless = sources.iter().position(hopeless);
         if let Some(at) = hopeless.or_else(|| sources.iter().position(Result::is_err)) {
             // coremltools makes the pair of x before it sees that y is constant: it goes away, but
             // counts in names and among consumers meanwhile.
-            if let [Ok((var, range)), Err(Left { constant: true, .. })] = &sources[..]
+            if let [
+                Ok((var, range)),
+                Err(UnquantizedError { constant: true, .. }),
+            ] = &sources[..]
                 && let Ok(parameters) = self.parameters(*var, *range, &scheme)
             {
                 let var = *var;
-                self.pair(var, &parameters, false, &mut Place::Before(op))?;
+                self.pair(var, &parameters, false, &mut Slot::Before(op))?;
             }
             return Ok(sources
                 .into_iter()
@@ -124,7 +129,7 @@ impl<'i, 'p, 'a> Inserter<'i, 'p, 'a> {
         let mut quantized = Vec::new();
         let mut inputs = Vec::new();
         for (key, var, range, parameters) in made {
-            let new = self.pair(var, &parameters, false, &mut Place::Before(op))?;
+            let new = self.pair(var, &parameters, false, &mut Slot::Before(op))?;
             quantized.push(super::quantized(
                 &self.net.vars[var].name,
                 Some(key),
@@ -147,39 +152,51 @@ impl<'i, 'p, 'a> Inserter<'i, 'p, 'a> {
     }
 
     /// The variable that an input takes, and its range.
-    fn source(&self, op: OpId, key: &str) -> Result<(VarId, (f32, f32)), Left> {
+    fn source(&self, op: OpId, key: &str) -> Result<(VarId, (f32, f32)), UnquantizedError> {
         let var = match self.net.input(op, key) {
             Some(Bound::Var(_)) if self.net.input_from(op, key, "dequantize").is_some() => {
-                return Err(Left::told(format!("its input {key} is quantized already")));
+                return Err(UnquantizedError::told(format!(
+                    "its input {key} is quantized already"
+                )));
             }
             Some(Bound::Var(var)) if !self.net.is_constant(var) => var,
             Some(Bound::Var(_) | Bound::Value(_)) => {
-                return Err(Left {
+                return Err(UnquantizedError {
                     constant: true,
-                    ..Left::told(format!("its input {key} is constant"))
+                    ..UnquantizedError::told(format!("its input {key} is constant"))
                 });
             }
-            _ => return Err(Left::told(format!("its input {key} is not one variable"))),
+            _ => {
+                return Err(UnquantizedError::told(format!(
+                    "its input {key} is not one variable"
+                )));
+            }
         };
         Ok((var, self.range(var)?))
     }
 
-    fn range(&self, var: VarId) -> Result<(f32, f32), Left> {
+    fn range(&self, var: VarId) -> Result<(f32, f32), UnquantizedError> {
         let found = &self.net.vars[var];
         match found.dtype {
             Some(DataType::FLOAT16 | DataType::FLOAT32) if found.rank > 0 => {}
             Some(DataType::FLOAT16 | DataType::FLOAT32) => {
-                return Err(Left::told(format!("`{}` is a single number", found.name)));
+                return Err(UnquantizedError::told(format!(
+                    "`{}` is a single number",
+                    found.name
+                )));
             }
             dtype => {
                 let dtype = dtype.map_or("no tensor".into(), DataType::name);
-                return Err(Left::told(format!("`{}` is {dtype}", found.name)));
+                return Err(UnquantizedError::told(format!(
+                    "`{}` is {dtype}",
+                    found.name
+                )));
             }
         }
         let range = self.ranges.get(&*found.name).copied();
-        range.ok_or_else(|| Left {
+        range.ok_or_else(|| UnquantizedError {
             missing: Some(var),
-            ..Left::told(format!("no range for `{}`", found.name))
+            ..UnquantizedError::told(format!("no range for `{}`", found.name))
         })
     }
 
@@ -190,7 +207,7 @@ impl<'i, 'p, 'a> Inserter<'i, 'p, 'a> {
         scheme: &quant_core::Scheme,
     ) -> Result<Parameters, String> {
         let var = &self.net.vars[var];
-        Parameters::of(range, *scheme, var.dtype.unwrap_or(DataType::FLOAT32))
+        Parameters::new(range, *scheme, var.dtype.unwrap_or(DataType::FLOAT32))
             .map_err(|problem| format!("activation `{}`: {problem}", var.name))
     }
 
@@ -200,7 +217,7 @@ impl<'i, 'p, 'a> Inserter<'i, 'p, 'a> {
         input: VarId,
         parameters: &Parameters,
         always_zero_point: bool,
-        place: &mut Place,
+        place: &mut Slot,
     ) -> Result<VarId, String> {
         self.changed = true;
         let int = parameters.dtype;
@@ -289,7 +306,7 @@ impl<'i, 'p, 'a> Inserter<'i, 'p, 'a> {
         };
         // coremltools has no range for what the function gives, and fails.
         let found = match self.net.vars[var].result {
-            true => Err(Left::told(format!(
+            true => Err(UnquantizedError::told(format!(
                 "`{}` is a result of the function, and stays float for its consumers too",
                 self.net.vars[var].name
             ))),
@@ -315,7 +332,7 @@ impl<'i, 'p, 'a> Inserter<'i, 'p, 'a> {
         let consumers = self.net.children_in_order(var);
         self.quantized = true;
         self.net.attach(last);
-        let new = self.pair(var, &parameters, true, &mut Place::After(last))?;
+        let new = self.pair(var, &parameters, true, &mut Slot::After(last))?;
         for consumer in consumers {
             self.net.rebind(consumer, var, new);
         }
@@ -327,14 +344,14 @@ impl<'i, 'p, 'a> Inserter<'i, 'p, 'a> {
 }
 
 /// Why an activation stays float.
-pub(super) struct Left {
+pub(super) struct UnquantizedError {
     pub reason: String,
     /// What there is no range for, if it is that.
     pub missing: Option<VarId>,
     constant: bool,
 }
 
-impl Left {
+impl UnquantizedError {
     fn told(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),

@@ -22,7 +22,7 @@ use quant_model::options::{left_out, unmatched};
 use quant_model::unmatched::{Known, Unmatched};
 use quant_model::{Error, Job, Report};
 
-use self::insert::{Inserter, Left};
+use self::insert::{Inserter, UnquantizedError};
 use self::net::{Bound, Net};
 use self::parameters::Parameters;
 pub(crate) use self::wanted::wanted;
@@ -92,7 +92,7 @@ pub(crate) fn insert(
     let mut candidates = Vec::new();
     for (index, function) in program.functions.iter().enumerate() {
         for (_, block) in &function.blocks {
-            let mut net = Net::of(&function.inputs, block);
+            let mut net = Net::new(&function.inputs, block);
             names.extend(net.vars.iter().map(|var| var.name.clone().into_owned()));
             let ranges = ranges(&net, options);
             let mut inserter = Inserter::new(&mut net, &choose, ranges);
@@ -289,7 +289,7 @@ fn report(name: &str, operation: &str) -> OperationReport {
     }
 }
 
-fn leave(report: &mut OperationReport, left: Left) {
+fn leave(report: &mut OperationReport, left: UnquantizedError) {
     report.skipped |= left.missing.is_some();
     report.reason = Some(left.reason);
 }

@@ -94,7 +94,7 @@ pub(super) struct Block {
 
 /// Where a new operation goes.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
+pub(super) enum Slot {
     Before(OpId),
     After(OpId),
 }
@@ -283,12 +283,12 @@ impl<'p, 'a> Net<'p, 'a> {
         }
     }
 
-    fn put(&mut self, op: OpId, place: Place) {
-        let (Place::Before(other) | Place::After(other)) = place;
+    fn put(&mut self, op: OpId, place: Slot) {
+        let (Slot::Before(other) | Slot::After(other)) = place;
         let Some(block) = self.ops[other].block else {
             return;
         };
-        let at = self.position(other, block) + usize::from(matches!(place, Place::After(_)));
+        let at = self.position(other, block) + usize::from(matches!(place, Slot::After(_)));
         let slot = self.ops[other].slot;
         self.blocks[block].slots[slot].insert(at, op);
         self.ops[op].block = Some(block);
@@ -309,12 +309,12 @@ impl<'p, 'a> Net<'p, 'a> {
 
     pub fn move_before(&mut self, op: OpId, other: OpId) {
         self.take_out(op);
-        self.put(op, Place::Before(other));
+        self.put(op, Slot::Before(other));
     }
 
     /// Adds an operation of the given inputs and one output; where the place is after another one,
     /// the next goes after this.
-    pub fn add(&mut self, op: Op<'p, 'a>, output: Var<'a>, place: &mut Place) -> VarId {
+    pub fn add(&mut self, op: Op<'p, 'a>, output: Var<'a>, place: &mut Slot) -> VarId {
         let (id, var) = (self.ops.len(), self.vars.len());
         self.ops.push(op);
         self.ops[id].outputs = vec![var];
@@ -323,14 +323,14 @@ impl<'p, 'a> Net<'p, 'a> {
             ..output
         });
         self.put(id, *place);
-        if matches!(place, Place::After(_)) {
-            *place = Place::After(id);
+        if matches!(place, Slot::After(_)) {
+            *place = Slot::After(id);
         }
         self.attach(id);
         var
     }
 
-    fn add_const(&mut self, name: String, value: NewValue, place: &mut Place) -> VarId {
+    fn add_const(&mut self, name: String, value: NewValue, place: &mut Slot) -> VarId {
         let output = Var {
             name: name.clone().into(),
             dtype: Some(value.dtype),
@@ -362,7 +362,7 @@ impl<'p, 'a> Net<'p, 'a> {
         input: VarId,
         args: Vec<(&'static str, Arg)>,
         dtype: DataType,
-        place: &mut Place,
+        place: &mut Slot,
     ) -> Result<VarId, String> {
         let count = self.counts.entry(kind).or_default();
         let name = format!("{kind}_{count}");

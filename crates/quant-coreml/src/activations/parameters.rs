@@ -1,6 +1,6 @@
 //! Scale and zero point of an activation, as Core ML stores them.
 
-use quant_core::{ActivationRule, FloatType, IntType, ParamsError, Range, Scheme};
+use quant_core::{ActivationRule, FloatType, IntType, ParamsError, Scheme, ValueRange};
 use quant_model::error::option;
 
 use crate::mil::dtype::{data_type, float_type};
@@ -19,8 +19,8 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    pub fn of((min, max): (f32, f32), scheme: Scheme, float: DataType) -> Result<Self, String> {
-        let range = Range {
+    pub fn new((min, max): (f32, f32), scheme: Scheme, float: DataType) -> Result<Self, String> {
+        let range = ValueRange {
             min,
             max,
             non_finite: 0,
@@ -82,7 +82,7 @@ mod tests {
     fn what_f16_cannot_hold_is_refused_with_a_way_out() {
         let problem = |range, dtype, mode| {
             let scheme = Scheme::new(dtype, mode);
-            Parameters::of(range, scheme, DataType::FLOAT32).unwrap_err()
+            Parameters::new(range, scheme, DataType::FLOAT32).unwrap_err()
         };
         let large = problem((0.0, 7e4), IntType::Int8, Mode::Symmetric);
         assert!(
@@ -97,7 +97,7 @@ mod tests {
     fn a_zero_point_is_stored_as_coremltools_does() {
         let stored = |dtype, mode| {
             let scheme = Scheme::new(dtype, mode);
-            Parameters::of((0.0, 0.0), scheme, DataType::FLOAT16).unwrap()
+            Parameters::new((0.0, 0.0), scheme, DataType::FLOAT16).unwrap()
         };
         let found = stored(IntType::Int8, Mode::Symmetric);
         assert_eq!((found.scale, found.zero_point), (1.0, None));

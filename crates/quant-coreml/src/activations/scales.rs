@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::net::{Arg, BlockId, Net, OpId, Place};
+use super::net::{Arg, BlockId, Net, OpId, Slot};
 use super::parameters::float_value;
 use super::simplify::Done;
 use crate::mil::schema::DataType;
@@ -72,13 +72,13 @@ impl Net<'_, '_> {
             all.extend(args);
             all
         };
-        let before = &mut Place::Before(op);
+        let before = &mut Slot::Before(op);
         let args = scaled(scale_x, type_x, args_x);
         let new_x = self.add_made("dequantize", codes_x, args, type_x, before)?;
         let args = scaled(1.0, type_y, args_y);
         let new_y = self.add_made("dequantize", codes_y, args, type_y, before)?;
         let args = scaled(scale_z, type_z, args_z);
-        let new_z = self.add_made("quantize", sum, args, codes_z, &mut Place::Before(z))?;
+        let new_z = self.add_made("quantize", sum, args, codes_z, &mut Slot::Before(z))?;
         for (old, new) in [(x, new_x), (y, new_y)] {
             if let Some(old) = self.output(old) {
                 self.rebind(op, old, new);

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::net::{Arg, BlockId, Bound, Net, Op, OpId, Origin, Place, Var, VarId, with_dtype};
+use super::net::{Arg, BlockId, Bound, Net, Op, OpId, Origin, Slot, Var, VarId, with_dtype};
 use super::parameters::int_name;
 use crate::mil::encode::NewValue;
 use crate::mil::schema::DataType;
@@ -183,7 +183,7 @@ impl<'p, 'a> Net<'p, 'a> {
             home: self.ops[op].home,
             origin: Origin::Like,
         };
-        let new = self.add(new, output, &mut Place::Before(op));
+        let new = self.add(new, output, &mut Slot::Before(op));
         self.replace_uses(result, new);
         self.remove(quantize);
         self.remove(op);
@@ -255,7 +255,7 @@ impl<'p, 'a> Net<'p, 'a> {
             "quantize" => "quantize",
             _ => "dequantize",
         };
-        let new = self.add_made(kind, input, args, dtype, &mut Place::Before(op))?;
+        let new = self.add_made(kind, input, args, dtype, &mut Slot::Before(op))?;
         self.replace_uses(old, new);
         self.remove(op);
         Ok(())
@@ -293,7 +293,7 @@ impl<'p, 'a> Net<'p, 'a> {
         };
         let name = NewValue::text(int_name(dtype));
         args.push(("output_dtype", Arg::Const(name)));
-        let place = &mut Place::Before(dequantize);
+        let place = &mut Slot::Before(dequantize);
         let new = self.add_made("quantize", input, args, dtype, place)?;
         let new = self.add_made("dequantize", new, after, float, place)?;
         self.replace_uses(result, new);

@@ -24,7 +24,7 @@ pub(crate) fn wanted(
     for (index, function) in program.functions.iter().enumerate() {
         let mut names = HashSet::new();
         for (_, block) in &function.blocks {
-            let read = || Net::of(&function.inputs, block);
+            let read = || Net::new(&function.inputs, block);
             let found = missing(read, &choose, &mut candidates).and_then(|vars| {
                 let net = read();
                 let of = vars.into_iter().map(|var| describe(&net, var));

@@ -83,11 +83,11 @@ pub(crate) struct TensorType {
 pub(crate) struct Value<'a> {
     /// `None` for lists, dictionaries and so on.
     pub kind: Option<TensorType>,
-    pub held: Held<'a>,
+    pub payload: Payload<'a>,
 }
 
 #[derive(Debug)]
-pub(crate) enum Held<'a> {
+pub(crate) enum Payload<'a> {
     /// A `TensorValue`, as it stands.
     Tensor(&'a [u8]),
     Blob(Blob<'a>),
@@ -222,8 +222,8 @@ impl<'a> Operation<'a> {
 
     /// All records that it refers to, in their order in the file.
     pub fn blobs(&self) -> Vec<Blob<'a>> {
-        let blobs = self.values().filter_map(|value| match &value.held {
-            Held::Blob(blob) => Some(*blob),
+        let blobs = self.values().filter_map(|value| match &value.payload {
+            Payload::Blob(blob) => Some(*blob),
             _ => None,
         });
         let mut blobs: Vec<_> = blobs.collect();
@@ -235,7 +235,7 @@ impl<'a> Operation<'a> {
 impl<'a> Value<'a> {
     /// The bytes of one kind of immediate numbers.
     fn immediate(&self, kind: u32) -> Option<&'a [u8]> {
-        let Held::Tensor(tensor) = self.held else {
+        let Payload::Tensor(tensor) = self.payload else {
             return None;
         };
         let field =

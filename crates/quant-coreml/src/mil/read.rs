@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::program::{
-    Binding, Blob, Block, Function, Held, Named, Operation, Program, Stage, TensorType, Value,
+    Binding, Blob, Block, Function, Named, Operation, Payload, Program, Stage, TensorType, Value,
 };
 use super::schema::{DataType, argument, block, function, map, model, named, operation, program};
 use super::schema::{pipeline, types, value};
@@ -284,7 +284,7 @@ impl<'a> Reader<'a> {
     /// An entry of a map of attributes that are not an operation's.
     fn elsewhere(&mut self, bytes: &'a [u8], found: &mut Vec<Blob<'a>>) -> Result<(), String> {
         let (_, bytes) = entry(bytes)?;
-        if let Held::Blob(blob) = value(bytes)?.held {
+        if let Payload::Blob(blob) = value(bytes)?.payload {
             self.weights.get_or_insert(blob.file);
             found.push(blob);
         }
@@ -382,7 +382,7 @@ fn dimension(bytes: &[u8]) -> Result<Option<u64>, String> {
 }
 
 fn value(bytes: &[u8]) -> Result<Value<'_>, String> {
-    let (mut kind, mut held) = (None, Held::Other);
+    let (mut kind, mut payload) = (None, Payload::Other);
     for field in fields(bytes) {
         let field = field?;
         match field.number {
@@ -391,16 +391,16 @@ fn value(bytes: &[u8]) -> Result<Value<'_>, String> {
                 for field in fields(field.bytes()?) {
                     let field = field?;
                     match field.number {
-                        value::TENSOR => held = Held::Tensor(field.bytes()?),
+                        value::TENSOR => payload = Payload::Tensor(field.bytes()?),
                         _ => no_blob_within(&field, 0)?,
                     }
                 }
             }
-            value::BLOB => held = Held::Blob(blob(field.bytes()?)?),
+            value::BLOB => payload = Payload::Blob(blob(field.bytes()?)?),
             _ => {}
         }
     }
-    Ok(Value { kind, held })
+    Ok(Value { kind, payload })
 }
 
 /// Lists and dictionaries hold values, which would hold offsets that move. Nobody writes such.

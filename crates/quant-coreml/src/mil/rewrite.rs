@@ -31,7 +31,7 @@ type Scope<'a> = HashMap<&'a str, Option<String>>;
 
 /// Where a walk through a model is.
 #[derive(Default)]
-struct Place {
+struct Position {
     stage: usize,
     operation: usize,
 }
@@ -86,7 +86,7 @@ pub(crate) fn rewrite_programs<'a>(bytes: &'a [u8], change: &mut ProgramChange<'
 impl Changes {
     /// Applies the changes to a whole model.
     pub fn apply(&self, bytes: &[u8]) -> Result<Vec<u8>, String> {
-        let mut place = Place::default();
+        let mut place = Position::default();
         let changed = rewrite_programs(bytes, &mut |program| {
             let raised = self.raised.get(&place.stage).copied();
             let changed = self.program(program, raised, &mut place.operation)?;

@@ -214,26 +214,26 @@ pub(crate) struct OutputFile<'m> {
 /// What goes into a file.
 pub(crate) enum Step {
     /// The bytes of a tensor, as they are.
-    Copy { tensor: usize, to: Place },
+    Copy { tensor: usize, to: PartOffset },
     /// A tensor's codes, scales and offsets; offsets that have no place are left out.
     Quantize {
         tensor: usize,
-        codes: Place,
-        scales: Place,
-        offsets: Option<Place>,
+        codes: PartOffset,
+        scales: PartOffset,
+        offsets: Option<PartOffset>,
     },
     /// These bytes.
-    Write { to: Place, bytes: Vec<u8> },
+    Write { to: PartOffset, bytes: Vec<u8> },
 }
 
 /// A part, and where in it, in bytes.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct PartOffset {
     pub part: String,
     pub offset: usize,
 }
 
-impl Place {
+impl PartOffset {
     /// All of a part.
     pub fn whole(part: &Part) -> Self {
         Self {
@@ -306,7 +306,7 @@ impl OutputFile<'_> {
             shape: entry.shape.clone(),
             len: entry.len(),
         };
-        let to = Place::whole(&part);
+        let to = PartOffset::whole(&part);
         self.steps.push(Step::Copy { tensor, to });
         self.parts.push(part);
     }
@@ -315,14 +315,14 @@ impl OutputFile<'_> {
     pub fn quantize(&mut self, tensor: usize, parts: TensorParts) {
         self.steps.push(Step::Quantize {
             tensor,
-            codes: Place::whole(&parts.codes),
-            scales: Place::whole(&parts.scales),
-            offsets: parts.offsets.as_ref().map(Place::whole),
+            codes: PartOffset::whole(&parts.codes),
+            scales: PartOffset::whole(&parts.scales),
+            offsets: parts.offsets.as_ref().map(PartOffset::whole),
         });
         self.parts.extend([parts.codes, parts.scales]);
         self.parts.extend(parts.offsets);
         for (part, bytes) in parts.constants {
-            let to = Place::whole(&part);
+            let to = PartOffset::whole(&part);
             self.steps.push(Step::Write { to, bytes });
             self.parts.push(part);
         }

@@ -77,7 +77,7 @@ impl Convention for Native {
                     continue;
                 };
                 if let Decision::Quantize(quantizer) = &decisions[*tensor] {
-                    let record = SchemeRecord::of(quantizer);
+                    let record = SchemeRecord::from_quantizer(quantizer);
                     records.tensors.insert(codes.part.clone(), record);
                 }
             }

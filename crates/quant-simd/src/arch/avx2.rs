@@ -51,7 +51,7 @@ impl Isa for Avx2 {
     type I8 = i8x32;
     type U16 = u16x8;
     type Nibbles = u8x16;
-    type Doubt = i16x16;
+    type Sticky = i16x16;
     /// Scale and zero point.
     type NibbleTerms = (f32x8, i32x8);
 
@@ -236,20 +236,20 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn no_doubt(self) -> i16x16 {
+    fn sticky_clear(self) -> i16x16 {
         self.splat_i16(0)
     }
     // Where a conversion fails it gives the smallest i32, which narrows to the smallest i16.
     #[inline(always)]
-    fn round_i16(self, a: f32x8, b: f32x8, doubt: &mut i16x16) -> i16x16 {
+    fn round_i16(self, a: f32x8, b: f32x8, sticky: &mut i16x16) -> i16x16 {
         let rounded = self.narrow_i16(self.round_i32(a), self.round_i32(b));
-        *doubt = cast(self.avx2._mm256_min_epi16(cast(*doubt), cast(rounded)));
+        *sticky = cast(self.avx2._mm256_min_epi16(cast(*sticky), cast(rounded)));
         rounded
     }
     #[inline(always)]
-    fn is_doubtful(self, doubt: i16x16) -> bool {
+    fn needs_fallback(self, sticky: i16x16) -> bool {
         let smallest = self.splat_i16(i16::MIN);
-        let found = self.avx2._mm256_cmpeq_epi16(cast(doubt), cast(smallest));
+        let found = self.avx2._mm256_cmpeq_epi16(cast(sticky), cast(smallest));
         self.avx2._mm256_movemask_epi8(found) != 0
     }
     #[inline(always)]
@@ -322,13 +322,13 @@ impl Isa for Avx2 {
     fn dequantize_nibbles<const SIGNED: bool>(
         self,
         nibbles: &u8x16,
-        terms: [(f32x8, i32x8); 2],
+        kernel_params: [(f32x8, i32x8); 2],
     ) -> [f32x8; 4] {
         let words: [i32; 4] = cast(*nibbles);
         let shifts = i32x8(28, 24, 20, 16, 12, 8, 4, 0);
-        let mut values = [terms[0].0; 4];
+        let mut values = [kernel_params[0].0; 4];
         for n in 0..4 {
-            let (scale, zero_point) = terms[n / 2];
+            let (scale, zero_point) = kernel_params[n / 2];
             let word = cast(self.splat_i32(words[n]));
             let top = self.avx2._mm256_sllv_epi32(word, cast(shifts));
             let codes = match SIGNED {
@@ -403,7 +403,7 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn fetch_ahead<T: Pod>(self, from: &[T], ahead: usize) {
+    fn prefetch<T: Pod>(self, from: &[T], ahead: usize) {
         for line in (0..size_of_val(from)).step_by(64) {
             let place = from.as_ptr().cast::<i8>().wrapping_add(ahead + line);
             self.sse._mm_prefetch::<_MM_HINT_T1>(place);

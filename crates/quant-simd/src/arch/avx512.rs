@@ -53,7 +53,7 @@ impl Isa for Avx512 {
     type I8 = i8x64;
     type U16 = u16x16;
     type Nibbles = u8x32;
-    type Doubt = i16x32;
+    type Sticky = i16x32;
     /// The value of every code.
     type NibbleTerms = f32x16;
 
@@ -240,25 +240,25 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    fn no_doubt(self) -> i16x32 {
+    fn sticky_clear(self) -> i16x32 {
         self.splat_i16(0)
     }
     // Where a conversion fails it gives the smallest i32, which narrows to the smallest i16.
     #[inline(always)]
-    fn round_i16(self, a: f32x16, b: f32x16, doubt: &mut i16x32) -> i16x32 {
+    fn round_i16(self, a: f32x16, b: f32x16, sticky: &mut i16x32) -> i16x32 {
         let rounded = self.narrow_i16(self.round_i32(a), self.round_i32(b));
-        *doubt = cast(
+        *sticky = cast(
             self.0
                 .avx512bw
-                ._mm512_min_epi16(cast(*doubt), cast(rounded)),
+                ._mm512_min_epi16(cast(*sticky), cast(rounded)),
         );
         rounded
     }
     #[inline(always)]
-    fn is_doubtful(self, doubt: i16x32) -> bool {
+    fn needs_fallback(self, sticky: i16x32) -> bool {
         let smallest = self.splat_i16(i16::MIN);
         let found = self.0.avx512bw;
-        found._mm512_cmpeq_epi16_mask(cast(doubt), cast(smallest)) != 0
+        found._mm512_cmpeq_epi16_mask(cast(sticky), cast(smallest)) != 0
     }
     #[inline(always)]
     fn narrow_i16(self, a: i32x16, b: i32x16) -> i16x32 {
@@ -333,20 +333,20 @@ impl Isa for Avx512 {
     fn dequantize_nibbles<const SIGNED: bool>(
         self,
         nibbles: &u8x32,
-        terms: [f32x16; 2],
+        kernel_params: [f32x16; 2],
     ) -> [f32x16; 4] {
         // A permutation looks at the low four bits of an index only. Words are broadcast from
         // memory, since the ports that permute and shift are the ones that are short.
         let f = self.0.avx512f;
         let words: &[[u8; 4]; 8] = bytemuck::cast_ref(nibbles);
         let shifts = i32x16(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
-        let mut values = [terms[0]; 4];
+        let mut values = [kernel_params[0]; 4];
         for i in 0..4 {
             let low = f._mm512_set1_epi32(i32::from_le_bytes(words[2 * i]));
             let high = i32::from_le_bytes(words[2 * i + 1]);
             let both = f._mm512_mask_set1_epi32(low, 0xff00, high);
             let codes = f._mm512_srlv_epi32(both, cast(shifts));
-            values[i] = cast(f._mm512_permutexvar_ps(codes, cast(terms[i / 2])));
+            values[i] = cast(f._mm512_permutexvar_ps(codes, cast(kernel_params[i / 2])));
         }
         values
     }
@@ -407,7 +407,7 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    fn fetch_ahead<T: Pod>(self, from: &[T], ahead: usize) {
+    fn prefetch<T: Pod>(self, from: &[T], ahead: usize) {
         for line in (0..size_of_val(from)).step_by(64) {
             let place = from.as_ptr().cast::<i8>().wrapping_add(ahead + line);
             self.0.sse._mm_prefetch::<_MM_HINT_T1>(place);

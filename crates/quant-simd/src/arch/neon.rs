@@ -63,7 +63,7 @@ impl Isa for Neon {
     type U16 = [u16; 4];
     type Nibbles = [u8; 8];
     /// Sums of products, that take turns: each waits for the one before it.
-    type Doubt = [f32x4; 2];
+    type Sticky = [f32x4; 2];
     /// `code - zero_point` of every code, and the scale.
     type NibbleTerms = (i8x16, f32x4);
 
@@ -215,14 +215,14 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
-    fn no_doubt(self) -> [f32x4; 2] {
+    fn sticky_clear(self) -> [f32x4; 2] {
         [self.splat(0.0); 2]
     }
     // A conversion does not tell where it fails. The product is not finite where a factor is not,
     // and neither is any sum from then on; two huge factors raise doubt needlessly.
     #[inline(always)]
-    fn round_i16(self, a: f32x4, b: f32x4, doubt: &mut [f32x4; 2]) -> i16x8 {
-        *doubt = [doubt[1], self.fma(a, b, doubt[0])];
+    fn round_i16(self, a: f32x4, b: f32x4, sticky: &mut [f32x4; 2]) -> i16x8 {
+        *sticky = [sticky[1], self.fma(a, b, sticky[0])];
         self.narrow_i16(self.round_i32(a), self.round_i32(b))
     }
     #[inline(always)]
@@ -231,8 +231,11 @@ impl Isa for Neon {
         cast(self.0.neon.vuzp1q_s16(cast(a), cast(b)))
     }
     #[inline(always)]
-    fn is_doubtful(self, doubt: [f32x4; 2]) -> bool {
-        let larger = self.max_i32(self.magnitude_bits(doubt[0]), self.magnitude_bits(doubt[1]));
+    fn needs_fallback(self, sticky: [f32x4; 2]) -> bool {
+        let larger = self.max_i32(
+            self.magnitude_bits(sticky[0]),
+            self.magnitude_bits(sticky[1]),
+        );
         self.0.neon.vmaxvq_s32(cast(larger)) >= 0x7f80_0000
     }
     #[inline(always)]
@@ -311,17 +314,17 @@ impl Isa for Neon {
     fn dequantize_nibbles<const SIGNED: bool>(
         self,
         nibbles: &[u8; 8],
-        terms: [(i8x16, f32x4); 2],
+        kernel_params: [(i8x16, f32x4); 2],
     ) -> [f32x4; 4] {
         let n = self.0.neon;
         // The first code of every pair, then the second.
         let shifts = i8x16(0, 0, 0, 0, 0, 0, 0, 0, -4, -4, -4, -4, -4, -4, -4, -4);
         let twice = cast(n.vdupq_n_u64(cast(*nibbles)));
         let codes = n.vandq_u8(n.vshlq_u8(twice, cast(shifts)), n.vdupq_n_u8(15));
-        let mut values = [terms[0].1; 4];
+        let mut values = [kernel_params[0].1; 4];
         for i in 0..4 {
             // Blocks are larger than a group: the compiler sees that both look-ups are one.
-            let (steps, scale) = terms[i / 2];
+            let (steps, scale) = kernel_params[i / 2];
             let steps = n.vqtbl1q_s8(cast(steps), codes);
             // A step at the top of its lane is 2^24 times as large.
             let top: i8x16 = cast(n.vqtbl1q_s8(steps, cast(PAIR_TOPS[i])));

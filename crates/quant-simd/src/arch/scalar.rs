@@ -33,7 +33,7 @@ impl Isa for Scalar {
     type I8 = [i8; 16];
     type U16 = [u16; 4];
     type Nibbles = [u8; 8];
-    type Doubt = bool;
+    type Sticky = bool;
     /// Scale and zero point.
     type NibbleTerms = (f32, i32);
 
@@ -187,19 +187,19 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    fn no_doubt(self) -> bool {
+    fn sticky_clear(self) -> bool {
         false
     }
     #[inline(always)]
-    fn round_i16(self, a: [f32; 4], b: [f32; 4], doubt: &mut bool) -> [i16; 8] {
+    fn round_i16(self, a: [f32; 4], b: [f32; 4], sticky: &mut bool) -> [i16; 8] {
         for i in 0..4 {
-            *doubt |= !a[i].is_finite() | !b[i].is_finite();
+            *sticky |= !a[i].is_finite() | !b[i].is_finite();
         }
         self.narrow_i16(self.round_i32(a), self.round_i32(b))
     }
     #[inline(always)]
-    fn is_doubtful(self, doubt: bool) -> bool {
-        doubt
+    fn needs_fallback(self, sticky: bool) -> bool {
+        sticky
     }
     #[inline(always)]
     fn narrow_i16(self, a: [i32; 4], b: [i32; 4]) -> [i16; 8] {
@@ -253,12 +253,12 @@ impl Isa for Scalar {
     fn dequantize_nibbles<const SIGNED: bool>(
         self,
         nibbles: &[u8; 8],
-        terms: [(f32, i32); 2],
+        kernel_params: [(f32, i32); 2],
     ) -> [[f32; 4]; 4] {
         let bias = if SIGNED { 8 } else { 0 };
         lanes!(4, |vector| lanes!(4, |i| {
             let nibble = nibbles[2 * vector + i / 2] >> (i % 2 * 4) & 15;
-            let (scale, zero_point) = terms[vector / 2];
+            let (scale, zero_point) = kernel_params[vector / 2];
             scale * ((i32::from(nibble) ^ bias) - bias - zero_point) as f32
         }))
     }

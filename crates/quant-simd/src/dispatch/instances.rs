@@ -4,28 +4,30 @@ use std::marker::PhantomData;
 
 use quant_core::{FloatType, GgmlType, IntType, Mode, Packing, Scheme, reference};
 
-use crate::kernels::blocks::{FindBlockTerms, QuantizeBlocks};
+use crate::kernels::blocks::{FindBlockParams, QuantizeBlocks};
 use crate::kernels::dequantize::Dequantize;
 use crate::kernels::encode::{Encode, Encoded};
 use crate::kernels::ggml::{DequantizeGgml, QuantizeGgml};
 use crate::kernels::histogram::{CELLS, CountBins, SMALL, histogram_len};
-use crate::kernels::quantize::{Quantize, QuantizeSurely};
-use crate::kernels::{Bytes, Form, Packed};
+use crate::kernels::quantize::{Quantize, QuantizeSlow};
+use crate::kernels::{Bytes, CodeLayout, Packed};
 use crate::lane::Lane;
-use crate::place::{BLOCKS, Batches, Coding, Place};
-use crate::source::{Block32, BlockSize, PerBlock, PerElement, PowerOfTwo, Source, Uniform};
-use crate::terms::{BlockTerms, CodeRange, Divide, Division, Exact, Quotient};
+use crate::param_layout::{BLOCKS, Batches, EncodeSpec, ParamLayout};
+use crate::param_source::{
+    Block32, BlockSize, ParamSource, PerBlock, PerElement, PowerOfTwo, Uniform,
+};
+use crate::params::{BlockParams, CodeRange, Divide, Division, Exact, Quotient};
 use crate::{Backend, dialects, stream};
 
-pub fn quantize<F: Lane, C: Form>(
+pub fn quantize<F: Lane, C: CodeLayout>(
     backend: Backend,
     values: &[F],
-    coding: Coding,
-    place: Place<'_>,
+    spec: EncodeSpec,
+    place: ParamLayout<'_>,
     codes: &mut [u8],
     stream: bool,
 ) -> u64 {
-    fn fast<F: Lane, S: Source, Q: Quotient, C: Form>(
+    fn fast<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout>(
         backend: Backend,
         values: &[F],
         scheme: Scheme,
@@ -39,19 +41,19 @@ pub fn quantize<F: Lane, C: Form>(
             codes,
             source,
             row,
-            range: CodeRange::of(scheme),
+            range: CodeRange::new(scheme),
             rounding: scheme.dialect.rounding(F::TYPE),
             stream,
-            way: PhantomData,
+            marker: PhantomData,
         };
         match backend.run_vectors(kernel) {
             Ok(non_finite) => non_finite,
             Err(kernel) => {
-                surely::<_, _, C>(backend, kernel.values, scheme, source, row, kernel.codes)
+                slow::<_, _, C>(backend, kernel.values, scheme, source, row, kernel.codes)
             }
         }
     }
-    fn surely<F: Lane, S: Source, C: Form>(
+    fn slow<F: Lane, S: ParamSource, C: CodeLayout>(
         backend: Backend,
         values: &[F],
         scheme: Scheme,
@@ -59,78 +61,80 @@ pub fn quantize<F: Lane, C: Form>(
         row: usize,
         codes: &mut [u8],
     ) -> u64 {
-        backend.run(QuantizeSurely::<_, _, C> {
+        backend.run(QuantizeSlow::<_, _, C> {
             values,
             codes,
             source,
             first_pair: 0,
             row,
-            range: CodeRange::of(scheme),
+            range: CodeRange::new(scheme),
             rounding: scheme.dialect.rounding(F::TYPE),
             form: PhantomData,
         })
     }
-    let scheme = coding.scheme;
+    let scheme = spec.scheme;
     let mut row = values.len().max(1);
     // Blocks are quantized in batches, or one by one.
     macro_rules! run {
         ($source:expr) => {
-            match coding.division {
+            match spec.division {
                 Division::Exact => {
                     fast::<F, _, Exact, C>(backend, values, scheme, $source, row, codes, stream)
                 }
                 Division::Half => {
                     fast::<F, _, F::Own, C>(backend, values, scheme, $source, row, codes, stream)
                 }
-                Division::Divide => surely::<_, _, C>(backend, values, scheme, $source, row, codes),
+                Division::Divide => slow::<_, _, C>(backend, values, scheme, $source, row, codes),
             }
         };
     }
     match place {
-        Place::Uniform(terms) if terms.zero_point == 0 && CodeRange::of(scheme).shift == 0 => {
-            run!(Uniform::<false>(terms))
+        ParamLayout::Uniform(kernel_params)
+            if kernel_params.zero_point == 0 && CodeRange::new(scheme).shift == 0 =>
+        {
+            run!(Uniform::<false>(kernel_params))
         }
-        Place::Uniform(terms) => run!(Uniform::<true>(terms)),
-        Place::PerElement(terms) => {
-            row = terms.len;
-            match terms.has_zero_points {
-                true => run!(PerElement::<true>(terms.rows)),
-                false => run!(PerElement::<false>(terms.rows)),
+        ParamLayout::Uniform(kernel_params) => run!(Uniform::<true>(kernel_params)),
+        ParamLayout::PerElement(kernel_params) => {
+            row = kernel_params.len;
+            match kernel_params.has_zero_points {
+                true => run!(PerElement::<true>(kernel_params.rows)),
+                false => run!(PerElement::<false>(kernel_params.rows)),
             }
         }
-        Place::PerBlock(..) => unreachable!("quantized in batches"),
-        Place::Reference(params, _) => reference::quantize(values, scheme, params, codes),
+        ParamLayout::PerBlock(..) => unreachable!("quantized in batches"),
+        ParamLayout::Reference(params, _) => reference::quantize(values, scheme, params, codes),
     }
 }
 
-pub fn encode<F: Lane, B: Lane, S: Source, const CODES: bool>(
+pub fn encode<F: Lane, B: Lane, S: ParamSource, const CODES: bool>(
     backend: Backend,
     values: &[F],
-    coding: Coding,
+    spec: EncodeSpec,
     source: S,
     codes: &mut [u8],
-    became: &mut [B],
+    dequantized: &mut [B],
 ) -> Encoded {
-    let scheme = coding.scheme;
+    let scheme = spec.scheme;
     macro_rules! kernel {
         ($Q:ty) => {
             Encode::<_, _, _, $Q, CODES> {
                 values,
                 codes,
-                became,
+                dequantized,
                 source,
                 first_pair: 0,
-                range: CodeRange::of(scheme),
+                range: CodeRange::new(scheme),
                 rounding: scheme.dialect.rounding(F::TYPE),
-                scale_type: coding.scale_type,
-                way: PhantomData,
+                scale_type: spec.scale_type,
+                marker: PhantomData,
             }
         };
     }
     let fast = backend.has_reciprocal();
-    let f16_scale = coding.scale_type == FloatType::F16;
-    let wide_scale = coding.scale_type == FloatType::F32 || F::TYPE == FloatType::Bf16;
-    match coding.division {
+    let f16_scale = spec.scale_type == FloatType::F16;
+    let wide_scale = spec.scale_type == FloatType::F32 || F::TYPE == FloatType::Bf16;
+    match spec.division {
         Division::Exact if fast && wide_scale => {
             backend.run_vectors(kernel!(Exact)).unwrap_or_default()
         }
@@ -145,7 +149,7 @@ pub fn dequantize<F: Lane>(
     backend: Backend,
     codes: &[u8],
     dtype: IntType,
-    place: Place<'_>,
+    place: ParamLayout<'_>,
     values: &mut [F],
     stream: bool,
 ) {
@@ -171,21 +175,31 @@ pub fn dequantize<F: Lane>(
     }
     // The usual case, without zero points, has no subtraction.
     match place {
-        Place::Uniform(terms) if terms.zero_point == 0 => run_form!(Uniform::<false>(terms)),
-        Place::Uniform(terms) => run_form!(Uniform::<true>(terms)),
-        Place::PerBlock(terms, 32, false) => run_form!(PerBlock::<_, BLOCKS, false> {
-            terms,
-            size: Block32,
-        }),
-        Place::PerBlock(terms, size, has_zero_points) => {
+        ParamLayout::Uniform(kernel_params) if kernel_params.zero_point == 0 => {
+            run_form!(Uniform::<false>(kernel_params))
+        }
+        ParamLayout::Uniform(kernel_params) => run_form!(Uniform::<true>(kernel_params)),
+        ParamLayout::PerBlock(kernel_params, 32, false) => {
+            run_form!(PerBlock::<_, BLOCKS, false> {
+                kernel_params,
+                size: Block32,
+            })
+        }
+        ParamLayout::PerBlock(kernel_params, size, has_zero_points) => {
             let size = PowerOfTwo(size.trailing_zeros());
             match has_zero_points {
-                true => run_form!(PerBlock::<_, BLOCKS, true> { terms, size }),
-                false => run_form!(PerBlock::<_, BLOCKS, false> { terms, size }),
+                true => run_form!(PerBlock::<_, BLOCKS, true> {
+                    kernel_params,
+                    size
+                }),
+                false => run_form!(PerBlock::<_, BLOCKS, false> {
+                    kernel_params,
+                    size
+                }),
             }
         }
-        Place::PerElement(terms) => run_form!(PerElement::<true>(terms.rows)),
-        Place::Reference(params, dialect) => {
+        ParamLayout::PerElement(kernel_params) => run_form!(PerElement::<true>(kernel_params.rows)),
+        ParamLayout::Reference(params, dialect) => {
             let scheme = Scheme::new(dtype, Mode::Affine).with_dialect(dialect);
             reference::dequantize(codes, scheme, params, values);
         }
@@ -193,8 +207,11 @@ pub fn dequantize<F: Lane>(
 }
 
 pub fn quantize_batches<F: Lane>(backend: Backend, batches: Batches<'_, F>) -> usize {
-    fn run<F: Lane, Q: Quotient, C: Form>(backend: Backend, batches: Batches<'_, F>) -> usize {
-        fn run<F: Lane, Q: Quotient, C: Form, B: BlockSize>(
+    fn run<F: Lane, Q: Quotient, C: CodeLayout>(
+        backend: Backend,
+        batches: Batches<'_, F>,
+    ) -> usize {
+        fn run<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize>(
             backend: Backend,
             batches: Batches<'_, F>,
             block_size: B,
@@ -207,7 +224,7 @@ pub fn quantize_batches<F: Lane>(backend: Backend, batches: Batches<'_, F>) -> u
                 scheme: batches.scheme,
                 block_size,
                 stream: batches.stream,
-                way: PhantomData,
+                marker: PhantomData,
             };
             backend.run_vectors(kernel).unwrap_or(0)
         }
@@ -235,16 +252,16 @@ pub fn block_terms<F: Lane>(
     values: &[F],
     block_size: usize,
     scheme: Scheme,
-    terms: &mut BlockTerms<BLOCKS>,
+    kernel_params: &mut BlockParams<BLOCKS>,
 ) -> Option<Division> {
     macro_rules! kernel {
         ($Q:ty) => {
-            FindBlockTerms::<_, $Q, BLOCKS> {
+            FindBlockParams::<_, $Q, BLOCKS> {
                 values,
                 block_size,
                 scheme,
-                terms,
-                way: PhantomData,
+                kernel_params,
+                marker: PhantomData,
             }
         };
     }

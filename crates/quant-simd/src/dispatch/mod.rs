@@ -6,7 +6,7 @@
 mod instances;
 
 use half::{bf16, f16};
-use quant_core::{FloatType, GgmlType, IntType, Packing, Range, Scheme, reference};
+use quant_core::{FloatType, GgmlType, IntType, Packing, Scheme, ValueRange, reference};
 
 use crate::kernels::columns::{BoundColumns, ROWS};
 use crate::kernels::encode::Encoded;
@@ -16,9 +16,9 @@ use crate::kernels::range::FindRange;
 use crate::kernels::widen::{Narrow, Widen};
 use crate::kernels::{Bytes, Packed};
 use crate::lane::Lane;
-use crate::place::{BLOCKS, Batches, Coding, Place};
-use crate::source::{PerBlock, PerElement, PowerOfTwo, Uniform};
-use crate::terms::{BlockTerms, Division, Terms};
+use crate::param_layout::{BLOCKS, Batches, EncodeSpec, ParamLayout};
+use crate::param_source::{PerBlock, PerElement, PowerOfTwo, Uniform};
+use crate::params::{BlockParams, Division, KernelParams};
 use crate::{Backend, stream};
 use instances::{
     block_terms, count_bins, dequantize, dequantize_ggml, encode, quantize, quantize_batches,
@@ -28,13 +28,13 @@ use instances::{
 /// The kernels for one type of values.
 pub trait Dispatch: Lane {
     /// See [`FindRange`].
-    fn find_range(backend: Backend, values: &[Self]) -> Range;
-    /// See [`Quantize`]; codes of [`Packing::Bits`] one per byte. Not for [`Place::PerBlock`].
+    fn find_range(backend: Backend, values: &[Self]) -> ValueRange;
+    /// See [`Quantize`]; codes of [`Packing::Bits`] one per byte. Not for [`ParamLayout::PerBlock`].
     fn quantize(
         backend: Backend,
         values: &[Self],
-        coding: Coding,
-        place: Place<'_>,
+        spec: EncodeSpec,
+        place: ParamLayout<'_>,
         codes: &mut [u8],
         stream: bool,
     ) -> u64;
@@ -42,45 +42,45 @@ pub trait Dispatch: Lane {
     fn quantize_bytes(
         backend: Backend,
         values: &[Self],
-        coding: Coding,
-        place: Place<'_>,
+        spec: EncodeSpec,
+        place: ParamLayout<'_>,
         codes: &mut [u8],
     ) -> u64;
     /// See [`Encode`].
     fn encode(
         backend: Backend,
         values: &[Self],
-        coding: Coding,
-        place: Place<'_>,
+        spec: EncodeSpec,
+        place: ParamLayout<'_>,
         codes: &mut [u8],
-        became: &mut [f32],
+        dequantized: &mut [f32],
     ) -> Encoded;
     /// See [`Encode`], without codes.
     fn fake_quantize(
         backend: Backend,
         values: &[Self],
-        coding: Coding,
-        terms: Terms,
-        became: &mut [Self],
+        spec: EncodeSpec,
+        kernel_params: KernelParams,
+        dequantized: &mut [Self],
     ) -> Encoded;
     /// See [`Dequantize`]; codes of [`Packing::Bits`] one per byte.
     fn dequantize(
         backend: Backend,
         codes: &[u8],
         dtype: IntType,
-        place: Place<'_>,
+        place: ParamLayout<'_>,
         values: &mut [Self],
         stream: bool,
     );
     /// See [`QuantizeBlocks`]; 0 for dialects and packings that it does not know.
     fn quantize_batches(backend: Backend, batches: Batches<'_, Self>) -> usize;
-    /// See [`FindBlockTerms`]; and the division that the terms allow.
+    /// See [`FindBlockParams`]; and the division that the terms allow.
     fn block_terms(
         backend: Backend,
         values: &[Self],
         block_size: usize,
         scheme: Scheme,
-        terms: &mut BlockTerms<BLOCKS>,
+        kernel_params: &mut BlockParams<BLOCKS>,
     ) -> Option<Division>;
     /// See [`BoundColumns`].
     fn bound_columns(
@@ -98,7 +98,7 @@ pub trait Dispatch: Lane {
         cells: &mut [u32; CELLS],
     );
     /// See [`AddErrors`].
-    fn add_errors(backend: Backend, values: &[Self], became: &[f32], sums: &mut ErrorSums);
+    fn add_errors(backend: Backend, values: &[Self], dequantized: &[f32], sums: &mut ErrorSums);
     /// See [`Widen`].
     fn widen_slice(backend: Backend, from: &[Self], to: &mut [f32]);
     /// See [`Narrow`].
@@ -122,7 +122,7 @@ pub trait Dispatch: Lane {
 macro_rules! dispatch {
     ($float:ty) => {
         impl Dispatch for $float {
-            fn find_range(backend: Backend, values: &[Self]) -> Range {
+            fn find_range(backend: Backend, values: &[Self]) -> ValueRange {
                 backend.run(FindRange {
                     values,
                     far: stream::is_beyond_cache(size_of_val(values)),
@@ -131,53 +131,57 @@ macro_rules! dispatch {
             fn quantize(
                 backend: Backend,
                 values: &[Self],
-                coding: Coding,
-                place: Place<'_>,
+                spec: EncodeSpec,
+                place: ParamLayout<'_>,
                 codes: &mut [u8],
                 stream: bool,
             ) -> u64 {
-                match coding.scheme.dtype.packing() {
+                match spec.scheme.dtype.packing() {
                     Packing::Nibbles => {
-                        quantize::<Self, Packed>(backend, values, coding, place, codes, stream)
+                        quantize::<Self, Packed>(backend, values, spec, place, codes, stream)
                     }
                     Packing::Bytes | Packing::Bits(_) => {
-                        quantize::<Self, Bytes>(backend, values, coding, place, codes, stream)
+                        quantize::<Self, Bytes>(backend, values, spec, place, codes, stream)
                     }
                 }
             }
             fn quantize_bytes(
                 backend: Backend,
                 values: &[Self],
-                coding: Coding,
-                place: Place<'_>,
+                spec: EncodeSpec,
+                place: ParamLayout<'_>,
                 codes: &mut [u8],
             ) -> u64 {
-                quantize::<Self, Bytes>(backend, values, coding, place, codes, false)
+                quantize::<Self, Bytes>(backend, values, spec, place, codes, false)
             }
             fn encode(
                 backend: Backend,
                 values: &[Self],
-                coding: Coding,
-                place: Place<'_>,
+                spec: EncodeSpec,
+                place: ParamLayout<'_>,
                 codes: &mut [u8],
-                became: &mut [f32],
+                dequantized: &mut [f32],
             ) -> Encoded {
                 macro_rules! run {
                     ($source:expr) => {
-                        encode::<_, _, _, true>(backend, values, coding, $source, codes, became)
+                        encode::<_, _, _, true>(backend, values, spec, $source, codes, dequantized)
                     };
                 }
                 match place {
-                    Place::Uniform(terms) => run!(Uniform::<true>(terms)),
-                    Place::PerElement(terms) => run!(PerElement::<true>(terms.rows)),
-                    Place::PerBlock(terms, size, _) => run!(PerBlock::<_, BLOCKS, true> {
-                        terms,
-                        size: PowerOfTwo(size.trailing_zeros()),
-                    }),
-                    Place::Reference(params, _) => {
-                        let scheme = coding.scheme;
+                    ParamLayout::Uniform(kernel_params) => run!(Uniform::<true>(kernel_params)),
+                    ParamLayout::PerElement(kernel_params) => {
+                        run!(PerElement::<true>(kernel_params.rows))
+                    }
+                    ParamLayout::PerBlock(kernel_params, size, _) => {
+                        run!(PerBlock::<_, BLOCKS, true> {
+                            kernel_params,
+                            size: PowerOfTwo(size.trailing_zeros()),
+                        })
+                    }
+                    ParamLayout::Reference(params, _) => {
+                        let scheme = spec.scheme;
                         let non_finite = reference::quantize(values, scheme, params, codes);
-                        reference::dequantize(codes, scheme, params, became);
+                        reference::dequantize(codes, scheme, params, dequantized);
                         let clipped = reference::saturated(values, scheme, params);
                         Encoded {
                             non_finite,
@@ -189,18 +193,18 @@ macro_rules! dispatch {
             fn fake_quantize(
                 backend: Backend,
                 values: &[Self],
-                coding: Coding,
-                terms: Terms,
-                became: &mut [Self],
+                spec: EncodeSpec,
+                kernel_params: KernelParams,
+                dequantized: &mut [Self],
             ) -> Encoded {
-                let source = Uniform::<true>(terms);
-                encode::<_, _, _, false>(backend, values, coding, source, &mut [], became)
+                let source = Uniform::<true>(kernel_params);
+                encode::<_, _, _, false>(backend, values, spec, source, &mut [], dequantized)
             }
             fn dequantize(
                 backend: Backend,
                 codes: &[u8],
                 dtype: IntType,
-                place: Place<'_>,
+                place: ParamLayout<'_>,
                 values: &mut [Self],
                 stream: bool,
             ) {
@@ -214,9 +218,9 @@ macro_rules! dispatch {
                 values: &[Self],
                 block_size: usize,
                 scheme: Scheme,
-                terms: &mut BlockTerms<BLOCKS>,
+                kernel_params: &mut BlockParams<BLOCKS>,
             ) -> Option<Division> {
-                block_terms(backend, values, block_size, scheme, terms)
+                block_terms(backend, values, block_size, scheme, kernel_params)
             }
             fn bound_columns(
                 backend: Backend,
@@ -235,10 +239,15 @@ macro_rules! dispatch {
             ) {
                 count_bins(backend, values, exponent, bins, cells);
             }
-            fn add_errors(backend: Backend, values: &[Self], became: &[f32], sums: &mut ErrorSums) {
+            fn add_errors(
+                backend: Backend,
+                values: &[Self],
+                dequantized: &[f32],
+                sums: &mut ErrorSums,
+            ) {
                 backend.run(AddErrors {
                     values,
-                    became,
+                    dequantized,
                     sums,
                 });
             }

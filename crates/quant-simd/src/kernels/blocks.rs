@@ -5,12 +5,12 @@ use core::marker::PhantomData;
 use quant_core::{FloatType, Mode, Scheme};
 
 use super::quantize::{Clip, FastTile};
-use super::{Form, Group, groups, groups_mut};
+use super::{CodeLayout, Group, groups, groups_mut};
 use crate::isa::{Isa, Kernel};
 use crate::lane::Lane;
-use crate::source::{BlockSize, PerBlock};
-use crate::terms::{
-    BlockTerms, CodeRange, DIVISOR, EXACT_SCALES, Quotient, RECIPROCAL, RESIDUAL, SCALE, round,
+use crate::param_source::{BlockSize, PerBlock};
+use crate::params::{
+    BlockParams, CodeRange, DIVISOR, EXACT_SCALES, Quotient, RECIPROCAL, RESIDUAL, SCALE, round,
 };
 
 /// Blocks that are quantized together. Their ranges are reduced as in a transposition, and one
@@ -41,7 +41,7 @@ pub struct QuantizeBlocks<'a, F, Q, C, B> {
     /// Whether to store codes around the cache.
     pub stream: bool,
     /// How to divide, and how codes lie in memory.
-    pub way: PhantomData<(Q, C)>,
+    pub marker: PhantomData<(Q, C)>,
 }
 
 /// The ranges of a batch.
@@ -136,7 +136,7 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
     scheme: Scheme,
     source: FloatType,
     ranges: &mut Ranges,
-    terms: &mut BlockTerms<N>,
+    kernel_params: &mut BlockParams<N>,
 ) -> bool {
     let scale_type = scheme.dialect.scale_type(source);
     let (qmin, qmax) = (scheme.qmin() as f32, scheme.qmax() as f32);
@@ -144,7 +144,7 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
     let levels = isa.splat(qmax - qmin);
     let (one, zero) = (isa.splat(1.0), isa.splat(0.0));
     let symmetric = scheme.mode == Mode::Symmetric;
-    let shift = CodeRange::of(scheme).shift;
+    let shift = CodeRange::new(scheme).shift;
     // The quotients of a block are beyond the codes where its scale is a subnormal number.
     let least = match scale_type {
         FloatType::F16 => f32::from_bits((127 - 14) << 23),
@@ -161,16 +161,16 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
         let scale = round(isa, scale, scale_type);
         let reciprocal = isa.div(one, scale);
         let lack = isa.fma(isa.sub(zero, scale), reciprocal, one);
-        vectors(&mut terms.floats[SCALE])[chunk] = scale;
+        vectors(&mut kernel_params.floats[SCALE])[chunk] = scale;
         // `lack / scale` to the last bit, for all significands, without a third division.
         let about = isa.mul(lack, reciprocal);
         let rest = isa.fma(isa.sub(zero, about), scale, lack);
         let residual = isa.fma(rest, reciprocal, about);
-        vectors(&mut terms.floats[RECIPROCAL])[chunk] = reciprocal;
-        vectors(&mut terms.floats[RESIDUAL])[chunk] = residual;
+        vectors(&mut kernel_params.floats[RECIPROCAL])[chunk] = reciprocal;
+        vectors(&mut kernel_params.floats[RESIDUAL])[chunk] = residual;
         if I::TWINS {
-            vectors(&mut terms.reciprocal_twins)[chunk] = reciprocal;
-            vectors(&mut terms.residual_twins)[chunk] = residual;
+            vectors(&mut kernel_params.reciprocal_twins)[chunk] = reciprocal;
+            vectors(&mut kernel_params.residual_twins)[chunk] = residual;
         }
         smallest = isa.min_i32(smallest, isa.magnitude_bits(scale));
         largest = isa.max_i32(largest, isa.magnitude_bits(scale));
@@ -186,7 +186,7 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
             isa.clamp_round(quotient, low_code, high_code)
         };
         let zero_points = isa.sub_i32(zero_points, isa.splat_i32(shift));
-        vectors(&mut terms.zero_points)[chunk] = zero_points;
+        vectors(&mut kernel_params.zero_points)[chunk] = zero_points;
     }
     let high = EXACT_SCALES.1.to_bits() as i32;
     if !isa.all_in_i32(largest, 0, high) || !isa.all_in_i32(extreme, 0, 0x7f7f_ffff) {
@@ -198,23 +198,23 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
     // Blocks of zeros are ordinary where their codes are: 0, and the zero point is 0.
     let mut ordinary = symmetric && scheme.symmetric_zero_point() == 0;
     for block in 0..BATCH {
-        if terms.floats[SCALE][block] < least {
+        if kernel_params.floats[SCALE][block] < least {
             ordinary &= ranges.max[block] == 0.0;
-            terms.floats[RECIPROCAL][block] = 0.0;
-            terms.floats[RESIDUAL][block] = 0.0;
-            terms.reciprocal_twins[block] = 0.0;
-            terms.residual_twins[block] = 0.0;
+            kernel_params.floats[RECIPROCAL][block] = 0.0;
+            kernel_params.floats[RESIDUAL][block] = 0.0;
+            kernel_params.reciprocal_twins[block] = 0.0;
+            kernel_params.residual_twins[block] = 0.0;
         }
     }
     ordinary
 }
 
-impl<F: Lane, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C, B> {
+impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q, C, B> {
     #[inline(always)]
     fn batches<I: Isa, const AFFINE: bool, const ZERO_POINTS: bool>(self, isa: I) -> usize {
         let (values, _) = groups::<Group<F, I>, F>(self.values);
         let (codes, _) = groups_mut::<C::Memory<I>, u8>(self.codes);
-        let clip = Clip::new(isa, CodeRange::of(self.scheme));
+        let clip = Clip::new(isa, CodeRange::new(self.scheme));
         let block_size = 1 << self.block_size.log2();
         // The smallest number of groups that is also a number of blocks.
         let group = 4 * I::LANES;
@@ -224,7 +224,7 @@ impl<F: Lane, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C, B>
         };
         let units = BATCH / blocks_per_unit;
         let per_batch = units * groups_per_unit;
-        let shift = CodeRange::of(self.scheme).shift;
+        let shift = CodeRange::new(self.scheme).shift;
         let mut found = Ranges {
             min: [0.0; BATCH],
             max: [0.0; BATCH],
@@ -232,7 +232,7 @@ impl<F: Lane, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C, B>
         // While a batch is quantized, terms of the next one are found, whose divisions take their
         // time, and bounds of the one after that, which wait for memory.
         let mut bounds = Bounds::<I>::new(isa);
-        let mut terms = [BlockTerms::default(); 2];
+        let mut kernel_params = [BlockParams::default(); 2];
         let mut ordinary = [true; 2];
         let batches = values.len() / per_batch;
         let mut done = 0;
@@ -242,7 +242,7 @@ impl<F: Lane, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C, B>
         for ahead in 0..batches + 2 {
             if (1..=batches).contains(&ahead) {
                 ranges::<I, AFFINE>(isa, &bounds, &mut found);
-                let next = &mut terms[(ahead + 1) % 2];
+                let next = &mut kernel_params[(ahead + 1) % 2];
                 ordinary[(ahead + 1) % 2] =
                     params::<I, Q, BATCH>(isa, self.scheme, F::TYPE, &mut found, next);
             }
@@ -250,12 +250,12 @@ impl<F: Lane, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C, B>
             if is_quantizing && !ordinary[ahead % 2] {
                 break;
             }
-            let terms = &terms[ahead % 2];
+            let kernel_params = &kernel_params[ahead % 2];
             let source = PerBlock::<_, BATCH, ZERO_POINTS> {
-                terms: terms.rows(),
+                kernel_params: kernel_params.rows(),
                 size: self.block_size,
             };
-            let mut doubt = isa.no_doubt();
+            let mut sticky = isa.sticky_clear();
             let later = &values[Ord::min(ahead, batches - 1) * per_batch..][..per_batch];
             let now = &values[done * per_batch..][..per_batch];
             let codes = &mut codes[done * per_batch..][..per_batch];
@@ -265,7 +265,7 @@ impl<F: Lane, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C, B>
             for (unit, ((later, now), codes)) in later.zip(now).zip(codes).enumerate() {
                 if is_bounding {
                     if self.stream {
-                        isa.fetch_ahead(later, AHEAD);
+                        isa.prefetch(later, AHEAD);
                     }
                     let later: &[F::Vector<I>] = later.as_flattened();
                     let per_block = later.len() / blocks_per_unit;
@@ -286,21 +286,22 @@ impl<F: Lane, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C, B>
                     // Symmetric quotients are never beyond the codes, unless an f16 scale is
                     // subnormal; and doubtful if NaN.
                     match AFFINE || F::TYPE == FloatType::F16 {
-                        true => fast.quantize::<Q, true>(isa, self.stream, &mut doubt),
-                        false => fast.quantize::<Q, false>(isa, self.stream, &mut doubt),
+                        true => fast.quantize::<Q, true>(isa, self.stream, &mut sticky),
+                        false => fast.quantize::<Q, false>(isa, self.stream, &mut sticky),
                     }
                 }
             }
             if !is_quantizing {
                 continue;
             }
-            if isa.is_doubtful(doubt) {
+            if isa.needs_fallback(sticky) {
                 break;
             }
-            self.scales[done * BATCH..][..BATCH].copy_from_slice(&terms.floats[SCALE][..BATCH]);
+            self.scales[done * BATCH..][..BATCH]
+                .copy_from_slice(&kernel_params.floats[SCALE][..BATCH]);
             if ZERO_POINTS && self.scheme.stores_zero_point() {
                 let zero_points = &mut self.zero_points[done * BATCH..][..BATCH];
-                for (to, from) in zero_points.iter_mut().zip(&terms.zero_points) {
+                for (to, from) in zero_points.iter_mut().zip(&kernel_params.zero_points) {
                     *to = (from + shift) as u8;
                 }
             }
@@ -313,7 +314,7 @@ impl<F: Lane, Q: Quotient, C: Form, B: BlockSize> QuantizeBlocks<'_, F, Q, C, B>
     }
 }
 
-impl<F: Lane, Q: Quotient, C: Form, B: BlockSize> Kernel for QuantizeBlocks<'_, F, Q, C, B> {
+impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> Kernel for QuantizeBlocks<'_, F, Q, C, B> {
     type Output = usize;
 
     #[inline(always)]
@@ -328,7 +329,7 @@ impl<F: Lane, Q: Quotient, C: Form, B: BlockSize> Kernel for QuantizeBlocks<'_, 
 
 /// The terms of one batch of blocks, to be encoded later; whether all blocks are ordinary. NaN may
 /// go unnoticed.
-pub struct FindBlockTerms<'a, F, Q, const N: usize> {
+pub struct FindBlockParams<'a, F, Q, const N: usize> {
     /// The values of [`BATCH`] blocks.
     pub values: &'a [F],
     /// Values per block, a power of two of at least two vectors.
@@ -336,12 +337,12 @@ pub struct FindBlockTerms<'a, F, Q, const N: usize> {
     /// Integer type, mode and dialect.
     pub scheme: Scheme,
     /// Room for the terms.
-    pub terms: &'a mut BlockTerms<N>,
+    pub kernel_params: &'a mut BlockParams<N>,
     /// How to divide.
-    pub way: PhantomData<Q>,
+    pub marker: PhantomData<Q>,
 }
 
-impl<F: Lane, Q: Quotient, const N: usize> Kernel for FindBlockTerms<'_, F, Q, N> {
+impl<F: Lane, Q: Quotient, const N: usize> Kernel for FindBlockParams<'_, F, Q, N> {
     type Output = bool;
 
     #[inline(always)]
@@ -354,7 +355,7 @@ impl<F: Lane, Q: Quotient, const N: usize> Kernel for FindBlockTerms<'_, F, Q, N
     }
 }
 
-impl<F: Lane, Q: Quotient, const N: usize> FindBlockTerms<'_, F, Q, N> {
+impl<F: Lane, Q: Quotient, const N: usize> FindBlockParams<'_, F, Q, N> {
     #[inline(always)]
     fn terms_of<I: Isa, const AFFINE: bool>(self, isa: I, values: &[F::Vector<I>]) -> bool {
         let mut bounds = Bounds::<I>::new(isa);
@@ -367,13 +368,13 @@ impl<F: Lane, Q: Quotient, const N: usize> FindBlockTerms<'_, F, Q, N> {
             max: [0.0; BATCH],
         };
         ranges::<I, AFFINE>(isa, &bounds, &mut found);
-        let terms = self.terms;
-        if !params::<I, Q, N>(isa, self.scheme, F::TYPE, &mut found, terms) {
+        let kernel_params = self.kernel_params;
+        if !params::<I, Q, N>(isa, self.scheme, F::TYPE, &mut found, kernel_params) {
             return false;
         }
         for block in 0..BATCH {
-            let scale = terms.floats[SCALE][block];
-            terms.floats[DIVISOR][block] = if scale == 0.0 { f32::INFINITY } else { scale };
+            let scale = kernel_params.floats[SCALE][block];
+            kernel_params.floats[DIVISOR][block] = if scale == 0.0 { f32::INFINITY } else { scale };
         }
         true
     }

@@ -2,11 +2,11 @@
 
 use core::marker::PhantomData;
 
-use super::{Form, Group, Tiles, groups, groups_mut, padded, unpadded};
+use super::{CodeLayout, Group, Tiles, groups, groups_mut, padded, unpadded};
 use crate::isa::{Isa, Kernel};
 use crate::lane::Lane;
-use crate::source::Source;
-use crate::terms::SCALE;
+use crate::param_source::ParamSource;
+use crate::params::SCALE;
 
 /// `scale * (code - zero_point)`, rounded to `F`.
 pub struct Dequantize<'a, F, S, C> {
@@ -24,7 +24,7 @@ pub struct Dequantize<'a, F, S, C> {
     pub form: PhantomData<C>,
 }
 
-impl<F: Lane, S: Source, C: Form> Kernel for Dequantize<'_, F, S, C> {
+impl<F: Lane, S: ParamSource, C: CodeLayout> Kernel for Dequantize<'_, F, S, C> {
     type Output = ();
 
     #[inline(always)]
@@ -72,7 +72,14 @@ impl<F: Lane, S: Source, C: Form> Kernel for Dequantize<'_, F, S, C> {
 }
 
 #[inline(always)]
-fn dequantize<I: Isa, F: Lane, S: Source, C: Form, const SIGNED: bool, const STREAM: bool>(
+fn dequantize<
+    I: Isa,
+    F: Lane,
+    S: ParamSource,
+    C: CodeLayout,
+    const SIGNED: bool,
+    const STREAM: bool,
+>(
     isa: I,
     codes: &[C::Memory<I>],
     values: &mut [Group<F, I>],
@@ -82,11 +89,11 @@ fn dequantize<I: Isa, F: Lane, S: Source, C: Form, const SIGNED: bool, const STR
     for (i, (codes, values)) in codes.iter().zip(values).enumerate() {
         let mut wide = [isa.splat(0.0); 4];
         if C::PACKED && S::SHARED {
-            let terms = [
+            let kernel_params = [
                 source.nibble_terms(isa, loaded, SIGNED, 2 * i),
                 source.nibble_terms(isa, loaded, SIGNED, 2 * i + 1),
             ];
-            wide = isa.dequantize_nibbles::<SIGNED>(bytemuck::cast_ref(codes), terms);
+            wide = isa.dequantize_nibbles::<SIGNED>(bytemuck::cast_ref(codes), kernel_params);
         } else {
             let mut codes = C::codes(isa, *codes);
             if C::PACKED && SIGNED {

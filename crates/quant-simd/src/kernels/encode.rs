@@ -8,8 +8,8 @@ use super::quantize::Clip;
 use super::{Group, Tiles, groups, groups_mut, lane_sum, padded, unpadded};
 use crate::isa::{Isa, Kernel};
 use crate::lane::Lane;
-use crate::source::Source;
-use crate::terms::{
+use crate::param_source::ParamSource;
+use crate::params::{
     CodeRange, DIVISOR, Divide, Quotient, RECIPROCAL, RESIDUAL, SCALE, round, round_f16,
 };
 
@@ -36,7 +36,7 @@ pub struct Encode<'a, F, B, S, Q, const CODES: bool> {
     /// Room for their codes, if these are wanted.
     pub codes: &'a mut [u8],
     /// Room for what they become.
-    pub became: &'a mut [B],
+    pub dequantized: &'a mut [B],
     /// The terms of the values.
     pub source: S,
     /// The pair that the values start with.
@@ -48,10 +48,10 @@ pub struct Encode<'a, F, B, S, Q, const CODES: bool> {
     /// The scale's type.
     pub scale_type: FloatType,
     /// How to divide.
-    pub way: PhantomData<Q>,
+    pub marker: PhantomData<Q>,
 }
 
-impl<F: Lane, B: Lane, S: Source, Q: Quotient, const CODES: bool> Kernel
+impl<F: Lane, B: Lane, S: ParamSource, Q: Quotient, const CODES: bool> Kernel
     for Encode<'_, F, B, S, Q, CODES>
 {
     type Output = Encoded;
@@ -68,15 +68,15 @@ impl<F: Lane, B: Lane, S: Source, Q: Quotient, const CODES: bool> Kernel
         let too_far = isa.splat(f32::from_bits((127 + 104) << 23));
         let (values, rest) = groups::<Group<F, I>, F>(self.values);
         let (codes, rest_codes) = groups_mut::<I::I8, u8>(self.codes);
-        let (became, rest_became) = groups_mut::<Group<B, I>, B>(self.became);
+        let (dequantized, rest_dequantized) = groups_mut::<Group<B, I>, B>(self.dequantized);
         let padding = [padded::<Group<F, I>, F>(rest)];
         let mut padding_codes: [I::I8; 1] = [bytemuck::Zeroable::zeroed()];
-        let mut padding_became: [Group<B, I>; 1] = [bytemuck::Zeroable::zeroed()];
+        let mut padding_dequantized: [Group<B, I>; 1] = [bytemuck::Zeroable::zeroed()];
         let mut total = Encoded::default();
         for tile in Tiles::new(values.len(), rest.len()) {
-            let (values, became) = match tile.padded {
-                true => (&padding[..], &mut padding_became[..]),
-                false => (&values[tile.groups()], &mut became[tile.groups()]),
+            let (values, dequantized) = match tile.padded {
+                true => (&padding[..], &mut padding_dequantized[..]),
+                false => (&values[tile.groups()], &mut dequantized[tile.groups()]),
             };
             let codes = match (CODES, tile.padded) {
                 (false, _) => &mut [],
@@ -86,7 +86,7 @@ impl<F: Lane, B: Lane, S: Source, Q: Quotient, const CODES: bool> Kernel
             let first_pair = self.first_pair + 2 * tile.start;
             let loaded = source.load(isa, first_pair);
             let mut unclipped = isa.splat_i32(0);
-            let mut doubt = zero;
+            let mut sticky = zero;
             for i in 0..values.len() {
                 let mut pairs = [isa.splat_i16(0); 2];
                 for p in 0..2 {
@@ -102,11 +102,11 @@ impl<F: Lane, B: Lane, S: Source, Q: Quotient, const CODES: bool> Kernel
                     for v in 0..2 {
                         let value = F::widen(isa, values[i][2 * p + v]);
                         let quotient = if Q::DIVIDES {
-                            doubt = isa.add(doubt, isa.mul(value, zero));
+                            sticky = isa.add(sticky, isa.mul(value, zero));
                             round(isa, isa.div(value, first[v]), self.rounding)
                         } else {
                             let quotient = Q::quotient(isa, value, first[v], second[v]);
-                            doubt = isa.fma(quotient, too_far, doubt);
+                            sticky = isa.fma(quotient, too_far, sticky);
                             quotient
                         };
                         let low = isa.sub_i32(low, zero_points[v]);
@@ -134,7 +134,7 @@ impl<F: Lane, B: Lane, S: Source, Q: Quotient, const CODES: bool> Kernel
                                 round(isa, value, scale_type)
                             }
                         };
-                        became[i][2 * p + v] = B::narrow(isa, rounded);
+                        dequantized[i][2 * p + v] = B::narrow(isa, rounded);
                     }
                     if CODES {
                         let narrow = isa.narrow_i16(steps[0], steps[1]);
@@ -147,7 +147,7 @@ impl<F: Lane, B: Lane, S: Source, Q: Quotient, const CODES: bool> Kernel
                 }
             }
             let mut sure = isa.splat_i32(0);
-            isa.count_finite(doubt, &mut sure);
+            isa.count_finite(sticky, &mut sure);
             let lanes = (values.len() * 4 * I::LANES) as u64;
             let clipped = lanes - lane_sum(unclipped);
             if lane_sum(sure) == I::LANES as u64 {
@@ -165,13 +165,13 @@ impl<F: Lane, B: Lane, S: Source, Q: Quotient, const CODES: bool> Kernel
                 let tile = isa.run(Encode::<F, B, S, Divide, CODES> {
                     values: bytemuck::cast_slice(values),
                     codes: bytemuck::cast_slice_mut(codes),
-                    became: bytemuck::cast_slice_mut(became),
+                    dequantized: bytemuck::cast_slice_mut(dequantized),
                     source,
                     first_pair,
                     range: self.range,
                     rounding: self.rounding,
                     scale_type,
-                    way: PhantomData,
+                    marker: PhantomData,
                 });
                 total.non_finite += tile.non_finite;
                 total.clipped += tile.clipped;
@@ -181,7 +181,7 @@ impl<F: Lane, B: Lane, S: Source, Q: Quotient, const CODES: bool> Kernel
         if CODES {
             unpadded(padding_codes[0], rest_codes);
         }
-        unpadded(padding_became[0], rest_became);
+        unpadded(padding_dequantized[0], rest_dequantized);
         total
     }
 }

@@ -51,7 +51,7 @@ pub struct AddErrors<'a, F> {
     /// The values.
     pub values: &'a [F],
     /// What they became.
-    pub became: &'a [f32],
+    pub dequantized: &'a [f32],
     /// The sums so far.
     pub sums: &'a mut ErrorSums,
 }
@@ -87,15 +87,15 @@ impl<I: Isa> Sums<I> {
         &mut self,
         isa: I,
         values: &[Group<F, I>],
-        became: &[Group<f32, I>],
+        dequantized: &[Group<f32, I>],
     ) -> u64 {
         let mut sums = *self;
         let zero = isa.splat(0.0);
         let mut finite = isa.splat_i32(0);
-        for (group, became) in values.iter().zip(became) {
+        for (group, dequantized) in values.iter().zip(dequantized) {
             for v in 0..4 {
                 let mut value = F::widen(isa, group[v]);
-                let mut error = isa.sub(value, became[v]);
+                let mut error = isa.sub(value, dequantized[v]);
                 if CHECKED {
                     // NaN where the error is not finite; then both count as 0.
                     let marker = isa.mul(error, zero);
@@ -140,28 +140,28 @@ impl<F: Lane> Kernel for AddErrors<'_, F> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let (values, rest) = groups::<Group<F, I>, F>(self.values);
-        let (became, rest_became) = groups::<Group<f32, I>, f32>(self.became);
+        let (dequantized, rest_dequantized) = groups::<Group<f32, I>, f32>(self.dequantized);
         let mut sums = Sums::<I> {
             signal: load(&self.sums.signal),
             noise: load(&self.sums.noise),
             absolute: load(&self.sums.absolute),
             max: isa.splat(self.sums.max),
         };
-        for (values, became) in values.chunks(4 * TILE).zip(became.chunks(4 * TILE)) {
+        for (values, dequantized) in values.chunks(4 * TILE).zip(dequantized.chunks(4 * TILE)) {
             let before = sums;
-            sums.add::<F, false>(isa, values, became);
+            sums.add::<F, false>(isa, values, dequantized);
             if !sums.is_finite() {
                 sums = before;
                 let lanes = (values.len() * 4 * I::LANES) as u64;
-                self.sums.non_finite += lanes - sums.add::<F, true>(isa, values, became);
+                self.sums.non_finite += lanes - sums.add::<F, true>(isa, values, dequantized);
             }
         }
         if !rest.is_empty() {
             // Padding adds zeros to the sums, and is finite.
             let values = [padded::<Group<F, I>, F>(rest)];
-            let became = [padded::<Group<f32, I>, f32>(rest_became)];
+            let dequantized = [padded::<Group<f32, I>, f32>(rest_dequantized)];
             let lanes = 4 * I::LANES as u64;
-            self.sums.non_finite += lanes - sums.add::<F, true>(isa, &values, &became);
+            self.sums.non_finite += lanes - sums.add::<F, true>(isa, &values, &dequantized);
         }
         self.sums.count += self.values.len() as u64;
         store(sums.signal, &mut self.sums.signal);

@@ -137,7 +137,7 @@ impl Iterator for Tiles {
 }
 
 /// How codes lie in memory.
-pub trait Form: Copy {
+pub trait CodeLayout: Copy {
     /// Whether two codes share a byte.
     const PACKED: bool;
     /// A group of codes.
@@ -152,7 +152,7 @@ pub trait Form: Copy {
 #[derive(Clone, Copy)]
 pub struct Bytes;
 
-impl Form for Bytes {
+impl CodeLayout for Bytes {
     const PACKED: bool = false;
     type Memory<I: Isa> = I::I8;
     #[inline(always)]
@@ -169,7 +169,7 @@ impl Form for Bytes {
 #[derive(Clone, Copy)]
 pub struct Packed;
 
-impl Form for Packed {
+impl CodeLayout for Packed {
     const PACKED: bool = true;
     type Memory<I: Isa> = I::Nibbles;
     #[inline(always)]

@@ -4,16 +4,16 @@ use core::marker::PhantomData;
 
 use quant_core::FloatType;
 
-use super::{Form, Group, Tiles, first_groups_mut, groups, lane_sum, padded, unpadded};
+use super::{CodeLayout, Group, Tiles, first_groups_mut, groups, lane_sum, padded, unpadded};
 use crate::isa::{Isa, Kernel};
 use crate::lane::Lane;
-use crate::source::Source;
-use crate::terms::{CodeRange, DIVISOR, Quotient, RECIPROCAL, RESIDUAL, round};
+use crate::param_source::ParamSource;
+use crate::params::{CodeRange, DIVISOR, Quotient, RECIPROCAL, RESIDUAL, round};
 
 /// `clip(round(value / scale) + zero_point)`; gives the number of values that are NaN or infinite.
 ///
 /// The fast way takes a [`Quotient`] and trusts that it neither overflows nor is NaN, for which
-/// [`Isa::round_i16`] is watched. A tile that raised doubt is done again, by [`QuantizeSurely`].
+/// [`Isa::round_i16`] is watched. A tile that raised doubt is done again, by [`QuantizeSlow`].
 pub struct Quantize<'a, F, S, Q, C> {
     /// The values.
     pub values: &'a [F],
@@ -30,7 +30,7 @@ pub struct Quantize<'a, F, S, Q, C> {
     /// Whether to store around the cache.
     pub stream: bool,
     /// How to divide, and how codes lie in memory.
-    pub way: PhantomData<(Q, C)>,
+    pub marker: PhantomData<(Q, C)>,
 }
 
 /// [`CodeRange`] in registers.
@@ -74,7 +74,7 @@ impl<I: Isa> Clip<I> {
 }
 
 /// A tile that is quantized the fast way.
-pub struct FastTile<'a, F: Lane, S, C: Form, I: Isa> {
+pub struct FastTile<'a, F: Lane, S, C: CodeLayout, I: Isa> {
     /// The values.
     pub values: &'a [Group<F, I>],
     /// Room for their codes.
@@ -87,21 +87,21 @@ pub struct FastTile<'a, F: Lane, S, C: Form, I: Isa> {
     pub clip: Clip<I>,
 }
 
-impl<F: Lane, S: Source, C: Form, I: Isa> FastTile<'_, F, S, C, I> {
-    /// Does it, and stores around the cache if `stream`; may raise `doubt`. Without `CLAMP`, no
+impl<F: Lane, S: ParamSource, C: CodeLayout, I: Isa> FastTile<'_, F, S, C, I> {
+    /// Does it, and stores around the cache if `stream`; may raise `sticky`. Without `CLAMP`, no
     /// quotient may be beyond the codes.
     #[inline(always)]
     pub fn quantize<Q: Quotient, const CLAMP: bool>(
         self,
         isa: I,
         stream: bool,
-        doubt: &mut I::Doubt,
+        sticky: &mut I::Sticky,
     ) {
         match (stream, S::SHARED) {
-            (true, true) => self.run::<Q, CLAMP, true, true>(isa, doubt),
-            (true, false) => self.run::<Q, CLAMP, true, false>(isa, doubt),
-            (false, true) => self.run::<Q, CLAMP, false, true>(isa, doubt),
-            (false, false) => self.run::<Q, CLAMP, false, false>(isa, doubt),
+            (true, true) => self.run::<Q, CLAMP, true, true>(isa, sticky),
+            (true, false) => self.run::<Q, CLAMP, true, false>(isa, sticky),
+            (false, true) => self.run::<Q, CLAMP, false, true>(isa, sticky),
+            (false, false) => self.run::<Q, CLAMP, false, false>(isa, sticky),
         }
     }
 
@@ -109,7 +109,7 @@ impl<F: Lane, S: Source, C: Form, I: Isa> FastTile<'_, F, S, C, I> {
     fn run<Q: Quotient, const CLAMP: bool, const STREAM: bool, const ZIP: bool>(
         self,
         isa: I,
-        doubt: &mut I::Doubt,
+        sticky: &mut I::Sticky,
     ) {
         let source = self.source;
         let loaded = source.load(isa, self.first_pair);
@@ -126,8 +126,8 @@ impl<F: Lane, S: Source, C: Form, I: Isa> FastTile<'_, F, S, C, I> {
                 let a = Q::quotient(isa, a, reciprocals[0], residuals[0]);
                 let b = Q::quotient(isa, b, reciprocals[1], residuals[1]);
                 pairs[p] = match CLAMP {
-                    true => isa.round_i16(a, b, doubt),
-                    false => isa.round_small_i16(a, b, doubt),
+                    true => isa.round_i16(a, b, sticky),
+                    false => isa.round_small_i16(a, b, sticky),
                 };
                 if S::ZERO_POINTS {
                     let zero_points = source.narrow_zero_points(isa, &loaded, pair);
@@ -149,7 +149,7 @@ impl<F: Lane, S: Source, C: Form, I: Isa> FastTile<'_, F, S, C, I> {
     }
 }
 
-impl<F: Lane, S: Source, Q: Quotient, C: Form> Kernel for Quantize<'_, F, S, Q, C> {
+impl<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout> Kernel for Quantize<'_, F, S, Q, C> {
     type Output = u64;
 
     #[inline(always)]
@@ -178,10 +178,10 @@ impl<F: Lane, S: Source, Q: Quotient, C: Form> Kernel for Quantize<'_, F, S, Q, 
                     first_pair: 2 * tile.start,
                     clip,
                 };
-                let mut doubt = isa.no_doubt();
-                fast.quantize::<Q, true>(isa, self.stream && !tile.padded, &mut doubt);
-                if isa.is_doubtful(doubt) {
-                    non_finite += isa.run(QuantizeSurely::<F, S, C> {
+                let mut sticky = isa.sticky_clear();
+                fast.quantize::<Q, true>(isa, self.stream && !tile.padded, &mut sticky);
+                if isa.needs_fallback(sticky) {
+                    non_finite += isa.run(QuantizeSlow::<F, S, C> {
                         values: bytemuck::cast_slice(values),
                         codes: bytemuck::cast_slice_mut(codes),
                         source: self.source,
@@ -204,7 +204,7 @@ impl<F: Lane, S: Source, Q: Quotient, C: Form> Kernel for Quantize<'_, F, S, Q, 
 
 /// [`Quantize`] by division, for anything at all; gives the number of values that are NaN or
 /// infinite.
-pub struct QuantizeSurely<'a, F, S, C> {
+pub struct QuantizeSlow<'a, F, S, C> {
     /// The values.
     pub values: &'a [F],
     /// Room for their codes.
@@ -223,7 +223,7 @@ pub struct QuantizeSurely<'a, F, S, C> {
     pub form: PhantomData<C>,
 }
 
-impl<F: Lane, S: Source, C: Form> Kernel for QuantizeSurely<'_, F, S, C> {
+impl<F: Lane, S: ParamSource, C: CodeLayout> Kernel for QuantizeSlow<'_, F, S, C> {
     type Output = u64;
 
     #[inline(always)]
@@ -280,7 +280,7 @@ impl<F: Lane, S: Source, C: Form> Kernel for QuantizeSurely<'_, F, S, C> {
 
 /// The codes of `count` elements that do not fill a group.
 #[inline(always)]
-fn unpadded_codes<I: Isa, C: Form>(codes: C::Memory<I>, count: usize, rest: &mut [u8]) {
+fn unpadded_codes<I: Isa, C: CodeLayout>(codes: C::Memory<I>, count: usize, rest: &mut [u8]) {
     unpadded(codes, rest);
     if let (true, 1, Some(last)) = (C::PACKED, count % 2, rest.last_mut()) {
         *last &= 15;

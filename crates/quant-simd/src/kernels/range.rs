@@ -1,6 +1,6 @@
 //! Smallest and largest value.
 
-use quant_core::Range;
+use quant_core::ValueRange;
 
 use super::{Group, groups, lane_sum, padded};
 use crate::isa::{Isa, Kernel, TILE};
@@ -30,7 +30,7 @@ struct Bounds<I: Isa> {
 
 /// The sure way: NaN is left out, infinities are not; how many lanes were finite.
 #[inline(always)]
-fn bound_surely<I: Isa, F: Lane>(isa: I, groups: &[Group<F, I>], bounds: &mut Bounds<I>) -> u64 {
+fn bound_slow<I: Isa, F: Lane>(isa: I, groups: &[Group<F, I>], bounds: &mut Bounds<I>) -> u64 {
     let mut finite = isa.splat_i32(0);
     for group in groups {
         for v in 0..4 {
@@ -83,10 +83,10 @@ fn bound<I: Isa, F: Lane, const N: usize>(
 }
 
 impl<F: Lane> Kernel for FindRange<'_, F> {
-    type Output = Range;
+    type Output = ValueRange;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Range {
+    fn run<I: Isa>(self, isa: I) -> ValueRange {
         let mut bounds = Bounds {
             min: [isa.splat(f32::INFINITY); 4],
             max: [isa.splat(f32::NEG_INFINITY); 4],
@@ -109,7 +109,7 @@ impl<F: Lane> Kernel for FindRange<'_, F> {
                 bounds = before;
                 for tile in streams {
                     let lanes = (tile.len() * 4 * I::LANES) as u64;
-                    non_finite += lanes - bound_surely::<I, F>(isa, tile, &mut bounds);
+                    non_finite += lanes - bound_slow::<I, F>(isa, tile, &mut bounds);
                 }
             }
         }
@@ -118,7 +118,7 @@ impl<F: Lane> Kernel for FindRange<'_, F> {
             if !bound::<I, F, 1>(isa, [tile], &mut bounds) {
                 bounds = before;
                 let lanes = (tile.len() * 4 * I::LANES) as u64;
-                non_finite += lanes - bound_surely::<I, F>(isa, tile, &mut bounds);
+                non_finite += lanes - bound_slow::<I, F>(isa, tile, &mut bounds);
             }
         }
         if let Some(&first) = rest.first() {
@@ -131,12 +131,12 @@ impl<F: Lane> Kernel for FindRange<'_, F> {
                 false => lanes.len() - rest.len(),
             };
             let lanes = lanes.len() as u64;
-            let finite = bound_surely::<I, F>(isa, &[group], &mut bounds);
+            let finite = bound_slow::<I, F>(isa, &[group], &mut bounds);
             non_finite += lanes - finite - padding as u64;
         }
-        let mut range = Range {
+        let mut range = ValueRange {
             non_finite,
-            ..Range::EMPTY
+            ..ValueRange::EMPTY
         };
         let [a, b, c, d] = bounds.min;
         let low = isa.min(isa.min(a, b), isa.min(c, d));

@@ -5,7 +5,7 @@ use quant_core::FloatType;
 use super::{groups, groups_mut, padded, unpadded};
 use crate::isa::{Isa, Kernel};
 use crate::lane::Lane;
-use crate::terms::round;
+use crate::params::round;
 
 /// Widens to f32, exactly.
 pub struct Widen<'a, F> {

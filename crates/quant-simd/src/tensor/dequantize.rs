@@ -8,10 +8,10 @@ use quant_core::{Arrangement, FloatType, Params, ParamsError};
 use super::erased::{Erased, Refused, erased, erased_from};
 use super::values::{Input, Pool, Values};
 use super::work::{Flaw, for_each};
-use super::{Failure, Sink, Source, TensorQuantizer, chunks};
-use crate::place::{ElementTerms, Place};
-use crate::source::PADDING;
-use crate::terms::{Division, TermTable, Terms};
+use super::{ProcessError, Sink, Source, TensorQuantizer, chunks};
+use crate::param_layout::{ElementParams, ParamLayout};
+use crate::param_source::PADDING;
+use crate::params::{Division, KernelParams, ParamTable};
 use crate::{Element, columns, dialects, memory};
 
 /// Elements of a row that has terms in a table.
@@ -20,7 +20,7 @@ const ROW: usize = 1 << 16;
 const SLAB: usize = 1 << 20;
 
 /// The parts of a quantized tensor.
-struct Stored<'a> {
+struct StoredParams<'a> {
     scales: &'a [u8],
     zero_points: &'a [u8],
 }
@@ -41,7 +41,7 @@ impl TensorQuantizer {
         zero_points: &[u8],
         target: FloatType,
         sink: &S,
-    ) -> Result<(), Failure<S::Error>> {
+    ) -> Result<(), ProcessError<S::Error>> {
         assert_eq!(codes.len(), self.codes_len(), "the geometry's shape");
         let stored = self.stored(scales, zero_points);
         let codes = Input::Memory(Values::new(codes));
@@ -64,7 +64,7 @@ impl TensorQuantizer {
         zero_points: &[u8],
         target: FloatType,
         sink: &S,
-    ) -> Result<(), Failure<S::Error>> {
+    ) -> Result<(), ProcessError<S::Error>> {
         let stored = self.stored(scales, zero_points);
         erased_from(codes, sink, |codes, sink| {
             self.dequantize_from(Input::Source(codes), &stored, target, sink)
@@ -76,10 +76,10 @@ impl TensorQuantizer {
     fn dequantize_from(
         &self,
         codes: Input<'_, u8, Refused>,
-        stored: &Stored<'_>,
+        stored: &StoredParams<'_>,
         target: FloatType,
         sink: &Erased<'_>,
-    ) -> Result<(), Failure<Refused>> {
+    ) -> Result<(), ProcessError<Refused>> {
         match target {
             FloatType::F32 => self.dequantize_to::<f32, _>(codes, stored, sink),
             FloatType::F16 => self.dequantize_to::<f16, _>(codes, stored, sink),
@@ -90,9 +90,9 @@ impl TensorQuantizer {
     fn dequantize_to<F: Element, S: Sink>(
         &self,
         codes: Input<'_, u8, S::Error>,
-        stored: &Stored<'_>,
+        stored: &StoredParams<'_>,
         sink: &S,
-    ) -> Result<(), Failure<S::Error>> {
+    ) -> Result<(), ProcessError<S::Error>> {
         let n = self.blocks.element_count();
         let buffers = Pool::<(Vec<F>, Vec<u8>)>::default();
         let one = |slab: Range<usize>, (values, buffer): &mut (Vec<F>, Vec<u8>)| {
@@ -107,7 +107,7 @@ impl TensorQuantizer {
                 });
                 done.map_err(Flaw::from)??;
                 sink.codes(chunk.start * size_of::<F>(), bytemuck::cast_slice(values))
-                    .map_err(Failure::Sink)?;
+                    .map_err(ProcessError::Sink)?;
             }
             Ok(())
         };
@@ -163,10 +163,10 @@ impl TensorQuantizer {
         })
     }
 
-    fn stored<'a>(&self, scales: &'a [u8], zero_points: &'a [u8]) -> Stored<'a> {
+    fn stored<'a>(&self, scales: &'a [u8], zero_points: &'a [u8]) -> StoredParams<'a> {
         assert_eq!(scales.len(), self.scales_len(), "the geometry's scales");
         assert_eq!(zero_points.len(), self.zero_points_len(), "the zero points");
-        Stored {
+        StoredParams {
             scales,
             zero_points,
         }
@@ -176,10 +176,10 @@ impl TensorQuantizer {
     fn dequantize_chunk<F: Element>(
         &self,
         codes: &[u8],
-        stored: &Stored<'_>,
+        stored: &StoredParams<'_>,
         elements: Range<usize>,
         values: &mut [F],
-        rows: &mut Option<(Range<usize>, TermTable)>,
+        rows: &mut Option<(Range<usize>, ParamTable)>,
     ) -> Result<(), Flaw> {
         let (backend, dtype) = (self.backend, self.scheme.dtype);
         let len = dtype.storage_len(elements.end) - dtype.storage_len(elements.start);
@@ -211,19 +211,19 @@ impl TensorQuantizer {
             let values = &mut values[offset..end - elements.start];
             match (row, &*rows) {
                 (Some(row), Some((group, table))) => {
-                    let terms = ElementTerms {
+                    let kernel_params = ElementParams {
                         rows: table.rows(),
                         len: row * columns::repeats(row),
                         has_zero_points: true,
                     };
                     let column = (start - group.start) % row;
-                    let place = Place::PerElement(terms).skip(column);
+                    let place = ParamLayout::PerElement(kernel_params).skip(column);
                     backend.dequantize_at(codes, dtype, place, self.scale_type(), values, offset);
                 }
                 _ => {
                     let scale = self.blocks.scale_of(start);
                     let params = self.stored_params(stored, scale)?;
-                    let place = Place::stored(self.scheme, params);
+                    let place = ParamLayout::stored(self.scheme, params);
                     backend.dequantize_at(codes, dtype, place, self.scale_type(), values, offset);
                 }
             }
@@ -234,24 +234,24 @@ impl TensorQuantizer {
 
     fn stored_rows(
         &self,
-        stored: &Stored<'_>,
+        stored: &StoredParams<'_>,
         group: &Range<usize>,
         row: usize,
-    ) -> Result<TermTable, Flaw> {
-        let mut table = TermTable::default();
+    ) -> Result<ParamTable, Flaw> {
+        let mut table = ParamTable::default();
         for _ in 0..columns::repeats(row) {
             for run in self.blocks.runs(group.start..group.start + row) {
-                let terms = Terms::stored(self.stored_params(stored, run.scale)?);
-                table.try_push(terms, Division::Divide, run.elements.len())?;
+                let kernel_params = KernelParams::stored(self.stored_params(stored, run.scale)?);
+                table.try_push(kernel_params, Division::Divide, run.elements.len())?;
             }
         }
-        table.try_push(Terms::default(), Division::Divide, PADDING)?;
+        table.try_push(KernelParams::default(), Division::Divide, PADDING)?;
         Ok(table)
     }
 
     fn stored_params(
         &self,
-        stored: &Stored<'_>,
+        stored: &StoredParams<'_>,
         scale: usize,
     ) -> Result<Params, (usize, ParamsError)> {
         fn read<F: Element>(bytes: &[u8], scale: usize) -> f32 {

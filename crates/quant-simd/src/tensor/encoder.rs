@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use quant_core::{ErrorStats, ParamsError};
 
+use super::param_stream::ParamStream;
 use super::params::PIECE;
-use super::segments::Segments;
 use super::values::Values;
 use super::work::Flaw;
 use super::{Sink, TensorQuantizer};
@@ -13,7 +13,7 @@ use crate::Element;
 use crate::kernels::encode::Encoded;
 use crate::kernels::error::ErrorSums;
 use crate::memory::{self, NoMemory};
-use crate::place::Place;
+use crate::param_layout::ParamLayout;
 
 /// What a thread needs to encode chunks.
 #[derive(Default)]
@@ -24,7 +24,7 @@ pub(super) struct Encoder {
     stored: Vec<u8>,
     /// Bytes of them.
     filled: usize,
-    became: Vec<f32>,
+    dequantized: Vec<f32>,
 }
 
 /// The first `len` elements of a vector that never shrinks.
@@ -42,7 +42,7 @@ impl Encoder {
         quantizer: &TensorQuantizer,
         values: Values<'_, F>,
         chunk: Range<usize>,
-        segments: &mut impl Segments,
+        param_stream: &mut impl ParamStream,
     ) -> Result<ErrorStats, Flaw> {
         let (backend, dtype) = (quantizer.backend, quantizer.scheme.dtype);
         let packs = dtype.packing().is_packed();
@@ -54,7 +54,7 @@ impl Encoder {
             true => &mut *unpacked,
             false => &mut *stored,
         };
-        let became = first(&mut self.became, PIECE)?;
+        let dequantized = first(&mut self.dequantized, PIECE)?;
         let mut sums = ErrorSums::default();
         let mut clipped = 0;
         let encoded = values.with(chunk.clone(), |values| {
@@ -63,26 +63,26 @@ impl Encoder {
                 let mut at = 0;
                 while at < values.len() {
                     let position = chunk.start + piece + at;
-                    let (count, coding, place) = segments.at(position, values.len() - at)?;
+                    let (count, spec, place) = param_stream.at(position, values.len() - at)?;
                     let codes = &mut codes[piece + at..][..count];
-                    let became = &mut became[at..][..count];
+                    let dequantized = &mut dequantized[at..][..count];
                     let values = &values[at..][..count];
                     let encoded = match place {
-                        Place::Uniform(_) | Place::PerElement(_) | Place::Reference(..)
+                        ParamLayout::Uniform(_)
+                        | ParamLayout::PerElement(_)
+                        | ParamLayout::Reference(..)
                             if !STATS =>
                         {
                             Encoded {
-                                non_finite: F::quantize_bytes(
-                                    backend, values, coding, place, codes,
-                                ),
+                                non_finite: F::quantize_bytes(backend, values, spec, place, codes),
                                 clipped: 0,
                             }
                         }
-                        Place::Uniform(_)
-                        | Place::PerElement(_)
-                        | Place::PerBlock(..)
-                        | Place::Reference(..) => {
-                            F::encode(backend, values, coding, place, codes, became)
+                        ParamLayout::Uniform(_)
+                        | ParamLayout::PerElement(_)
+                        | ParamLayout::PerBlock(..)
+                        | ParamLayout::Reference(..) => {
+                            F::encode(backend, values, spec, place, codes, dequantized)
                         }
                     };
                     if encoded.non_finite > 0 {
@@ -93,7 +93,7 @@ impl Encoder {
                     at += count;
                 }
                 if STATS {
-                    F::add_errors(backend, values, &became[..values.len()], &mut sums);
+                    F::add_errors(backend, values, &dequantized[..values.len()], &mut sums);
                 }
             }
             Ok(())

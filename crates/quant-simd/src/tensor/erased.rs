@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::{Failure, Sink, Source};
+use super::{ProcessError, Sink, Source};
 
 /// The sink has refused a part, or the source could not give one; the number of the error among
 /// those that are kept.
@@ -103,8 +103,8 @@ impl Sink for Erased<'_> {
 /// Lets the driver work for a sink, and puts the sink's own error back.
 pub(super) fn erased<S: Sink, T>(
     sink: &S,
-    work: impl FnOnce(&Erased<'_>) -> Result<T, Failure<Refused>>,
-) -> Result<T, Failure<S::Error>> {
+    work: impl FnOnce(&Erased<'_>) -> Result<T, ProcessError<Refused>>,
+) -> Result<T, ProcessError<S::Error>> {
     let errors = Errors::new();
     let outcome = work(&Erased(&Kept {
         sink,
@@ -117,8 +117,8 @@ pub(super) fn erased<S: Sink, T>(
 pub(super) fn erased_from<S: Sink, T>(
     source: &dyn Source<Error = S::Error>,
     sink: &S,
-    work: impl FnOnce(&dyn Source<Error = Refused>, &Erased<'_>) -> Result<T, Failure<Refused>>,
-) -> Result<T, Failure<S::Error>> {
+    work: impl FnOnce(&dyn Source<Error = Refused>, &Erased<'_>) -> Result<T, ProcessError<Refused>>,
+) -> Result<T, ProcessError<S::Error>> {
     let errors = Errors::new();
     let outcome = {
         let errors = &errors;
@@ -144,13 +144,13 @@ pub(super) fn kept<E: Send, T>(
 }
 
 fn restored<T, E>(
-    outcome: Result<T, Failure<Refused>>,
+    outcome: Result<T, ProcessError<Refused>>,
     errors: Errors<E>,
-) -> Result<T, Failure<E>> {
+) -> Result<T, ProcessError<E>> {
     outcome.map_err(|failure| match failure {
-        Failure::NonFinite { first, count } => Failure::NonFinite { first, count },
-        Failure::Params { block, source } => Failure::Params { block, source },
-        Failure::NoMemory => Failure::NoMemory,
-        Failure::Sink(refused) => Failure::Sink(errors.take(refused)),
+        ProcessError::NonFinite { first, count } => ProcessError::NonFinite { first, count },
+        ProcessError::Params { block, source } => ProcessError::Params { block, source },
+        ProcessError::NoMemory => ProcessError::NoMemory,
+        ProcessError::Sink(refused) => ProcessError::Sink(errors.take(refused)),
     })
 }

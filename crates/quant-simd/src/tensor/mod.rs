@@ -7,9 +7,9 @@
 mod dequantize;
 mod encoder;
 mod erased;
+mod param_stream;
 mod params;
 mod quantize;
-mod segments;
 mod values;
 mod work;
 
@@ -57,7 +57,7 @@ pub trait Source: Sync {
 
 /// Why a tensor was not quantized or dequantized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure<E> {
+pub enum ProcessError<E> {
     /// The values hold NaN or infinities.
     #[error("{count} values are NaN or Inf, the first at position {first}")]
     NonFinite {

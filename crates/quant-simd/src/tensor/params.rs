@@ -7,13 +7,13 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use quant_core::{FloatType, Params};
 
-use super::work::{Flaw, Trouble};
+use super::work::{Flaw, PassError};
 use super::{Sink, TensorQuantizer};
 use crate::Element;
 use crate::columns::ColumnBounds;
 use crate::memory::{self, NoMemory};
-use crate::place::BLOCKS;
-use crate::terms::{BlockTerms, SCALE};
+use crate::param_layout::BLOCKS;
+use crate::params::{BlockParams, SCALE};
 
 /// Elements that are encoded at a time; together with what they become they fit the first cache.
 pub(super) const PIECE: usize = 2048;
@@ -25,7 +25,7 @@ impl TensorQuantizer {
         row: usize,
         bounds: &ColumnBounds,
     ) -> Result<Vec<Params>, Flaw> {
-        let mut columns = memory::filled(row, quant_core::Range::EMPTY)?;
+        let mut columns = memory::filled(row, quant_core::ValueRange::EMPTY)?;
         bounds.merge_into(&mut columns);
         let mut params = Vec::new();
         for run in self.blocks.runs(start..start + row) {
@@ -33,7 +33,7 @@ impl TensorQuantizer {
             let range = columns
                 .iter()
                 .copied()
-                .fold(quant_core::Range::EMPTY, |a, b| a.merge(b));
+                .fold(quant_core::ValueRange::EMPTY, |a, b| a.merge(b));
             let found = self.scheme.params(&range, F::TYPE);
             let found = found.map_err(|source| (run.scale, source))?;
             memory::push(&mut params, found)?;
@@ -46,10 +46,10 @@ impl TensorQuantizer {
         first: usize,
         params: &[Params],
         sink: &S,
-    ) -> Result<(), Trouble<S::Error>> {
+    ) -> Result<(), PassError<S::Error>> {
         let mut stored = StoredParams::default();
         stored.extend(self, first, params)?;
-        stored.put(self, sink).map_err(Trouble::Sink)
+        stored.put(self, sink).map_err(PassError::Sink)
     }
 }
 
@@ -98,13 +98,13 @@ impl StoredParams {
         &mut self,
         quantizer: &TensorQuantizer,
         first: usize,
-        terms: &BlockTerms<BLOCKS>,
+        kernel_params: &BlockParams<BLOCKS>,
         blocks: Range<usize>,
     ) -> Result<(), NoMemory> {
         if self.scales.is_empty() {
             self.first = first + blocks.start;
         }
-        let scales = &terms.floats[SCALE][blocks.clone()];
+        let scales = &kernel_params.floats[SCALE][blocks.clone()];
         match quantizer.scale_type() {
             FloatType::F32 => memory::extend(&mut self.scales, cast_slice(scales))?,
             FloatType::F16 => {
@@ -120,7 +120,8 @@ impl StoredParams {
         }
         if quantizer.scheme.stores_zero_point() {
             memory::reserve(&mut self.zero_points, blocks.len())?;
-            let zero_points = blocks.map(|block| terms.params_of(block, quantizer.scheme).1 as u8);
+            let zero_points =
+                blocks.map(|block| kernel_params.params_of(block, quantizer.scheme).1 as u8);
             self.zero_points.extend(zero_points);
         }
         Ok(())

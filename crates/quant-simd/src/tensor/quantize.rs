@@ -8,11 +8,11 @@ use quant_core::{Arrangement, ErrorStats, FloatType, STATS_CHUNK};
 
 use super::encoder::Encoder;
 use super::erased::{Erased, Refused, erased, erased_from, kept};
+use super::param_stream::{Groups, KnownParams, ParamStream, RowParams, TwoGroupStream};
 use super::params::PIECE;
-use super::segments::{Groups, KnownParams, RowTerms, Segments, TwoGroups};
 use super::values::{Input, Pool, Values};
-use super::work::{Flaw, Trouble, each, fold, threads};
-use super::{Failure, Sink, Source, TensorQuantizer, chunks};
+use super::work::{Flaw, PassError, each, fold, threads};
+use super::{ProcessError, Sink, Source, TensorQuantizer, chunks};
 use crate::columns::ColumnBounds;
 use crate::{Element, dialects, memory};
 
@@ -53,7 +53,7 @@ impl TensorQuantizer {
         &self,
         values: &[u8],
         sink: &S,
-    ) -> Result<ErrorStats, Failure<S::Error>> {
+    ) -> Result<ErrorStats, ProcessError<S::Error>> {
         let values = self.in_memory(values);
         erased(sink, |sink| self.quantize_measured(values, sink))
     }
@@ -69,7 +69,7 @@ impl TensorQuantizer {
         &self,
         values: &[u8],
         sink: &S,
-    ) -> Result<(), Failure<S::Error>> {
+    ) -> Result<(), ProcessError<S::Error>> {
         let values = self.in_memory(values);
         let outcome = erased(sink, |sink| self.quantize_fast(values, sink));
         outcome.map(|_| ())
@@ -83,7 +83,7 @@ impl TensorQuantizer {
         &self,
         values: &dyn Source<Error = S::Error>,
         sink: &S,
-    ) -> Result<ErrorStats, Failure<S::Error>> {
+    ) -> Result<ErrorStats, ProcessError<S::Error>> {
         erased_from(values, sink, |values, sink| {
             self.quantize_measured(Origin::Source(values), sink)
         })
@@ -97,7 +97,7 @@ impl TensorQuantizer {
         &self,
         values: &dyn Source<Error = S::Error>,
         sink: &S,
-    ) -> Result<(), Failure<S::Error>> {
+    ) -> Result<(), ProcessError<S::Error>> {
         let outcome = erased_from(values, sink, |values, sink| {
             self.quantize_fast(Origin::Source(values), sink)
         });
@@ -116,7 +116,7 @@ impl TensorQuantizer {
         &self,
         values: Origin<'_>,
         sink: &Erased<'_>,
-    ) -> Result<ErrorStats, Failure<Refused>> {
+    ) -> Result<ErrorStats, ProcessError<Refused>> {
         self.quantize_from::<true>(values, sink)
     }
 
@@ -125,7 +125,7 @@ impl TensorQuantizer {
         &self,
         values: Origin<'_>,
         sink: &Erased<'_>,
-    ) -> Result<ErrorStats, Failure<Refused>> {
+    ) -> Result<ErrorStats, ProcessError<Refused>> {
         self.quantize_from::<false>(values, sink)
     }
 
@@ -133,7 +133,7 @@ impl TensorQuantizer {
         &self,
         values: Origin<'_>,
         sink: &Erased<'_>,
-    ) -> Result<ErrorStats, Failure<Refused>> {
+    ) -> Result<ErrorStats, ProcessError<Refused>> {
         if self.blocks.element_count() == 0 {
             return Ok(ErrorStats::default());
         }
@@ -144,12 +144,12 @@ impl TensorQuantizer {
         };
         stats.map_err(|trouble| match trouble {
             // Non-finite values are reported for the whole tensor, whichever block met them first.
-            Trouble::Flaw(Flaw::Block(block, source)) => match self.find_non_finite(values) {
-                Ok(Some((first, count))) => Failure::NonFinite { first, count },
-                Ok(None) => Failure::Params { block, source },
+            PassError::Flaw(Flaw::Block(block, source)) => match self.find_non_finite(values) {
+                Ok(Some((first, count))) => ProcessError::NonFinite { first, count },
+                Ok(None) => ProcessError::Params { block, source },
                 Err(trouble) => trouble.into(),
             },
-            trouble @ (Trouble::Flaw(_) | Trouble::Sink(_)) => trouble.into(),
+            trouble @ (PassError::Flaw(_) | PassError::Sink(_)) => trouble.into(),
         })
     }
 
@@ -160,8 +160,8 @@ impl TensorQuantizer {
     pub fn non_finite(&self, values: &[u8]) -> Option<(usize, u64)> {
         let found = self.find_non_finite(self.in_memory(values));
         found.unwrap_or_else(|trouble| match trouble {
-            Trouble::Flaw(Flaw::NoMemory(lack)) => lack.end(),
-            Trouble::Flaw(Flaw::Block(..)) | Trouble::Sink(_) => {
+            PassError::Flaw(Flaw::NoMemory(lack)) => lack.end(),
+            PassError::Flaw(Flaw::Block(..)) | PassError::Sink(_) => {
                 unreachable!("memory refuses nothing")
             }
         })
@@ -178,9 +178,9 @@ impl TensorQuantizer {
         kept(values, |values| {
             let found = self.find_non_finite(Origin::Source(values));
             found.map_err(|trouble| match trouble {
-                Trouble::Sink(refused) => refused,
-                Trouble::Flaw(Flaw::NoMemory(lack)) => lack.end(),
-                Trouble::Flaw(Flaw::Block(..)) => unreachable!("no block is looked at"),
+                PassError::Sink(refused) => refused,
+                PassError::Flaw(Flaw::NoMemory(lack)) => lack.end(),
+                PassError::Flaw(Flaw::Block(..)) => unreachable!("no block is looked at"),
             })
         })
     }
@@ -189,7 +189,7 @@ impl TensorQuantizer {
     fn find_non_finite(
         &self,
         values: Origin<'_>,
-    ) -> Result<Option<(usize, u64)>, Trouble<Refused>> {
+    ) -> Result<Option<(usize, u64)>, PassError<Refused>> {
         match self.source {
             FloatType::F32 => self.non_finite_values::<f32>(values.input()),
             FloatType::F16 => self.non_finite_values::<f16>(values.input()),
@@ -200,7 +200,7 @@ impl TensorQuantizer {
     fn non_finite_values<F: Element>(
         &self,
         values: Input<'_, F, Refused>,
-    ) -> Result<Option<(usize, u64)>, Trouble<Refused>> {
+    ) -> Result<Option<(usize, u64)>, PassError<Refused>> {
         let n = self.blocks.element_count();
         let buffers = Pool::<Vec<F>>::default();
         let join = |a: Option<(usize, u64)>, b| match (a, b) {
@@ -229,7 +229,7 @@ impl TensorQuantizer {
         &self,
         values: Input<'_, F, S::Error>,
         sink: &S,
-    ) -> Result<ErrorStats, Trouble<S::Error>> {
+    ) -> Result<ErrorStats, PassError<S::Error>> {
         match self.blocks.arrangement() {
             Arrangement::Rows { len } if len <= ROW && dialects::has_kernels(self.scheme) => {
                 // All groups but the last along an axis are as large as the first.
@@ -252,7 +252,7 @@ impl TensorQuantizer {
         &self,
         values: Input<'_, F, S::Error>,
         sink: &S,
-    ) -> Result<ErrorStats, Trouble<S::Error>> {
+    ) -> Result<ErrorStats, PassError<S::Error>> {
         let n = self.blocks.element_count();
         let group = self.blocks.group_of(0).len();
         let units = Units::new(0..n, 4 * group);
@@ -264,8 +264,8 @@ impl TensorQuantizer {
             let values = values.window(reach, buffer)?;
             let mut groups = Groups::new(self, values, unit.start)?;
             let stats = self.encode::<STATS, F, S>(values, unit, &mut groups, encoder, sink)?;
-            groups.params.put(self, sink).map_err(Trouble::Sink)?;
-            Ok::<_, Trouble<S::Error>>(stats)
+            groups.params.put(self, sink).map_err(PassError::Sink)?;
+            Ok::<_, PassError<S::Error>>(stats)
         };
         let stats = each(units.count(), |i| {
             buffers.with(|buffers| one(units.get(i), buffers))
@@ -279,11 +279,11 @@ impl TensorQuantizer {
         values: Input<'_, F, S::Error>,
         row: usize,
         sink: &S,
-    ) -> Result<ErrorStats, Trouble<S::Error>> {
+    ) -> Result<ErrorStats, PassError<S::Error>> {
         let n = self.blocks.element_count();
         let mut stats_so_far = ErrorStats::default();
         let (mut start, mut done) = (0, 0);
-        let mut before: Option<RowTerms> = None;
+        let mut before: Option<RowParams> = None;
         let buffers = Pool::<(Encoder, Vec<F>)>::default();
         while start < n {
             let group = self.blocks.group_of(start);
@@ -294,7 +294,7 @@ impl TensorQuantizer {
                 buffers.with(|(_, buffer)| {
                     let values = values.window(slab.clone(), buffer)?;
                     values.with(slab, |values| bounds.widen(self.backend, values, 0))?;
-                    Ok::<_, Trouble<S::Error>>(bounds)
+                    Ok::<_, PassError<S::Error>>(bounds)
                 })
             };
             let new = || Ok(ColumnBounds::try_new(row)?);
@@ -302,25 +302,25 @@ impl TensorQuantizer {
             let bounds = fold(slabs, new, widened, ColumnBounds::merge)?;
             let params = self.row_params::<F>(group.start, row, &bounds)?;
             self.put_params(self.blocks.scale_of(group.start), &params, sink)?;
-            let terms = RowTerms::new::<F>(self, group.clone(), row, &params)?;
+            let kernel_params = RowParams::new::<F>(self, group.clone(), row, &params)?;
             // A chunk across two groups waits for the second one.
             let end = match group.end == n {
                 true => n,
                 false => group.end - group.end % STATS_CHUNK,
             };
-            let known = (&before, &terms);
+            let known = (&before, &kernel_params);
             let units = Units::new(done..end, 1);
             let one = |unit: Range<usize>, (encoder, buffer): &mut (Encoder, Vec<F>)| {
                 let values = values.window(unit.clone(), buffer)?;
-                let segments = &mut TwoGroups(known);
-                self.encode::<STATS, F, S>(values, unit, segments, encoder, sink)
+                let param_stream = &mut TwoGroupStream(known);
+                self.encode::<STATS, F, S>(values, unit, param_stream, encoder, sink)
             };
             let stats = each(units.count(), |i| {
                 buffers.with(|buffers| one(units.get(i), buffers))
             })?;
             stats_so_far = total(stats_so_far, stats);
             (start, done) = (group.end, end);
-            before = Some(terms);
+            before = Some(kernel_params);
         }
         Ok(stats_so_far)
     }
@@ -330,9 +330,9 @@ impl TensorQuantizer {
         &self,
         values: Input<'_, F, S::Error>,
         sink: &S,
-    ) -> Result<ErrorStats, Trouble<S::Error>> {
+    ) -> Result<ErrorStats, PassError<S::Error>> {
         let n = self.blocks.element_count();
-        let empty = || memory::filled(self.blocks.scale_count(), quant_core::Range::EMPTY);
+        let empty = || memory::filled(self.blocks.scale_count(), quant_core::ValueRange::EMPTY);
         let piece = n.div_ceil(threads()).next_multiple_of(STATS_CHUNK);
         let partial = each(n.div_ceil(piece), |i| {
             let start = i * piece;
@@ -348,7 +348,7 @@ impl TensorQuantizer {
                     }
                 })?;
             }
-            Ok::<_, Trouble<S::Error>>(ranges)
+            Ok::<_, PassError<S::Error>>(ranges)
         })?;
         let mut ranges = empty()?;
         for partial in partial {
@@ -366,12 +366,12 @@ impl TensorQuantizer {
         let buffers = Pool::<(Encoder, Vec<F>)>::default();
         let one = |unit: Range<usize>, (encoder, buffer): &mut (Encoder, Vec<F>)| {
             let values = values.window(unit.clone(), buffer)?;
-            let segments = &mut KnownParams::<F> {
+            let param_stream = &mut KnownParams::<F> {
                 quantizer: self,
                 params: &params,
                 values: PhantomData,
             };
-            self.encode::<STATS, F, S>(values, unit, segments, encoder, sink)
+            self.encode::<STATS, F, S>(values, unit, param_stream, encoder, sink)
         };
         let stats = each(units.count(), |i| {
             buffers.with(|buffers| one(units.get(i), buffers))
@@ -384,18 +384,18 @@ impl TensorQuantizer {
         &self,
         values: Values<'_, F>,
         elements: Range<usize>,
-        segments: &mut impl Segments,
+        param_stream: &mut impl ParamStream,
         encoder: &mut Encoder,
         sink: &S,
-    ) -> Result<Vec<ErrorStats>, Trouble<S::Error>> {
+    ) -> Result<Vec<ErrorStats>, PassError<S::Error>> {
         let mut stats = Vec::new();
         let mut start = elements.start;
         for chunk in chunks(elements.clone()) {
             let end = chunk.end;
-            let lost = encoder.encode::<STATS, F>(self, values, chunk, segments)?;
-            memory::push(&mut stats, lost)?;
+            let chunk_stats = encoder.encode::<STATS, F>(self, values, chunk, param_stream)?;
+            memory::push(&mut stats, chunk_stats)?;
             if end - start >= UNIT * STATS_CHUNK || end == elements.end {
-                encoder.put(self, start, sink).map_err(Trouble::Sink)?;
+                encoder.put(self, start, sink).map_err(PassError::Sink)?;
                 start = end;
             }
         }

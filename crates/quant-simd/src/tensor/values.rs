@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use bytemuck::Pod;
 
 use super::Source;
-use super::work::Trouble;
+use super::work::PassError;
 use crate::Element;
 use crate::memory::{self, NoMemory};
 
@@ -71,7 +71,7 @@ impl<'a, F: Pod, E: Send> Input<'a, F, E> {
         self,
         elements: Range<usize>,
         buffer: &'w mut Vec<F>,
-    ) -> Result<Values<'w, F>, Trouble<E>>
+    ) -> Result<Values<'w, F>, PassError<E>>
     where
         'a: 'w,
     {
@@ -87,7 +87,7 @@ impl<'a, F: Pod, E: Send> Input<'a, F, E> {
             elements.start * size_of::<F>(),
             bytemuck::cast_slice_mut(buffer),
         );
-        read.map_err(Trouble::Sink)?;
+        read.map_err(PassError::Sink)?;
         Ok(Values {
             start: elements.start,
             elements: Elements::Aligned(buffer),

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use quant_core::ParamsError;
 use rayon::prelude::*;
 
-use super::Failure;
+use super::ProcessError;
 use crate::memory::{self, NoMemory};
 
 thread_local! {
@@ -14,7 +14,7 @@ thread_local! {
 
 /// Runs `work`, in which this thread quantizes and dequantizes tensors alone: rayon is not asked, so
 /// that no pool is started. Where there is not enough memory for something, the functions of
-/// [`TensorQuantizer`](crate::TensorQuantizer) that can return [`Failure::NoMemory`] do so.
+/// [`TensorQuantizer`](crate::TensorQuantizer) that can return [`ProcessError::NoMemory`] do so.
 ///
 /// ```
 /// let here = std::thread::current().id();
@@ -118,7 +118,7 @@ impl From<NoMemory> for Flaw {
     }
 }
 
-impl<E> From<Flaw> for Failure<E> {
+impl<E> From<Flaw> for ProcessError<E> {
     fn from(flaw: Flaw) -> Self {
         match flaw {
             Flaw::Block(block, source) => Self::Params { block, source },
@@ -128,22 +128,22 @@ impl<E> From<Flaw> for Failure<E> {
 }
 
 /// That, or the error of the sink or the source.
-pub(super) enum Trouble<E> {
+pub(super) enum PassError<E> {
     Flaw(Flaw),
     Sink(E),
 }
 
-impl<E, F: Into<Flaw>> From<F> for Trouble<E> {
+impl<E, F: Into<Flaw>> From<F> for PassError<E> {
     fn from(flaw: F) -> Self {
         Self::Flaw(flaw.into())
     }
 }
 
-impl<E> From<Trouble<E>> for Failure<E> {
-    fn from(trouble: Trouble<E>) -> Self {
+impl<E> From<PassError<E>> for ProcessError<E> {
+    fn from(trouble: PassError<E>) -> Self {
         match trouble {
-            Trouble::Flaw(flaw) => flaw.into(),
-            Trouble::Sink(error) => Self::Sink(error),
+            PassError::Flaw(flaw) => flaw.into(),
+            PassError::Sink(error) => Self::Sink(error),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use quant_core::observer::{Histogram, MinMax};
-use quant_core::{ErrorStats, Params, Range, STATS_CHUNK, Scheme, TensorError, reference};
+use quant_core::{ErrorStats, Params, STATS_CHUNK, Scheme, TensorError, ValueRange, reference};
 use quant_simd::{Backend, Columns};
 
 use crate::case::{Case, Function as Fn, Returned, Value, elements, scale_type};
@@ -28,8 +28,8 @@ fn of_stats(stats: ErrorStats) -> Returned {
     ])
 }
 
-fn of_ranges(ranges: &[Range]) -> Returned {
-    let bits = |it: &Range| (it.min.to_bits(), it.max.to_bits(), it.non_finite);
+fn of_ranges(ranges: &[ValueRange]) -> Returned {
+    let bits = |it: &ValueRange| (it.min.to_bits(), it.max.to_bits(), it.non_finite);
     Returned::Ranges(ranges.iter().map(bits).collect())
 }
 
@@ -41,15 +41,15 @@ fn of_result(result: Result<(), TensorError>) -> Returned {
 }
 
 /// Ranges that are merged into: some of them already hold something.
-fn earlier_ranges(columns: usize) -> Vec<Range> {
+fn earlier_ranges(columns: usize) -> Vec<ValueRange> {
     let earlier = |column| match column % 3 {
-        0 => Range::EMPTY,
-        1 => Range {
+        0 => ValueRange::EMPTY,
+        1 => ValueRange {
             min: -0.25,
             max: 0.5,
             non_finite: 3,
         },
-        _ => Range {
+        _ => ValueRange {
             min: 0.0,
             max: 0.0,
             non_finite: 0,
@@ -76,7 +76,7 @@ pub fn backend<F: Value>(
     let (scheme, values) = (case.scheme, || elements::<F>(from[0]));
     let params = || case.params[0];
     match case.function {
-        Fn::Range => of_ranges(&[backend.range(values())]),
+        Fn::ValueRange => of_ranges(&[backend.range(values())]),
         Fn::MinMax => Returned::MinMax(backend.min_max(values())),
         Fn::Histogram(bins) => histogram::<F>(bins, |histogram| {
             backend.observe_histogram(values(), histogram);
@@ -90,8 +90,8 @@ pub fn backend<F: Value>(
             Returned::Nothing
         }
         Fn::FakeQuantize => {
-            let became = cast_slice_mut(to[0]);
-            Returned::Count(backend.fake_quantize(values(), scheme, params(), became))
+            let dequantized = cast_slice_mut(to[0]);
+            Returned::Count(backend.fake_quantize(values(), scheme, params(), dequantized))
         }
         Fn::ErrorStats => of_stats(backend.error_stats(values(), cast_slice(from[1]))),
         Fn::Pack(offset) => {
@@ -156,10 +156,10 @@ pub fn backend<F: Value>(
 pub fn reference<F: Value>(case: &Case<F>, from: &[&[u8]], to: &mut [&mut [u8]]) -> Returned {
     let (scheme, n) = (case.scheme, case.len());
     let values = || elements::<F>(from[0]);
-    let (mut bytes, mut became) = (vec![0; n], vec![F::default(); n]);
+    let (mut bytes, mut dequantized) = (vec![0; n], vec![F::default(); n]);
     match case.function {
-        Fn::Range => of_ranges(&[reference::range(values())]),
-        Fn::MinMax => Returned::MinMax(MinMax::of(values())),
+        Fn::ValueRange => of_ranges(&[reference::range(values())]),
+        Fn::MinMax => Returned::MinMax(MinMax::from_values(values())),
         Fn::Histogram(bins) => histogram::<F>(bins, |histogram| histogram.observe(values())),
         Fn::Quantize => {
             let bad = reference::quantize(values(), scheme, case.params[0], &mut bytes);
@@ -170,22 +170,22 @@ pub fn reference<F: Value>(case: &Case<F>, from: &[&[u8]], to: &mut [&mut [u8]])
             let params = case.params[0];
             reference::quantize(values(), scheme, params, &mut bytes);
             store(scheme, &bytes, to[0]);
-            let mut became = vec![0.0_f32; n];
-            reference::dequantize(&bytes, scheme, params, &mut became);
-            let mut stats = error_stats(values(), &became);
+            let mut dequantized = vec![0.0_f32; n];
+            reference::dequantize(&bytes, scheme, params, &mut dequantized);
+            let mut stats = error_stats(values(), &dequantized);
             stats.saturated = reference::saturated(values(), scheme, params);
             of_stats(stats)
         }
         Fn::Dequantize => {
             let bytes = load(scheme, from[0], n);
-            reference::dequantize(&bytes, scheme, case.params[0], &mut became);
-            to[0].copy_from_slice(cast_slice(&became));
+            reference::dequantize(&bytes, scheme, case.params[0], &mut dequantized);
+            to[0].copy_from_slice(cast_slice(&dequantized));
             Returned::Nothing
         }
         Fn::FakeQuantize => {
             let bad = reference::quantize(values(), scheme, case.params[0], &mut bytes);
-            reference::dequantize(&bytes, scheme, case.params[0], &mut became);
-            to[0].copy_from_slice(cast_slice(&became));
+            reference::dequantize(&bytes, scheme, case.params[0], &mut dequantized);
+            to[0].copy_from_slice(cast_slice(&dequantized));
             Returned::Count(bad)
         }
         Fn::ErrorStats => of_stats(error_stats(values(), cast_slice(from[1]))),
@@ -210,11 +210,11 @@ pub fn reference<F: Value>(case: &Case<F>, from: &[&[u8]], to: &mut [&mut [u8]])
         Fn::QuantizeBlocks(size) => of_result(quantize_blocks(values(), size, scheme, to)),
         Fn::DequantizeBlocks(size) => {
             let bytes = load(scheme, from[0], n);
-            let blocks = bytes.chunks(size).zip(became.chunks_mut(size));
+            let blocks = bytes.chunks(size).zip(dequantized.chunks_mut(size));
             for ((bytes, values), params) in blocks.zip(case.params) {
                 reference::dequantize(bytes, scheme, *params, values);
             }
-            to[0].copy_from_slice(cast_slice(&became));
+            to[0].copy_from_slice(cast_slice(&dequantized));
             Returned::Nothing
         }
         Fn::ColumnRanges(columns) => {
@@ -236,11 +236,11 @@ pub fn reference<F: Value>(case: &Case<F>, from: &[&[u8]], to: &mut [&mut [u8]])
         }
         Fn::DequantizeColumns(columns) => {
             let bytes = load(scheme, from[0], n);
-            for (i, value) in became.iter_mut().enumerate() {
+            for (i, value) in dequantized.iter_mut().enumerate() {
                 let (code, params) = (&bytes[i..=i], case.params[i % columns]);
                 reference::dequantize(code, scheme, params, std::slice::from_mut(value));
             }
-            to[0].copy_from_slice(cast_slice(&became));
+            to[0].copy_from_slice(cast_slice(&dequantized));
             Returned::Nothing
         }
     }
@@ -280,11 +280,13 @@ fn quantize_blocks<F: Value>(
     Ok(())
 }
 
-fn error_stats<F: Value>(values: &[F], became: &[f32]) -> ErrorStats {
-    let chunks = values.chunks(STATS_CHUNK).zip(became.chunks(STATS_CHUNK));
-    let stats = chunks.map(|(values, became)| {
+fn error_stats<F: Value>(values: &[F], dequantized: &[f32]) -> ErrorStats {
+    let chunks = values
+        .chunks(STATS_CHUNK)
+        .zip(dequantized.chunks(STATS_CHUNK));
+    let stats = chunks.map(|(values, dequantized)| {
         let values = values.iter().map(|value| value.to_f32());
-        ErrorStats::of_chunk(values.zip(became.iter().copied()))
+        ErrorStats::of_chunk(values.zip(dequantized.iter().copied()))
     });
     stats.fold(ErrorStats::default(), ErrorStats::then)
 }

@@ -13,7 +13,7 @@ use crate::calls;
 /// A function on slices; nibbles' offsets, blocks' sizes and numbers of columns are part of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Function {
-    Range,
+    ValueRange,
     MinMax,
     /// With so many bins; of values that come twice, the second time after the bins became wide.
     Histogram(usize),
@@ -129,14 +129,14 @@ impl<F: Value> Case<'_, F> {
         let stored = || codes(true, 0);
         match self.function {
             Fn::ErrorStats => {
-                let became = self.values.iter().enumerate();
+                let dequantized = self.values.iter().enumerate();
                 // Errors of many magnitudes, none at all, and what is not finite on one side only.
-                let became = became.map(|(i, value)| match i % 7 {
+                let dequantized = dequantized.map(|(i, value)| match i % 7 {
                     0 => value.to_f32(),
                     6 if i % 5 == 0 => f32::NAN,
                     k => value.to_f32() * (1.0 + 0.01 * k as f32) + 0.125,
                 });
-                vec![values(), Buffer::of(&became.collect::<Vec<f32>>())]
+                vec![values(), Buffer::of(&dequantized.collect::<Vec<f32>>())]
             }
             Fn::Dequantize | Fn::DequantizeColumns(_) => vec![stored()],
             Fn::Pack(_) => vec![codes(false, 0)],
@@ -163,9 +163,11 @@ impl<F: Value> Case<'_, F> {
         let stored = || Buffer::unwritten(self.scheme.dtype.storage_len(self.len()), 1);
         let values = || Buffer::unwritten(self.len() * size_of::<F>(), size_of::<F>());
         match self.function {
-            Fn::Range | Fn::MinMax | Fn::Histogram(_) | Fn::ErrorStats | Fn::ColumnRanges(_) => {
-                Vec::new()
-            }
+            Fn::ValueRange
+            | Fn::MinMax
+            | Fn::Histogram(_)
+            | Fn::ErrorStats
+            | Fn::ColumnRanges(_) => Vec::new(),
             Fn::Quantize | Fn::QuantizeWithStats | Fn::QuantizeColumns(_) => vec![stored()],
             Fn::Dequantize
             | Fn::FakeQuantize

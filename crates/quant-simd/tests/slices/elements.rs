@@ -73,7 +73,11 @@ fn every_length<F: Value>() {
             let values = mixed::<F>(&mut random, scheme, params, MOST_AHEAD + len);
             let codes = any_codes(&mut random, scheme.dtype, len);
             let mut functions = QUANTIZING.to_vec();
-            functions.extend([Function::Dequantize, Function::Range, Function::ErrorStats]);
+            functions.extend([
+                Function::Dequantize,
+                Function::ValueRange,
+                Function::ErrorStats,
+            ]);
             functions.extend(OBSERVING);
             if scheme.dtype.bits() == 4 {
                 for offset in [0, 1, 2, 7, 33] {
@@ -110,7 +114,7 @@ fn every_lane<F: Value>() {
                 let mut functions = QUANTIZING.to_vec();
                 // These do not depend on the scheme.
                 if i == 0 {
-                    functions.extend([Function::Range, Function::ErrorStats]);
+                    functions.extend([Function::ValueRange, Function::ErrorStats]);
                     functions.extend(OBSERVING);
                 }
                 for function in functions {
@@ -192,7 +196,7 @@ fn any_bits<F: Value>() {
     }
     for _ in 0..20 {
         let values = random.any::<F>(1003);
-        for function in [Function::Range, Function::ErrorStats]
+        for function in [Function::ValueRange, Function::ErrorStats]
             .into_iter()
             .chain(OBSERVING)
         {
@@ -267,7 +271,7 @@ fn range_of_one_sign<F: Value>() {
                     let draw = |_| F::from_f32(random.unit().abs() * sign * ordinary);
                     let mut values: Vec<F> = (0..len).map(draw).collect();
                     values[lane] = edge;
-                    for function in [Function::Range, Function::ColumnRanges(43)] {
+                    for function in [Function::ValueRange, Function::ColumnRanges(43)] {
                         let case = Case {
                             function,
                             scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
@@ -284,7 +288,7 @@ fn range_of_one_sign<F: Value>() {
     for &edge in &edges {
         for len in 1..len {
             let case = Case {
-                function: Function::Range,
+                function: Function::ValueRange,
                 scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
                 params: &[],
                 values: &vec![edge; len],
@@ -361,9 +365,9 @@ fn results_beyond_the_cache() {
                 assert_eq!(count, bad, "{} {dtype:?}", backend.name());
                 assert!(got[1..=len] == want, "{} {dtype:?}", backend.name());
                 assert_eq!((got[0], got[len + 1]), (0xcd, 0xcd));
-                let mut became = vec![1.0_f32; n + 1];
-                backend.dequantize(&want, scheme, params, &mut became[1..]);
-                assert!(became[1..] == floats, "{} {dtype:?}", backend.name());
+                let mut dequantized = vec![1.0_f32; n + 1];
+                backend.dequantize(&want, scheme, params, &mut dequantized[1..]);
+                assert!(dequantized[1..] == floats, "{} {dtype:?}", backend.name());
             }
         }
         values[n / 2] = 0.5;

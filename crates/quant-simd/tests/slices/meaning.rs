@@ -191,7 +191,7 @@ fn wrong_lengths_panic() {
         };
         for wrong in [0, 69, 71] {
             let mut codes = vec![0; wrong];
-            let mut became = vec![0.0_f32; wrong];
+            let mut dequantized = vec![0.0_f32; wrong];
             panics("quantize", &mut || {
                 backend.quantize(&values, int8, params, &mut codes);
             });
@@ -202,10 +202,10 @@ fn wrong_lengths_panic() {
                 backend.dequantize(&codes, int8, params, &mut [0.0_f32; 70]);
             });
             panics("fake_quantize", &mut || {
-                backend.fake_quantize(&values, int8, params, &mut became);
+                backend.fake_quantize(&values, int8, params, &mut dequantized);
             });
             panics("error_stats", &mut || {
-                backend.error_stats(&values, &became);
+                backend.error_stats(&values, &dequantized);
             });
             panics("quantize_blocks", &mut || {
                 let _ = backend.quantize_blocks(

@@ -37,7 +37,7 @@ fn every_function<F: Value>(len: usize, mut each: impl FnMut(&Case<F>)) {
         };
         let many: Vec<Params> = (0..len.max(COLUMNS)).map(new).collect();
         let mut functions = vec![
-            Function::Range,
+            Function::ValueRange,
             Function::MinMax,
             Function::Histogram(256),
             Function::Quantize,

@@ -59,7 +59,7 @@ fn check<F: Value>(
             case.check(arenas, placement);
         };
         for function in [
-            Function::Range,
+            Function::ValueRange,
             Function::MinMax,
             Function::Histogram(256),
             Function::Quantize,

@@ -78,7 +78,7 @@ fn activations() -> Value {
 /// The name that the scheme has in llm-compressor.
 fn scheme_name(quantizer: &TensorQuantizer) -> String {
     let scheme = quantizer.scheme;
-    match (Format::of(scheme.dtype), scheme.mode) {
+    match (Format::from_type(scheme.dtype), scheme.mode) {
         (Format::Int, _) => "W8A8".into(),
         (Format::Packed, Mode::Symmetric) => format!("W{}A16", scheme.dtype.bits()),
         (Format::Packed, Mode::Affine) => format!("W{}A16_ASYM", scheme.dtype.bits()),
@@ -142,7 +142,7 @@ pub(super) fn quantized(
         let place = known.unwrap_or_else(|| {
             groups.push(Group {
                 name,
-                format: Format::of(quantizer.scheme.dtype),
+                format: Format::from_type(quantizer.scheme.dtype),
                 weights,
                 modules: Vec::new(),
             });

@@ -43,7 +43,7 @@ enum Format {
 }
 
 impl Format {
-    fn of(dtype: IntType) -> Self {
+    fn from_type(dtype: IntType) -> Self {
         match dtype.is_signed() {
             true => Self::Int,
             false => Self::Packed,
@@ -87,7 +87,7 @@ impl Convention for CompressedTensors {
             mode,
             dialect,
         } = quantizer.scheme;
-        let known = match Format::of(dtype) {
+        let known = match Format::from_type(dtype) {
             Format::Packed => matches!(dtype.bits(), 4 | 8),
             Format::Int => dtype.bits() == 8 && mode == Mode::Symmetric,
         };
@@ -111,7 +111,7 @@ impl Convention for CompressedTensors {
             ));
         }
         let per_word = WORD / dtype.bits() as usize;
-        if Format::of(dtype) == Format::Packed && row % per_word != 0 {
+        if Format::from_type(dtype) == Format::Packed && row % per_word != 0 {
             return Err(format!(
                 "rows of {row} do not fill words of {per_word} codes"
             ));
@@ -126,7 +126,7 @@ impl Convention for CompressedTensors {
         let per_word = WORD / dtype.bits() as usize;
         let scale_shape = quantizer.blocks.scale_shape();
         let groups = scale_shape.last().copied().unwrap_or(1);
-        let (codes, constants) = match Format::of(dtype) {
+        let (codes, constants) = match Format::from_type(dtype) {
             Format::Packed => {
                 let codes = (format!("{name}_packed"), "I32", vec![rows, row / per_word]);
                 let whole = [rows as u64, row as u64];

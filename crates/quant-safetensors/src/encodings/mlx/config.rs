@@ -47,7 +47,7 @@ pub(super) fn of(model: &ModelFiles) -> Result<(&Path, &Map<String, Value>), Err
 /// No configuration, or one of a family that is not known.
 pub(super) fn family(model: &ModelFiles) -> Result<Family, Error> {
     let (path, content) = of(model)?;
-    Family::of(content).map_err(|problem| Error::file(path, problem))
+    Family::from_config(content).map_err(|problem| Error::file(path, problem))
 }
 
 /// Refuses a model that is no folder, or of a family that is not known, or quantized already.

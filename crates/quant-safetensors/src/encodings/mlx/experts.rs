@@ -8,7 +8,7 @@ use quant_model::error::shortened;
 use quant_model::report::Decision;
 use quant_simd::TensorQuantizer;
 
-use super::{Place, Step};
+use super::{PartOffset, Step};
 use crate::part::Part;
 use crate::{Entry, SafetensorsFile};
 
@@ -153,9 +153,9 @@ pub(super) fn shifted(
     count: usize,
     parts: &[Part],
 ) -> Step {
-    let part = |place: &Place| {
+    let part = |place: &PartOffset| {
         let len = parts.iter().find(|part| part.name == place.part);
-        Place {
+        PartOffset {
             part: place.part.clone(),
             offset: len.map_or(0, |part| part.len / count * expert),
         }

@@ -87,7 +87,7 @@ impl Family {
     ///
     /// # Errors
     /// No family, or one that is not known.
-    pub fn of(content: &Map<String, Value>) -> Result<Self, String> {
+    pub fn from_config(content: &Map<String, Value>) -> Result<Self, String> {
         let name = content.get("model_type").and_then(Value::as_str);
         let name = name.ok_or("no `model_type`")?;
         let known = FAMILIES.iter().find(|known| known.name == name);

@@ -23,7 +23,7 @@ use quant_model::{Error, Job, SchemeRecord};
 use quant_simd::TensorQuantizer;
 
 use self::families::Rule;
-use super::{Convention, Document, OutputFile, Place, Step, TensorParts, Written, type_name};
+use super::{Convention, Document, OutputFile, PartOffset, Step, TensorParts, Written, type_name};
 use crate::model_files::ModelFiles;
 use crate::part::Part;
 use crate::{Entry, SafetensorsFile};
@@ -274,9 +274,9 @@ impl Item {
         Self {
             steps: vec![Step::Quantize {
                 tensor,
-                codes: Place::whole(&parts.codes),
-                scales: Place::whole(&parts.scales),
-                offsets: parts.offsets.as_ref().map(Place::whole),
+                codes: PartOffset::whole(&parts.codes),
+                scales: PartOffset::whole(&parts.scales),
+                offsets: parts.offsets.as_ref().map(PartOffset::whole),
             }],
             parts: [parts.codes, parts.scales]
                 .into_iter()
@@ -310,7 +310,7 @@ impl Item {
         Self {
             steps: vec![Step::Copy {
                 tensor,
-                to: Place::whole(&part),
+                to: PartOffset::whole(&part),
             }],
             parts: vec![part],
         }

@@ -34,7 +34,7 @@ impl<F: Lane, const BITS: u32, const MIN: bool, const SIZE: usize> Kernel
             let blocks = &mut blocks[done..done + BATCH];
             let vectors = bytemuck::cast_slice(values);
             let all = if self.stream {
-                isa.fetch_ahead(values, AHEAD);
+                isa.prefetch(values, AHEAD);
                 let mut staged = Blocks([[0; SIZE]; BATCH]);
                 let all = batch::<I, F, BITS, MIN, SIZE>(isa, vectors, &mut staged.0);
                 let from: &[I::I8] = bytemuck::cast_slice(staged.0.as_flattened());

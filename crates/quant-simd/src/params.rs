@@ -117,7 +117,7 @@ pub struct CodeRange {
 
 impl CodeRange {
     /// Of `scheme`.
-    pub fn of(scheme: Scheme) -> Self {
+    pub fn new(scheme: Scheme) -> Self {
         let shift = match scheme.dtype.max_value() > i8::MAX.into() {
             true => 128,
             false => 0,
@@ -141,22 +141,22 @@ pub const SCALE: usize = 3;
 
 /// One block's terms.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Terms {
+pub struct KernelParams {
     /// By kind.
     pub floats: [f32; 4],
     /// The zero point, shifted as [`CodeRange`] says; that of code 0 for a block of zeros.
     pub zero_point: i32,
 }
 
-impl Terms {
+impl KernelParams {
     /// For values of type `source`; and the division that they allow.
-    pub fn of(scheme: Scheme, source: FloatType, params: Params) -> (Self, Division) {
-        let shift = CodeRange::of(scheme).shift;
+    pub fn new(scheme: Scheme, source: FloatType, params: Params) -> (Self, Division) {
+        let shift = CodeRange::new(scheme).shift;
         let scale = params.scale();
         let rounding = scheme.dialect.rounding(source);
         if scale == 0.0 {
             let zero = if params.zero_point() > 0 { -0.0 } else { 0.0 };
-            let terms = Self {
+            let kernel_params = Self {
                 floats: [f32::INFINITY, 0.0, 0.0, zero],
                 zero_point: -shift,
             };
@@ -164,11 +164,11 @@ impl Terms {
                 FloatType::F16 => Division::Half,
                 FloatType::F32 | FloatType::Bf16 => Division::Exact,
             };
-            return (terms, division);
+            return (kernel_params, division);
         }
         let reciprocal = 1.0 / scale;
         let residual = (-scale).mul_add(reciprocal, 1.0) / scale;
-        let terms = Self {
+        let kernel_params = Self {
             floats: [scale, reciprocal, residual, scale],
             zero_point: params.zero_point() - shift,
         };
@@ -182,11 +182,11 @@ impl Terms {
             (true, FloatType::F32 | FloatType::Bf16) => Division::Exact,
             (false, _) => Division::Divide,
         };
-        (terms, division)
+        (kernel_params, division)
     }
 }
 
-impl Terms {
+impl KernelParams {
     /// For codes as they are stored: the scale, and the zero point as it is.
     pub fn stored(params: Params) -> Self {
         Self {
@@ -198,14 +198,14 @@ impl Terms {
 
 /// Terms of many blocks, each kind in a row.
 #[derive(Clone, Copy)]
-pub struct TermRows<'a> {
+pub struct ParamRows<'a> {
     /// By kind.
     pub floats: [&'a [f32]; 4],
     /// Zero points.
     pub zero_points: &'a [i32],
 }
 
-impl TermRows<'_> {
+impl ParamRows<'_> {
     /// Without the first `count` of each.
     pub fn skip(&self, count: usize) -> Self {
         let mut rest = *self;
@@ -217,36 +217,36 @@ impl TermRows<'_> {
     }
 }
 
-/// [`TermRows`] that own their memory.
+/// [`ParamRows`] that own their memory.
 #[derive(Clone, Debug, Default)]
-pub struct TermTable {
+pub struct ParamTable {
     floats: [Vec<f32>; 4],
     zero_points: Vec<i32>,
     division: Option<Division>,
     has_zero_points: bool,
 }
 
-impl TermTable {
+impl ParamTable {
     /// Appends a block's terms, `count` times.
-    pub fn push(&mut self, terms: Terms, division: Division, count: usize) {
-        let pushed = self.try_push(terms, division, count);
+    pub fn push(&mut self, kernel_params: KernelParams, division: Division, count: usize) {
+        let pushed = self.try_push(kernel_params, division, count);
         pushed.unwrap_or_else(|lack| lack.end());
     }
 
     /// [`push`](Self::push), unless there is no memory.
     pub fn try_push(
         &mut self,
-        terms: Terms,
+        kernel_params: KernelParams,
         division: Division,
         count: usize,
     ) -> Result<(), NoMemory> {
         self.division = Some(self.division.map_or(division, |known| known.and(division)));
         let end = self.zero_points.len() + count;
-        for (row, float) in self.floats.iter_mut().zip(terms.floats) {
+        for (row, float) in self.floats.iter_mut().zip(kernel_params.floats) {
             memory::resize(row, end, float)?;
         }
-        memory::resize(&mut self.zero_points, end, terms.zero_point)?;
-        self.has_zero_points |= terms.zero_point != 0;
+        memory::resize(&mut self.zero_points, end, kernel_params.zero_point)?;
+        self.has_zero_points |= kernel_params.zero_point != 0;
         Ok(())
     }
 
@@ -261,9 +261,9 @@ impl TermTable {
     }
 
     /// All of it.
-    pub fn rows(&self) -> TermRows<'_> {
+    pub fn rows(&self) -> ParamRows<'_> {
         let [a, b, c, d] = &self.floats;
-        TermRows {
+        ParamRows {
             floats: [a, b, c, d],
             zero_points: &self.zero_points,
         }
@@ -273,7 +273,7 @@ impl TermTable {
 /// Terms of up to so many blocks, a power of two. No vector of them lies across cache lines.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub struct BlockTerms<const BLOCKS: usize> {
+pub struct BlockParams<const BLOCKS: usize> {
     /// By kind.
     pub floats: [[f32; BLOCKS]; 4],
     /// Reciprocals again, see [`Isa::TWINS`].
@@ -284,7 +284,7 @@ pub struct BlockTerms<const BLOCKS: usize> {
     pub zero_points: [i32; BLOCKS],
 }
 
-impl<const BLOCKS: usize> Default for BlockTerms<BLOCKS> {
+impl<const BLOCKS: usize> Default for BlockParams<BLOCKS> {
     fn default() -> Self {
         Self {
             floats: [[0.0; BLOCKS]; 4],
@@ -295,10 +295,10 @@ impl<const BLOCKS: usize> Default for BlockTerms<BLOCKS> {
     }
 }
 
-impl<const BLOCKS: usize> BlockTerms<BLOCKS> {
+impl<const BLOCKS: usize> BlockParams<BLOCKS> {
     /// One block's.
-    pub fn of(&self, block: usize) -> Terms {
-        Terms {
+    pub fn of(&self, block: usize) -> KernelParams {
+        KernelParams {
             floats: self.floats.map(|row| row[block]),
             zero_point: self.zero_points[block],
         }
@@ -306,7 +306,7 @@ impl<const BLOCKS: usize> BlockTerms<BLOCKS> {
 
     /// One block's scale and zero point, as they are stored.
     pub fn params_of(&self, block: usize, scheme: Scheme) -> (f32, i32) {
-        let zero_point = self.zero_points[block] + CodeRange::of(scheme).shift;
+        let zero_point = self.zero_points[block] + CodeRange::new(scheme).shift;
         (self.floats[SCALE][block], zero_point)
     }
 

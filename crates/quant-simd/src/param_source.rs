@@ -1,10 +1,10 @@
 //! Where kernels find the terms of the elements at hand.
 
 use crate::isa::{Isa, TILE};
-use crate::terms::{BlockRows, SCALE, TermRows, Terms};
+use crate::params::{BlockRows, KernelParams, ParamRows, SCALE};
 
 /// Where a kernel finds the terms of the elements at hand. A *pair* is two vectors of elements.
-pub trait Source: Copy {
+pub trait ParamSource: Copy {
     /// Whether a pair has one scale and zero point.
     const SHARED: bool;
     /// Whether there are zero points, as codes are shifted.
@@ -37,7 +37,7 @@ pub trait Source: Copy {
 
 /// The same terms for all elements.
 #[derive(Clone, Copy)]
-pub struct Uniform<const ZERO_POINTS: bool>(pub Terms);
+pub struct Uniform<const ZERO_POINTS: bool>(pub KernelParams);
 
 /// [`Uniform`] in registers.
 #[derive(Clone, Copy)]
@@ -47,7 +47,7 @@ pub struct UniformTerms<I: Isa> {
     narrow_zero_point: I::I16,
 }
 
-impl<const ZERO_POINTS: bool> Source for Uniform<ZERO_POINTS> {
+impl<const ZERO_POINTS: bool> ParamSource for Uniform<ZERO_POINTS> {
     const SHARED: bool = true;
     const ZERO_POINTS: bool = ZERO_POINTS;
     type Loaded<I: Isa> = UniformTerms<I>;
@@ -88,7 +88,7 @@ impl<const ZERO_POINTS: bool> Source for Uniform<ZERO_POINTS> {
 #[derive(Clone, Copy)]
 pub struct PerBlock<'a, B, const BLOCKS: usize, const ZERO_POINTS: bool> {
     /// Terms per block.
-    pub terms: BlockRows<'a, BLOCKS>,
+    pub kernel_params: BlockRows<'a, BLOCKS>,
     /// Elements per block.
     pub size: B,
 }
@@ -134,7 +134,7 @@ impl<B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool>
     }
 }
 
-impl<B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool> Source
+impl<B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool> ParamSource
     for PerBlock<'_, B, BLOCKS, ZERO_POINTS>
 {
     const SHARED: bool = true;
@@ -142,22 +142,22 @@ impl<B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool> Source
     type Loaded<I: Isa> = usize;
     #[inline(always)]
     fn load<I: Isa>(self, _: I, first_pair: usize) -> usize {
-        first_pair + self.terms.start / (2 * I::LANES)
+        first_pair + self.kernel_params.start / (2 * I::LANES)
     }
     #[inline(always)]
     fn floats<I: Isa>(self, isa: I, first: &usize, kind: usize, pair: usize) -> [I::F32; 2] {
         let block = self.block::<I>(*first, pair);
-        let [first, second] = self.terms.floats[kind];
+        let [first, second] = self.kernel_params.floats[kind];
         let second = if I::TWINS { second } else { first };
         [isa.splat(first[block]), isa.splat(second[block])]
     }
     #[inline(always)]
     fn zero_points<I: Isa>(self, isa: I, first: &usize, pair: usize) -> [I::I32; 2] {
-        [isa.splat_i32(self.terms.zero_points[self.block::<I>(*first, pair)]); 2]
+        [isa.splat_i32(self.kernel_params.zero_points[self.block::<I>(*first, pair)]); 2]
     }
     #[inline(always)]
     fn narrow_zero_points<I: Isa>(self, isa: I, first: &usize, pair: usize) -> I::I16 {
-        isa.splat_i16(self.terms.zero_points[self.block::<I>(*first, pair)] as i16)
+        isa.splat_i16(self.kernel_params.zero_points[self.block::<I>(*first, pair)] as i16)
     }
     #[inline(always)]
     fn nibble_terms<I: Isa>(
@@ -169,10 +169,14 @@ impl<B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool> Source
     ) -> I::NibbleTerms {
         let block = self.block::<I>(*first, pair);
         let zero_point = match ZERO_POINTS {
-            true => self.terms.zero_points[block],
+            true => self.kernel_params.zero_points[block],
             false => 0,
         };
-        isa.nibble_terms(signed, self.terms.floats[SCALE][0][block], zero_point)
+        isa.nibble_terms(
+            signed,
+            self.kernel_params.floats[SCALE][0][block],
+            zero_point,
+        )
     }
 }
 
@@ -182,7 +186,7 @@ pub const PADDING: usize = 4 * 16 * TILE;
 
 /// Terms of its own for every element. The rows have [`PADDING`] at the end.
 #[derive(Clone, Copy)]
-pub struct PerElement<'a, const ZERO_POINTS: bool>(pub TermRows<'a>);
+pub struct PerElement<'a, const ZERO_POINTS: bool>(pub ParamRows<'a>);
 
 /// [`PerElement`] within a tile.
 #[derive(Clone, Copy)]
@@ -199,7 +203,7 @@ fn tile_of<V: bytemuck::Pod, T: bytemuck::Pod>(row: &[T], first_pair: usize) -> 
     pairs.first_chunk().expect("as many as were cast")
 }
 
-impl<'a, const ZERO_POINTS: bool> Source for PerElement<'a, ZERO_POINTS> {
+impl<'a, const ZERO_POINTS: bool> ParamSource for PerElement<'a, ZERO_POINTS> {
     const SHARED: bool = false;
     const ZERO_POINTS: bool = ZERO_POINTS;
     type Loaded<I: Isa> = TileTerms<'a, I>;

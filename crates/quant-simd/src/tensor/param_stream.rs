@@ -13,18 +13,22 @@ use crate::Element;
 use crate::columns::{ColumnBounds, repeats};
 use crate::kernels::blocks::BATCH;
 use crate::memory::{self, NoMemory};
-use crate::place::{BLOCKS, Coding, ElementTerms, Place, is_block_size};
-use crate::source::PADDING;
-use crate::terms::{BlockTerms, CodeRange, Division, TermTable, Terms};
+use crate::param_layout::{BLOCKS, ElementParams, EncodeSpec, ParamLayout, is_block_size};
+use crate::param_source::PADDING;
+use crate::params::{BlockParams, CodeRange, Division, KernelParams, ParamTable};
 
 /// Where the encoder finds terms.
-pub(super) trait Segments {
+pub(super) trait ParamStream {
     /// Terms of elements from `position` on, at most so many; and how many they serve, which is
     /// an even number or up to the end of a chunk where they are per block.
     ///
     /// # Errors
     /// A block without usable parameters, no memory.
-    fn at(&mut self, position: usize, most: usize) -> Result<(usize, Coding, Place<'_>), Flaw>;
+    fn at(
+        &mut self,
+        position: usize,
+        most: usize,
+    ) -> Result<(usize, EncodeSpec, ParamLayout<'_>), Flaw>;
 }
 
 /// Terms of groups that follow one another, found as they are needed.
@@ -36,25 +40,25 @@ pub(super) struct Groups<'a, F> {
     /// The parameters found so far.
     pub(super) params: StoredParams,
     /// One.
-    blocks: Vec<BlockTerms<BLOCKS>>,
-    now: Now,
+    blocks: Vec<BlockParams<BLOCKS>>,
+    now: Current,
 }
 
 /// The terms at hand.
-enum Now {
+enum Current {
     Nothing,
-    Run(Range<usize>, Coding, Place<'static>),
+    Run(Range<usize>, EncodeSpec, ParamLayout<'static>),
     /// The first [`BATCH`] of [`Groups::blocks`].
-    Batch(Range<usize>, Coding),
-    Rows(RowTerms),
+    Batch(Range<usize>, EncodeSpec),
+    Rows(RowParams),
 }
 
-impl Now {
+impl Current {
     fn elements(&self) -> Range<usize> {
         match self {
             Self::Nothing => 0..0,
             Self::Run(elements, ..) | Self::Batch(elements, _) => elements.clone(),
-            Self::Rows(terms) => terms.group.clone(),
+            Self::Rows(kernel_params) => kernel_params.group.clone(),
         }
     }
 }
@@ -70,8 +74,8 @@ impl<'a, F: Element> Groups<'a, F> {
             values,
             start,
             params: StoredParams::default(),
-            blocks: memory::filled(1, BlockTerms::default())?,
-            now: Now::Nothing,
+            blocks: memory::filled(1, BlockParams::default())?,
+            now: Current::Nothing,
         })
     }
 
@@ -93,7 +97,7 @@ impl<'a, F: Element> Groups<'a, F> {
                 .with(group.clone(), |values| bounds.widen(backend, values, 0))?;
             let params = quantizer.row_params::<F>(group.start, len, &bounds)?;
             self.found(&group, &params)?;
-            self.now = Now::Rows(RowTerms::new::<F>(quantizer, group, len, &params)?);
+            self.now = Current::Rows(RowParams::new::<F>(quantizer, group, len, &params)?);
             return Ok(());
         }
         if let Some((batch, division)) = self.batch(&group)? {
@@ -102,7 +106,7 @@ impl<'a, F: Element> Groups<'a, F> {
             let first = blocks.scale_of(batch.start);
             self.params
                 .extend_from_blocks(quantizer, first, &self.blocks[0], known..BATCH)?;
-            self.now = Now::Batch(batch, quantizer.coding(division));
+            self.now = Current::Batch(batch, quantizer.spec(division));
             return Ok(());
         }
         let range = self
@@ -113,8 +117,8 @@ impl<'a, F: Element> Groups<'a, F> {
             .params(&range, F::TYPE)
             .map_err(|source| (scale, source))?;
         self.found(&group, &[params])?;
-        let (coding, place) = Coding::of::<F>(scheme, params);
-        self.now = Now::Run(group, coding, place);
+        let (spec, place) = EncodeSpec::new::<F>(scheme, params);
+        self.now = Current::Run(group, spec, place);
         Ok(())
     }
 
@@ -133,99 +137,117 @@ impl<'a, F: Element> Groups<'a, F> {
         if !whole {
             return Ok(None);
         }
-        let terms = &mut self.blocks[0];
+        let kernel_params = &mut self.blocks[0];
         let division = self.values.with(batch.clone(), |values| {
-            F::block_terms(quantizer.backend, values, size, quantizer.scheme, terms)
+            F::block_terms(
+                quantizer.backend,
+                values,
+                size,
+                quantizer.scheme,
+                kernel_params,
+            )
         })?;
         Ok(division.map(|division| (batch, division)))
     }
 }
 
-impl<F: Element> Segments for Groups<'_, F> {
-    fn at(&mut self, position: usize, most: usize) -> Result<(usize, Coding, Place<'_>), Flaw> {
+impl<F: Element> ParamStream for Groups<'_, F> {
+    fn at(
+        &mut self,
+        position: usize,
+        most: usize,
+    ) -> Result<(usize, EncodeSpec, ParamLayout<'_>), Flaw> {
         if !self.now.elements().contains(&position) {
             self.find(position)?;
         }
         let count = (self.now.elements().end - position).min(most);
         Ok(match &self.now {
-            Now::Nothing => unreachable!("just found"),
-            Now::Run(_, coding, place) => (count, *coding, *place),
-            Now::Rows(terms) => terms.at(position, count),
-            Now::Batch(elements, coding) => {
+            Current::Nothing => unreachable!("just found"),
+            Current::Run(_, spec, place) => (count, *spec, *place),
+            Current::Rows(kernel_params) => kernel_params.at(position, count),
+            Current::Batch(elements, spec) => {
                 let size = elements.len() / BATCH;
                 let inside = position - elements.start;
                 if inside == 0 && count.is_multiple_of(size) {
                     return Ok((
                         count,
-                        *coding,
-                        Place::PerBlock(self.blocks[0].rows(), size, true),
+                        *spec,
+                        ParamLayout::PerBlock(self.blocks[0].rows(), size, true),
                     ));
                 }
                 // At the border of a piece.
-                let terms = self.blocks[0].of(inside / size);
+                let kernel_params = self.blocks[0].of(inside / size);
                 let count = count.min(size - inside % size);
-                (count, *coding, Place::Uniform(terms))
+                (count, *spec, ParamLayout::Uniform(kernel_params))
             }
         })
     }
 }
 
 /// The terms of a group of rows.
-pub(super) struct RowTerms {
+pub(super) struct RowParams {
     group: Range<usize>,
     row: usize,
     /// Elements after which the table ends: whole rows.
     width: usize,
-    coding: Coding,
-    table: TermTable,
+    spec: EncodeSpec,
+    table: ParamTable,
     has_zero_points: bool,
 }
 
-impl RowTerms {
+impl RowParams {
     pub(super) fn new<F: Element>(
         quantizer: &TensorQuantizer,
         group: Range<usize>,
         row: usize,
         params: &[Params],
     ) -> Result<Self, NoMemory> {
-        let mut table = TermTable::default();
+        let mut table = ParamTable::default();
         let repeats = repeats(row);
         for _ in 0..repeats {
             let runs = quantizer.blocks.runs(group.start..group.start + row);
             for (run, &params) in runs.zip(params) {
-                let (coding, terms) = Coding::with_terms::<F>(quantizer.scheme, params);
-                table.try_push(terms, coding.division, run.elements.len())?;
+                let (spec, kernel_params) = EncodeSpec::with_params::<F>(quantizer.scheme, params);
+                table.try_push(kernel_params, spec.division, run.elements.len())?;
             }
         }
         let division = table.division();
-        table.try_push(Terms::default(), division, PADDING)?;
-        let shifted = CodeRange::of(quantizer.scheme).shift != 0;
+        table.try_push(KernelParams::default(), division, PADDING)?;
+        let shifted = CodeRange::new(quantizer.scheme).shift != 0;
         Ok(Self {
             group,
             row,
             width: row * repeats,
-            coding: quantizer.coding(division),
+            spec: quantizer.spec(division),
             has_zero_points: shifted || table.has_zero_points(),
             table,
         })
     }
 
-    fn at(&self, position: usize, most: usize) -> (usize, Coding, Place<'_>) {
+    fn at(&self, position: usize, most: usize) -> (usize, EncodeSpec, ParamLayout<'_>) {
         let column = (position - self.group.start) % self.row;
-        let terms = ElementTerms {
+        let kernel_params = ElementParams {
             rows: self.table.rows(),
             len: self.width,
             has_zero_points: self.has_zero_points,
         };
         let count = most.min(self.width - column);
-        (count, self.coding, Place::PerElement(terms).skip(column))
+        (
+            count,
+            self.spec,
+            ParamLayout::PerElement(kernel_params).skip(column),
+        )
     }
 }
 
-pub(super) struct TwoGroups<'a>(pub(super) (&'a Option<RowTerms>, &'a RowTerms));
+pub(super) struct TwoGroupStream<'a>(pub(super) (&'a Option<RowParams>, &'a RowParams));
 
-impl Segments for TwoGroups<'_> {
-    fn at(&mut self, position: usize, most: usize) -> Result<(usize, Coding, Place<'_>), Flaw> {
+impl ParamStream for TwoGroupStream<'_> {
+    fn at(
+        &mut self,
+        position: usize,
+        most: usize,
+    ) -> Result<(usize, EncodeSpec, ParamLayout<'_>), Flaw> {
         let (before, now) = self.0;
         Ok(match before {
             Some(before) if before.group.contains(&position) => {
@@ -243,22 +265,26 @@ pub(super) struct KnownParams<'a, F> {
     pub(super) values: PhantomData<F>,
 }
 
-impl<F: Element> Segments for KnownParams<'_, F> {
-    fn at(&mut self, position: usize, most: usize) -> Result<(usize, Coding, Place<'_>), Flaw> {
+impl<F: Element> ParamStream for KnownParams<'_, F> {
+    fn at(
+        &mut self,
+        position: usize,
+        most: usize,
+    ) -> Result<(usize, EncodeSpec, ParamLayout<'_>), Flaw> {
         let Self {
             quantizer, params, ..
         } = *self;
         let mut runs = quantizer.blocks.runs(position..position + most);
         let run = runs.next().expect("elements that are there");
         let params = params[run.scale];
-        let (coding, place) = Coding::of::<F>(quantizer.scheme, params);
-        Ok((run.elements.len(), coding, place))
+        let (spec, place) = EncodeSpec::new::<F>(quantizer.scheme, params);
+        Ok((run.elements.len(), spec, place))
     }
 }
 
 impl TensorQuantizer {
-    fn coding(&self, division: Division) -> Coding {
-        Coding {
+    fn spec(&self, division: Division) -> EncodeSpec {
+        EncodeSpec {
             scheme: self.scheme,
             division,
             scale_type: self.scale_type(),

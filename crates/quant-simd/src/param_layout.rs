@@ -4,47 +4,47 @@ use quant_core::{Dialect, FloatType, Params, Scheme};
 
 use crate::dialects;
 use crate::lane::Lane;
-use crate::source::LARGEST_PAIR;
-use crate::terms::{BlockRows, Division, TermRows, Terms};
+use crate::param_source::LARGEST_PAIR;
+use crate::params::{BlockRows, Division, KernelParams, ParamRows};
 
-/// Blocks that [`Place::PerBlock`] holds the terms of.
+/// Blocks that [`ParamLayout::PerBlock`] holds the terms of.
 pub const BLOCKS: usize = 512;
 
 /// Where the terms of elements come from.
 #[derive(Clone, Copy)]
-pub enum Place<'a> {
+pub enum ParamLayout<'a> {
     /// The same for all.
-    Uniform(Terms),
+    Uniform(KernelParams),
     /// The same for so many, see [`is_block_size`]; and whether some zero point is not 0.
     PerBlock(BlockRows<'a, BLOCKS>, usize, bool),
     /// Each its own, for a row of so many elements, an even number; rows share them.
-    PerElement(ElementTerms<'a>),
+    PerElement(ElementParams<'a>),
     /// The same for all, for the reference: no kernel computes what the dialect does.
     Reference(Params, Dialect),
 }
 
 /// Terms for a row of elements; rows that follow one another share them.
 #[derive(Clone, Copy)]
-pub struct ElementTerms<'a> {
+pub struct ElementParams<'a> {
     /// The terms, and padding.
-    pub rows: TermRows<'a>,
+    pub rows: ParamRows<'a>,
     /// Elements in a row: an even number, or all that there are.
     pub len: usize,
     /// Whether some zero point is not 0, or codes are shifted.
     pub has_zero_points: bool,
 }
 
-impl Place<'_> {
+impl ParamLayout<'_> {
     /// That of the elements from `count` on, an even number.
     pub fn skip(&self, count: usize) -> Self {
         match self {
-            Self::PerElement(terms) => Self::PerElement(ElementTerms {
-                rows: terms.rows.skip(count),
-                len: terms.len - count,
-                ..*terms
+            Self::PerElement(kernel_params) => Self::PerElement(ElementParams {
+                rows: kernel_params.rows.skip(count),
+                len: kernel_params.len - count,
+                ..*kernel_params
             }),
-            Self::PerBlock(terms, size, has_zero_points) => {
-                let mut rest = *terms;
+            Self::PerBlock(kernel_params, size, has_zero_points) => {
+                let mut rest = *kernel_params;
                 rest.start += count;
                 Self::PerBlock(rest, *size, *has_zero_points)
             }
@@ -53,7 +53,7 @@ impl Place<'_> {
     }
 }
 
-/// Whether [`Place::PerBlock`] and the batches of blocks serve this block size. Larger blocks are
+/// Whether [`ParamLayout::PerBlock`] and the batches of blocks serve this block size. Larger blocks are
 /// worth a kernel each.
 pub fn is_block_size(block_size: usize) -> bool {
     block_size.is_power_of_two() && (LARGEST_PAIR..=256).contains(&block_size)
@@ -61,7 +61,7 @@ pub fn is_block_size(block_size: usize) -> bool {
 
 /// How values become codes.
 #[derive(Clone, Copy)]
-pub struct Coding {
+pub struct EncodeSpec {
     /// Integer type, mode and dialect.
     pub scheme: Scheme,
     /// The division that all terms allow.
@@ -70,36 +70,36 @@ pub struct Coding {
     pub scale_type: FloatType,
 }
 
-impl Place<'static> {
+impl ParamLayout<'static> {
     /// For codes as they are stored.
     pub fn stored(scheme: Scheme, params: Params) -> Self {
         match dialects::has_kernels(scheme) {
-            true => Self::Uniform(Terms::stored(params)),
+            true => Self::Uniform(KernelParams::stored(params)),
             false => Self::Reference(params, scheme.dialect),
         }
     }
 }
 
-impl Coding {
+impl EncodeSpec {
     /// With given parameters; and where these are.
-    pub fn of<F: Lane>(scheme: Scheme, params: Params) -> (Self, Place<'static>) {
-        let (coding, terms) = Self::with_terms::<F>(scheme, params);
+    pub fn new<F: Lane>(scheme: Scheme, params: Params) -> (Self, ParamLayout<'static>) {
+        let (spec, kernel_params) = Self::with_params::<F>(scheme, params);
         let place = match dialects::has_kernels(scheme) {
-            true => Place::Uniform(terms),
-            false => Place::Reference(params, scheme.dialect),
+            true => ParamLayout::Uniform(kernel_params),
+            false => ParamLayout::Reference(params, scheme.dialect),
         };
-        (coding, place)
+        (spec, place)
     }
 
     /// With given parameters; and their terms.
-    pub fn with_terms<F: Lane>(scheme: Scheme, params: Params) -> (Self, Terms) {
-        let (terms, division) = Terms::of(scheme, F::TYPE, params);
-        let coding = Self {
+    pub fn with_params<F: Lane>(scheme: Scheme, params: Params) -> (Self, KernelParams) {
+        let (kernel_params, division) = KernelParams::new(scheme, F::TYPE, params);
+        let spec = Self {
             scheme,
             division,
             scale_type: params.scale_type(),
         };
-        (coding, terms)
+        (spec, kernel_params)
     }
 }
 
