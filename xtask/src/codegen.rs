@@ -11,11 +11,12 @@ use crate::toolchain::root;
 const CRATE: &str = "crates/quant-capi";
 pub const HEADER: &str = "crates/quant-capi/include/quant.h";
 const SWIFT: &str = "swift/Sources/Quant/Enumerations.swift";
-/// The header's enumerations that Swift has, and what they are called there.
-const SWIFT_NAMES: [(&str, &str); 3] = [
-    ("QuantCode", "Code"),
-    ("QuantMode", "Mode"),
-    ("QuantDialect", "Dialect"),
+/// The types that the header's enumerations belong to in Swift, and what they are called there.
+const SWIFT_NAMES: [(&str, &str, &str); 4] = [
+    ("Scheme", "QuantCode", "Code"),
+    ("Scheme", "QuantMode", "Mode"),
+    ("Scheme", "QuantDialect", "Dialect"),
+    ("Observer", "QuantObserverKind", "Kind"),
 ];
 
 /// Writes the header of the C library and Swift's enumerations, or checks that they are as they
@@ -95,14 +96,21 @@ pub fn version() -> &'static str {
 /// those to results may not, with exceptions.
 fn annotated(header: &str) -> Result<String, Box<dyn Error>> {
     let pointer = Regex::new(r"(?<type>\w+) \*(?<name>\w+)(?<end>[,;)])")?;
-    let case = Regex::new(r"^  (?<name>QUANT_[A-Z]+_(?<case>\w+)) = ")?;
+    let enumeration = Regex::new(r"^typedef enum (?<name>\w+) \{$")?;
+    let case = Regex::new(r"^  (?<name>QUANT_\w+) = ")?;
+    // What the names of the enumeration's cases begin with.
+    let mut prefix = String::new();
     let lines = header.lines().map(|line| {
         if line.trim_start().starts_with("//") {
             return line.to_owned();
         }
+        if let Some(found) = enumeration.captures(line) {
+            prefix = words(&found["name"]) + "_";
+        }
         let line = line.replace("typedef enum ", "typedef enum QUANT_OPEN_ENUM ");
         let line = case.replace(&line, |found: &regex::Captures<'_>| {
-            let (name, case) = (&found["name"], camel_case(&found["case"]));
+            let name = &found["name"];
+            let case = camel_case(name.strip_prefix(&prefix).unwrap_or(name));
             format!("  {name} QUANT_SWIFT_NAME({case}) = ")
         });
         let annotated = pointer.replace_all(&line, |found: &regex::Captures<'_>| {
@@ -113,7 +121,8 @@ fn annotated(header: &str) -> Result<String, Box<dyn Error>> {
                 false => format!("{of} *QUANT_NULLABLE {name}{end}"),
             }
         });
-        annotated.into_owned()
+        // Where a new observer goes.
+        annotated.replace("**observer", "*QUANT_NULLABLE *QUANT_NONNULL observer")
     });
     Ok(lines.collect::<Vec<_>>().join("\n") + "\n")
 }
@@ -122,9 +131,15 @@ fn annotated(header: &str) -> Result<String, Box<dyn Error>> {
 fn swift_enumerations(header: &str) -> Result<String, Box<dyn Error>> {
     let case = Regex::new(r"^  QUANT_\w+ QUANT_SWIFT_NAME\((?<case>\w+)\) = (?<number>\d+),$")?;
     let mut swift = String::from(
-        "// Made from the C library's header by `cargo xtask codegen`: change it there.\n\nextension Scheme {",
+        "// Made from the C library's header by `cargo xtask codegen`: change it there.\n",
     );
-    for (c_name, name) in SWIFT_NAMES {
+    let mut before = "";
+    for (owner, c_name, name) in SWIFT_NAMES {
+        if owner != before {
+            let end = if before.is_empty() { "" } else { "}\n" };
+            swift += &format!("{end}\nextension {owner} {{");
+            before = owner;
+        }
         let lines: Vec<&str> = header.lines().collect();
         let end = format!("}} {c_name};");
         let end = lines.iter().position(|line| *line == end);
@@ -146,6 +161,18 @@ fn swift_enumerations(header: &str) -> Result<String, Box<dyn Error>> {
     Ok(swift + "}\n")
 }
 
+/// `QuantObserverKind` as `QUANT_OBSERVER_KIND`.
+fn words(name: &str) -> String {
+    let mut words = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !words.is_empty() {
+            words.push('_');
+        }
+        words.extend(letter.to_uppercase());
+    }
+    words
+}
+
 /// `NON_FINITE` as `nonFinite`.
 fn camel_case(name: &str) -> String {
     let mut words = name.split('_').map(str::to_lowercase);
@@ -156,5 +183,5 @@ fn camel_case(name: &str) -> String {
     })
 }
 
-/// Results that a caller need not want, and a list that may be empty.
-const OPTIONAL: [&str; 3] = ["backends", "failure", "error_stats"];
+/// Results that a caller need not want, a list that may be empty, and what may be freed.
+const OPTIONAL: [&str; 4] = ["backends", "ended", "failure", "error_stats"];

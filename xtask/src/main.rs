@@ -22,6 +22,7 @@ mod mca;
 mod memory;
 mod needs;
 mod not_run;
+mod package;
 mod processors;
 mod python;
 mod release;
@@ -88,6 +89,9 @@ enum Task {
         /// Nothing for Apple's systems
         #[arg(long)]
         only_host: bool,
+        /// Copy the host's part to this folder, too: to /usr/local, or ~/.local
+        #[arg(long, value_name = "DIR")]
+        prefix: Option<std::path::PathBuf>,
     },
     /// Build the host's part of `dist` in two folders, and demand the same bytes
     Reproduce,
@@ -167,6 +171,8 @@ enum Task {
     Doc,
     /// Check the dependencies' licenses and sources, and what is known against them
     Deny,
+    /// Pack the crates that are published, build each from its archive, run the examples in there
+    Package,
     /// Check that version numbers say how the libraries' interfaces have changed
     Semver {
         /// Compare with this revision instead of the last release
@@ -218,8 +224,13 @@ impl Task {
         match self {
             Self::Cross => Some("cross"),
             Self::Ios => Some("ios"),
-            Self::Dist { only_host: true } | Self::Reproduce => Some("dist --only-host"),
-            Self::Dist { only_host: false } => Some("dist"),
+            Self::Dist {
+                only_host: true, ..
+            }
+            | Self::Reproduce => Some("dist --only-host"),
+            Self::Dist {
+                only_host: false, ..
+            } => Some("dist"),
             Self::Swift { .. } => Some("swift"),
             Self::Sanitize => Some("sanitize"),
             Self::Outputs => Some("outputs"),
@@ -244,7 +255,7 @@ fn run(task: Task) -> Outcome {
         Task::Exhaustive { reduced } => exhaustive(reduced),
         Task::Codegen { check } => codegen::codegen(check),
         Task::Ios => ios::ios(),
-        Task::Dist { only_host } => dist::dist(only_host),
+        Task::Dist { only_host, prefix } => dist::dist(only_host, prefix.as_deref()),
         Task::Reproduce => dist::reproduce(),
         Task::Swift { prepare: true } => swift::prepare(),
         Task::Swift { prepare: false } => swift::swift(),
@@ -272,6 +283,7 @@ fn run(task: Task) -> Outcome {
         Task::Memory { samples } => memory::report(samples),
         Task::Doc => release::doc(),
         Task::Deny => release::deny(),
+        Task::Package => package::package(),
         Task::Semver { baseline } => release::semver(baseline),
     }
 }

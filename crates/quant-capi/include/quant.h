@@ -14,19 +14,21 @@
 // - What can be wrong with arguments is checked before anything is written, and told by the status;
 //   what makes a call fail later (NON_FINITE, OUT_OF_RANGE, INVALID_PARAMS) leaves outputs
 //   partly written.
-// - Functions may be called from any thread at any time. Nothing is kept between calls but which
-//   instruction sets the processor has, and what quant_backend_use chose. Only functions on tensors
-//   allocate or start threads.
+// - Functions may be called from any thread at any time; an observer may be changed by one thread at a
+//   time, and meanwhile be used by no other. Nothing else is kept between calls but which instruction
+//   sets the processor has, and what quant_backend_use chose. Only functions on tensors start threads;
+//   only these and functions on observers allocate.
 // - Where memory runs out, functions on tensors return NO_MEMORY. With one thread that is promised for
 //   each of their allocations. With more it is promised for the library's own; these look first
 //   whether there is memory for all that they will do. What starts threads and hands work to them
 //   (Rust's std::thread, the library rayon, and std::thread::available_parallelism where `threads`
-//   is 0) ends the process, should others take that memory meanwhile. All other functions allocate
-//   nothing.
+//   is 0) ends the process, should others take that memory meanwhile. Functions on observers look
+//   first, too. All other functions allocate nothing.
 // - A defect of the library is INTERNAL where panics unwind; in the libraries for Apple's systems it
 //   ends the process.
-// - Statistics, sizes, failures and tensors have fields `reserved`, which are 0: later versions may
-//   use them. Initialize a QuantTensor by name, or set it to 0 first.
+// - Statistics, sizes, failures, tensors and settings of observers have fields `reserved`, which are 0:
+//   later versions may use them. Initialize such a structure by name, or set it to 0 first. Schemes,
+//   ranges and parameters, which are passed by value, get no further fields.
 // - Results are the same bytes on every machine.
 
 #pragma once
@@ -45,11 +47,13 @@
 // Pointers to buffers may be null where their size is 0; other pointers may not.
 #if defined(__clang__)
 #define QUANT_NULLABLE _Nullable
+#define QUANT_NONNULL _Nonnull
 #define QUANT_OPEN_ENUM __attribute__((enum_extensibility(open)))
 #define QUANT_SWIFT_NAME(name) __attribute__((swift_name(#name)))
 #pragma clang assume_nonnull begin
 #else
 #define QUANT_NULLABLE
+#define QUANT_NONNULL
 #define QUANT_OPEN_ENUM
 #define QUANT_SWIFT_NAME(name)
 #endif
@@ -93,6 +97,10 @@ typedef enum QUANT_OPEN_ENUM QuantStatus {
   QUANT_STATUS_INVALID_SCALES_SIZE QUANT_SWIFT_NAME(invalidScalesSize) = 15,
   // The zero points, or biases, do not have the size that the other arguments ask for.
   QUANT_STATUS_INVALID_ZERO_POINTS_SIZE QUANT_SWIFT_NAME(invalidZeroPointsSize) = 16,
+  // A setting of an observer is out of its range.
+  QUANT_STATUS_INVALID_SETTINGS QUANT_SWIFT_NAME(invalidSettings) = 17,
+  // Observers of different settings, or moving averages, which depend on the order of the samples.
+  QUANT_STATUS_CANNOT_MERGE QUANT_SWIFT_NAME(cannotMerge) = 18,
 } QuantStatus;
 
 // A set of kernels. All of them give the same bytes.
@@ -195,6 +203,24 @@ typedef enum QUANT_OPEN_ENUM QuantGgml {
   // Scale and minimum in f16, and 32 codes of 5 bits: 24 bytes.
   QUANT_GGML_Q5_1 QUANT_SWIFT_NAME(q51) = 4,
 } QuantGgml;
+
+// How an observer finds the range of an activation.
+typedef enum QUANT_OPEN_ENUM QuantObserverKind {
+  // The smallest and the largest value.
+  QUANT_OBSERVER_KIND_MIN_MAX QUANT_SWIFT_NAME(minMax) = 0,
+  // Averages of the samples' smallest and largest values, as torch moves them.
+  QUANT_OBSERVER_KIND_MOVING_AVERAGE QUANT_SWIFT_NAME(movingAverage) = 1,
+  // So many percent of the values, by a histogram.
+  QUANT_OBSERVER_KIND_PERCENTILE QUANT_SWIFT_NAME(percentile) = 2,
+  // The range of the least entropy between the values and their codes, by a histogram.
+  QUANT_OBSERVER_KIND_ENTROPY QUANT_SWIFT_NAME(entropy) = 3,
+  // The range of the least squared error, by a histogram.
+  QUANT_OBSERVER_KIND_MSE QUANT_SWIFT_NAME(mse) = 4,
+} QuantObserverKind;
+
+// The range of an activation, from values that come sample by sample and are not kept. One thread at
+// a time may change it.
+typedef struct QuantObserver QuantObserver;
 
 // The range of some values. NaN takes no part in it.
 typedef struct QuantRange {
@@ -301,6 +327,21 @@ typedef struct QuantFailure {
   // Zeros: room for what later versions tell.
   uint64_t reserved[2];
 } QuantFailure;
+
+// Which observer, and its settings. What is 0 is as usual.
+typedef struct QuantObserverConfig {
+  // How the range is found.
+  QuantObserverKind kind;
+  // Bins of a histogram: a power of two from 128 to 8192. 0 means 2048.
+  size_t bins;
+  // Percent of the values that `QUANT_OBSERVER_KIND_PERCENTILE` keeps, above 0 and at most 100. 0
+  // means 99.999.
+  double percentile;
+  // What `QUANT_OBSERVER_KIND_MOVING_AVERAGE` moves by, above 0 and at most 1. 0 means 0.01.
+  double constant;
+  // Zeros: room for what later versions ask.
+  uint64_t reserved[4];
+} QuantObserverConfig;
 
 #ifdef __cplusplus
 extern "C" {
@@ -545,6 +586,65 @@ QuantStatus quant_dequantize_tensor(const QuantTensor *tensor,
                                     size_t values_size,
                                     size_t threads,
                                     QuantFailure *QUANT_NULLABLE failure);
+
+// Makes an observer of no values, which `quant_observer_free` ends.
+//
+// Status: `NULL_POINTER`, `UNKNOWN_VALUE`, `NO_MEMORY`; `INVALID_SETTINGS` for settings out of their
+// range.
+QuantStatus quant_observer_new(const QuantObserverConfig *config,
+                               QuantObserver *QUANT_NULLABLE *QUANT_NONNULL observer);
+
+// Ends an observer. Null is none.
+void quant_observer_free(QuantObserver *QUANT_NULLABLE ended);
+
+// Takes `count` values, a whole sample: what one run of the model gives. NaN and infinities are left
+// out.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `UNKNOWN_VALUE`, `NO_MEMORY`.
+QuantStatus quant_observer_observe(QuantObserver *observer,
+                                   QuantFloat dtype,
+                                   const void *QUANT_NULLABLE values,
+                                   size_t count);
+
+// Takes `count` values, a part of a sample, which `quant_observer_end_sample` ends. Only moving
+// averages depend on where samples end.
+//
+// Status: `NULL_POINTER`, `INVALID_LENGTH`, `UNKNOWN_VALUE`, `NO_MEMORY`.
+QuantStatus quant_observer_observe_part(QuantObserver *observer,
+                                        QuantFloat dtype,
+                                        const void *QUANT_NULLABLE values,
+                                        size_t count);
+
+// Counts what came since the last one as a sample.
+//
+// Status: `NULL_POINTER`.
+QuantStatus quant_observer_end_sample(QuantObserver *observer);
+
+// As if `observer` had seen what `other`, which stays as it is, saw. The order in which observers
+// are merged does not matter.
+//
+// Status: `NULL_POINTER`, `NO_MEMORY`; `CANNOT_MERGE` for moving averages and for observers of
+// different settings.
+QuantStatus quant_observer_merge(QuantObserver *observer, const QuantObserver *other);
+
+// The range that activations are to be quantized over. As long as no finite value came (of moving
+// averages, no sample with one ended), it is empty: `min` is +infinity, `max` -infinity. Type and mode
+// matter to percentiles and the mean squared error only.
+//
+// Status: `NULL_POINTER`, `UNKNOWN_VALUE`, `NO_MEMORY`.
+QuantStatus quant_observer_range(const QuantObserver *observer,
+                                 QuantCode dtype,
+                                 QuantMode mode,
+                                 QuantRange *range);
+
+// Scale and zero point of that range, for values of type `dtype`. For activations the dialects
+// `QUANT_DIALECT_TORCH` and `QUANT_DIALECT_COREMLTOOLS_ACTIVATIONS` are made.
+//
+// Status: `NULL_POINTER`, `UNKNOWN_VALUE`, `NO_MEMORY`, `OUT_OF_RANGE`.
+QuantStatus quant_observer_params(const QuantObserver *observer,
+                                  QuantFloat dtype,
+                                  QuantScheme scheme,
+                                  QuantParams *params);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -24,7 +24,7 @@ pub extern "C" fn quant_version() -> *const c_char {
 // SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
 pub extern "C" fn quant_status_string(status: MaybeUninit<QuantStatus>) -> *const c_char {
-    const TEXTS: [(QuantStatus, &CStr); 17] = [
+    const TEXTS: [(QuantStatus, &CStr); 19] = [
         (QuantStatus::Ok, c"done"),
         (QuantStatus::NullPointer, c"a pointer is null"),
         (
@@ -77,6 +77,14 @@ pub extern "C" fn quant_status_string(status: MaybeUninit<QuantStatus>) -> *cons
         (
             QuantStatus::InvalidZeroPointsSize,
             c"the zero points or biases do not have the size that the other arguments ask for",
+        ),
+        (
+            QuantStatus::InvalidSettings,
+            c"a setting of an observer is out of its range",
+        ),
+        (
+            QuantStatus::CannotMerge,
+            c"observers of different settings, or moving averages, cannot be merged",
         ),
     ];
     let text = TEXTS.iter().find(|(it, _)| number(*it) == number(status));

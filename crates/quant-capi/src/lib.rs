@@ -25,11 +25,18 @@ mod ggml;
 
 mod tensor;
 
+mod observer;
+
 pub use blocks::{quant_dequantize_blocks, quant_quantize_blocks};
 pub use ggml::{quant_ggml_dequantize, quant_ggml_quantize, quant_ggml_size};
 pub use info::{
     quant_backend_detect, quant_backend_list, quant_backend_name, quant_backend_use,
     quant_status_string, quant_version, quant_version_number,
+};
+pub use observer::{
+    QuantObserver, quant_observer_end_sample, quant_observer_free, quant_observer_merge,
+    quant_observer_new, quant_observer_observe, quant_observer_observe_part, quant_observer_params,
+    quant_observer_range,
 };
 pub use slices::{
     quant_codes_size, quant_dequantize, quant_error_stats, quant_fake_quantize, quant_pack4,
@@ -38,5 +45,6 @@ pub use slices::{
 pub use tensor::{quant_dequantize_tensor, quant_quantize_tensor, quant_tensor_sizes};
 pub use types::{
     QuantBackend, QuantCode, QuantDialect, QuantErrorStats, QuantFailure, QuantFloat, QuantGgml,
-    QuantMode, QuantParams, QuantRange, QuantScheme, QuantStatus, QuantTensor, QuantTensorSizes,
+    QuantMode, QuantObserverConfig, QuantObserverKind, QuantParams, QuantRange, QuantScheme,
+    QuantStatus, QuantTensor, QuantTensorSizes,
 };

@@ -246,6 +246,8 @@ unsafe fn explain(error: ProcessError<Infallible>, failure: *mut QuantFailure) -
         ProcessError::Params { block, source } => (ParamsError::into(source), block, 1),
         ProcessError::Sink(never) => match never {},
         ProcessError::NoMemory => (QuantStatus::NoMemory, 0, 0),
+        // Sizes were looked at before.
+        ProcessError::Argument(_) => (QuantStatus::Internal, 0, 0),
     };
     // SAFETY: the caller's promise.
     unsafe {

@@ -51,6 +51,10 @@ pub enum QuantStatus {
     InvalidScalesSize = 15,
     /// The zero points, or biases, do not have the size that the other arguments ask for.
     InvalidZeroPointsSize = 16,
+    /// A setting of an observer is out of its range.
+    InvalidSettings = 17,
+    /// Observers of different settings, or moving averages, which depend on the order of the samples.
+    CannotMerge = 18,
 }
 
 impl From<ParamsError> for QuantStatus {
@@ -179,6 +183,22 @@ pub enum QuantGgml {
     Q5_1 = 4,
 }
 
+/// How an observer finds the range of an activation.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuantObserverKind {
+    /// The smallest and the largest value.
+    MinMax = 0,
+    /// Averages of the samples' smallest and largest values, as torch moves them.
+    MovingAverage = 1,
+    /// So many percent of the values, by a histogram.
+    Percentile = 2,
+    /// The range of the least entropy between the values and their codes, by a histogram.
+    Entropy = 3,
+    /// The range of the least squared error, by a histogram.
+    Mse = 4,
+}
+
 /// A set of kernels. All of them give the same bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +211,26 @@ pub enum QuantBackend {
     Avx512 = 2,
     /// NEON, on 64-bit ARM.
     Neon = 3,
+}
+
+/// What [`QuantObserverKind`] stands for.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum ObserverKind {
+    MinMax,
+    MovingAverage,
+    Percentile,
+    Entropy,
+    Mse,
+}
+
+impl ObserverKind {
+    pub(crate) const ALL: [Self; quant_core::observer::ObserverConfig::ALL.len()] = [
+        Self::MinMax,
+        Self::MovingAverage,
+        Self::Percentile,
+        Self::Entropy,
+        Self::Mse,
+    ];
 }
 
 /// An enumeration of C.
@@ -222,6 +262,7 @@ enumeration!(QuantCode, IntType: Int8 Uint8 Int4 Uint4 Int2 Uint2 Int3 Uint3 Int
 enumeration!(QuantMode, Mode: Symmetric Affine);
 enumeration!(QuantDialect, Dialect: Coremltools F32 Torch CoremltoolsActivations Mlx CompressedTensors Coreai CoreaiTorch);
 enumeration!(QuantGgml, GgmlType: Q8_0 Q4_0 Q4_1 Q5_0 Q5_1);
+enumeration!(QuantObserverKind, ObserverKind: MinMax MovingAverage Percentile Entropy Mse);
 enumeration!(QuantBackend, Backend: Scalar Avx2 Avx512 Neon);
 
 /// The meaning of a number that C passed, which may be any: hence `MaybeUninit`.
@@ -426,6 +467,23 @@ pub struct QuantTensorSizes {
     pub zero_points: usize,
     /// Zeros: room for what later versions tell.
     pub reserved: [usize; 2],
+}
+
+/// Which observer, and its settings. What is 0 is as usual.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct QuantObserverConfig {
+    /// How the range is found.
+    pub kind: MaybeUninit<QuantObserverKind>,
+    /// Bins of a histogram: a power of two from 128 to 8192. 0 means 2048.
+    pub bins: usize,
+    /// Percent of the values that `QUANT_OBSERVER_KIND_PERCENTILE` keeps, above 0 and at most 100. 0
+    /// means 99.999.
+    pub percentile: f64,
+    /// What `QUANT_OBSERVER_KIND_MOVING_AVERAGE` moves by, above 0 and at most 1. 0 means 0.01.
+    pub constant: f64,
+    /// Zeros: room for what later versions ask.
+    pub reserved: [u64; 4],
 }
 
 /// Where a tensor could not be quantized or dequantized.

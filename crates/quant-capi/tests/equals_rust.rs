@@ -429,3 +429,54 @@ fn names() {
     let ok = MaybeUninit::new(QuantStatus::Ok);
     assert_eq!(text(quant_status_string(ok)), "done");
 }
+
+#[test]
+fn observers() {
+    use quant_core::observer::{Observer, ObserverConfig};
+    let kinds = [
+        QuantObserverKind::MinMax,
+        QuantObserverKind::MovingAverage,
+        QuantObserverKind::Percentile,
+        QuantObserverKind::Entropy,
+        QuantObserverKind::Mse,
+    ];
+    // From an odd byte on.
+    let values: Vec<f32> = (0..COUNT).map(|i| (i as f32 * 0.37).sin() * 3.0).collect();
+    let bytes: Vec<u8> = [&[0], bytemuck::cast_slice::<f32, u8>(&values)].concat();
+    let scheme = Scheme::new(IntType::Int8, Mode::Affine).with_dialect(Dialect::Torch);
+    let c_scheme = QuantScheme::new(QuantCode::Int8, QuantMode::Affine, QuantDialect::Torch);
+    for (kind, config) in kinds.into_iter().zip(ObserverConfig::ALL) {
+        let settings = QuantObserverConfig {
+            kind: MaybeUninit::new(kind),
+            bins: 0,
+            percentile: 0.0,
+            constant: 0.0,
+            reserved: [0; 4],
+        };
+        let mut expected = Observer::new(config).unwrap();
+        expected.observe(&values[..2000]);
+        expected.observe(&values[2000..]);
+        let mut observer = null_mut();
+        let mut params = QuantParams::default();
+        // SAFETY: what was just made; buffers of these sizes.
+        unsafe {
+            let from = |position: usize| bytes[1 + 4 * position..].as_ptr().cast();
+            assert_eq!(quant_observer_new(&settings, &mut observer), OK);
+            assert_eq!(
+                quant_observer_observe(observer, float::<f32>(), from(0), 2000),
+                OK
+            );
+            let rest = COUNT - 2000;
+            let status = quant_observer_observe_part(observer, float::<f32>(), from(2000), rest);
+            assert_eq!(status, OK);
+            assert_eq!(quant_observer_end_sample(observer), OK);
+            let status = quant_observer_params(observer, float::<f32>(), c_scheme, &mut params);
+            assert_eq!(status, OK);
+            quant_observer_free(observer);
+        }
+        let range = expected.range(scheme.dtype, scheme.mode).unwrap();
+        let expected = scheme.params(&range, FloatType::F32).unwrap();
+        assert_eq!(params.scale, expected.scale(), "{config:?}");
+        assert_eq!(params.zero_point, expected.zero_point(), "{config:?}");
+    }
+}

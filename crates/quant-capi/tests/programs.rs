@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use quant_core::{IntType, Mode, Scheme};
-use quant_models::{Granularity, Job, QuantizeOptions};
+use quant_models::{Grouping, Job, QuantizeOptions};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
@@ -93,8 +93,8 @@ fn a_model_gets_the_bytes_of_quant() {
         let options = QuantizeOptions {
             scheme: Scheme::new(dtype, mode),
             granularity: match block {
-                0 => Granularity::PerChannel { axis: None },
-                block_size => Granularity::PerBlock {
+                0 => Grouping::PerChannel { axis: None },
+                block_size => Grouping::PerBlock {
                     axis: None,
                     block_axis: None,
                     block_size,
@@ -148,7 +148,7 @@ fn every_function_is_there() {
         assert!(program.contains(&format!("{function}(")), "{function}");
         count += 1;
     }
-    assert_eq!(count, 24);
+    assert_eq!(count, 32);
 }
 
 /// What stands in the README under the name of a language.

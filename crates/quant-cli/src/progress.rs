@@ -1,6 +1,5 @@
 //! Long work: its threads, its progress bar, and how the user stops it.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -138,15 +137,4 @@ fn is_ignored(signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
-}
-
-/// Bytes of a file, or of all files in a folder: what a progress bar goes through.
-pub fn size_of(model: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(model) else {
-        return std::fs::metadata(model).map_or(0, |file| file.len());
-    };
-    let entries = entries.flatten().map(|entry| entry.path());
-    entries
-        .map(|path| if path.is_symlink() { 0 } else { size_of(&path) })
-        .sum()
 }

@@ -88,10 +88,10 @@ impl WeightOptions {
         };
         let axis = self.axis;
         let granularity = match self.granularity {
-            _ if !self.block.is_empty() => quant_models::Granularity::Blocks(self.block.clone()),
-            Granularity::PerTensor => quant_models::Granularity::PerTensor,
-            Granularity::PerChannel => quant_models::Granularity::PerChannel { axis },
-            Granularity::PerBlock => quant_models::Granularity::PerBlock {
+            _ if !self.block.is_empty() => quant_models::Grouping::Blocks(self.block.clone()),
+            Granularity::PerTensor => quant_models::Grouping::PerTensor,
+            Granularity::PerChannel => quant_models::Grouping::PerChannel { axis },
+            Granularity::PerBlock => quant_models::Grouping::PerBlock {
                 axis,
                 block_axis: self.block_axis,
                 block_size: self.block_size,

@@ -242,6 +242,10 @@ fn restore(
                 let problem = format!("block {block}: {source}; the model is damaged");
                 Error::tensor(package.path, name, problem)
             }
+            ProcessError::Argument(error) => {
+                let problem = format!("{error}; the model is damaged");
+                Error::tensor(package.path, name, problem)
+            }
             ProcessError::NonFinite { .. } => {
                 Error::tensor(package.path, name, "NaN or Inf; the model is damaged")
             }

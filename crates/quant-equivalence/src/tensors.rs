@@ -163,6 +163,7 @@ fn record_failure(case: &mut Case<'_>, failure: ProcessError<Infallible>) {
         }
         ProcessError::Params { block, source } => case.record.failure(block, source),
         ProcessError::Sink(never) => match never {},
+        ProcessError::Argument(error) => unreachable!("{error}"),
         ProcessError::NoMemory => unreachable!("machines that run this have memory"),
     }
 }
@@ -273,7 +274,7 @@ pub fn dequantize_range(case: &mut Case<'_>) {
     );
     match done {
         Ok(()) => case.record.bytes("values", values.get()),
-        Err((block, source)) => case.record.failure(block, source),
+        Err(failure) => record_failure(case, failure),
     }
 }
 
@@ -291,6 +292,7 @@ pub fn non_finite(case: &mut Case<'_>) {
         }
         let (values, pool) = (case.input("values", &bytes), pool(case));
         let found = pool.install(|| quantizer.non_finite(values.get()));
+        let found = found.expect("all values");
         let (first, count) = found.map_or((u64::MAX, 0), |(first, count)| (first as u64, count));
         case.record.count("first", first);
         case.record.count("count", count);

@@ -4,6 +4,7 @@
 
 mod floats;
 mod halves;
+mod mlx;
 mod proof;
 
 use std::fmt;
@@ -111,6 +112,7 @@ fn run(reduced: bool) -> bool {
     };
     proof::rows(reduced).into_iter().for_each(&mut show);
     halves::rows(reduced).into_iter().for_each(&mut show);
+    mlx::rows(reduced).into_iter().for_each(&mut show);
     floats::rows(reduced, &mut show);
     good
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::io::read_bounded;
 use crate::settings::Settings;
 use crate::unmatched::{Known, Unmatched};
-use crate::{Consumer, Error, Granularity, patterns};
+use crate::{Consumer, Error, Grouping, patterns};
 
 const TYPE: &str = "OpLinearQuantizerConfig";
 /// More than any configuration holds, and little enough to read.
@@ -305,14 +305,14 @@ fn settings(
     };
     let blocks = block_size(entry.get("block_size"))?;
     let granularity = match (text("granularity", "per_channel")?.as_str(), blocks) {
-        ("per_tensor", _) => Granularity::PerTensor,
-        ("per_channel", _) => Granularity::PerChannel { axis: None },
-        ("per_block", BlockSize::One(block_size)) => Granularity::PerBlock {
+        ("per_tensor", _) => Grouping::PerTensor,
+        ("per_channel", _) => Grouping::PerChannel { axis: None },
+        ("per_block", BlockSize::One(block_size)) => Grouping::PerBlock {
             axis: None,
             block_axis: None,
             block_size,
         },
-        ("per_block", BlockSize::PerAxis(sizes)) => Granularity::Blocks(sizes),
+        ("per_block", BlockSize::PerAxis(sizes)) => Grouping::Blocks(sizes),
         (other, _) => {
             return Err(format!(
                 "granularity `{other}`; give per_tensor, per_channel or per_block"

@@ -1,17 +1,34 @@
 //! How work is watched and stopped.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::Error;
 
 /// How a command is watched and stopped.
+///
+/// ```
+/// use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+/// use quant_model::{Job, total_bytes};
+///
+/// let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+/// let total = total_bytes("model.safetensors".as_ref());
+/// let progress = |bytes| {
+///     let so_far = bytes + done.fetch_add(bytes, Ordering::Relaxed);
+///     eprintln!("{so_far} of {total} bytes");
+/// };
+/// let job = Job::new().with_progress(&progress).with_cancel(&stop).with_force(true);
+/// assert!(job.force && job.check().is_ok());
+/// ```
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
     /// Replace an existing output.
     pub force: bool,
-    /// Called, from any thread, with input bytes that have been dealt with.
+    /// Called, from any thread, with the number of input bytes that have been dealt with since the
+    /// last call: the sum of all calls so far is the progress, and [`total_bytes`] about what it comes
+    /// to.
     pub progress: &'a (dyn Fn(u64) + Sync),
-    /// Set it to end the work.
+    /// Set it, from any thread, to end the work with [`Error::Interrupted`].
     pub cancelled: &'a AtomicBool,
 }
 
@@ -24,6 +41,51 @@ impl Job<'static> {
         progress: &|_| {},
         cancelled: &NEVER,
     };
+}
+
+impl<'a> Job<'a> {
+    /// Work that nobody watches or ends, and that replaces nothing.
+    pub const fn new() -> Self {
+        Job::UNWATCHED
+    }
+
+    /// Replaces an existing output, or does not.
+    #[must_use]
+    pub const fn with_force(self, force: bool) -> Self {
+        Self { force, ..self }
+    }
+
+    /// See [`Job::progress`].
+    #[must_use]
+    pub const fn with_progress(self, progress: &'a (dyn Fn(u64) + Sync)) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// See [`Job::cancelled`].
+    #[must_use]
+    pub const fn with_cancel(self, cancelled: &'a AtomicBool) -> Self {
+        Self { cancelled, ..self }
+    }
+}
+
+impl Default for Job<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Bytes of a file, or of all files in a folder, without links: what [`Job::progress`] adds up to,
+/// about. 0 where there is none.
+pub fn total_bytes(model: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(model) else {
+        return std::fs::metadata(model).map_or(0, |file| file.len());
+    };
+    let entries = entries.flatten().map(|entry| entry.path());
+    let sizes = entries.map(|path| match path.is_symlink() {
+        true => 0,
+        false => total_bytes(&path),
+    });
+    sizes.sum()
 }
 
 impl Job<'_> {

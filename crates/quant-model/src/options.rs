@@ -8,7 +8,7 @@ use regex::Regex;
 
 use crate::settings::Settings;
 use crate::unmatched::{Known, Unmatched};
-use crate::{ActivationOptions, Config, Encoding, Error, Granularity, Inputs, Plan};
+use crate::{ActivationOptions, Config, Encoding, Error, Grouping, Inputs, Plan};
 
 /// What to do with a tensor that holds NaN or infinities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -76,7 +76,7 @@ pub struct QuantizeOptions {
     /// Integer type, mode and dialect.
     pub scheme: Scheme,
     /// Which elements share a scale.
-    pub granularity: Granularity,
+    pub granularity: Grouping,
     /// Safetensors: how quantized tensors lie in the files. [`QuantizeOptions::for_encoding`] has the
     /// scheme and the granularity that go with it.
     pub encoding: Encoding,
@@ -119,7 +119,7 @@ impl Default for QuantizeOptions {
     fn default() -> Self {
         Self {
             scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
-            granularity: Granularity::PerChannel { axis: None },
+            granularity: Grouping::PerChannel { axis: None },
             encoding: Encoding::Native,
             min_elements: 2048,
             plan: None,
@@ -162,7 +162,7 @@ impl QuantizeOptions {
     /// The same with groups of so many elements along the last axis.
     #[must_use]
     pub fn with_group_size(mut self, size: usize) -> Self {
-        self.granularity = Granularity::Groups(size);
+        self.granularity = Grouping::Groups(size);
         self
     }
 

@@ -10,7 +10,7 @@ use crate::format::{OpenModel, Unsupported};
 use crate::plan::{PlannedTensor, TensorSpec};
 use crate::policy::Decided;
 use crate::report::Decision;
-use crate::settings::{Granularity, Settings};
+use crate::settings::{Grouping, Settings};
 use crate::unmatched::Known;
 use crate::{Error, Job, Plan, QuantizeOptions};
 
@@ -45,9 +45,9 @@ impl TensorSpec {
                     "`blocks` and `group_size` exclude each other; give one of them".into(),
                 );
             }
-            (Some(blocks), None) => Granularity::Blocks(blocks.clone()),
+            (Some(blocks), None) => Grouping::Blocks(blocks.clone()),
             (None, Some(0)) => return Err("`group_size` 0; give a number of elements".into()),
-            (None, Some(size)) => Granularity::Groups(size),
+            (None, Some(size)) => Grouping::Groups(size),
             (None, None) => defaults.granularity.clone(),
         };
         Ok(Settings {
@@ -179,14 +179,14 @@ impl Plan {
 }
 
 /// The plainest words for some blocks.
-fn granularity(blocks: &Blocks) -> Granularity {
+fn granularity(blocks: &Blocks) -> Grouping {
     let counts = blocks.scale_shape();
     let mut axes = counts.iter().enumerate().filter(|(_, count)| **count > 1);
     match (axes.next(), axes.next()) {
-        (None, _) => Granularity::PerTensor,
-        (Some((axis, _)), None) if blocks.block_sizes()[axis] == 1 => Granularity::PerChannel {
+        (None, _) => Grouping::PerTensor,
+        (Some((axis, _)), None) if blocks.block_sizes()[axis] == 1 => Grouping::PerChannel {
             axis: Some(axis as isize),
         },
-        _ => Granularity::Blocks(blocks.block_sizes().to_vec()),
+        _ => Grouping::Blocks(blocks.block_sizes().to_vec()),
     }
 }

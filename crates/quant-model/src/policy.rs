@@ -13,7 +13,7 @@ use crate::options::ExpertAxes;
 use crate::report::Decision;
 use crate::settings::Settings;
 use crate::values::position;
-use crate::{Error, Granularity, Job, QuantizeOptions};
+use crate::{Error, Grouping, Job, QuantizeOptions};
 
 /// What was decided.
 #[derive(Default)]
@@ -160,8 +160,8 @@ impl Policy<'_> {
         match &facts.axes {
             Axes::Agreed { output, input } => with_axes(*output, *input),
             Axes::Stack(axes) => match wanted {
-                Granularity::PerChannel { axis: None } => Ok(self.stack(facts, *axes, 0)),
-                Granularity::PerBlock {
+                Grouping::PerChannel { axis: None } => Ok(self.stack(facts, *axes, 0)),
+                Grouping::PerBlock {
                     axis: None,
                     block_axis: None,
                     block_size,

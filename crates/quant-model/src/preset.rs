@@ -5,7 +5,7 @@ use quant_core::{Dialect, IntType, Mode, Scheme, named};
 
 use crate::encoding::Encoding;
 use crate::options::QuantizeOptions;
-use crate::settings::Granularity;
+use crate::settings::Grouping;
 
 /// A scheme of compressed-tensors: bits of weights and activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,13 +31,13 @@ impl Preset {
     /// The options with this scheme and these groups.
     fn apply(self, options: QuantizeOptions) -> QuantizeOptions {
         let (dtype, mode, granularity) = match self {
-            Self::W4A16 => (IntType::Uint4, Mode::Symmetric, Granularity::Groups(128)),
-            Self::W4A16Asym => (IntType::Uint4, Mode::Affine, Granularity::Groups(128)),
-            Self::W8A16 => (IntType::Uint8, Mode::Symmetric, Granularity::Groups(128)),
+            Self::W4A16 => (IntType::Uint4, Mode::Symmetric, Grouping::Groups(128)),
+            Self::W4A16Asym => (IntType::Uint4, Mode::Affine, Grouping::Groups(128)),
+            Self::W8A16 => (IntType::Uint8, Mode::Symmetric, Grouping::Groups(128)),
             Self::W8A8 => (
                 IntType::Int8,
                 Mode::Symmetric,
-                Granularity::PerChannel { axis: Some(0) },
+                Grouping::PerChannel { axis: Some(0) },
             ),
         };
         QuantizeOptions {
@@ -59,7 +59,7 @@ impl QuantizeOptions {
             Encoding::Native => options,
             Encoding::Mlx => Self {
                 scheme: Scheme::new(IntType::Uint4, Mode::Affine).with_dialect(Dialect::Mlx),
-                granularity: Granularity::Groups(64),
+                granularity: Grouping::Groups(64),
                 min_elements: 0,
                 ..options
             },

@@ -3,11 +3,12 @@
 use quant_core::Scheme;
 use serde::Serialize;
 
-/// Which elements share a scale. An axis that is not given is chosen by the format: by the
+/// Which elements share a scale, for any tensor: a [`Granularity`](quant_core::Granularity) once a
+/// tensor's axes are known. An axis that is not given is chosen by the format: by the
 /// operation that a constant feeds in a Core ML package, 0 for output and 1 for input channels in a
 /// safetensors file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Granularity {
+pub enum Grouping {
     /// One scale for the whole tensor.
     PerTensor,
     /// One scale per output channel.
@@ -30,7 +31,7 @@ pub enum Granularity {
     Blocks(Vec<usize>),
 }
 
-impl From<quant_core::Granularity> for Granularity {
+impl From<quant_core::Granularity> for Grouping {
     fn from(given: quant_core::Granularity) -> Self {
         match given {
             quant_core::Granularity::PerTensor => Self::PerTensor,
@@ -49,7 +50,7 @@ impl From<quant_core::Granularity> for Granularity {
     }
 }
 
-impl Granularity {
+impl Grouping {
     /// For a tensor of so many axes; with these axes of output and input channels where none is given.
     pub(crate) fn with_axes(
         &self,
@@ -114,7 +115,7 @@ pub struct Settings {
     /// Integer type, mode and dialect.
     pub scheme: Scheme,
     /// Which elements share a scale.
-    pub granularity: Granularity,
+    pub granularity: Grouping,
     /// Only tensors with more elements than this.
     pub min_elements: usize,
     /// Where block sizes are given per axis, each axis wants one, as in coremltools.
@@ -125,7 +126,7 @@ impl Settings {
     /// Why block sizes cannot be those of a tensor of this rank.
     pub fn misfit(&self, rank: usize) -> Option<String> {
         match &self.granularity {
-            Granularity::Blocks(sizes) if self.all_axes && sizes.len() != rank => Some(format!(
+            Grouping::Blocks(sizes) if self.all_axes && sizes.len() != rank => Some(format!(
                 "block_size {sizes:?} for a tensor of {rank} axes; give one number for each axis (0 for all of it), or one alone"
             )),
             _ => None,

@@ -121,9 +121,7 @@ impl TensorView<'_> {
             return parts
                 .quantizer
                 .dequantize_some(&codes, scales, zero_points, elements, values)
-                .map_err(|(block, error)| {
-                    bad(format!("block {block}: {error}; the file is damaged"))
-                });
+                .map_err(|error| bad(format!("{error}; the file is damaged")));
         }
         let Some(float) = self.float else {
             return Err(bad(format!("{} is not a float type", self.dtype)));

@@ -33,6 +33,7 @@ impl Tensor<'_> {
         let problem = match failure {
             ProcessError::Sink(error) => return error,
             ProcessError::NoMemory => return Error::no_memory(self.file),
+            ProcessError::Argument(error) => error.to_string(),
             ProcessError::NonFinite { first, count } => format!(
                 "{count} of {} values are NaN or Inf, the first at {:?}; mend the model, or leave such tensors in float with {}",
                 quantizer.blocks.element_count(),

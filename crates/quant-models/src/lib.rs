@@ -2,6 +2,30 @@
 //!
 //! Inputs are read window by window, and may be larger than memory. Outputs are written under a temporary name in the target folder,
 //! synced and renamed: they appear whole or not at all.
+//!
+//! ```no_run
+//! use quant_models::quant_core::{IntType, Mode, Scheme};
+//! use quant_models::{DequantizeOptions, Grouping, Job, QuantizeOptions};
+//!
+//! let options = QuantizeOptions {
+//!     scheme: Scheme::new(IntType::Int4, Mode::Symmetric),
+//!     granularity: Grouping::PerBlock { axis: None, block_axis: None, block_size: 32 },
+//!     exclude: vec![quant_models::Regex::new("embed").expect("a pattern")],
+//!     ..QuantizeOptions::default()
+//! };
+//! let (model, small) = ("model.safetensors".as_ref(), "small.safetensors".as_ref());
+//! let report = quant_models::quantize(model, small, &options, &Job::new())?;
+//! println!("{} bytes -> {:?}", report.bytes_before, report.bytes_after);
+//!
+//! for tensor in quant_models::inspect(small, false)?.tensors {
+//!     println!("{} {} {:?}", tensor.name, tensor.dtype, tensor.shape);
+//! }
+//! let lost = quant_models::diff(model, small)?;
+//! println!("{} tensors differ", lost.tensors.len());
+//! let back = "back.safetensors".as_ref();
+//! quant_models::dequantize(small, back, &DequantizeOptions::default(), &Job::new())?;
+//! # Ok::<(), quant_models::Error>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod diff;
@@ -19,17 +43,22 @@ pub use quant_calibration::{
     DirectTask, Recordings, calibrate, calibrate_stream, merge_calibrations,
 };
 pub use quant_coreml::program;
+// What the signatures of this crate use, so that a program need not name the crates it is from.
+pub use quant_core;
 pub use quant_model::{
     ActivationOptions, ActivationRange, AtomicFile, AtomicFolder, ComputeUnit, Config, Consumer,
-    DequantizeOptions, Encoding, Error, ErrorKind, ExpertAxes, Experts, Granularity, Hint, Inputs,
+    DequantizeOptions, Encoding, Error, ErrorKind, ExpertAxes, Experts, Grouping, Hint, Inputs,
     Job, NonFinite, OperationReport, Plan, PlannedTensor, Preset, QuantizeOptions,
     QuantizedActivation, Ranges, Report, Restored, ResultKind, SchemeRecord, TensorReport,
     TensorSpec, WantedActivation, WantedActivations, columns, patterns, printable, shortened,
+    total_bytes,
 };
 pub use quant_safetensors::{
     Entry, Model, Quantized, SafetensorsFile, Tensor, WrittenIndex, write_index,
 };
+pub use quant_simd;
 pub use quantize::{plan, quantize};
+pub use regex::Regex;
 
 /// Quantizes the activations of the Core ML package at `input` into one at `output`; its weights stay
 /// as they are.
@@ -80,3 +109,8 @@ pub fn dequantize(
 pub fn is_package(path: &Path) -> bool {
     result_kind(path) == ResultKind::Package
 }
+
+/// The README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

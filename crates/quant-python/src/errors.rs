@@ -131,6 +131,7 @@ impl From<ProcessError<Infallible>> for Raised {
                 ..Self::from(source)
             },
             ProcessError::Sink(never) => match never {},
+            ProcessError::Argument(error) => Self::internal(&error.to_string()),
             ProcessError::NoMemory => Self::new("Error", message).hint("free some memory first"),
         }
     }

@@ -3,20 +3,9 @@
 use std::convert::Infallible;
 
 use ndarray::{ArrayBase, ArrayD, Data, Dimension};
-use quant_core::{Blocks, GeometryError, Granularity, Scheme};
+use quant_core::{Granularity, Scheme};
 
-use crate::{Element, ProcessError, QuantizedTensor, TensorQuantizer};
-
-/// Why an array was not quantized.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ArrayError {
-    /// The granularity does not fit the shape.
-    #[error(transparent)]
-    Geometry(#[from] GeometryError),
-    /// The values cannot be quantized.
-    #[error(transparent)]
-    Values(#[from] ProcessError<Infallible>),
-}
+use crate::{Element, ProcessError, QuantizeError, QuantizedTensor, quantize_tensor};
 
 impl QuantizedTensor {
     /// Quantizes an array or a view. One that is not in row-major order is copied first.
@@ -34,7 +23,7 @@ impl QuantizedTensor {
     /// let scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
     /// let columns = Granularity::PerChannel { axis: 1 };
     /// let tensor = QuantizedTensor::of_array(&weights.slice(s![.., ..2]), &columns, scheme)?;
-    /// assert_eq!(tensor.scales(), [1.0 / 254.0, 2.54 / 254.0]);
+    /// assert_eq!(tensor.scales_f32(), [1.0 / 254.0, 2.54 / 254.0]);
     /// assert_eq!(tensor.to_array::<f32>()?[[0, 1]], -1.27);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -42,25 +31,20 @@ impl QuantizedTensor {
         array: &ArrayBase<S, D>,
         granularity: &Granularity,
         scheme: Scheme,
-    ) -> Result<Self, ArrayError>
+    ) -> Result<Self, QuantizeError>
     where
         F: Element,
         S: Data<Elem = F>,
         D: Dimension,
     {
-        let blocks = Blocks::new(array.shape(), granularity)?;
         let ordered = array.as_standard_layout();
         let values = ordered.as_slice().expect("row-major order");
-        let quantizer = TensorQuantizer::new(scheme, F::TYPE, blocks);
-        Ok(quantizer.quantize_to_vec(values)?)
+        quantize_tensor(values, array.shape(), scheme, granularity)
     }
 
     /// [`QuantizedTensor::dequantize`], in the tensor's shape.
     ///
     /// # Errors
-    /// As `dequantize`.
-    ///
-    /// # Panics
     /// As `dequantize`.
     pub fn to_array<F: Element>(&self) -> Result<ArrayD<F>, ProcessError<Infallible>> {
         let shape = self.quantizer.blocks.shape();

@@ -125,12 +125,68 @@ impl Backend {
     /// use quant_simd::{Backend, BackendError};
     /// assert_eq!(Backend::by_name("scalar"), Ok(Backend::Scalar));
     /// assert!(matches!(Backend::by_name("abacus"), Err(BackendError::Unknown(_))));
+    ///
+    /// let other = if cfg!(target_arch = "x86_64") { Backend::Neon } else { Backend::Avx2 };
+    /// let error = Backend::by_name(other.name()).unwrap_err().to_string();
+    /// assert!(error.contains("it is for"));
     /// ```
     pub fn by_name(name: &str) -> Result<Self, BackendError> {
         let backend: Self = name.parse().map_err(BackendError::Unknown)?;
         match backend.is_available() {
             true => Ok(backend),
             false => Err(BackendError::Unavailable(backend)),
+        }
+    }
+}
+
+impl Backend {
+    /// Why this machine cannot run it.
+    fn obstacle(self) -> String {
+        let processor = match self {
+            Self::Scalar => return "nothing is amiss".into(),
+            Self::Avx2 | Self::Avx512 => "x86_64",
+            Self::Neon => "aarch64",
+        };
+        if processor != std::env::consts::ARCH {
+            let this = std::env::consts::ARCH;
+            return format!("it is for {processor}, and this program is for {this}");
+        }
+        if self == Self::Avx512 && cfg!(quant_hide_avx512) {
+            return "this program was built without it".into();
+        }
+        let missing = self.missing();
+        match missing.is_empty() {
+            true => "it lacks instructions that the backend needs".into(),
+            false => format!(
+                "its processor or operating system lacks {}",
+                missing.join(", ")
+            ),
+        }
+    }
+
+    /// Instructions that are named in the backend's description and that this machine lacks.
+    #[cfg(target_arch = "x86_64")]
+    fn missing(self) -> Vec<&'static str> {
+        macro_rules! missing {
+            ($($name:tt)*) => {
+                [$((!is_x86_feature_detected!($name)).then_some($name)),*]
+                    .into_iter()
+                    .flatten()
+                    .collect()
+            };
+        }
+        match self {
+            Self::Avx2 => missing!("avx2" "fma" "f16c"),
+            Self::Avx512 => missing!("avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl"),
+            Self::Scalar | Self::Neon => Vec::new(),
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn missing(self) -> Vec<&'static str> {
+        match self {
+            Self::Neon => vec!["neon"],
+            Self::Scalar | Self::Avx2 | Self::Avx512 => Vec::new(),
         }
     }
 }
@@ -147,7 +203,7 @@ pub enum BackendError {
     /// No backend has that name.
     #[error(transparent)]
     Unknown(UnknownName),
-    /// This machine's processor, or its operating system, lacks the instructions.
-    #[error("this machine cannot run the backend `{0}`")]
+    /// This machine's processor, or its operating system, lacks instructions: the message names them.
+    #[error("this machine cannot run the backend `{0}`: {why}", why = .0.obstacle())]
     Unavailable(Backend),
 }

@@ -2,12 +2,13 @@
 
 use quant_core::{FloatType, Params, Scheme, TensorError};
 
+use crate::biased::{self, Biased, StoredBiased};
 use crate::kernels::blocks::BATCH;
 use crate::kernels::range::AreScales;
 use crate::param_layout::{BLOCKS, Batches, ParamLayout, is_block_size};
 use crate::params::{BlockRows, KernelParams};
 use crate::slice::assert_storage;
-use crate::{Backend, Element, dialects, stream};
+use crate::{Backend, Element, argument, dialects, stream};
 
 /// Scales that [`Backend::quantize_blocks`] holds in f32 where it stores others: as many blocks fill
 /// whole bytes of codes, whatever their size.
@@ -26,6 +27,7 @@ impl Backend {
     /// # Panics
     /// If `block_size` is 0, a buffer does not have the right length, or `S` is not the scheme's
     /// scale type for `F`.
+    #[track_caller]
     pub fn quantize_blocks<F: Element, S: Element>(
         self,
         values: &[F],
@@ -37,11 +39,24 @@ impl Backend {
     ) -> Result<(), TensorError> {
         assert_storage(scheme.dtype, values.len(), codes);
         assert_blocks(scheme, values.len(), block_size, scales, zero_points);
-        assert_eq!(
-            S::TYPE,
-            scheme.dialect.scale_type(F::TYPE),
-            "the type of the scales"
+        let scale_type = scheme.dialect.scale_type(F::TYPE);
+        let (got, name) = (S::TYPE, scheme.dialect);
+        assert!(
+            got == scale_type,
+            "scales of {got}, where {name} stores {scale_type}"
         );
+        if biased::serves(scheme, block_size) {
+            let blocks = Biased {
+                values,
+                block_size,
+                scheme,
+                codes,
+                scales,
+                biases: zero_points,
+                clipped: None,
+            };
+            return blocks.quantize(self);
+        }
         if !dialects::has_kernels(scheme) {
             let size = scheme.offset().size(S::TYPE);
             for (block, scale) in scales.iter_mut().enumerate() {
@@ -111,6 +126,7 @@ impl Backend {
     ///
     /// # Panics
     /// If `block_size` is 0 or a buffer does not have the right length.
+    #[track_caller]
     pub fn dequantize_blocks<S: Element, F: Element>(
         self,
         codes: &[u8],
@@ -122,6 +138,16 @@ impl Backend {
     ) -> Result<(), TensorError> {
         assert_storage(scheme.dtype, values.len(), codes);
         assert_blocks(scheme, values.len(), block_size, scales, zero_points);
+        if biased::serves(scheme, block_size) {
+            let blocks = StoredBiased {
+                codes,
+                block_size,
+                scheme,
+                scales: bytemuck::cast_slice(scales),
+                biases: zero_points,
+            };
+            return blocks.dequantize::<S, F>(self, values);
+        }
         if !dialects::has_kernels(scheme) {
             let size = scheme.offset().size(S::TYPE);
             for (block, values) in values.chunks_mut(block_size).enumerate() {
@@ -292,6 +318,7 @@ impl Backend {
     }
 }
 
+#[track_caller]
 fn assert_blocks<S: Element>(
     scheme: Scheme,
     count: usize,
@@ -299,9 +326,9 @@ fn assert_blocks<S: Element>(
     scales: &[S],
     zero_points: &[u8],
 ) {
-    assert_ne!(block_size, 0, "a block size");
+    assert_ne!(block_size, 0, "a block size of 0");
     let blocks = count.div_ceil(block_size);
-    assert_eq!(scales.len(), blocks, "one scale per block");
+    argument::expect(argument::elements("scales", scales.len(), blocks));
     let stored = blocks * scheme.offset().size(S::TYPE);
-    assert_eq!(zero_points.len(), stored, "an offset per block, if stored");
+    argument::expect(argument::offsets(zero_points.len(), stored, blocks));
 }

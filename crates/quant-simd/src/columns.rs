@@ -16,15 +16,13 @@ impl Backend {
     ///
     /// # Panics
     /// If `values` is not a whole number of rows.
+    #[track_caller]
     pub fn column_ranges<F: Element>(self, values: &[F], ranges: &mut [ValueRange]) {
         let count = ranges.len();
         if values.is_empty() {
             return;
         }
-        assert!(
-            count > 0 && values.len().is_multiple_of(count),
-            "whole rows"
-        );
+        assert_rows(values.len(), count);
         let mut bounds = ColumnBounds::new(count);
         bounds.widen(self, values, 0);
         bounds.merge_into(ranges);
@@ -36,6 +34,7 @@ impl Backend {
     /// # Panics
     /// If `values` is not a whole number of rows, or `codes` does not have
     /// [`IntType::storage_len`](quant_core::IntType::storage_len) bytes.
+    #[track_caller]
     pub fn quantize_columns<F: Element>(
         self,
         values: &[F],
@@ -43,11 +42,11 @@ impl Backend {
         codes: &mut [u8],
     ) -> u64 {
         assert_storage(columns.scheme.dtype, values.len(), codes);
-        columns.assert_rows(values.len());
-        assert_eq!(
-            F::TYPE,
-            columns.source,
-            "the type that the columns were made for"
+        assert_rows(values.len(), columns.count);
+        let (got, expected) = (F::TYPE, columns.source);
+        assert!(
+            got == expected,
+            "values of {got}, for columns made for {expected}"
         );
         if !dialects::has_kernels(columns.scheme) {
             return self.quantize_columns_by_reference(values, columns, codes);
@@ -60,10 +59,11 @@ impl Backend {
     /// # Panics
     /// If `values` is not a whole number of rows, or `codes` does not have
     /// [`IntType::storage_len`](quant_core::IntType::storage_len) bytes.
+    #[track_caller]
     pub fn dequantize_columns<F: Element>(self, codes: &[u8], columns: &Columns, values: &mut [F]) {
         let dtype = columns.scheme.dtype;
         assert_storage(dtype, values.len(), codes);
-        columns.assert_rows(values.len());
+        assert_rows(values.len(), columns.count);
         if !dialects::has_kernels(columns.scheme) {
             let mut bytes = [0];
             for (i, value) in values.iter_mut().enumerate() {
@@ -181,13 +181,14 @@ impl Columns {
     pub(crate) fn width(&self) -> usize {
         (self.count * self.repeats).max(1)
     }
+}
 
-    fn assert_rows(&self, len: usize) {
-        assert!(
-            len == 0 || len.is_multiple_of(self.count.max(1)) && self.count > 0,
-            "whole rows"
-        );
-    }
+#[track_caller]
+fn assert_rows(values: usize, columns: usize) {
+    assert!(
+        values == 0 || columns > 0 && values.is_multiple_of(columns),
+        "{values} values are no whole number of rows of {columns}"
+    );
 }
 
 /// Rows that are treated as one: narrow ones together fill vectors, and an even number of columns

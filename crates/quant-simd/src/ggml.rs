@@ -25,6 +25,7 @@ impl Backend {
     /// assert_eq!(blocks[..5], [0, 0, 0, 0x34, 0]);
     /// # Ok::<(), quant_core::TensorError>(())
     /// ```
+    #[track_caller]
     pub fn quantize_ggml<F: Element>(
         self,
         values: &[F],
@@ -57,6 +58,7 @@ impl Backend {
     /// # Panics
     /// If `values` are not whole blocks of 32, or `blocks` does not have the length that
     /// [`GgmlType::len`] says.
+    #[track_caller]
     pub fn dequantize_ggml<F: Element>(
         self,
         blocks: &[u8],
@@ -79,10 +81,15 @@ impl Backend {
 
 const VALUES: usize = GgmlType::VALUES;
 
+#[track_caller]
 fn block_count(values: usize, block_type: GgmlType, blocks: &[u8]) -> usize {
     let wanted = block_type.len(values);
     let wanted = wanted.expect("a whole number of blocks, each of 32 values");
-    assert_eq!(blocks.len(), wanted, "bytes of {values} values");
+    let got = blocks.len();
+    assert!(
+        got == wanted,
+        "{got} bytes of blocks instead of {wanted}, for {values} values"
+    );
     values / VALUES
 }
 

@@ -2,25 +2,28 @@
 //!
 //! Tensors run on the current rayon pool. The result does not depend on the number of threads.
 //!
-//! Values with one scale, in one line; a tensor, in three:
+//! Values with one scale, or a tensor, in a line; and back:
 //!
 //! ```
-//! use quant_core::{Blocks, FloatType, Granularity, IntType, Mode, Scheme};
-//! use quant_simd::{TensorQuantizer, quantize};
+//! use quant_simd::{Granularity, IntType, Mode, Scheme, as_i8, dequantize, quantize, quantize_tensor};
 //!
 //! let weights = [0.5_f32, -1.27, 0.02, 1.0];
 //! let scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
 //!
 //! let (codes, params) = quantize(&weights, scheme)?;
+//! let restored: Vec<f32> = dequantize(&codes, scheme, params, weights.len())?;
+//! assert_eq!(as_i8(&codes), [50, -127, 2, 100]);
+//! assert_eq!(restored[0], 0.5);
 //!
-//! let blocks = Blocks::new(&[2, 2], &Granularity::PerChannel { axis: 0 })?;
-//! let quantizer = TensorQuantizer::new(scheme, FloatType::F32, blocks);
-//! let tensor = quantizer.quantize_to_vec(&weights)?;
-//!
-//! assert_eq!((codes.len(), params.zero_point()), (4, 0));
-//! assert_eq!(tensor.scales().len(), 2);
+//! let rows = Granularity::PerChannel { axis: 0 };
+//! let tensor = quantize_tensor(&weights, &[2, 2], scheme, &rows)?;
+//! let restored: Vec<f32> = tensor.dequantize()?;
+//! assert_eq!((tensor.scales_f32().len(), restored.len()), (2, 4));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Functions that return errors say how many elements a buffer has, and how many it must have; the
+//! functions of [`Backend`] panic in such a case, at the caller's line, as those of std's slices do.
 //!
 //! [`Backend`] has the functions on slices, blocks and columns that write into the caller's
 //! buffers and never allocate; [`TensorQuantizer`] gives a tensor's parts to a [`Sink`]. The feature
@@ -33,9 +36,11 @@
 )]
 
 mod arch;
+mod argument;
 #[cfg(feature = "ndarray")]
 mod array;
 mod backend;
+mod biased;
 mod blocks;
 mod columns;
 mod dialects;
@@ -56,8 +61,7 @@ mod slice;
 mod stream;
 mod tensor;
 
-#[cfg(feature = "ndarray")]
-pub use array::ArrayError;
+pub use argument::ArgumentError;
 pub use backend::{Backend, BackendError};
 pub use columns::Columns;
 pub use element::Element;
@@ -65,13 +69,26 @@ pub use ggml::{
     dequantize_q4_0, dequantize_q4_1, dequantize_q5_0, dequantize_q5_1, dequantize_q8_0,
     quantize_q4_0, quantize_q4_1, quantize_q5_0, quantize_q5_1, quantize_q8_0,
 };
-pub use owned::{Buffers, QuantizedTensor, quantize};
+pub use owned::{
+    Buffers, QuantizeError, QuantizedTensor, as_i8, dequantize, quantize, quantize_tensor,
+};
 pub use tensor::{ProcessError, Sink, Source, TensorQuantizer, on_this_thread};
+
+// What the signatures of this crate use, so that a program need not name the crates it is from.
+pub use half::{bf16, f16};
+/// Types, geometry, the reference: the crate that defines what this one computes.
+pub use quant_core;
+pub use quant_core::{
+    Arrangement, Blocks, Dialect, ErrorStats, FloatType, GeometryError, GgmlType, Granularity,
+    IntType, Mode, Named, OffsetKind, Packing, Params, ParamsError, Scheme, TensorError,
+    UnknownName, ValueRange, observer,
+};
 
 /// Widens little-endian elements to f32, exactly.
 ///
 /// # Panics
 /// If `bytes` is not a whole number of elements.
+#[track_caller]
 pub fn widen(bytes: &[u8], source: quant_core::FloatType) -> Vec<f32> {
     tensor::widen(bytes, source)
 }

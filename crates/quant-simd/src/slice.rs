@@ -9,7 +9,7 @@ use crate::dispatch::Dispatch;
 use crate::kernels::error::ErrorSums;
 use crate::pack::clear_behind;
 use crate::param_layout::{EncodeSpec, ParamLayout};
-use crate::{Backend, Element, stream};
+use crate::{Backend, Element, argument, stream};
 
 /// Elements that a function works on at a time where it needs room for them: as many fill whole
 /// bytes of codes.
@@ -44,6 +44,7 @@ impl Backend {
     /// assert_eq!(codes.map(|code| code as i8), [2, -2, 0, 127]);
     /// # Ok::<(), quant_core::ParamsError>(())
     /// ```
+    #[track_caller]
     pub fn quantize<F: Element>(
         self,
         values: &[F],
@@ -59,6 +60,7 @@ impl Backend {
     ///
     /// # Panics
     /// If `codes` does not have [`IntType::storage_len`] bytes.
+    #[track_caller]
     pub fn quantize_with_stats<F: Element>(
         self,
         values: &[F],
@@ -102,6 +104,7 @@ impl Backend {
     ///
     /// # Panics
     /// If `codes` does not have [`IntType::storage_len`] bytes.
+    #[track_caller]
     pub fn dequantize<F: Element>(
         self,
         codes: &[u8],
@@ -118,6 +121,7 @@ impl Backend {
     ///
     /// # Panics
     /// If the lengths differ.
+    #[track_caller]
     pub fn fake_quantize<F: Element>(
         self,
         values: &[F],
@@ -125,7 +129,11 @@ impl Backend {
         params: Params,
         dequantized: &mut [F],
     ) -> u64 {
-        assert_eq!(values.len(), dequantized.len(), "room for each value");
+        argument::expect(argument::elements(
+            "dequantized values",
+            dequantized.len(),
+            values.len(),
+        ));
         let (spec, place) = EncodeSpec::new::<F>(scheme, params);
         match place {
             ParamLayout::Uniform(kernel_params) => {
@@ -148,8 +156,13 @@ impl Backend {
     ///
     /// # Panics
     /// If the lengths differ.
+    #[track_caller]
     pub fn error_stats<F: Element>(self, values: &[F], dequantized: &[f32]) -> ErrorStats {
-        assert_eq!(values.len(), dequantized.len(), "what each value became");
+        argument::expect(argument::elements(
+            "dequantized values",
+            dequantized.len(),
+            values.len(),
+        ));
         let mut total = ErrorStats::default();
         for (values, dequantized) in values
             .chunks(STATS_CHUNK)
@@ -359,6 +372,7 @@ impl Backend {
     }
 }
 
+#[track_caller]
 pub(crate) fn assert_storage(dtype: IntType, count: usize, codes: &[u8]) {
-    assert_eq!(codes.len(), dtype.storage_len(count), "room for each code");
+    argument::expect(argument::codes(codes.len(), count, dtype));
 }

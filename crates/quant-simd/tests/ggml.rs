@@ -203,7 +203,7 @@ fn a_part_of_a_block_is_refused() {
 }
 
 #[test]
-#[should_panic(expected = "bytes of 64 values")]
+#[should_panic(expected = "34 bytes of blocks instead of 68, for 64 values")]
 fn blocks_must_have_room() {
     let _ = quant_simd::quantize_q8_0(&[0.0_f32; 64], &mut [0; 34]);
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Mutex;
 
-use quant_core::{Blocks, Dialect, FloatType, Granularity, IntType, Mode, Scheme};
-use quant_simd::{Backend, ProcessError, Sink, Source, TensorQuantizer};
+use quant_core::{Blocks, Dialect, FloatType, Granularity, IntType, Mode, Params, Scheme};
+use quant_simd::{Backend, Buffers, ProcessError, Sink, Source, TensorQuantizer};
 
 #[derive(Default)]
 struct Parts {
@@ -140,7 +140,7 @@ fn what_is_wrong_with_a_source_ends_the_work() {
         for position in [at, at + 5, quantizer.blocks.element_count() - 1] {
             bytes[position * size..][..size].fill(0xff);
         }
-        let found = quantizer.non_finite(&bytes);
+        let found = quantizer.non_finite(&bytes).unwrap();
         assert_eq!(found, Some((at, 3)));
         assert_eq!(quantizer.non_finite_source(&File(&bytes)), Ok(found));
         let failed = quantizer.quantize_source(&File(&bytes), &Parts::default());
@@ -169,4 +169,97 @@ fn what_is_wrong_with_a_source_ends_the_work() {
             "{quantizer:?}"
         );
     }
+}
+
+#[test]
+fn what_does_not_fit_is_an_error_with_counts() {
+    fn said<T, E: std::fmt::Display>(result: Result<T, E>) -> String {
+        result.err().expect("an error").to_string()
+    }
+    let affine = Scheme::new(IntType::Int4, Mode::Affine);
+    let blocks = Blocks::new(&[4, 6], &Granularity::PerChannel { axis: 0 }).unwrap();
+    let quantizer = TensorQuantizer::new(affine, FloatType::F32, blocks);
+    let values = [1.0_f32; 24];
+    let bytes: &[u8] = bytemuck::cast_slice(&values);
+
+    let few = "values: 23 elements instead of 24";
+    assert_eq!(said(quantizer.quantize_to_vec(&values[1..])), few);
+    assert_eq!(
+        said(quantizer.quantize(&bytes[4..], &Parts::default())),
+        few
+    );
+    assert_eq!(said(quantizer.non_finite(&bytes[4..])), few);
+    let torn = "values: 95 bytes instead of 96, for 24 elements of f32";
+    let failed = quantizer.quantize_unmeasured(&bytes[1..], &Parts::default());
+    assert_eq!(said(failed), torn);
+    let other = quantizer.quantize_to_vec(&[quant_simd::f16::ONE; 24]);
+    assert_eq!(said(other), "values of f16, for a quantizer of f32");
+
+    let mut room = [0; 200];
+    let into = |room: &mut [u8], [codes, scales, zero_points]: [usize; 3]| {
+        let (codes, rest) = room.split_at_mut(codes);
+        let (scales, rest) = rest.split_at_mut(scales);
+        let sink = Buffers::new(codes, scales, &mut rest[..zero_points]);
+        quantizer.quantize(bytes, &sink).map(|_| ())
+    };
+    assert_eq!(into(&mut room, [12, 16, 4]), Ok(()));
+    for (lengths, expected) in [
+        (
+            [11, 16, 4],
+            "codes or values: room for 11 bytes instead of 12",
+        ),
+        ([12, 15, 4], "scales: room for 15 bytes instead of 16"),
+        ([12, 16, 5], "zero points: room for 5 bytes instead of 4"),
+    ] {
+        assert_eq!(said(into(&mut room, lengths)), expected);
+    }
+
+    let tensor = quantizer.quantize_to_vec(&values).unwrap();
+    let back = |codes: &[u8], scales: &[u8], zero_points: &[u8], room: usize| {
+        let mut values = vec![0; room];
+        let sink = Buffers::new(&mut values, &mut [], &mut []);
+        said(quantizer.dequantize(codes, scales, zero_points, FloatType::F16, &sink))
+    };
+    let (codes, scales, zero_points) = (&tensor.codes, &tensor.scales, &tensor.zero_points);
+    for (got, expected) in [
+        (
+            back(&codes[1..], scales, zero_points, 48),
+            "codes: 11 bytes instead of 12, for 24 elements of int4",
+        ),
+        (
+            back(codes, &scales[4..], zero_points, 48),
+            "scales: 3 elements instead of 4",
+        ),
+        (
+            back(codes, scales, &[], 48),
+            "zero points: 0 bytes instead of 4, beside 4 scales",
+        ),
+        (
+            back(codes, scales, zero_points, 47),
+            "codes or values: room for 47 bytes instead of 48",
+        ),
+    ] {
+        assert_eq!(got, expected);
+    }
+    let some = |elements: std::ops::Range<usize>| {
+        let mut values = [0.0; 24];
+        let values = &mut values[..elements.len().min(24)];
+        said(quantizer.dequantize_range(codes, scales, zero_points, elements, values))
+    };
+    assert_eq!(some(20..25), "elements 20 to 25 of a tensor of 24");
+    assert_eq!(
+        some(3..5),
+        "element 3 does not start a byte: those of int4 start at multiples of 2"
+    );
+    let params = Params::new(affine, 1.0, 0, FloatType::F32).unwrap();
+    let short = quant_simd::dequantize::<f32>(&[0; 2], affine, params, 5);
+    assert_eq!(
+        said(short),
+        "codes: 2 bytes instead of 3, for 5 elements of int4"
+    );
+
+    let mut changed = tensor.clone();
+    changed.codes.pop();
+    assert!(said(changed.dequantize::<f32>()).starts_with("codes: 11 bytes"));
+    assert!(said(changed.unpacked()).starts_with("codes: 11 bytes"));
 }

@@ -66,3 +66,19 @@ extension Scheme {
         case coreaiTorch = 7
     }
 }
+
+extension Observer {
+    /// How an observer finds the range of an activation.
+    public enum Kind: UInt32, CaseIterable, Sendable {
+        /// The smallest and the largest value.
+        case minMax = 0
+        /// Averages of the samples' smallest and largest values, as torch moves them.
+        case movingAverage = 1
+        /// So many percent of the values, by a histogram.
+        case percentile = 2
+        /// The range of the least entropy between the values and their codes, by a histogram.
+        case entropy = 3
+        /// The range of the least squared error, by a histogram.
+        case mse = 4
+    }
+}

@@ -92,7 +92,7 @@ public enum QuantError: Error, Hashable, Sendable {
         case .invalidParams:
             throw invalidParams(scale: failure.position)
         case .invalidBlocks, .invalidLength, .invalidShape, .invalidValuesSize, .invalidCodesSize,
-            .invalidScalesSize, .invalidZeroPointsSize:
+            .invalidScalesSize, .invalidZeroPointsSize, .invalidSettings, .cannotMerge:
             throw invalidArgument(String(cString: quant_status_string(status)))
         default:
             throw failed(String(cString: quant_status_string(status)))

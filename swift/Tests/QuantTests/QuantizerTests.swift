@@ -108,6 +108,31 @@ final class QuantizerTests: XCTestCase {
         XCTAssertEqual(try tensor.dequantized(), [])
     }
 
+    func testObservers() throws {
+        let scheme = Scheme(.uint8, .affine, dialect: .torch)
+        for kind in Observer.Kind.allCases {
+            let observer = try Observer(kind)
+            XCTAssertNil(try observer.range(for: scheme))
+            try observer.observe([-1, 0.5, .nan] as [Float])
+            try observer.observe([] as [Float])
+            let range = try observer.range(for: scheme)!
+            XCTAssertTrue(-1...0.5 ~= range.lowerBound && -1...0.5 ~= range.upperBound)
+            XCTAssertGreaterThan(try observer.params(for: scheme, of: Float.self).scale, 0)
+            let other = try Observer(kind)
+            try other.observe([2] as [Float])
+            if kind == .movingAverage {
+                XCTAssertThrowsError(try observer.merge(other))
+            } else {
+                try observer.merge(other)
+                XCTAssertGreaterThan(try observer.range(for: scheme)!.upperBound, 0.5)
+            }
+        }
+        XCTAssertThrowsError(try Observer(.mse, bins: 1000))
+        XCTAssertThrowsError(try Observer(.percentile, percentile: 0))
+        XCTAssertThrowsError(try Observer(.movingAverage, constant: 2))
+        XCTAssertThrowsError(try Observer(.mse).merge(try Observer(.entropy)))
+    }
+
     func testVersion() {
         XCTAssertEqual(String(cString: quant_version()), QUANT_VERSION)
     }

@@ -23,12 +23,17 @@ pub use notices::{linked, of as notices_of};
 pub use paths::{check as check_paths, hide as hide_paths};
 pub use reproduce::reproduce;
 
-/// Builds and checks the host's part, and Apple's.
-pub fn dist(only_host: bool) -> Outcome {
+/// Builds and checks the host's part, and Apple's; copies the host's part to `wanted`.
+pub fn dist(only_host: bool, wanted: Option<&Path>) -> Outcome {
     let prefix = install(HOST)?;
     println!("C and C++ programs find it by pkg-config and CMake, and are run");
     programs::check(&prefix)?;
     publish(HOST)?;
+    if let Some(wanted) = wanted {
+        fs::create_dir_all(wanted)?;
+        copy_links(&target_dir().join("dist").join(HOST), wanted)?;
+        println!("installed: {}", wanted.display());
+    }
     if !only_host {
         apple::bundle()?;
     }
@@ -92,6 +97,30 @@ pub fn run(command: &mut Command) -> Result<String, Box<dyn Error>> {
         return Err(format!("{command:?}: {}\n{text}{errors}", output.status).into());
     }
     Ok(text)
+}
+
+/// Copies what is in a folder, links as links, over what is there.
+fn copy_links(from: &Path, to: &Path) -> Outcome {
+    let told = |error: std::io::Error, to: &Path| format!("{}: {error}", to.display());
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            fs::create_dir_all(&to).map_err(|error| told(error, &to))?;
+            copy_links(&from, &to)?;
+            continue;
+        }
+        // A program that uses the old library keeps it.
+        if to.symlink_metadata().is_ok() {
+            fs::remove_file(&to).map_err(|error| told(error, &to))?;
+        }
+        match entry.file_type()?.is_symlink() {
+            true => std::os::unix::fs::symlink(fs::read_link(&from)?, &to),
+            false => fs::copy(&from, &to).map(|_| ()),
+        }
+        .map_err(|error| told(error, &to))?;
+    }
+    Ok(())
 }
 
 /// Copies what is in a folder, but for what Swift built there.

@@ -19,6 +19,8 @@ int main(void) {
   QuantParams params;
   QuantTensorSizes sizes;
   QuantErrorStats stats;
+  const QuantObserverConfig config = {.kind = QUANT_OBSERVER_KIND_MSE};
+  QuantObserver *observer, *other;
   size_t size;
 
   int failed = quant_version()[0] == 0;
@@ -51,5 +53,16 @@ int main(void) {
   failed |= quant_dequantize_tensor(&tensor, codes, sizes.codes, scales, sizes.scales, zero_points,
                                     sizes.zero_points, QUANT_FLOAT_F32, dequantized, sizes.values, 1,
                                     NULL);
+  failed |= quant_observer_new(&config, &observer);
+  failed |= quant_observer_new(&config, &other);
+  failed |= quant_observer_observe(observer, QUANT_FLOAT_F32, values, 32);
+  failed |= quant_observer_observe_part(other, QUANT_FLOAT_F32, values + 32, 32);
+  failed |= quant_observer_end_sample(other);
+  failed |= quant_observer_merge(observer, other);
+  failed |= quant_observer_range(observer, QUANT_CODE_UINT8, QUANT_MODE_AFFINE, &range);
+  failed |= range.min < -1.25f || range.max > 2.6875f;
+  failed |= quant_observer_params(observer, QUANT_FLOAT_F32, scheme, &params);
+  quant_observer_free(observer);
+  quant_observer_free(other);
   return failed;
 }

@@ -55,7 +55,7 @@ static uint8_t *codes; // 10
 static float *scales;  // 3
 
 static void texts(void) {
-  expect_text(quant_status_string((QuantStatus)17), "unknown status");
+  expect_text(quant_status_string((QuantStatus)19), "unknown status");
   expect_text(quant_status_string((QuantStatus)-1), "unknown status");
   expect_text(quant_backend_name((QuantBackend)4), "unknown");
   expect_text(quant_version(), QUANT_VERSION);
@@ -378,6 +378,81 @@ static void tensors(void) {
   free(zeros);
 }
 
+static void observers(void) {
+  QuantObserverConfig config = {.kind = QUANT_OBSERVER_KIND_PERCENTILE};
+  QuantObserver *observer = NULL, *other = NULL, *average = NULL;
+  QuantRange range;
+  QuantParams params;
+  EXPECT(NULL_POINTER, quant_observer_new(NULL, &observer));
+  EXPECT(NULL_POINTER, quant_observer_new(&config, NULL));
+  config.kind = (QuantObserverKind)5;
+  EXPECT(UNKNOWN_VALUE, quant_observer_new(&config, &observer));
+  config.kind = QUANT_OBSERVER_KIND_PERCENTILE;
+  config.reserved[3] = 1;
+  EXPECT(UNKNOWN_VALUE, quant_observer_new(&config, &observer));
+  config.reserved[3] = 0;
+  config.bins = 1000;
+  EXPECT(INVALID_SETTINGS, quant_observer_new(&config, &observer));
+  config.bins = SIZE_MAX;
+  EXPECT(INVALID_SETTINGS, quant_observer_new(&config, &observer));
+  config.bins = 128;
+  config.percentile = 100.5;
+  EXPECT(INVALID_SETTINGS, quant_observer_new(&config, &observer));
+  config.percentile = NAN;
+  EXPECT(INVALID_SETTINGS, quant_observer_new(&config, &observer));
+  config.percentile = 99;
+  EXPECT(OK, quant_observer_new(&config, &observer));
+  config.bins = 256;
+  EXPECT(OK, quant_observer_new(&config, &other));
+  config.kind = QUANT_OBSERVER_KIND_MOVING_AVERAGE;
+  config.constant = -1;
+  EXPECT(INVALID_SETTINGS, quant_observer_new(&config, &average));
+  config.constant = 0.5;
+  EXPECT(OK, quant_observer_new(&config, &average));
+
+  EXPECT(NULL_POINTER, quant_observer_observe(NULL, F32, values, 10));
+  EXPECT(NULL_POINTER, quant_observer_observe(observer, F32, NULL, 10));
+  EXPECT(NULL_POINTER, quant_observer_observe_part(NULL, F32, values, 10));
+  EXPECT(NULL_POINTER, quant_observer_end_sample(NULL));
+  EXPECT(OK, quant_observer_observe(observer, F32, NULL, 0));
+  FOR_EACH(QuantFloat, dtype, NO_FLOATS) {
+    EXPECT(UNKNOWN_VALUE, quant_observer_observe(observer, *dtype, values, 10));
+    EXPECT(UNKNOWN_VALUE, quant_observer_params(observer, *dtype, INT8, &params));
+  }
+  FOR_EACH(size_t, count, HUGE_COUNTS) {
+    EXPECT(INVALID_LENGTH, quant_observer_observe(observer, F32, values, *count));
+  }
+  EXPECT(OK, quant_observer_range(observer, QUANT_CODE_INT8, QUANT_MODE_SYMMETRIC, &range));
+  calls++;
+  if (!(range.min == INFINITY && range.max == -INFINITY)) failures++;
+  EXPECT(OK, quant_observer_params(observer, F32, INT8, &params));
+  EXPECT(OK, quant_observer_observe(observer, F32, values, 10));
+  EXPECT(OK, quant_observer_observe(average, F32, values, 10));
+  EXPECT(NULL_POINTER, quant_observer_range(NULL, QUANT_CODE_INT8, QUANT_MODE_AFFINE, &range));
+  EXPECT(NULL_POINTER, quant_observer_range(observer, QUANT_CODE_INT8, QUANT_MODE_AFFINE, NULL));
+  EXPECT(UNKNOWN_VALUE, quant_observer_range(observer, (QuantCode)99, QUANT_MODE_AFFINE, &range));
+  EXPECT(UNKNOWN_VALUE, quant_observer_range(observer, QUANT_CODE_INT8, (QuantMode)2, &range));
+  EXPECT(NULL_POINTER, quant_observer_params(NULL, F32, INT8, &params));
+  EXPECT(NULL_POINTER, quant_observer_params(observer, F32, INT8, NULL));
+  FOR_EACH(QuantScheme, scheme, NO_SCHEMES) {
+    EXPECT(UNKNOWN_VALUE, quant_observer_params(observer, F32, *scheme, &params));
+  }
+  EXPECT(NULL_POINTER, quant_observer_merge(NULL, other));
+  EXPECT(NULL_POINTER, quant_observer_merge(observer, NULL));
+  EXPECT(NULL_POINTER, quant_observer_merge(NULL, NULL));
+  EXPECT(CANNOT_MERGE, quant_observer_merge(observer, other));
+  EXPECT(CANNOT_MERGE, quant_observer_merge(observer, average));
+  EXPECT(CANNOT_MERGE, quant_observer_merge(average, average));
+  EXPECT(OK, quant_observer_merge(observer, observer));
+  EXPECT(OK, quant_observer_range(average, QUANT_CODE_INT8, QUANT_MODE_AFFINE, &range));
+  calls++;
+  if (range.min != -4 || range.max != 5) failures++;
+  quant_observer_free(observer);
+  quant_observer_free(other);
+  quant_observer_free(average);
+  quant_observer_free(NULL);
+}
+
 int main(void) {
   values = malloc(10 * sizeof(float));
   dequantized = malloc(10 * sizeof(float));
@@ -391,6 +466,7 @@ int main(void) {
   blocks();
   ggml();
   tensors();
+  observers();
   free(values);
   free(dequantized);
   free(codes);

@@ -11,7 +11,7 @@ use crate::options::{
     ActivationScheme, CautionOptions, ForceOption, JsonOption, NameOptions, QuietOption,
 };
 use crate::paths::{Kind, default_output};
-use crate::progress::{only_words_are_left, size_of, with_progress};
+use crate::progress::{only_words_are_left, with_progress};
 use crate::report::print_operations;
 use crate::table::{Row, print_table};
 use crate::terminal::{print, print_json, shown, warn};
@@ -96,7 +96,7 @@ impl Activations {
             None => default_output(&self.model, "activations"),
         };
         let start = Instant::now();
-        let bytes = size_of(&self.model);
+        let bytes = quant_models::total_bytes(&self.model);
         let report = with_progress(1, true, self.force.force, bytes, |job| {
             quant_models::quantize_activations(&self.model, &output, &options, job)
         })?;

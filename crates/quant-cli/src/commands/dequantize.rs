@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::options::{ForceOption, JsonOption, QuietOption, ThreadsOption, WeightsOnlyOption};
 use crate::paths::{Kind, default_output};
-use crate::progress::{only_words_are_left, size_of, with_progress};
+use crate::progress::{only_words_are_left, with_progress};
 use crate::report::copied;
 use crate::terminal::{print, print_json, shown, warn};
 
@@ -49,7 +49,7 @@ impl Dequantize {
             }
             None => default_output(&self.file, "float"),
         };
-        let bytes = size_of(&self.file);
+        let bytes = quant_models::total_bytes(&self.file);
         let (threads, force) = (self.threads.threads, self.force.force);
         let quiet = self.quiet.quiet || self.json.json;
         let options = DequantizeOptions {

@@ -7,7 +7,7 @@ use quant_models::{Error, TensorDifference, diff_with_progress};
 use serde_json::json;
 
 use crate::options::{JsonOption, QuietOption};
-use crate::progress::{only_words_are_left, size_of, with_progress};
+use crate::progress::{only_words_are_left, with_progress};
 use crate::status::{DIFFERENT, DONE};
 use crate::table::{Row, print_table};
 use crate::terminal::{count, number, print, print_json};
@@ -36,7 +36,7 @@ pub struct Diff {
 impl Diff {
     pub fn run(&self) -> Result<u8, Error> {
         let quiet = self.quiet.quiet || self.json.json;
-        let found = with_progress(0, quiet, false, size_of(&self.a), |job| {
+        let found = with_progress(0, quiet, false, quant_models::total_bytes(&self.a), |job| {
             diff_with_progress(&self.a, &self.b, job)
         })?;
         only_words_are_left();

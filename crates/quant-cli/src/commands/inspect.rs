@@ -8,7 +8,7 @@ use quant_models::{Error, TensorInfo, inspect_with_progress};
 use serde_json::json;
 
 use crate::options::JsonOption;
-use crate::progress::{only_words_are_left, size_of, with_progress};
+use crate::progress::{only_words_are_left, with_progress};
 use crate::table::{Row, print_table};
 use crate::terminal::{count, number, print, print_json};
 
@@ -36,9 +36,13 @@ impl Inspect {
     pub fn run(&self) -> Result<(), Error> {
         let json = self.json.json;
         let quiet = json || !self.values;
-        let found = with_progress(0, quiet, false, size_of(&self.file), |job| {
-            inspect_with_progress(&self.file, self.values, job)
-        })?;
+        let found = with_progress(
+            0,
+            quiet,
+            false,
+            quant_models::total_bytes(&self.file),
+            |job| inspect_with_progress(&self.file, self.values, job),
+        )?;
         only_words_are_left();
         if json {
             return print_json(&json!({

@@ -8,7 +8,7 @@ use quant_models::{AtomicFile, Error, QuantizeOptions};
 use crate::choices::NonFinite;
 use crate::options::{ForceOption, QuietOption};
 use crate::paths::Kind;
-use crate::progress::{only_words_are_left, size_of, with_progress};
+use crate::progress::{only_words_are_left, with_progress};
 use crate::terminal::{count, json_text, print, print_json, shown, warn};
 use crate::weights::WeightOptions;
 
@@ -56,9 +56,13 @@ impl Plan {
             Ok::<_, Error>(file)
         });
         let file = file.transpose()?;
-        let (plan, warnings) = with_progress(0, true, false, size_of(&self.model), |job| {
-            quant_models::plan(&self.model, &options, job)
-        })?;
+        let (plan, warnings) = with_progress(
+            0,
+            true,
+            false,
+            quant_models::total_bytes(&self.model),
+            |job| quant_models::plan(&self.model, &options, job),
+        )?;
         warn(&warnings);
         let value = serde_json::to_value(&plan).map_err(|error| Error::File {
             file: self.model.clone(),

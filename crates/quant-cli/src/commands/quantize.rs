@@ -14,7 +14,7 @@ use crate::options::{
     BackendOption, CautionOptions, ForceOption, JsonOption, ThreadsOption, WeightsOnlyOption,
 };
 use crate::paths::{Kind, default_output};
-use crate::progress::{only_words_are_left, size_of, with_progress};
+use crate::progress::{only_words_are_left, with_progress};
 use crate::report::print_summary;
 use crate::terminal::{json_text, print_json, warn};
 use crate::weights::WeightOptions;
@@ -135,7 +135,7 @@ impl Quantize {
         let report_file = report_file.transpose()?;
         let start = Instant::now();
         let quiet = self.quiet || self.json.json;
-        let bytes = size_of(&self.model);
+        let bytes = quant_models::total_bytes(&self.model);
         let report = with_progress(
             self.threads.threads,
             quiet,

@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use quant_core::{FloatType, GgmlType, IntType, Mode, Packing, Scheme, reference};
 
+use crate::dialects::mlx::{DequantizeMlx, QuantizeMlx, ToDequantize, ToQuantize};
 use crate::kernels::blocks::{FindBlockParams, QuantizeBlocks};
 use crate::kernels::dequantize::Dequantize;
 use crate::kernels::encode::{Encode, Encoded};
@@ -328,6 +329,27 @@ macro_rules! by_ggml_type {
             GgmlType::Q5_1 => run!(GgmlType::Q5_1),
         }
     }};
+}
+
+pub fn quantize_mlx<F: Lane>(backend: Backend, blocks: ToQuantize<'_, F>) -> usize {
+    let done = match blocks.dtype.packing() {
+        Packing::Nibbles => backend
+            .run_vectors(QuantizeMlx::<_, Packed>(blocks, PhantomData))
+            .ok(),
+        Packing::Bytes | Packing::Bits(_) => backend
+            .run_vectors(QuantizeMlx::<_, Bytes>(blocks, PhantomData))
+            .ok(),
+    };
+    done.unwrap_or(0)
+}
+
+pub fn dequantize_mlx<F: Lane>(backend: Backend, blocks: ToDequantize<'_, F>, dtype: IntType) {
+    match dtype.packing() {
+        Packing::Nibbles => backend.run(DequantizeMlx::<_, Packed>(blocks, PhantomData)),
+        Packing::Bytes | Packing::Bits(_) => {
+            backend.run(DequantizeMlx::<_, Bytes>(blocks, PhantomData));
+        }
+    }
 }
 
 pub fn quantize_ggml<F: Lane>(

@@ -8,6 +8,7 @@ mod instances;
 use half::{bf16, f16};
 use quant_core::{FloatType, GgmlType, IntType, Packing, Scheme, ValueRange, reference};
 
+use crate::dialects::mlx::{ToDequantize, ToQuantize};
 use crate::kernels::columns::{BoundColumns, ROWS};
 use crate::kernels::encode::Encoded;
 use crate::kernels::error::{AddErrors, ErrorSums};
@@ -21,8 +22,8 @@ use crate::param_source::{PerBlock, PerElement, PowerOfTwo, Uniform};
 use crate::params::{BlockParams, Division, KernelParams};
 use crate::{Backend, stream};
 use instances::{
-    block_terms, count_bins, dequantize, dequantize_ggml, encode, quantize, quantize_batches,
-    quantize_ggml,
+    block_terms, count_bins, dequantize, dequantize_ggml, dequantize_mlx, encode, quantize,
+    quantize_batches, quantize_ggml, quantize_mlx,
 };
 
 /// The kernels for one type of values.
@@ -103,6 +104,12 @@ pub trait Dispatch: Lane {
     fn widen_slice(backend: Backend, from: &[Self], to: &mut [f32]);
     /// See [`Narrow`].
     fn narrow_slice(backend: Backend, from: &[f32], through: FloatType, to: &mut [Self]);
+    /// See [`QuantizeMlx`](crate::dialects::mlx::QuantizeMlx); 0 without vectors. Codes of
+    /// [`Packing::Bits`] one per byte.
+    fn quantize_mlx(backend: Backend, blocks: ToQuantize<'_, Self>) -> usize;
+    /// See [`DequantizeMlx`](crate::dialects::mlx::DequantizeMlx); codes of [`Packing::Bits`] one per
+    /// byte.
+    fn dequantize_mlx(backend: Backend, blocks: ToDequantize<'_, Self>, dtype: IntType);
     /// See [`QuantizeGgml`](crate::kernels::ggml::QuantizeGgml).
     fn quantize_ggml(
         backend: Backend,
@@ -256,6 +263,12 @@ macro_rules! dispatch {
             }
             fn narrow_slice(backend: Backend, from: &[f32], through: FloatType, to: &mut [Self]) {
                 backend.run(Narrow { from, through, to });
+            }
+            fn quantize_mlx(backend: Backend, blocks: ToQuantize<'_, Self>) -> usize {
+                quantize_mlx(backend, blocks)
+            }
+            fn dequantize_mlx(backend: Backend, blocks: ToDequantize<'_, Self>, dtype: IntType) {
+                dequantize_mlx(backend, blocks, dtype);
             }
             fn quantize_ggml(
                 backend: Backend,

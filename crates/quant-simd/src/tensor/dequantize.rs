@@ -1,5 +1,6 @@
 //! From codes, scales and zero points to values.
 
+use std::convert::Infallible;
 use std::ops::Range;
 
 use half::{bf16, f16};
@@ -12,7 +13,7 @@ use super::{ProcessError, Sink, Source, TensorQuantizer, chunks};
 use crate::param_layout::{ElementParams, ParamLayout};
 use crate::param_source::PADDING;
 use crate::params::{Division, KernelParams, ParamTable};
-use crate::{Element, columns, dialects, memory};
+use crate::{ArgumentError, Element, argument, columns, dialects, memory};
 
 /// Elements of a row that has terms in a table.
 const ROW: usize = 1 << 16;
@@ -20,9 +21,9 @@ const ROW: usize = 1 << 16;
 const SLAB: usize = 1 << 20;
 
 /// The parts of a quantized tensor.
-struct StoredParams<'a> {
-    scales: &'a [u8],
-    zero_points: &'a [u8],
+pub(super) struct StoredParams<'a> {
+    pub(super) scales: &'a [u8],
+    pub(super) zero_points: &'a [u8],
 }
 
 impl TensorQuantizer {
@@ -30,10 +31,8 @@ impl TensorQuantizer {
     /// empty where the scheme stores none.
     ///
     /// # Errors
-    /// A scale or zero point that cannot be, or the sink's error.
-    ///
-    /// # Panics
-    /// If a buffer does not have the geometry's size.
+    /// A buffer, or a sink, of another size than the shape's; a scale or zero point that cannot be; the
+    /// sink's error.
     pub fn dequantize<S: Sink>(
         &self,
         codes: &[u8],
@@ -42,8 +41,9 @@ impl TensorQuantizer {
         target: FloatType,
         sink: &S,
     ) -> Result<(), ProcessError<S::Error>> {
-        assert_eq!(codes.len(), self.codes_len(), "the geometry's shape");
-        let stored = self.stored(scales, zero_points);
+        self.expect_codes(codes)?;
+        let stored = self.stored(scales, zero_points)?;
+        self.announce_values(target, sink)?;
         let codes = Input::Memory(Values::new(codes));
         erased(sink, |sink| {
             self.dequantize_from(codes, &stored, target, sink)
@@ -54,9 +54,6 @@ impl TensorQuantizer {
     ///
     /// # Errors
     /// As `dequantize`; the source's error.
-    ///
-    /// # Panics
-    /// As `dequantize`.
     pub fn dequantize_source<S: Sink>(
         &self,
         codes: &dyn Source<Error = S::Error>,
@@ -65,7 +62,8 @@ impl TensorQuantizer {
         target: FloatType,
         sink: &S,
     ) -> Result<(), ProcessError<S::Error>> {
-        let stored = self.stored(scales, zero_points);
+        let stored = self.stored(scales, zero_points)?;
+        self.announce_values(target, sink)?;
         erased_from(codes, sink, |codes, sink| {
             self.dequantize_from(Input::Source(codes), &stored, target, sink)
         })
@@ -120,10 +118,8 @@ impl TensorQuantizer {
     /// Dequantizes some elements, which start at a multiple of [`quant_core::Packing::unit`], to f32.
     ///
     /// # Errors
-    /// The block and what is wrong with its scale or zero point.
-    ///
-    /// # Panics
-    /// If a buffer does not have the geometry's size, or the range starts within a byte.
+    /// A buffer of another size, elements that the tensor does not have or that start within a byte; a
+    /// scale or zero point that cannot be.
     pub fn dequantize_range(
         &self,
         codes: &[u8],
@@ -131,9 +127,10 @@ impl TensorQuantizer {
         zero_points: &[u8],
         elements: Range<usize>,
         values: &mut [f32],
-    ) -> Result<(), (usize, ParamsError)> {
-        assert_eq!(codes.len(), self.codes_len(), "the geometry's shape");
+    ) -> Result<(), ProcessError<Infallible>> {
+        self.expect_codes(codes)?;
         let dtype = self.scheme.dtype;
+        argument::range(&elements, self.blocks.element_count(), dtype)?;
         let codes = &codes[dtype.storage_len(elements.start)..dtype.storage_len(elements.end)];
         self.dequantize_some(codes, scales, zero_points, elements, values)
     }
@@ -142,9 +139,6 @@ impl TensorQuantizer {
     ///
     /// # Errors
     /// As `dequantize_range`.
-    ///
-    /// # Panics
-    /// As `dequantize_range`.
     pub fn dequantize_some(
         &self,
         codes: &[u8],
@@ -152,24 +146,38 @@ impl TensorQuantizer {
         zero_points: &[u8],
         elements: Range<usize>,
         values: &mut [f32],
-    ) -> Result<(), (usize, ParamsError)> {
-        let unit = self.scheme.dtype.packing().unit();
-        assert!(elements.start.is_multiple_of(unit), "a start of a byte");
-        let stored = self.stored(scales, zero_points);
+    ) -> Result<(), ProcessError<Infallible>> {
+        let dtype = self.scheme.dtype;
+        argument::range(&elements, self.blocks.element_count(), dtype)?;
+        argument::elements("values", values.len(), elements.len())?;
+        argument::codes(codes.len(), elements.len(), dtype)?;
+        let stored = self.stored(scales, zero_points)?;
         let done = self.dequantize_chunk(codes, &stored, elements, values, &mut None);
-        done.map_err(|flaw| match flaw {
-            Flaw::Block(block, source) => (block, source),
-            Flaw::NoMemory(lack) => lack.end(),
-        })
+        Ok(done?)
     }
 
-    fn stored<'a>(&self, scales: &'a [u8], zero_points: &'a [u8]) -> StoredParams<'a> {
-        assert_eq!(scales.len(), self.scales_len(), "the geometry's scales");
-        assert_eq!(zero_points.len(), self.zero_points_len(), "the zero points");
-        StoredParams {
+    fn expect_codes(&self, codes: &[u8]) -> Result<(), ArgumentError> {
+        let count = self.blocks.element_count();
+        argument::codes(codes.len(), count, self.scheme.dtype)
+    }
+
+    fn announce_values(&self, target: FloatType, sink: &impl Sink) -> Result<(), ArgumentError> {
+        let bytes = self.blocks.element_count().saturating_mul(target.size());
+        sink.expect(bytes, 0, 0)
+    }
+
+    fn stored<'a>(
+        &self,
+        scales: &'a [u8],
+        zero_points: &'a [u8],
+    ) -> Result<StoredParams<'a>, ArgumentError> {
+        let count = self.blocks.scale_count();
+        argument::floats("scales", scales.len(), count, self.scale_type())?;
+        argument::offsets(zero_points.len(), self.zero_points_len(), count)?;
+        Ok(StoredParams {
             scales,
             zero_points,
-        }
+        })
     }
 
     /// `codes` are those of the elements.
@@ -182,6 +190,12 @@ impl TensorQuantizer {
         rows: &mut Option<(Range<usize>, ParamTable)>,
     ) -> Result<(), Flaw> {
         let (backend, dtype) = (self.backend, self.scheme.dtype);
+        if let Some(size) = self.biased_block_size()
+            && elements.start.is_multiple_of(size)
+        {
+            let first = elements.start / size;
+            return self.dequantize_biased(codes, stored, first, size, values);
+        }
         let len = dtype.storage_len(elements.end) - dtype.storage_len(elements.start);
         assert_eq!(codes.len(), len, "the codes of the elements");
         let row = match self.blocks.arrangement() {

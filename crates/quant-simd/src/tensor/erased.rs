@@ -148,6 +148,7 @@ fn restored<T, E>(
     errors: Errors<E>,
 ) -> Result<T, ProcessError<E>> {
     outcome.map_err(|failure| match failure {
+        ProcessError::Argument(error) => ProcessError::Argument(error),
         ProcessError::NonFinite { first, count } => ProcessError::NonFinite { first, count },
         ProcessError::Params { block, source } => ProcessError::Params { block, source },
         ProcessError::NoMemory => ProcessError::NoMemory,

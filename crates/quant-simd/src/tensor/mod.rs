@@ -4,6 +4,7 @@
 //! a chunk stays in the cache; a tensor whose scales belong to groups of elements that fit there is
 //! read from memory once.
 
+mod biased;
 mod dequantize;
 mod encoder;
 mod erased;
@@ -15,7 +16,7 @@ mod work;
 
 use quant_core::{Blocks, FloatType, ParamsError, STATS_CHUNK, Scheme};
 
-use crate::Backend;
+use crate::{ArgumentError, Backend};
 
 pub use work::on_this_thread;
 
@@ -24,6 +25,15 @@ pub use work::on_this_thread;
 pub trait Sink: Sync {
     /// What can go wrong in taking them.
     type Error: Send;
+    /// Hears, before the first part, how many bytes there will be of each. In dequantizing, values
+    /// take the place of codes.
+    ///
+    /// # Errors
+    /// A sink of a fixed size says so where they do not fit; nothing else happens then.
+    fn expect(&self, codes: usize, scales: usize, zero_points: usize) -> Result<(), ArgumentError> {
+        let _ = (codes, scales, zero_points);
+        Ok(())
+    }
     /// Takes codes (or, in dequantizing, values).
     ///
     /// # Errors
@@ -58,6 +68,9 @@ pub trait Source: Sync {
 /// Why a tensor was not quantized or dequantized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProcessError<E> {
+    /// A buffer or a type that does not fit.
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
     /// The values hold NaN or infinities.
     #[error("{count} values are NaN or Inf, the first at position {first}")]
     NonFinite {
@@ -108,13 +121,15 @@ impl TensorQuantizer {
 
     /// Bytes of scales.
     pub fn scales_len(&self) -> usize {
-        self.blocks.scale_count() * self.scale_type().size()
+        let size = self.scale_type().size();
+        self.blocks.scale_count().saturating_mul(size)
     }
 
     /// Bytes of zero points, or of biases in the type of the scales; 0 where the scheme stores
     /// neither.
     pub fn zero_points_len(&self) -> usize {
-        self.blocks.scale_count() * self.scheme.offset().size(self.scale_type())
+        let size = self.scheme.offset().size(self.scale_type());
+        self.blocks.scale_count().saturating_mul(size)
     }
 }
 

@@ -14,7 +14,7 @@ use super::values::{Input, Pool, Values};
 use super::work::{Flaw, PassError, each, fold, threads};
 use super::{ProcessError, Sink, Source, TensorQuantizer, chunks};
 use crate::columns::ColumnBounds;
-use crate::{Element, dialects, memory};
+use crate::{ArgumentError, Element, argument, dialects, memory};
 
 /// Elements of a group that stay in the cache between the search for its range and its encoding.
 const GROUP: usize = 1 << 20;
@@ -44,17 +44,15 @@ impl TensorQuantizer {
     /// Quantizes little-endian values into `sink`, and tells what that lost.
     ///
     /// # Errors
-    /// Non-finite values, a block without usable parameters, or the sink's error; what the sink
-    /// has taken by then is of no use.
-    ///
-    /// # Panics
-    /// If `values` does not have the geometry's size.
+    /// Values, or a sink, of another size than the shape's. Non-finite values, a block without
+    /// usable parameters, or the sink's error; what the sink has taken by then is of no use.
     pub fn quantize<S: Sink>(
         &self,
         values: &[u8],
         sink: &S,
     ) -> Result<ErrorStats, ProcessError<S::Error>> {
-        let values = self.in_memory(values);
+        let values = self.in_memory(values)?;
+        self.announce(sink)?;
         erased(sink, |sink| self.quantize_measured(values, sink))
     }
 
@@ -62,15 +60,13 @@ impl TensorQuantizer {
     ///
     /// # Errors
     /// As `quantize`.
-    ///
-    /// # Panics
-    /// As `quantize`.
     pub fn quantize_unmeasured<S: Sink>(
         &self,
         values: &[u8],
         sink: &S,
     ) -> Result<(), ProcessError<S::Error>> {
-        let values = self.in_memory(values);
+        let values = self.in_memory(values)?;
+        self.announce(sink)?;
         let outcome = erased(sink, |sink| self.quantize_fast(values, sink));
         outcome.map(|_| ())
     }
@@ -84,6 +80,7 @@ impl TensorQuantizer {
         values: &dyn Source<Error = S::Error>,
         sink: &S,
     ) -> Result<ErrorStats, ProcessError<S::Error>> {
+        self.announce(sink)?;
         erased_from(values, sink, |values, sink| {
             self.quantize_measured(Origin::Source(values), sink)
         })
@@ -98,16 +95,21 @@ impl TensorQuantizer {
         values: &dyn Source<Error = S::Error>,
         sink: &S,
     ) -> Result<(), ProcessError<S::Error>> {
+        self.announce(sink)?;
         let outcome = erased_from(values, sink, |values, sink| {
             self.quantize_fast(Origin::Source(values), sink)
         });
         outcome.map(|_| ())
     }
 
-    fn in_memory<'a>(&self, values: &'a [u8]) -> Origin<'a> {
-        let n = self.blocks.element_count();
-        assert_eq!(values.len(), n * self.source.size(), "the geometry's shape");
-        Origin::Memory(values)
+    fn in_memory<'a>(&self, values: &'a [u8]) -> Result<Origin<'a>, ArgumentError> {
+        let count = self.blocks.element_count();
+        argument::floats("values", values.len(), count, self.source)?;
+        Ok(Origin::Memory(values))
+    }
+
+    fn announce(&self, sink: &impl Sink) -> Result<(), ArgumentError> {
+        sink.expect(self.codes_len(), self.scales_len(), self.zero_points_len())
     }
 
     // Not generic, and never inlined: so the driver is compiled here.
@@ -155,16 +157,16 @@ impl TensorQuantizer {
 
     /// The position of the first NaN or infinity, and how many there are in the whole tensor.
     ///
-    /// # Panics
-    /// If `values` does not have the geometry's size.
-    pub fn non_finite(&self, values: &[u8]) -> Option<(usize, u64)> {
-        let found = self.find_non_finite(self.in_memory(values));
-        found.unwrap_or_else(|trouble| match trouble {
+    /// # Errors
+    /// Values of another size than the shape's.
+    pub fn non_finite(&self, values: &[u8]) -> Result<Option<(usize, u64)>, ArgumentError> {
+        let found = self.find_non_finite(self.in_memory(values)?);
+        Ok(found.unwrap_or_else(|trouble| match trouble {
             PassError::Flaw(Flaw::NoMemory(lack)) => lack.end(),
             PassError::Flaw(Flaw::Block(..)) | PassError::Sink(_) => {
                 unreachable!("memory refuses nothing")
             }
-        })
+        }))
     }
 
     /// [`non_finite`](Self::non_finite) of values that are not in memory.
@@ -230,6 +232,9 @@ impl TensorQuantizer {
         values: Input<'_, F, S::Error>,
         sink: &S,
     ) -> Result<ErrorStats, PassError<S::Error>> {
+        if let Some(size) = self.biased_block_size() {
+            return self.by_biased_blocks::<STATS, F, S>(values, size, sink);
+        }
         match self.blocks.arrangement() {
             Arrangement::Rows { len } if len <= ROW && dialects::has_kernels(self.scheme) => {
                 // All groups but the last along an axis are as large as the first.
@@ -405,13 +410,13 @@ impl TensorQuantizer {
 
 /// Some chunks each, for one thread at a time, at least so many elements; all threads should have
 /// some.
-struct Units {
+pub(super) struct Units {
     elements: Range<usize>,
     unit: usize,
 }
 
 impl Units {
-    fn new(elements: Range<usize>, least: usize) -> Self {
+    pub(super) fn new(elements: Range<usize>, least: usize) -> Self {
         let unit = least.max(UNIT * STATS_CHUNK);
         let fair = elements.len().div_ceil(4 * threads());
         let unit = unit
@@ -421,18 +426,18 @@ impl Units {
         Self { elements, unit }
     }
 
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.elements.len().div_ceil(self.unit)
     }
 
-    fn get(&self, i: usize) -> Range<usize> {
+    pub(super) fn get(&self, i: usize) -> Range<usize> {
         let start = self.elements.start + i * self.unit;
         start..(start + self.unit).min(self.elements.end)
     }
 }
 
 /// All statistics in the order of the tensor.
-fn total(before: ErrorStats, of_units: Vec<Vec<ErrorStats>>) -> ErrorStats {
+pub(super) fn total(before: ErrorStats, of_units: Vec<Vec<ErrorStats>>) -> ErrorStats {
     let stats = of_units.into_iter().flatten();
     stats.fold(before, ErrorStats::then)
 }

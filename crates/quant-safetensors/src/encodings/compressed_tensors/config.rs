@@ -6,7 +6,7 @@ use std::path::Path;
 use quant_core::{Dialect, IntType, Mode};
 use quant_model::options::QuantizeOptions;
 use quant_model::report::Decision;
-use quant_model::settings::Granularity;
+use quant_model::settings::Grouping;
 use quant_model::{Error, SchemeRecord};
 use quant_simd::TensorQuantizer;
 use serde_json::{Map, Value, json};
@@ -120,7 +120,7 @@ pub(super) fn quantized(
 ) -> Result<Document, Error> {
     let (path, content) = of(model)?;
     let asked = match (&options.plan, &options.granularity) {
-        (None, Granularity::Groups(size)) => Some(*size),
+        (None, Grouping::Groups(size)) => Some(*size),
         _ => None,
     };
     let mut groups: Vec<Group> = Vec::new();

@@ -7,7 +7,7 @@ use quant_core::{IntType, Mode};
 use quant_model::io::read_bounded;
 use quant_model::options::QuantizeOptions;
 use quant_model::report::Decision;
-use quant_model::settings::Granularity;
+use quant_model::settings::Grouping;
 use quant_model::{Error, Job, SchemeRecord};
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
@@ -99,7 +99,7 @@ pub(super) fn quantized(
         modules.push((module, (quantizer.scheme.dtype.bits(), group)));
     }
     let asked = match (&options.plan, &options.granularity) {
-        (None, Granularity::Groups(size)) => Some((options.scheme.dtype.bits(), *size)),
+        (None, Grouping::Groups(size)) => Some((options.scheme.dtype.bits(), *size)),
         _ => None,
     };
     let all = asked.unwrap_or_else(|| most_frequent(&modules));

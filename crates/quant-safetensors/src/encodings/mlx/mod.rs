@@ -18,7 +18,7 @@ use quant_model::error::shortened;
 use quant_model::facts::Facts;
 use quant_model::options::QuantizeOptions;
 use quant_model::report::Decision;
-use quant_model::settings::{Granularity, Settings};
+use quant_model::settings::{Grouping, Settings};
 use quant_model::{Error, Job, SchemeRecord};
 use quant_simd::TensorQuantizer;
 
@@ -37,7 +37,7 @@ pub(super) struct Mlx;
 
 impl Convention for Mlx {
     fn check_model(&self, model: &ModelFiles, options: &QuantizeOptions) -> Result<(), Error> {
-        if let (None, Granularity::Groups(size)) = (&options.plan, &options.granularity)
+        if let (None, Grouping::Groups(size)) = (&options.plan, &options.granularity)
             && !GROUPS.contains(size)
         {
             let problem = format!("groups of {size}: MLX has groups of 32, 64 or 128");
@@ -64,7 +64,7 @@ impl Convention for Mlx {
             return Err(format!("rank {}: no matrix", facts.shape.len()));
         }
         // As in mlx-lm, by the size that is asked for, whatever the rule is.
-        if let (Granularity::Groups(size), Some(row)) = (&settings.granularity, facts.shape.last())
+        if let (Grouping::Groups(size), Some(row)) = (&settings.granularity, facts.shape.last())
             && (*size == 0 || row % size != 0)
         {
             return Err(format!(
@@ -76,7 +76,7 @@ impl Convention for Mlx {
             Some(Rule::Float) => return Err("in float, as mlx-lm has it".into()),
             Some(Rule::Bits8) => {
                 settings.scheme = scheme(IntType::Uint8);
-                settings.granularity = Granularity::Groups(64);
+                settings.granularity = Grouping::Groups(64);
             }
         }
         Ok(())

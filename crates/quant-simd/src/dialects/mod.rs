@@ -1,6 +1,8 @@
 //! What the kernels know of dialects.
 
-use quant_core::{Dialect, OffsetKind, Scheme, Ties};
+pub mod mlx;
+
+use quant_core::{Dialect, Mode, OffsetKind, Scheme, Ties};
 
 /// The dialects whose scales and zero points [`blocks`](crate::kernels::blocks) computes. Blocks of
 /// any other have theirs from the reference, one by one: a new dialect is right before it is fast.
@@ -17,4 +19,9 @@ pub fn has_kernels(scheme: Scheme) -> bool {
     scheme.offset() != OffsetKind::Bias
         && scheme.dialect.ties() == Ties::Even
         && !scheme.adds_zero_point_first()
+}
+
+/// Whether [`mlx`] computes this scheme's scales, biases, codes and values, many blocks at once.
+pub fn has_bias_formula(scheme: Scheme) -> bool {
+    scheme.dialect == Dialect::Mlx && scheme.mode == Mode::Affine && !scheme.dtype.is_signed()
 }
