@@ -8,6 +8,7 @@ mod asm;
 mod bench;
 mod binaries;
 mod bochs;
+mod cases;
 mod ci;
 mod circles;
 mod codegen;
@@ -148,6 +149,18 @@ enum Task {
         #[arg(long)]
         time: bool,
     },
+    /// Run coremltools' own tests as cases for `quant run`, which are captured under target/
+    Cases {
+        /// Folders of cases that were captured before, instead
+        #[arg(value_name = "FOLDER")]
+        folders: Vec<PathBuf>,
+        /// Capture one test in so many
+        #[arg(long, default_value_t = 10)]
+        every: usize,
+        /// The number of the first test
+        #[arg(long, default_value_t = 0)]
+        first: usize,
+    },
     /// Build the Python package into an environment under target/, and run its tests there
     Python {
         /// Beside torch and coremltools, too, which are gigabytes
@@ -275,6 +288,11 @@ fn run(task: Task) -> Outcome {
         Task::Bench { options } => {
             bench::run(&options.iter().map(String::as_str).collect::<Vec<_>>())
         }
+        Task::Cases {
+            folders,
+            every,
+            first,
+        } => cases::cases(&folders, every, first),
         Task::Coreml { time } => coreml::coreml(time),
         Task::Release { only, address } => binaries::release(&only, address.as_deref()),
         Task::Python { all } => python::python(all),

@@ -1,5 +1,6 @@
 //! Large models and long streams, and what `quant` takes for them: time and peak memory (Linux).
 
+mod run;
 mod stream;
 
 use std::error::Error;
@@ -33,11 +34,14 @@ pub struct Usage {
     pub resident_mib: f64,
 }
 
-/// Quantizes a 2 GiB model in three ways, calibrates with so many samples, and prints tables.
+/// Quantizes a 2 GiB model in three ways, runs one of 1 GiB, calibrates with so many samples, and prints
+/// tables.
 pub fn report(samples: u64) -> Result<(), Box<dyn Error>> {
     build_quant()?;
     let folder = Path::new("target/memory");
     report_model(folder)?;
+    println!();
+    run::report(folder)?;
     println!();
     stream::report(samples, folder)
 }

@@ -15,6 +15,10 @@ use super::package::Package;
 use crate::mil::dtype::{float_type, int_type};
 use crate::mil::program::{Operation, TensorType, Value};
 
+fn is_byte(dtype: IntType) -> bool {
+    dtype.packing() == Packing::Bytes
+}
+
 /// Packs codes, one byte each, as Core ML stores them.
 pub(crate) fn packed(dtype: IntType, codes: Vec<u8>) -> Vec<u8> {
     match dtype.packing() {
@@ -63,6 +67,18 @@ fn tensor<'p>(package: &'p Package<'_>, value: &'p Value<'_>) -> Result<Option<T
         .map(|bytes| Tensor { kind, shape, bytes }))
 }
 
+/// Whether zero points can be read as codes of a type: those of the other type of eight bits can, where
+/// both types hold them and so have the same byte for them.
+fn is_read_as(offset: &Tensor<'_>, dtype: IntType) -> Result<bool, Error> {
+    Ok(match int_type(offset.kind.dtype) {
+        Some(other) if other == dtype => true,
+        Some(other) if is_byte(other) && is_byte(dtype) => {
+            offset.bytes.whole()?.iter().all(|&byte| byte < 128)
+        }
+        _ => false,
+    })
+}
+
 /// The codes of a linearly quantized weight and what belongs to them; `None` for operations of
 /// other kinds, and for those whose parameters are of a kind that quant does not write.
 pub(crate) fn read<'p>(
@@ -90,9 +106,8 @@ pub(crate) fn read<'p>(
     else {
         return Ok(None);
     };
-    if offset
-        .as_ref()
-        .is_some_and(|offset| int_type(offset.kind.dtype) != Some(dtype))
+    if let Some(offset) = &offset
+        && !is_read_as(offset, dtype)?
     {
         return Ok(None);
     }

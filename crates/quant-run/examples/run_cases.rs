@@ -2,7 +2,8 @@
 //!
 //! A case is `NAME.mlpackage` beside `NAME.io` with `in_X.npy`, `out_X.npy` and `meta.json`, as the
 //! capturing script writes them. Prints a line per kind of operation: cases that have it, and how
-//! many passed, were wrong, were refused by name, or failed.
+//! many passed, were wrong, were refused by name, or failed. Fails if a case is wrong, or if fewer than
+//! 97 of 100 cases that have a reference pass. `cargo xtask cases` captures cases, and runs it.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 #[path = "../tests/cases/mod.rs"]
 mod cases;
 
-use cases::{Outcome, run};
+use cases::run;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -49,7 +50,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{kind:<36} {}", row(counts));
     }
     println!("{:<36} {}", "all cases", row(&total));
-    Ok(())
+    let [passed, wrong, refused, failed, _] = total;
+    let all = passed + wrong + refused + failed;
+    let share = 100.0 * passed as f64 / all.max(1) as f64;
+    println!("{share:.2} % of {all} cases with a reference pass");
+    match wrong == 0 && share >= 97.0 {
+        true => Ok(()),
+        false => Err(format!("{wrong} wrong cases, {share:.2} % passed").into()),
+    }
 }
 
 fn row(counts: &[usize; 5]) -> String {
@@ -60,9 +68,4 @@ fn row(counts: &[usize; 5]) -> String {
 fn stem(package: &Path) -> String {
     let stem = package.file_stem().unwrap_or_default();
     stem.to_string_lossy().into_owned()
-}
-
-#[allow(dead_code)]
-fn is_refusal(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Refused(_))
 }

@@ -1,8 +1,10 @@
 //! One call of an operation: its arguments, its declared results, and what it may take.
 
+use std::sync::OnceLock;
+
 use quant_models::program::{ElementType, Variable};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Packed};
 use crate::memory::Budget;
 use crate::tensor::{Tensor, Values, count};
 
@@ -15,6 +17,8 @@ pub(crate) struct Call<'a> {
     pub outputs: &'a [Variable],
     pub engine: &'a Engine,
     pub budget: &'a Budget,
+    /// Where its weight may be kept packed; once it is, the argument has no elements.
+    pub packed: Option<&'a OnceLock<Packed>>,
 }
 
 impl Call<'_> {

@@ -1,6 +1,6 @@
 //! How far apart the answers of two models are, and where it begins.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use crate::ops::total;
 use crate::{Error, Model, Samples, States, Tensor, Watch};
@@ -127,15 +127,15 @@ impl Watch for Keep<'_> {
 
 /// Compares each value with what was kept under its name.
 struct Compare<'a> {
-    kept: HashMap<String, Tensor>,
+    /// Of a value within a loop, time after time.
+    kept: HashMap<String, VecDeque<Tensor>>,
     scores: &'a mut BTreeMap<String, Score>,
     go_on: &'a dyn Fn() -> bool,
 }
 
 impl Watch for Compare<'_> {
     fn value(&mut self, _: &str, _: &str, name: &str, value: &Tensor) -> Result<(), Error> {
-        // A value within a loop is computed several times; the last one was kept.
-        let Some(other) = self.kept.get(name) else {
+        let Some(other) = self.kept.get_mut(name).and_then(VecDeque::pop_front) else {
             return Ok(());
         };
         let (Some(a), Some(b)) = (other.floats(), value.floats()) else {
@@ -252,14 +252,28 @@ pub fn evaluate(
     go_on: &dyn Fn() -> bool,
     done: &dyn Fn(),
 ) -> Result<Evaluation, Error> {
+    let names = |model: &Model| -> Vec<String> {
+        let mut names: Vec<_> = model.inputs().iter().map(|it| it.name.clone()).collect();
+        names.sort();
+        names
+    };
+    let (one, other) = (names(a), names(b));
+    if one != other {
+        let (one, other) = (one.join(", "), other.join(", "));
+        return Err(Error::Value(format!(
+            "the models take other inputs: {one}; and {other}"
+        )));
+    }
     if a.outputs() != b.outputs() {
         let (one, other) = (a.outputs().join(", "), b.outputs().join(", "));
         return Err(Error::Value(format!(
             "the models give other outputs: {one}; and {other}"
         )));
     }
-    if let Some(labels) = options.labels.filter(|labels| labels.len() < samples.len()) {
-        let (have, want) = (labels.len(), samples.len());
+    if let (Some(labels), Some(want)) = (options.labels, samples.count())
+        && labels.len() < want
+    {
+        let have = labels.len();
         return Err(Error::Value(format!("{have} labels for {want} samples")));
     }
     let mut comparison = Comparison {
@@ -274,15 +288,20 @@ pub fn evaluate(
     };
     let count = a.outputs().len();
     comparison.outputs.resize_with(count, Default::default);
-    for index in 0..samples.len() {
-        let sample = samples.read(index, a.inputs())?;
-        let label = options.labels.map(|labels| labels[index]);
+    let mut index = 0;
+    while let Some(sample) = samples.read(index, a.inputs())? {
+        let label = options.labels.map(|labels| labels.get(index).copied());
+        if let (Some(None), Some(labels)) = (label, options.labels) {
+            let have = labels.len();
+            return Err(Error::Value(format!("{have} labels for more samples")));
+        }
         comparison.states = comparison.states.take().filter(|_| options.sequence);
-        let added = comparison.add([a, b], &sample, label);
-        added.map_err(|error| Error::at_sample(&samples.files()[index], error))?;
+        let added = comparison.add([a, b], &sample, label.flatten());
+        added.map_err(|error| Error::at_sample(&samples.name(index), error))?;
         done();
+        index += 1;
     }
-    Ok(comparison.finish(samples.len()))
+    Ok(comparison.finish(index))
 }
 
 /// What samples have shown so far.
@@ -325,7 +344,7 @@ impl Comparison<'_> {
         };
         let first = a.run(&given, &mut states[0], &mut keep)?;
         self.dropped = self.dropped.max(keep.dropped);
-        let mut kept = HashMap::new();
+        let mut kept = HashMap::<String, VecDeque<Tensor>>::new();
         for (kind, name, value) in keep.kept {
             if !self.scores.contains_key(&name) {
                 self.order.push(name.clone());
@@ -336,7 +355,7 @@ impl Comparison<'_> {
                 };
                 self.scores.insert(name.clone(), score);
             }
-            kept.insert(name, value);
+            kept.entry(name).or_default().push_back(value);
         }
         let mut compare = Compare {
             kept,

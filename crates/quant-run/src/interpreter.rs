@@ -1,17 +1,18 @@
 //! Runs a plan, operation by operation.
 
+use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
 use quant_models::program::{ElementType, Variable};
 
-use crate::call::Call;
-use crate::engine::Engine;
-use crate::memory::Budget;
-use crate::plan::{Action, Input, Plan, PlanBlock, Slot, Source, Step};
-use crate::tensor::{Tensor, Values, decode, decoded_bytes};
+use crate::call::{Call, Kernel};
+use crate::engine::{Engine, Packed};
+use crate::memory::{Budget, Kept};
+use crate::plan::{Action, Input, Plan, PlanBlock, Slot, Source, Step, WEIGHT};
+use crate::tensor::{Tensor, Values, bytes_of, decode, decoded_bytes};
 use crate::{Error, RunOptions, Watch};
 
-/// A constant of more bytes than this is decoded anew for each use where memory is short.
+/// A constant of at most so many bytes is always kept.
 const SMALL: usize = 1 << 16;
 
 /// One run of a plan.
@@ -24,8 +25,10 @@ pub(crate) struct Interpreter<'p, 'w> {
     pub states: &'p mut Vec<Tensor>,
     pub watch: &'w mut dyn Watch,
     pub iterations: u64,
-    /// Whether decoded constants are kept for the next use.
-    pub keeps_constants: bool,
+    /// The weights that stay in memory.
+    pub kept: &'p Kept,
+    /// Bytes of constants that only the operation at hand holds.
+    pub passing: Cell<usize>,
 }
 
 impl Interpreter<'_, '_> {
@@ -60,16 +63,9 @@ impl Interpreter<'_, '_> {
         };
         let results = match step.action {
             Action::Compute(kernel) => {
-                let arguments = self.arguments(step, true).map_err(failed)?;
-                match self.left_in_float(step, &arguments) {
-                    Some(value) => vec![value],
-                    None => {
-                        let mut call = self.call(step, arguments);
-                        let results = kernel(&mut call);
-                        drop(call);
-                        results.map_err(failed)?
-                    }
-                }
+                let results = self.compute(step, kernel);
+                self.budget.give_back(self.passing.take());
+                results.map_err(failed)?
             }
             Action::Cond => self.cond(step)?,
             Action::While => self.while_loop(step)?,
@@ -103,6 +99,51 @@ impl Interpreter<'_, '_> {
         Ok(())
     }
 
+    fn compute(&mut self, step: &Step, kernel: Kernel) -> Result<Vec<Tensor>, String> {
+        let packed = self.packed(step)?;
+        let arguments = self.arguments(step, true)?;
+        match self.left_in_float(step, &arguments) {
+            Some(value) => Ok(vec![value]),
+            None => kernel(&mut self.call(step, arguments, packed)),
+        }
+    }
+
+    /// Where a step's weight is packed, or may be; it has room.
+    fn packed<'s>(&self, step: &'s Step) -> Result<Option<&'s OnceLock<Packed>>, String> {
+        let Some(cell) = &step.packed else {
+            return Ok(None);
+        };
+        if cell.get().is_none() {
+            let weight = step.arguments.iter().find(|(name, _)| name == WEIGHT);
+            let slot = weight.and_then(|(_, inputs)| match inputs[..] {
+                [Input::Slot(slot)] => Some(slot),
+                _ => None,
+            });
+            let bytes = slot.map_or(usize::MAX, |slot| self.constant_bytes(slot));
+            self.budget.check(bytes)?;
+            if !self.kept.take(bytes) {
+                return Ok(None);
+            }
+            self.budget.take(bytes);
+        }
+        Ok(Some(cell))
+    }
+
+    /// Bytes of a constant's elements.
+    fn constant_bytes(&self, slot: Slot) -> usize {
+        match &self.plan.sources[slot] {
+            Source::Constant(_, constant) => decoded_bytes(constant),
+            Source::Folded(_, step, nth) => {
+                let kind = step
+                    .outputs
+                    .get(*nth)
+                    .and_then(|output| output.tensor.as_ref());
+                kind.map_or(usize::MAX, bytes_of)
+            }
+            _ => usize::MAX,
+        }
+    }
+
     /// What an operation that quantizes an activation was given, where it is to be left as it is.
     fn left_in_float(&self, step: &Step, arguments: &[(&str, Vec<Tensor>)]) -> Option<Tensor> {
         if !self.options.float_activations
@@ -118,12 +159,18 @@ impl Interpreter<'_, '_> {
             .cloned()
     }
 
-    fn call<'a>(&'a self, step: &'a Step, arguments: Vec<(&'a str, Vec<Tensor>)>) -> Call<'a> {
+    fn call<'a>(
+        &'a self,
+        step: &'a Step,
+        arguments: Vec<(&'a str, Vec<Tensor>)>,
+        packed: Option<&'a OnceLock<Packed>>,
+    ) -> Call<'a> {
         Call {
             arguments,
             outputs: &step.outputs,
             engine: self.engine,
             budget: &self.budget,
+            packed,
         }
     }
 
@@ -136,10 +183,16 @@ impl Interpreter<'_, '_> {
         let mut found = Vec::with_capacity(step.arguments.len());
         for (name, inputs) in &step.arguments {
             let mut values = Vec::with_capacity(inputs.len());
+            let packed = step.packed.as_ref().filter(|_| name == WEIGHT);
             for input in inputs {
-                values.push(match input {
-                    Input::Slot(slot) => self.value(*slot)?,
-                    Input::Value(value) => value.clone(),
+                values.push(match (input, packed) {
+                    (Input::Slot(slot), Some(cell)) => match cell.get() {
+                        Some(packed) => packed.stand_in(),
+                        // Its packed form is what stays.
+                        None => self.once(*slot)?,
+                    },
+                    (Input::Slot(slot), None) => self.value(*slot)?,
+                    (Input::Value(value), _) => value.clone(),
                 });
             }
             found.push((name.as_str(), values));
@@ -160,33 +213,52 @@ impl Interpreter<'_, '_> {
             Source::Computed => self.slots[slot]
                 .clone()
                 .ok_or_else(|| "a value is used where it is not computed".into()),
-            Source::Constant(cell, constant) => {
-                let bytes = decoded_bytes(constant);
-                self.budget.check(bytes)?;
-                self.kept(cell, bytes, || decode(constant))
-            }
-            Source::Folded(cell, step, nth) => {
-                self.kept(cell, usize::MAX, || self.fold(step, *nth))
+            Source::Constant(cell, _) | Source::Folded(cell, ..) => {
+                if let Some(tensor) = cell.get() {
+                    return Ok(tensor.clone());
+                }
+                let tensor = self.decoded(slot)?;
+                let (bytes, _) = tensor.values.extent();
+                if bytes <= SMALL || self.kept.take(bytes) {
+                    self.budget.take(bytes);
+                    // Another thread may have been faster; then its value is as good.
+                    let _ = cell.set(tensor.clone());
+                } else {
+                    self.hold(bytes);
+                }
+                Ok(tensor)
             }
             Source::State(_) => Err("a state is used without being read".into()),
         }
     }
 
-    fn kept(
-        &self,
-        cell: &OnceLock<Tensor>,
-        bytes: usize,
-        make: impl FnOnce() -> Result<Tensor, String>,
-    ) -> Result<Tensor, String> {
-        if let Some(tensor) = cell.get() {
-            return Ok(tensor.clone());
+    /// A constant that is not kept for another use.
+    fn once(&self, slot: Slot) -> Result<Tensor, String> {
+        match &self.plan.sources[slot] {
+            Source::Constant(cell, _) | Source::Folded(cell, ..) if cell.get().is_none() => {
+                let tensor = self.decoded(slot)?;
+                self.hold(tensor.values.extent().0);
+                Ok(tensor)
+            }
+            _ => self.value(slot),
         }
-        let tensor = make()?;
-        if self.keeps_constants || bytes <= SMALL {
-            // Another thread may have been faster; then its value is as good.
-            let _ = cell.set(tensor.clone());
+    }
+
+    /// Counts bytes until the operation at hand is done.
+    fn hold(&self, bytes: usize) {
+        self.budget.take(bytes);
+        self.passing.set(self.passing.get().saturating_add(bytes));
+    }
+
+    fn decoded(&self, slot: Slot) -> Result<Tensor, String> {
+        match &self.plan.sources[slot] {
+            Source::Constant(_, constant) => {
+                self.budget.check(decoded_bytes(constant))?;
+                decode(constant)
+            }
+            Source::Folded(_, step, nth) => self.fold(step, *nth),
+            _ => Err("no constant".into()),
         }
-        Ok(tensor)
     }
 
     /// A result of an operation on constants.
@@ -199,13 +271,13 @@ impl Interpreter<'_, '_> {
             let values = inputs.iter().map(|input| match input {
                 Input::Slot(slot) => match self.plan.sources[*slot] {
                     Source::Computed => Err(format!("its `{name}` is no constant")),
-                    _ => self.value(*slot),
+                    _ => self.once(*slot),
                 },
                 Input::Value(value) => Ok(value.clone()),
             });
             arguments.push((name.as_str(), values.collect::<Result<Vec<_>, String>>()?));
         }
-        let mut results = kernel(&mut self.call(step, arguments))?;
+        let mut results = kernel(&mut self.call(step, arguments, None))?;
         if nth >= results.len() {
             return Err("too few results".into());
         }
@@ -236,7 +308,7 @@ impl Interpreter<'_, '_> {
     fn cond(&mut self, step: &Step) -> Result<Vec<Tensor>, Error> {
         let failed = |problem: String| operation_error(step, problem);
         let arguments = self.arguments(step, false).map_err(failed)?;
-        let pred = self.call(step, arguments).bool("pred", false);
+        let pred = self.call(step, arguments, None).bool("pred", false);
         let [yes, no] = step.blocks.as_slice() else {
             return Err(failed("a condition without two blocks".into()));
         };

@@ -30,6 +30,7 @@ mod interpreter;
 mod memory;
 mod model;
 mod npy;
+mod npz_stream;
 mod ops;
 mod options;
 mod plan;

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::tensor::Tensor;
 
@@ -36,6 +37,16 @@ impl Budget {
         }
     }
 
+    /// Bytes that no value accounts for, such as weights, are taken.
+    pub fn take(&self, bytes: usize) {
+        self.live.set(self.live.get().saturating_add(bytes));
+    }
+
+    /// The same are given back.
+    pub fn give_back(&self, bytes: usize) {
+        self.live.set(self.live.get().saturating_sub(bytes));
+    }
+
     /// A value has been made.
     pub fn add(&self, tensor: &Tensor) {
         let (bytes, at) = tensor.values.extent();
@@ -59,6 +70,35 @@ impl Budget {
             self.live.set(self.live.get().saturating_sub(*bytes));
             shared.remove(&at);
         }
+    }
+}
+
+/// Decoded and packed weights that stay in memory between runs.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    most: usize,
+    bytes: AtomicUsize,
+}
+
+impl Kept {
+    pub fn new(most: usize) -> Self {
+        Self {
+            most,
+            bytes: AtomicUsize::new(0),
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether so many bytes more may stay; then they count.
+    pub fn take(&self, bytes: usize) -> bool {
+        let more = |now: usize| now.checked_add(bytes).filter(|&all| all <= self.most);
+        let taken = self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.is_ok()
     }
 }
 

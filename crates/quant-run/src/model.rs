@@ -1,14 +1,15 @@
 //! A package that is ready to run.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use quant_models::program::{ElementType, Feature, FeatureKind, Program, TensorType, Variable};
 
 use crate::engine::Engine;
 use crate::interpreter::Interpreter;
-use crate::memory::Budget;
-use crate::plan::{Plan, Source};
-use crate::tensor::{Values, count, decoded_bytes};
+use crate::memory::{Budget, Kept};
+use crate::plan::{Action, Plan, PlanBlock};
+use crate::tensor::{Values, count};
 use crate::{Error, RunOptions, Tensor, Watch};
 
 /// What a model wants.
@@ -35,7 +36,7 @@ pub struct Model {
     inputs: Vec<ModelInput>,
     options: RunOptions,
     engine: Engine,
-    keeps_constants: bool,
+    kept: Kept,
 }
 
 impl std::fmt::Debug for Model {
@@ -66,11 +67,6 @@ impl Model {
             )));
         };
         let plan = Plan::new(function)?;
-        let constants = plan.sources.iter().map(|source| match source {
-            Source::Constant(_, constant) => decoded_bytes(constant),
-            _ => 0,
-        });
-        let constants = constants.fold(0_usize, usize::saturating_add);
         let inputs = plan.inputs.iter();
         let inputs = inputs
             .map(|(_, variable)| model_input(variable, &program.inputs))
@@ -78,7 +74,10 @@ impl Model {
         Ok(Self {
             path: path.to_owned(),
             inputs,
-            keeps_constants: constants <= options.memory / 2,
+            kept: Kept::new(match options.single_pass && !has_loops(&plan.block) {
+                true => 0,
+                false => options.keep_weights.min(options.memory / 2),
+            }),
             plan,
             options,
             engine: Engine::default(),
@@ -193,8 +192,10 @@ impl Model {
             states: &mut states.0,
             watch,
             iterations: 0,
-            keeps_constants: self.keeps_constants,
+            kept: &self.kept,
+            passing: Cell::new(0),
         };
+        interpreter.budget.take(self.kept.bytes());
         for state in interpreter.states.iter() {
             interpreter.budget.add(state);
         }
@@ -218,6 +219,11 @@ impl Model {
         let names = self.plan.output_names.iter().cloned();
         Ok(names.zip(outputs).collect())
     }
+}
+
+fn has_loops(block: &PlanBlock) -> bool {
+    let mut steps = block.steps.iter();
+    steps.any(|step| matches!(step.action, Action::While) || step.blocks.iter().any(has_loops))
 }
 
 fn model_input(variable: &Variable, features: &[Feature]) -> Result<ModelInput, Error> {

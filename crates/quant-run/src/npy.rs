@@ -2,6 +2,8 @@
 //!
 //! Read here and not by a crate: a header comes from anywhere, and may nest or claim what it likes.
 
+use std::io::Read;
+
 use half::f16;
 
 use crate::Tensor;
@@ -55,6 +57,48 @@ pub fn read_npy(bytes: &[u8]) -> Result<Tensor, String> {
         }
     };
     Ok(tensor)
+}
+
+/// The bytes of one array from a stream, which may go on after it.
+pub(crate) fn read_one(input: &mut dyn Read, most: u64) -> Result<Vec<u8>, String> {
+    let ended = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => "the stream ends inside an array".into(),
+        _ => error.to_string(),
+    };
+    let mut bytes = vec![0; 8];
+    input.read_exact(&mut bytes).map_err(ended)?;
+    if !bytes.starts_with(MAGIC) {
+        return Err("not an npy array: it does not begin with \\x93NUMPY".into());
+    }
+    let width = if bytes[6] == 1 { 2 } else { 4 };
+    bytes.resize(8 + width, 0);
+    input.read_exact(&mut bytes[8..]).map_err(ended)?;
+    let mut len = [0; 4];
+    len[..width].copy_from_slice(&bytes[8..]);
+    let len = u64::from(u32::from_le_bytes(len));
+    let too_many = || "more bytes than a sample may have".to_string();
+    if len > most {
+        return Err(too_many());
+    }
+    append(input, &mut bytes, len).map_err(ended)?;
+    let header =
+        std::str::from_utf8(&bytes[8 + width..]).map_err(|_| "a header that is no text")?;
+    let kind = quoted(header, "descr").ok_or("a header without a type of elements")?;
+    let size: Option<u64> = kind.get(2..).and_then(|size| size.parse().ok());
+    let shape = shape_of(header).ok_or("a header without a shape")?;
+    let elements = count(&shape).ok_or("a shape that overflows")? as u64;
+    let size = size.ok_or_else(|| format!("elements of type `{kind}`"))?;
+    let data = elements.checked_mul(size).filter(|&data| data <= most);
+    append(input, &mut bytes, data.ok_or_else(too_many)?).map_err(ended)?;
+    Ok(bytes)
+}
+
+/// Reads exactly so many bytes more; what a header claims takes memory only as far as it comes.
+fn append(input: &mut dyn Read, bytes: &mut Vec<u8>, more: u64) -> std::io::Result<()> {
+    match input.take(more).read_to_end(bytes)? as u64 == more {
+        true => Ok(()),
+        false => Err(std::io::ErrorKind::UnexpectedEof.into()),
+    }
 }
 
 /// What follows a key of the header's dictionary.

@@ -11,8 +11,14 @@ pub struct RunOptions {
     /// Leave activations as they are where the model quantizes them: what quantized weights alone do
     /// to its answers.
     pub float_activations: bool,
-    /// Bytes that the values of a run may take at a time.
+    /// Bytes that weights and the values of a run may take at a time.
     pub memory: usize,
+    /// Bytes of weights, as f32, that stay in memory from one use to the next, and at most half of
+    /// [`memory`](Self::memory). Larger models read the others from their files for each use, where
+    /// they have the types that they are stored in.
+    pub keep_weights: usize,
+    /// The model runs once: weights that one operation uses once do not stay in memory.
+    pub single_pass: bool,
     /// How often the loops of a model may go round in a run.
     pub max_iterations: u64,
 }
@@ -24,6 +30,8 @@ impl Default for RunOptions {
             round_f16: false,
             float_activations: false,
             memory: 8 << 30,
+            keep_weights: 1 << 30,
+            single_pass: false,
             max_iterations: 100_000,
         }
     }

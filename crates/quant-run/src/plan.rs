@@ -7,8 +7,12 @@ use quant_models::program::{Argument, Block, Constant, Function, Operation, Vari
 
 use crate::Error;
 use crate::call::Kernel;
+use crate::engine::Packed;
 use crate::ops;
 use crate::tensor::{Tensor, decode};
+
+/// The argument that may be packed.
+pub(crate) const WEIGHT: &str = "weight";
 
 /// A place for a value.
 pub(crate) type Slot = usize;
@@ -54,6 +58,8 @@ pub(crate) struct Step {
     pub blocks: Vec<PlanBlock>,
     /// Values that nobody needs afterwards.
     pub last_uses: Vec<Slot>,
+    /// Of an operation whose weight is a constant of its own: the packed weight, once there is one.
+    pub packed: Option<OnceLock<Packed>>,
 }
 
 #[derive(Clone, Copy)]
@@ -139,6 +145,9 @@ impl Plan {
             &mut block,
             &inputs.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(),
         );
+        let mut counts = HashMap::new();
+        count_uses(&block, &mut counts);
+        allow_packing(&mut block, &builder.sources, &counts);
         Ok(Self {
             inputs,
             states,
@@ -253,6 +262,7 @@ impl Builder {
             slots,
             blocks,
             last_uses: Vec::new(),
+            packed: None,
         })
     }
 
@@ -294,6 +304,41 @@ fn mark_last_uses(block: &mut PlanBlock, given: &[Slot]) {
         for inner in &mut step.blocks {
             let given = inner.inputs.clone();
             mark_last_uses(inner, &given);
+        }
+    }
+}
+
+/// How often each slot is read.
+fn count_uses(block: &PlanBlock, counts: &mut HashMap<Slot, usize>) {
+    for &slot in &block.outputs {
+        *counts.entry(slot).or_default() += 1;
+    }
+    for step in &block.steps {
+        let inputs = step.arguments.iter().flat_map(|(_, inputs)| inputs);
+        for input in inputs {
+            if let Input::Slot(slot) = input {
+                *counts.entry(*slot).or_default() += 1;
+            }
+        }
+        step.blocks
+            .iter()
+            .for_each(|block| count_uses(block, counts));
+    }
+}
+
+/// Marks the operations whose weight may be kept packed, since nothing else needs it.
+fn allow_packing(block: &mut PlanBlock, sources: &[Source], counts: &HashMap<Slot, usize>) {
+    for step in &mut block.steps {
+        for inner in &mut step.blocks {
+            allow_packing(inner, sources, counts);
+        }
+        let weight = step.arguments.iter().find(|(name, _)| name == WEIGHT);
+        if let ("linear", Some((_, inputs))) = (&*step.kind, weight)
+            && let [Input::Slot(slot)] = inputs[..]
+            && matches!(sources[slot], Source::Constant(..) | Source::Folded(..))
+            && counts.get(&slot) == Some(&1)
+        {
+            step.packed = Some(OnceLock::new());
         }
     }
 }

@@ -1,33 +1,61 @@
 //! What goes into a model: samples in files, and arrays in archives.
 
 use std::fs::File;
-use std::io::{Cursor, Read, Write};
+use std::io::{BufRead, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 
 use crate::image::{self, ImageFit};
 use crate::npy::{read_npy, write_npy};
+use crate::npz_stream::{Entry, read_archive};
 use crate::tensor::Values;
 use crate::{Error, ModelInput, Tensor};
 
 /// The most bytes that one file of a sample may hold.
 const MOST: u64 = 8 << 30;
 
-/// Samples in files: one file each.
+/// Samples in files, one file each, or in a stream of npz archives.
 ///
 /// An npy array is a sample of a model with one input. An npz or safetensors file has an array for
 /// each input, by its name; for a model with one input any name will do, if there is one array. A png
 /// or jpeg image is a sample of a model whose one input is declared as an image.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Samples {
     files: Vec<PathBuf>,
     ignored: Vec<PathBuf>,
     fit: ImageFit,
+    stream: Option<Stream>,
+    limit: usize,
+}
+
+/// Archives one after the other; how many have been read.
+struct Stream {
+    input: Mutex<(Box<dyn BufRead + Send>, usize)>,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").finish_non_exhaustive()
+    }
 }
 
 impl Samples {
+    /// The samples in a stream of npz archives, one after the other, as `numpy.savez` writes them to
+    /// a pipe: one archive each, of which one is held at a time.
+    pub fn stream(input: impl BufRead + Send + 'static) -> Self {
+        let input = Mutex::new((Box::new(input) as Box<dyn BufRead + Send>, 0));
+        Self {
+            files: Vec::new(),
+            ignored: Vec::new(),
+            fit: ImageFit::default(),
+            stream: Some(Stream { input }),
+            limit: usize::MAX,
+        }
+    }
+
     /// The samples in `paths`: files, and folders of files, in the order of their names.
     ///
     /// # Errors
@@ -66,6 +94,8 @@ impl Samples {
                 files,
                 ignored,
                 fit: ImageFit::default(),
+                stream: None,
+                limit: usize::MAX,
             }),
         }
     }
@@ -73,16 +103,23 @@ impl Samples {
     /// Keeps the first so many.
     pub fn truncate(&mut self, count: usize) {
         self.files.truncate(count);
+        self.limit = count;
     }
 
-    /// The number of samples.
-    pub fn len(&self) -> usize {
-        self.files.len()
+    /// The number of samples; `None` of a stream, which ends when it ends.
+    pub fn count(&self) -> Option<usize> {
+        match self.stream {
+            Some(_) => None,
+            None => Some(self.files.len()),
+        }
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
+    /// What errors call a sample: its file, or its number in the stream.
+    pub fn name(&self, index: usize) -> PathBuf {
+        match self.files.get(index) {
+            Some(file) => file.clone(),
+            None => format!("standard input, sample {}", index + 1).into(),
+        }
     }
 
     /// Their files, in order.
@@ -115,7 +152,8 @@ impl Samples {
         Ok((all, scaled))
     }
 
-    /// Reads a sample: an array for each input of a model.
+    /// Reads a sample: an array for each input of a model; `None` after the last one. Those of a
+    /// stream come in order, each once; what stands before `index` is passed over.
     ///
     /// # Errors
     /// The file cannot be read, has no array for an input, or an array for something else; a value
@@ -124,16 +162,27 @@ impl Samples {
         &self,
         index: usize,
         inputs: &[ModelInput],
-    ) -> Result<Vec<(String, Tensor)>, Error> {
-        let path = &self.files[index];
-        if image::is_image(path) {
-            let input = only(path, inputs)?;
-            return Ok(vec![(
-                input.name.clone(),
-                read_image(path, input, self.fit)?,
-            )]);
-        }
-        let arrays = read_arrays(path)?;
+    ) -> Result<Option<Vec<(String, Tensor)>>, Error> {
+        let path = &self.name(index);
+        let arrays = match (&self.stream, self.files.get(index)) {
+            _ if index >= self.limit => return Ok(None),
+            (None, None) => return Ok(None),
+            (None, Some(_)) if image::is_image(path) => {
+                let input = only(path, inputs)?;
+                let image = read_image(path, input, self.fit)?;
+                return Ok(Some(vec![(input.name.clone(), image)]));
+            }
+            (None, Some(_)) => read_arrays(path)?,
+            (Some(stream), _) => match stream.read(index) {
+                Ok(Some(arrays)) => arrays,
+                Ok(None) if index == 0 => {
+                    let problem = "no samples; write npz archives into it";
+                    return Err(Error::sample("standard input".as_ref(), problem));
+                }
+                Ok(None) => return Ok(None),
+                Err(problem) => return Err(Error::sample(path, problem)),
+            },
+        };
         let sample = named(arrays, inputs).map_err(|problem| Error::sample(path, problem))?;
         for (name, tensor) in &sample {
             let floats = tensor.floats().unwrap_or_default();
@@ -142,7 +191,21 @@ impl Samples {
                 return Err(Error::sample(path, problem));
             }
         }
-        Ok(sample)
+        Ok(Some(sample))
+    }
+}
+
+impl Stream {
+    fn read(&self, index: usize) -> Result<Option<Vec<Entry>>, String> {
+        let mut input = self.input.lock().map_err(|error| error.to_string())?;
+        let (input, done) = &mut *input;
+        loop {
+            let archive = read_archive(input, MOST)?;
+            *done += 1;
+            if archive.is_none() || *done > index {
+                return Ok(archive);
+            }
+        }
     }
 }
 

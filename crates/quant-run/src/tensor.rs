@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use quant_models::program::{Constant, ElementType, Elements};
+use quant_models::program::{Constant, ElementType, Elements, TensorType};
 
 /// A tensor.
 ///
@@ -262,11 +262,13 @@ pub(crate) fn count(shape: &[usize]) -> Option<usize> {
 
 /// Bytes that [`decode`] will take.
 pub(crate) fn decoded_bytes(constant: &Constant) -> usize {
-    let dims = constant.tensor.as_ref().map(|tensor| &tensor.dims);
-    dims.map_or(0, |dims| {
-        dims.iter()
-            .fold(4_usize, |all, dim| all.saturating_mul(dim.unwrap_or(0)))
-    })
+    constant.tensor.as_ref().map_or(0, bytes_of)
+}
+
+/// Bytes of the elements of a type whose dimensions are known.
+pub(crate) fn bytes_of(kind: &TensorType) -> usize {
+    let dims = kind.dims.iter();
+    dims.fold(4_usize, |all, dim| all.saturating_mul(dim.unwrap_or(0)))
 }
 
 /// A constant's elements.

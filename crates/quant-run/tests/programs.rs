@@ -166,6 +166,181 @@ fn memory_does_not_grow_with_depth() {
 }
 
 #[test]
+fn weights_that_may_not_stay_are_read_for_each_use() {
+    let side = 192_usize;
+    let dims = [side as i64; 2];
+    let mut operations = Vec::new();
+    for i in 0..6 {
+        let value = |k: usize| ((k * 31 + i * 17) % 29) as f32 / 290.0 - 0.05;
+        let weight: Vec<f32> = (0..side * side).map(value).collect();
+        operations.push(floats(&format!("w{i}"), &dims, &weight));
+        let (from, to) = (format!("v{i}"), format!("v{}", i + 1));
+        let (from, to) = (
+            if i == 0 { "x" } else { &from },
+            if i == 5 { "y" } else { &to },
+        );
+        let inputs: [(&str, &[&str]); 2] = [("x", &[from]), ("weight", &[&format!("w{i}")])];
+        operations.push(operation(
+            "linear",
+            &inputs,
+            &[(to, FLOAT32, &[3, -1])],
+            &[],
+        ));
+    }
+    let (_folder, package) = simple(&[3, side as i64], &operations);
+    let given = || Tensor::from_floats(&[3, side], vec![0.5; 3 * side]).unwrap();
+    let weight = 4 * side * side;
+    // One weight at a time and what goes through it, or all of them.
+    let mut found = Vec::new();
+    for (memory, keep, once) in [
+        (weight + 20_000, 0, false),
+        (weight + 20_000, usize::MAX, true),
+        (3 * weight + 20_000, usize::MAX, false),
+        (13 * weight, usize::MAX, false),
+    ] {
+        let mut options = RunOptions::default();
+        (options.memory, options.keep_weights, options.single_pass) = (memory, keep, once);
+        let model = Model::open(&package, options).unwrap();
+        for _ in 0..2 {
+            let states = &mut model.states().unwrap();
+            let y = model.run(&[("x", given())], states, &mut Quiet).unwrap();
+            found.push(y[0].1.floats().unwrap().to_vec());
+        }
+    }
+    assert!(found.iter().all(|y| *y == found[0]));
+    let mut options = RunOptions::default();
+    options.memory = weight - 1;
+    let error = message(run(&package, given(), options));
+    assert!(
+        error.contains("(linear)") && error.contains("allow more"),
+        "{error}"
+    );
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let value = |k: usize| ((k * 37) % 101) as f32 / 50.0 - 1.0;
+    let weight: Vec<f32> = (0..300 * 77).map(value).collect();
+    let dims: &[i64] = &[1, -1];
+    let operations = [
+        floats("w", &[300, 77], &weight),
+        floats(
+            "m",
+            &[300, 500],
+            &(0..300 * 500).map(value).collect::<Vec<_>>(),
+        ),
+        floats("k", &[1, 20, 1, 1], &(0..20).map(value).collect::<Vec<_>>()),
+        ints("shape", &[4], &[1, 20, 5, 5]),
+        operation(
+            "linear",
+            &[("x", &["x"]), ("weight", &["w"])],
+            &[("a", FLOAT32, dims)],
+            &[],
+        ),
+        operation(
+            "matmul",
+            &[("x", &["a"]), ("y", &["m"])],
+            &[("b", FLOAT32, dims)],
+            &[],
+        ),
+        operation(
+            "reshape",
+            &[("x", &["b"]), ("shape", &["shape"])],
+            &[("c", FLOAT32, dims)],
+            &[],
+        ),
+        operation(
+            "conv",
+            &[("x", &["c"]), ("weight", &["k"])],
+            &[("y", FLOAT32, dims)],
+            &[],
+        ),
+    ];
+    let (_folder, package) = simple(&[1, 77], &operations);
+    let mut found = Vec::new();
+    for (threads, keep) in [(1, 0), (1, usize::MAX), (2, 0), (3, usize::MAX), (7, 0)] {
+        let mut options = RunOptions::default();
+        options.keep_weights = keep;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let given = Tensor::from_floats(&[1, 77], (0..77).map(value).collect()).unwrap();
+        let y = pool
+            .unwrap()
+            .install(|| run(&package, given, options))
+            .unwrap();
+        found.push(y.floats().unwrap().to_vec());
+    }
+    assert!(found.iter().all(|y| *y == found[0]));
+}
+
+/// Each channel convolved as the definition says.
+fn convolved(x: &[f32], weights: &[f32], g: [usize; 7]) -> (usize, usize, Vec<f32>) {
+    let [rows, columns, size, stride, dilation, before, after] = g;
+    let extent = (size - 1) * dilation + 1;
+    let results = |input: usize| (input + before + after - extent) / stride + 1;
+    let (h, w) = (results(rows), results(columns));
+    let mut out = vec![0.0_f32; 2 * h * w];
+    for (at, sum) in out.iter_mut().enumerate() {
+        let (channel, r, c) = (at / (h * w), at / w % h, at % w);
+        for tap in 0..size * size {
+            let i = (r * stride + tap / size * dilation).checked_sub(before);
+            let j = (c * stride + tap % size * dilation).checked_sub(before);
+            if let (Some(i), Some(j)) = (i.filter(|&i| i < rows), j.filter(|&j| j < columns)) {
+                let value = x[(channel * rows + i) * columns + j];
+                *sum += value * weights[channel * size * size + tap];
+            }
+        }
+    }
+    (h, w, out)
+}
+
+#[test]
+fn channels_are_convolved_one_by_one() {
+    let kinds = [1, 2, 3, 5].iter().flat_map(|&size| {
+        let more = [(1, 1), (2, 1), (3, 2), (1, 2)];
+        more.map(move |(stride, dilation)| (size, stride, dilation))
+    });
+    for (i, (size, stride, dilation)) in kinds.enumerate() {
+        let (rows, columns) = (9 + i % 3, [9, 16, 17, 40][i % 4]);
+        let (before, after) = (i % 3, i % 2);
+        let value = |k: usize| ((k * 37 + i * 11) % 23) as f32 / 8.0 - 1.0;
+        let data: Vec<f32> = (0..2 * rows * columns).map(value).collect();
+        let weights: Vec<f32> = (0..2 * size * size).map(value).collect();
+        let g = [rows, columns, size, stride, dilation, before, after];
+        let (h, w, wanted) = convolved(&data, &weights, g);
+        let [s, d] = [stride, dilation].map(|value| [value as i32; 2]);
+        let pad = [before as i32, after as i32].repeat(2);
+        let operations = [
+            floats("weight", &[2, 1, size as i64, size as i64], &weights),
+            ints("strides", &[2], &s),
+            ints("dilations", &[2], &d),
+            ints("pad", &[4], &pad),
+            ints("groups", &[], &[2]),
+            text("pad_type", "custom"),
+            operation(
+                "conv",
+                &[
+                    ("x", &["x"]),
+                    ("weight", &["weight"]),
+                    ("strides", &["strides"]),
+                    ("dilations", &["dilations"]),
+                    ("pad", &["pad"]),
+                    ("groups", &["groups"]),
+                    ("pad_type", &["pad_type"]),
+                ],
+                &[("y", FLOAT32, &[1, 2, -1, -1])],
+                &[],
+            ),
+        ];
+        let (_folder, package) = simple(&[1, 2, rows as i64, columns as i64], &operations);
+        let given = Tensor::from_floats(&[1, 2, rows, columns], data).unwrap();
+        let y = run(&package, given, RunOptions::default()).unwrap();
+        assert_eq!(y.shape(), [1, 2, h, w], "{g:?}");
+        let found = y.floats().unwrap().iter().zip(&wanted);
+        assert!(found.clone().all(|(a, b)| (a - b).abs() < 1e-4), "{g:?}");
+    }
+}
+
+#[test]
 fn the_first_value_that_is_not_finite_is_named() {
     let mul = operation(
         "mul",

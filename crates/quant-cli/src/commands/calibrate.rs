@@ -55,6 +55,7 @@ pub enum Observer {
 ///     quant calibrate recorded/ -o ranges.json --observer percentile --percentile 99.99
 ///     python record.py | quant calibrate - --name input -o ranges.json
 ///     quant calibrate Model.mlpackage --samples samples/ -o ranges.json
+///     python samples.py | quant calibrate Model.mlpackage --samples - -o ranges.json
 ///     quant calibrate --merge a.json b.json -o ranges.json
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
@@ -66,8 +67,8 @@ pub struct Calibrate {
     #[arg(short, long, value_name = "RANGES.json", value_hint = ValueHint::FilePath)]
     output: PathBuf,
     /// DATA is a Core ML package: pass these samples through it, and observe what quantization wants
-    /// ranges of; files and folders of npy, npz, safetensors, png and jpeg, one file per sample;
-    /// repeatable
+    /// ranges of; files and folders of npy, npz, safetensors, png and jpeg, one file per sample; - is
+    /// a stream of npz archives, one per sample; repeatable
     #[cfg(feature = "run")]
     #[arg(long, value_name = "PATH", num_args = 1.., value_hint = ValueHint::AnyPath)]
     samples: Vec<PathBuf>,
@@ -243,7 +244,7 @@ impl Calibrate {
         let model = self.running.open(model_path)?;
         let samples = self.sample.list(&self.samples, &model)?;
         Kind::Json.check(&self.output)?;
-        let bytes = (0..samples.len())
+        let bytes = (0..samples.count().unwrap_or(0))
             .map(|index| bytes_of(&samples, index))
             .sum();
         let passing = Passing {

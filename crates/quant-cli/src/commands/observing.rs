@@ -132,8 +132,12 @@ impl Passing<'_> {
         let (mut first_problem, mut states) = (None, None);
         let first = found.position();
         (0..first).for_each(|index| (job.progress)(bytes_of(self.samples, index)));
-        for index in first..self.samples.len() {
-            let file = &self.samples.files()[index];
+        for index in first.. {
+            let file = &self.samples.name(index);
+            let sample = self.samples.read(index, self.model.inputs());
+            let Some(sample) = sample.map_err(|error| at_model(self.model.path(), error))? else {
+                break;
+            };
             let mut now = self.options.states(self.model, states.take())?;
             let mut watch = Observing {
                 wanted,
@@ -142,15 +146,12 @@ impl Passing<'_> {
                 non_finite: quant_run::NonFinite::default(),
                 job,
             };
-            let sample = self.samples.read(index, self.model.inputs());
-            let outcome = sample.and_then(|sample| {
-                let given = sample.iter();
-                let given: Vec<(&str, Tensor)> = given
-                    .map(|(name, tensor)| (name.as_str(), tensor.clone()))
-                    .collect();
-                let outcome = self.model.run(&given, &mut now, &mut watch);
-                outcome.map_err(|error| quant_run::Error::at_sample(file, error))
-            });
+            let given = sample.iter();
+            let given: Vec<(&str, Tensor)> = given
+                .map(|(name, tensor)| (name.as_str(), tensor.clone()))
+                .collect();
+            let outcome = self.model.run(&given, &mut now, &mut watch);
+            let outcome = outcome.map_err(|error| quant_run::Error::at_sample(file, error));
             let (problem, recorded) = (watch.non_finite, watch.recorded);
             match outcome {
                 Err(quant_run::Error::Interrupted) => return Err(found.interrupted()),

@@ -1,11 +1,12 @@
 //! `quant run`.
 
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use clap::{Args, ValueHint};
 use quant_models::{AtomicFile, Error, Inputs, Job, printable};
-use quant_run::{Model, NonFinite, Tensor, Watch};
+use quant_run::{Model, NonFinite, Samples, Tensor, Watch};
 use quant_run::{is_image, read_arrays, read_image, write_npy, write_npz};
 use serde_json::json;
 
@@ -18,7 +19,8 @@ use crate::terminal::{print, print_json, shown, warn};
 ///
 /// The model's operations run on the CPU, one after the other, on any system. An input is an npy array,
 /// NAME=FILE.npy; a model with one input takes FILE.npy, too. An npz or safetensors file has an array
-/// for each input. An input that the model declares as an image may be a png or jpeg file. Outputs go to an npz file; to an npy file, where there is one.
+/// for each input; `-` reads an npz archive from standard input. An input that the model declares as an
+/// image may be a png or jpeg file. Outputs go to an npz file; to an npy file, where there is one.
 ///
 /// Models of float16 run in float32 arithmetic, unless --round-f16 is given. States begin as zeros.
 ///
@@ -79,9 +81,10 @@ type Given = (Vec<(String, Tensor)>, Vec<PathBuf>);
 
 impl Run {
     pub fn run(&self) -> Result<(), Error> {
-        let model = self.running.open(&self.model)?;
+        let model = self.running.open_once(&self.model)?;
         let single = self.is_single(&model)?;
         let (inputs, files) = self.inputs(&model)?;
+        self.check(&inputs)?;
         let mut used = Inputs::of_model(&self.model);
         files.iter().for_each(|file| used.file(file, "an input"));
         let file = AtomicFile::create(&self.output, "output", self.force.force, &used)?;
@@ -148,6 +151,18 @@ impl Run {
         Ok(single)
     }
 
+    /// NaN makes NaN of all that it meets.
+    fn check(&self, inputs: &[(String, Tensor)]) -> Result<(), Error> {
+        for (name, tensor) in inputs {
+            let floats = tensor.floats().unwrap_or_default();
+            if let Some(at) = floats.iter().position(|value| value.is_nan()) {
+                let problem = format!("input `{name}`: it is NaN at element {at}");
+                return Err(bad(&self.model, &problem));
+            }
+        }
+        Ok(())
+    }
+
     fn inputs(&self, model: &Model) -> Result<Given, Error> {
         let (mut found, mut files) = (Vec::new(), Vec::new());
         for input in &self.input {
@@ -159,6 +174,13 @@ impl Run {
                 Some((name, file)) => (Some(name), Path::new(file)),
                 None => (None, Path::new(input)),
             };
+            if file == Path::new("-") {
+                let samples = Samples::stream(BufReader::new(std::io::stdin()));
+                let sample = samples.read(0, model.inputs());
+                let sample = sample.map_err(|error| at_model(&self.model, error))?;
+                found.extend(sample.unwrap_or_default());
+                continue;
+            }
             files.push(file.to_owned());
             if is_image(file) {
                 found.push(self.image(model, name, file)?);

@@ -1,5 +1,6 @@
 //! What commands that run models share.
 
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
@@ -17,7 +18,7 @@ pub struct RunningOptions {
     /// Round every float16 value to float16; without it, such models run in float32
     #[arg(long)]
     round_f16: bool,
-    /// Memory for the values of a run, such as 512M or 8G [default: what the machine has]
+    /// Memory for weights and values of a run, such as 512M or 8G [default: what the machine has]
     #[arg(long, value_name = "SIZE", value_hint = ValueHint::Other, value_parser = size)]
     memory: Option<usize>,
     /// How often the loops of a model may go round in a run
@@ -75,21 +76,26 @@ impl RunningOptions {
 
     /// Reads a package and makes it ready.
     pub fn open(&self, path: &Path) -> Result<Model, Error> {
-        self.opened(path, false)
+        self.opened(path, |_| {})
+    }
+
+    /// The same, for one pass.
+    pub fn open_once(&self, path: &Path) -> Result<Model, Error> {
+        self.opened(path, |options| options.single_pass = true)
     }
 
     /// The same, with its activations left as they are where it quantizes them.
     pub fn open_float(&self, path: &Path) -> Result<Model, Error> {
-        self.opened(path, true)
+        self.opened(path, |options| options.float_activations = true)
     }
 
-    fn opened(&self, path: &Path, float_activations: bool) -> Result<Model, Error> {
+    fn opened(&self, path: &Path, more: impl Fn(&mut RunOptions)) -> Result<Model, Error> {
         let mut options = RunOptions::default();
         options.function.clone_from(&self.function);
         options.round_f16 = self.round_f16;
-        options.float_activations = float_activations;
         options.memory = self.memory();
         options.max_iterations = self.max_iterations;
+        more(&mut options);
         Model::open(path, options).map_err(|error| at_model(path, error))
     }
 }
@@ -146,12 +152,20 @@ impl SampleOptions {
     /// Lists samples, and says what is left out and what is scaled.
     pub fn list(&self, paths: &[PathBuf], model: &Model) -> Result<Samples, Error> {
         let at = |error| at_model(model.path(), error);
-        let mut samples = Samples::list(paths).map_err(at)?;
+        let stream = Path::new("-");
+        let mut samples = match paths {
+            [only] if only == stream => Samples::stream(BufReader::new(std::io::stdin())),
+            paths if paths.iter().any(|path| path == stream) => {
+                let problem = "--samples: `-` reads a stream alone, not beside files";
+                return Err(Error::Option(problem.into()));
+            }
+            paths => Samples::list(paths).map_err(at)?,
+        };
         samples = samples.with_image_fit(self.image_fit.image_fit());
         if let Some(limit) = self.samples_limit {
             samples.truncate(limit);
         }
-        if samples.is_empty() {
+        if self.samples_limit == Some(0) {
             let problem = "--samples-limit 0 leaves no sample; give 1 or more";
             return Err(Error::Option(problem.into()));
         }
@@ -192,5 +206,7 @@ impl SampleOptions {
 
 /// Bytes of a sample's file, for a progress bar.
 pub fn bytes_of(samples: &Samples, index: usize) -> u64 {
-    std::fs::metadata(&samples.files()[index]).map_or(0, |file| file.len())
+    let file = samples.files().get(index);
+    file.and_then(|file| std::fs::metadata(file).ok())
+        .map_or(0, |file| file.len())
 }

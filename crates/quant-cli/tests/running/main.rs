@@ -158,6 +158,10 @@ fn bad_inputs_are_one_line_each() {
     run("z=x.npy", &["input `z`", "it has x"]);
     run("x=torn.npy", &["torn.npy", "truncated"]);
     run("x=none.npy", &["none.npy"]);
+    let mut values = sample(&NET_SHAPE, 1).floats().unwrap().to_vec();
+    values[5] = f32::NAN;
+    room.put("nan.npy", &Tensor::from_floats(&NET_SHAPE, values).unwrap());
+    run("nan.npy", &["input `x`", "NaN at element 5"]);
     room.refuses(&["run", &net, "-o", "y.npz"], &["input `x`", "missing"]);
     room.refuses(
         &["run", &net, "--input", "x=x.npy", "-o", "y.txt"],

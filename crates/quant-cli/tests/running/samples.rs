@@ -1,6 +1,7 @@
 //! Samples passed through models: recorded, one after the other, stopped and resumed.
 
 use std::fs;
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,81 @@ fn recordings_give_the_ranges_of_the_run() {
     assert_eq!(fs::read_dir(room.path("samples")).unwrap().count(), 3);
     let output = run(&["--force", "--record", "other", "--resume"]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// What NumPy wrote into a pipe: `savez` twice, `savez_compressed` once.
+#[test]
+fn archives_in_a_stream_are_samples() {
+    let room = Room::new();
+    let sum = model("sum.mlpackage");
+    let stream = fs::read(model("stream.npz")).unwrap();
+    let with = |arguments: &[&str], bytes: &[u8]| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_quant"))
+            .args(arguments)
+            .current_dir(room.path(""))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // One that looks at the first sample only closes it early.
+        let _ = child.stdin.take().unwrap().write_all(bytes);
+        child.wait_with_output().unwrap()
+    };
+    let calibrate = ["calibrate", &sum, "--samples", "-", "-o", "stream.json"];
+    assert!(with(&calibrate, &stream).status.success());
+    for i in 1..4 {
+        let x = Tensor::from_floats(&[1, 4], vec![i as f32; 4]).unwrap();
+        room.put(&format!("samples/{i}.npy"), &x);
+    }
+    room.done(&[
+        "calibrate",
+        &sum,
+        "--samples",
+        "samples",
+        "-o",
+        "files.json",
+    ]);
+    let [a, b] = ["stream.json", "files.json"].map(|name| fs::read(room.path(name)).unwrap());
+    assert_eq!(a, b);
+    let evaluate = [
+        "evaluate",
+        &sum,
+        &sum,
+        "--samples",
+        "-",
+        "--samples-limit",
+        "2",
+    ];
+    let text = String::from_utf8(with(&evaluate, &stream).stdout).unwrap();
+    assert!(
+        text.contains("2 samples") && text.contains("exact"),
+        "{text}"
+    );
+    let run = ["run", &sum, "-i", "-", "-o", "y.npz"];
+    assert!(with(&run, &stream).status.success());
+    // Damage is one line, and nothing is written.
+    let calibrate = ["calibrate", &sum, "--samples", "-", "-o", "no.json"];
+    let refused = |bytes: &[u8], word: &str| {
+        let output = with(&calibrate, bytes);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(
+            text.lines().count() == 1 && text.contains(word),
+            "no {word}: {text}"
+        );
+        assert!(!room.path("no.json").exists());
+    };
+    refused(&[], "no samples");
+    refused(b"hello", "npz");
+    let last = stream.len() - 1;
+    for end in [3, 20, 60, 200, 250, last] {
+        refused(&stream[..end], "ends inside");
+    }
+    let mut other = stream.clone();
+    let values = 30 + "x.npy".len() + 20 + 128;
+    other[values + 1] ^= 1;
+    refused(&other, "checksum");
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Products of matrices.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use quant_models::program::ElementType;
 
 use super::Table;
 use crate::call::{Call, result, wrap};
-use crate::engine::{View, softmax_rows};
+use crate::engine::{Packed, Rows, View, softmax_rows};
 use crate::index::{broadcast, broadcast_strides, gather_view, signed};
 use crate::tensor::Tensor;
 
@@ -36,26 +37,30 @@ fn linear(call: &mut Call<'_>) -> Result<Vec<Tensor>, String> {
     if x.floats().is_none() && weight.floats().is_none() {
         return int_linear(call, shape);
     }
-    let (xs, weights) = (as_floats(x)?, as_floats(weight)?);
-    let mut values = match elements == 0 || inner == 0 {
-        true => vec![0.0; elements],
-        false => {
-            let rows = [elements / out, inner];
-            let turned = View {
-                transposed: true,
-                ..View::new(&weight.shape, &weights)
-            };
-            call.engine.matmul(View::new(&rows, &xs), turned)?
+    let xs = as_floats(x)?;
+    let bias = call.optional_floats("bias")?;
+    if elements == 0 {
+        return typed(call, shape, Vec::new());
+    }
+    let rows = [elements / out, inner];
+    let packed = match call.packed {
+        Some(cell) if cell.get().is_none() && inner > 0 => {
+            let packed = Packed::new(weight, &as_floats(weight)?)?;
+            Some(cell.get_or_init(|| packed))
+        }
+        cell => cell.and_then(OnceLock::get),
+    };
+    let values = match packed {
+        Some(packed) => call
+            .engine
+            .linear(rows, &xs, Rows::Packed(packed), bias, out),
+        None => {
+            let weights = as_floats(weight)?;
+            call.engine
+                .linear(rows, &xs, Rows::Plain(&weights), bias, out)
         }
     };
-    if let Some(bias) = call.optional_floats("bias")? {
-        for row in values.chunks_exact_mut(out.max(1)) {
-            row.iter_mut()
-                .zip(bias)
-                .for_each(|(value, bias)| *value += bias);
-        }
-    }
-    typed(call, shape, values)
+    typed(call, shape, values?)
 }
 
 /// Elements as floats: since iOS17 one operand may be of integers.

@@ -1,4 +1,4 @@
-"""Chooses small cases from those that capture.py wrote, and packs them into cases.zip.
+"""Chooses small cases from those that capture_cases.py wrote, and packs them into cases.zip.
 
     python choose.py cases.zip cases...
 
@@ -20,13 +20,11 @@ MODEL = "Data/com.apple.CoreML/model.mlmodel"
 # Without a reference.
 RANDOM = ("random_", "multinomial")
 # What MIL leaves open, and is an error here: indices out of range; boxes outside of an image; an
-# initial state of another batch than the input's. And zero points of another type than the codes,
-# which quant does not read.
+# initial state of another batch than the input's.
 UNDEFINED = (
     "test_ios17_invalid_indices",
     "TestCropResize.test_builder_to_backend_smoke.95f20f87",
     "TestLSTMWithPackedSequence",
-    "TestConstexprAffineDequantize.test_builder_stress",
 )
 
 

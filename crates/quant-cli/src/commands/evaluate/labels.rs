@@ -62,11 +62,15 @@ pub fn labels(path: &Path, samples: &Samples) -> Result<Vec<i64>, Error> {
         }
     }
     if by_name.is_empty() {
-        let (have, want) = (in_order.len(), samples.len());
-        return match have >= want {
-            true => Ok(in_order),
-            false => Err(fail(format!("{have} labels for {want} samples"))),
+        let have = in_order.len();
+        return match samples.count() {
+            Some(want) if have < want => Err(fail(format!("{have} labels for {want} samples"))),
+            _ => Ok(in_order),
         };
+    }
+    if samples.count().is_none() {
+        let problem = "labels by the names of files, for samples from a stream; give them in order";
+        return Err(fail(problem.into()));
     }
     let label = |file: &PathBuf| {
         let part = |part: Option<&std::ffi::OsStr>| {

@@ -27,8 +27,8 @@ use crate::terminal::{number, print, print_json, warn};
 /// are, beside the first; --only activations is the second model as it is, beside the same with its
 /// activations left as they are.
 ///
-/// Samples are npy, npz, safetensors, png or jpeg files, one file each, as `quant calibrate --samples`
-/// takes them.
+/// Samples are npy, npz, safetensors, png or jpeg files, one file each, or `-`, a stream of npz archives,
+/// as `quant calibrate --samples` takes them.
 /// Labels are classes: an npy array in the order of the samples, or a text file with a line each, of the
 /// class, or of a file's name, a comma and the class.
 ///
@@ -45,7 +45,7 @@ pub struct Evaluate {
     /// The second .mlpackage
     #[arg(value_hint = ValueHint::AnyPath)]
     second: PathBuf,
-    /// Files and folders of samples; repeatable
+    /// Files and folders of samples, or - for a stream of npz archives; repeatable
     #[arg(long, value_name = "PATH", required = true, num_args = 1.., value_hint = ValueHint::AnyPath)]
     samples: Vec<PathBuf>,
     #[command(flatten)]
@@ -88,7 +88,8 @@ impl Evaluate {
         let labels = labels.map(|path| labels::labels(path, &samples));
         let labels = labels.transpose()?;
         let report = self.report_file(&samples)?;
-        let bytes = (0..samples.len()).map(|index| bytes_of(&samples, index));
+        let count = samples.count().unwrap_or(0);
+        let bytes = (0..count).map(|index| bytes_of(&samples, index));
         let quiet = self.quiet.quiet || self.json.json;
         let threads = self.threads.threads;
         let found = with_progress(threads, quiet, false, bytes.sum(), |job| {

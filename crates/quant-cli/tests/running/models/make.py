@@ -6,6 +6,8 @@ Wants coremltools 9.0, torch, numpy and Pillow.
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import coremltools as ct
 import numpy
@@ -13,6 +15,19 @@ import torch
 from PIL import Image
 
 HERE = pathlib.Path(__file__).parent
+
+
+# What NumPy writes into a pipe, where it cannot go back.
+STREAM = """
+import numpy, sys
+for i, save in ((1, numpy.savez), (2, numpy.savez), (3, numpy.savez_compressed)):
+    save(sys.stdout.buffer, x=numpy.full((1, 4), i, numpy.float32))
+"""
+
+
+def stream():
+    made = subprocess.run([sys.executable, "-c", STREAM], stdout=subprocess.PIPE, check=True)
+    (HERE / "stream.npz").write_bytes(made.stdout)
 
 
 class Net(torch.nn.Module):
@@ -108,6 +123,8 @@ def main():
         numpy.save(HERE / f"{name}.npy", net(planes).detach().numpy())
 
     stateful()
+
+    stream()
 
 
 main()

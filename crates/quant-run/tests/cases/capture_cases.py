@@ -7,11 +7,11 @@ pillow, torch and scipy:
 
     export CASES=cases EVERY=40 PYTHONPATH=.
     T=$(python -c 'import coremltools, os; print(os.path.dirname(coremltools.__file__))')/converters/mil
-    pytest -q -p no:cacheprovider -p capture "$T/mil/ops/tests"
-    pytest -q -p no:cacheprovider -p capture "$T/frontend/torch/test/test_torch_ops.py"
+    pytest -q -p no:cacheprovider -p capture_cases "$T/mil/ops/tests"
+    pytest -q -p no:cacheprovider -p capture_cases "$T/frontend/torch/test/test_torch_ops.py"
 
-EVERY keeps one test in so many. `cargo run --release -p quant-run --example run_cases -- cases` runs
-them; `choose.py` makes the archive of small ones that the tests run.
+EVERY keeps one test in so many, from number FIRST on. `cargo xtask cases` does all this and runs the
+cases; `choose.py` makes the archive of small ones that the tests run.
 """
 
 import hashlib
@@ -95,4 +95,5 @@ def pytest_runtest_setup(item):
 
 def pytest_collection_modifyitems(config, items):
     programs = [item for item in items if "neuralnetwork" not in item.name]
-    items[:] = programs[:: int(os.environ.get("EVERY", "1"))]
+    first, every = (int(os.environ.get(name, "0")) for name in ("FIRST", "EVERY"))
+    items[:] = programs[first :: every or 1]
