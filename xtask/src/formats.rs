@@ -1,9 +1,11 @@
 //! `cargo xtask formats`: what quant writes beside what other tools write, in Python environments of
 //! their own.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::python::{environment, run};
+use crate::toolchain::{cargo, target_dir};
 use crate::{Outcome, memory};
 
 /// A format, the packages of the tool that writes it, and the script that compares.
@@ -13,6 +15,9 @@ struct Reference {
     /// Packages that are installed without what they ask for.
     together: &'static [&'static str],
     script: &'static str,
+    /// An option of the script, and the program of `benches` that it runs: another library that loads
+    /// the format.
+    peer: Option<(&'static str, &'static str)>,
 }
 
 const REFERENCES: &[Reference] = &[
@@ -21,6 +26,7 @@ const REFERENCES: &[Reference] = &[
         packages: &["mlx==0.32.4", "mlx-cpu==0.32.4", "mlx-lm==0.32.2", "numpy"],
         together: &[],
         script: "crates/quant-models/tests/mlx/check.py",
+        peer: None,
     },
     Reference {
         name: "compressed-tensors",
@@ -36,8 +42,31 @@ const REFERENCES: &[Reference] = &[
         // llmcompressor asks for an earlier compressed-tensors, and works with this one.
         together: &["compressed-tensors==0.20.0", "llmcompressor==0.14.0.1"],
         script: "crates/quant-models/tests/compressed_tensors/check.py",
+        peer: None,
+    },
+    Reference {
+        name: "gguf",
+        packages: &["gguf==0.19.0", "numpy"],
+        together: &[],
+        script: "crates/quant-models/tests/gguf/check.py",
+        peer: Some(("--candle", "candle")),
     },
 ];
+
+/// Builds a program of `benches` that loads a format with another library.
+fn peer(program: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
+    let mut build = cargo("build");
+    build.args([
+        "--package",
+        "benches",
+        "--features",
+        "peers",
+        "--bin",
+        program,
+    ]);
+    run(&mut build)?;
+    Ok(target_dir().join("debug").join(program))
+}
 
 /// Compares one format, or all.
 pub fn formats(name: Option<&str>) -> Outcome {
@@ -57,9 +86,12 @@ pub fn formats(name: Option<&str>) -> Outcome {
             run(pip.args(one.together))?;
         }
         println!("{}:", one.name);
-        run(Command::new(python)
-            .arg(one.script)
-            .arg("target/release/quant"))?;
+        let mut check = Command::new(python);
+        check.arg(one.script).arg("target/release/quant");
+        if let Some((option, program)) = one.peer {
+            check.arg(option).arg(peer(program)?);
+        }
+        run(&mut check)?;
     }
     Ok(())
 }

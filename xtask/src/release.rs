@@ -9,12 +9,13 @@ use crate::Outcome;
 use crate::toolchain::{APPLE, Toolchain, cargo, program, stdout};
 
 /// The crates that others call from Rust.
-const LIBRARIES: [&str; 7] = [
+const LIBRARIES: [&str; 8] = [
     "quant-core",
     "quant-simd",
     "quant-model",
     "quant-safetensors",
     "quant-coreml",
+    "quant-gguf",
     "quant-calibration",
     "quant-models",
 ];

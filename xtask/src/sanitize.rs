@@ -59,6 +59,7 @@ fn address_sanitizer() -> Outcome {
     for package in [
         "quant-simd",
         "quant-model",
+        "quant-gguf",
         "quant-safetensors",
         "quant-coreml",
         "quant-calibration",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use quant_models::{Encoding, Error, Hint, ResultKind, result_kind};
+use quant_models::{Encoding, Error, Hint, ResultKind, encoding_of, quantized_kind, result_kind};
 
 /// What an option of a command needs.
 pub struct Need {
@@ -80,6 +80,8 @@ pub const NEEDS: &[Need] = &[
         "plan",
         Without(&[
             "format",
+            "type",
+            "requantize",
             "bits",
             "group_size",
             "preset",
@@ -199,9 +201,11 @@ fn needs(command: &str) -> impl Iterator<Item = &'static Need> {
 
 /// An encoding has a dialect of its own, or takes the options of the others.
 fn check_encoding(matches: &ArgMatches) -> Result<(), Error> {
-    let Ok(Some(encoding)) = matches.try_get_one::<Encoding>("format") else {
+    let Ok(given) = matches.try_get_one::<Encoding>("format") else {
         return Ok(());
     };
+    let of_model = || model(matches).map(|model| encoding_of(model));
+    let encoding = given.copied().or_else(of_model).unwrap_or_default();
     let mut given = matches.ids().map(clap::Id::as_str);
     let useless = given.find(|id| is_given(matches, id) && !encoding.takes(id));
     match useless {
@@ -250,7 +254,9 @@ impl Need {
             },
             Folder => match model(matches) {
                 Some(model)
-                    if result_kind(model) == ResultKind::Package || is_plain_file(model) =>
+                    if result_kind(model) == ResultKind::Package
+                        || is_plain_file(model)
+                        || is_one_file(matches, model) =>
                 {
                     Err(without_effect(
                         model,
@@ -277,6 +283,12 @@ fn model(matches: &ArgMatches) -> Option<&PathBuf> {
     let ids = ["model", "file"];
     ids.iter()
         .find_map(|id| matches.try_get_one(id).ok().flatten())
+}
+
+/// Whether the result is one file, although the model may be a folder.
+fn is_one_file(matches: &ArgMatches, model: &Path) -> bool {
+    let encoding = matches.try_get_one::<Encoding>("format").ok().flatten();
+    encoding.is_some_and(|encoding| quantized_kind(model, *encoding) == ResultKind::Gguf)
 }
 
 /// A file that is no index.

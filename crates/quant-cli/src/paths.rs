@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use quant_models::{Error, Inputs, ResultKind, result_kind};
+use quant_models::{Error, Inputs, ResultKind};
 
 /// What a command writes, which its name has to say.
 #[derive(Clone, Copy, PartialEq)]
@@ -12,6 +12,7 @@ pub enum Kind {
     /// Shards and their index.
     Folder,
     Package,
+    Gguf,
     Json,
 }
 
@@ -61,20 +62,19 @@ const FOREIGN: &[&str] = &[
 ];
 
 impl Kind {
-    /// That of a model's result, which is of the model's own format.
-    fn of(model: &Path) -> Self {
-        match result_kind(model) {
+    fn of(result: ResultKind) -> Self {
+        match result {
             ResultKind::Package => Self::Package,
             ResultKind::Folder => Self::Folder,
+            ResultKind::Gguf => Self::Gguf,
             _ => Self::Safetensors,
         }
     }
 
-    /// Refuses a name for the result of `model` that promises something else; and, first, one that is
-    /// an input's.
-    pub fn check_result(model: &Path, inputs: &Inputs, output: &Path) -> Result<(), Error> {
+    /// Refuses a name for a result that promises something else; and, first, one that is an input's.
+    pub fn check_result(result: ResultKind, inputs: &Inputs, output: &Path) -> Result<(), Error> {
         inputs.check(output, "output")?;
-        Self::of(model).check(output)
+        Self::of(result).check(output)
     }
 
     /// Refuses a name that promises something else.
@@ -91,6 +91,7 @@ impl Kind {
                 matches!(found, None | Some("mlpackage")),
                 "a Core ML package",
             ),
+            Self::Gguf => (is_plain || found == Some("gguf"), "a GGUF file"),
             Self::Json => (is_plain || found == Some("json"), "JSON"),
             Self::Folder => (is_plain, "a folder of safetensors files and their index"),
         };
@@ -109,6 +110,7 @@ impl Kind {
         let (ending, better) = match self {
             Self::Safetensors => ("ends with .safetensors", with("safetensors")),
             Self::Package => ("ends with .mlpackage", with("mlpackage")),
+            Self::Gguf => ("ends with .gguf", with("gguf")),
             Self::Json => ("ends with .json", with("json")),
             Self::Folder => ("has no such ending", name.with_extension("")),
         };
@@ -129,7 +131,7 @@ fn extension(path: &Path) -> Option<String> {
 
 /// `model.safetensors` becomes `model.WHAT.safetensors`, `Model.mlpackage` `Model.WHAT.mlpackage`, a
 /// folder `model` becomes `model.WHAT`: beside what was named, be it a link.
-pub fn default_output(model: &Path, what: &str) -> PathBuf {
+pub fn default_output(model: &Path, result: ResultKind, what: &str) -> PathBuf {
     let model = match model.extension() {
         Some(extension) if extension == "json" => match model.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -149,10 +151,12 @@ pub fn default_output(model: &Path, what: &str) -> PathBuf {
         name.push(end);
         named.with_file_name(name)
     };
-    match named.is_dir() {
-        true if result_kind(&named) == ResultKind::Package => with(named.file_stem(), ".mlpackage"),
-        true => with(named.file_name(), ""),
-        false => with(named.file_stem(), ".safetensors"),
+    match (named.is_dir(), result) {
+        (true, ResultKind::Package) => with(named.file_stem(), ".mlpackage"),
+        (true, ResultKind::Gguf) => with(named.file_name(), ".gguf"),
+        (true, _) => with(named.file_name(), ""),
+        (false, ResultKind::Gguf) => with(named.file_stem(), ".gguf"),
+        (false, _) => with(named.file_stem(), ".safetensors"),
     }
 }
 

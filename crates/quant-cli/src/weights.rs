@@ -1,19 +1,29 @@
 //! Options that say which weights are quantized, and how.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
-use quant_core::Scheme;
-use quant_models::{Config, Encoding, Error, Experts, Preset, QuantizeOptions, patterns};
+use quant_core::{GgmlType, Scheme};
+use quant_models::{
+    Config, Encoding, Error, Experts, Preset, QuantizeOptions, encoding_of, patterns,
+};
 
 use crate::choices::{Dialect, Dtype, ExpertAxes, Granularity, Mode};
 use crate::options::{NameOptions, named};
 
 #[derive(Args)]
 pub struct WeightOptions {
-    /// Safetensors: how quantized tensors lie in the files
-    #[arg(long, value_name = "NAME", value_parser = named::<Encoding>(), default_value = "native")]
-    format: Encoding,
+    /// How quantized tensors lie in the files, of which gguf is a format of its own [default: native,
+    /// of a .gguf file gguf]
+    #[arg(long, value_name = "NAME", value_parser = named::<Encoding>())]
+    format: Option<Encoding>,
+    /// With --format gguf: the type of the blocks [default: q8_0]
+    #[arg(long = "type", id = "type", value_name = "NAME", value_parser = named::<GgmlType>())]
+    block_type: Option<GgmlType>,
+    /// With --format gguf: quantize anew what is in blocks already, which loses more than the float
+    /// model would
+    #[arg(long)]
+    requantize: bool,
     /// Bits per code, in a format that has a dialect of its own
     #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
     bits: Option<u32>,
@@ -80,7 +90,7 @@ pub struct WeightOptions {
 }
 
 impl WeightOptions {
-    pub fn options(&self) -> Result<QuantizeOptions, Error> {
+    pub fn options(&self, model: &Path) -> Result<QuantizeOptions, Error> {
         let scheme = Scheme {
             dtype: self.dtype.into(),
             mode: self.mode.into(),
@@ -99,12 +109,18 @@ impl WeightOptions {
         };
         let config = self.config.as_ref();
         let config = config.map(|path| Config::open(path, scheme.dialect));
-        let mut options = QuantizeOptions::for_encoding(self.format);
-        // An encoding has either these options or bits and groups.
-        if self.format.takes("dtype") {
+        let format = self.format.unwrap_or_else(|| encoding_of(model));
+        let mut options = QuantizeOptions::for_encoding(format);
+        // An encoding has these options, or some of its own.
+        if format.takes("dtype") {
             options.scheme = scheme;
             options.granularity = granularity;
+        }
+        if format.takes("min_elements") {
             options.min_elements = self.min_elements;
+        }
+        if let Some(block_type) = self.block_type {
+            options.block_type = Some(block_type);
         }
         if let Some(preset) = self.preset {
             options = options.with_preset(preset);
@@ -116,6 +132,7 @@ impl WeightOptions {
             options = options.with_group_size(size);
         }
         Ok(QuantizeOptions {
+            requantize: self.requantize,
             config: config.transpose()?,
             include: self.names.include()?,
             exclude: self.names.exclude()?,

@@ -52,6 +52,7 @@ fn one<'p>(
         float: output.and_then(|kind| float_type(kind.dtype)),
         bytes: Data::EMPTY,
         quantized: None,
+        blocks: None,
         consumers: constant.consumers.iter().map(Use::consumer).collect(),
         kind: None,
         others: Vec::new(),

@@ -326,6 +326,7 @@ fn settings(
             dialect,
         },
         granularity,
+        block_type: None,
         min_elements: weight_threshold(entry.get("weight_threshold"))?,
         all_axes: true,
     }))

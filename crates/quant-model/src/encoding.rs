@@ -1,9 +1,10 @@
-//! The one list of conventions of how quantized tensors lie in safetensors files.
-//! The defaults of each are in `preset.rs`; quant-safetensors carries them out.
+//! The one list of how quantized tensors lie in files.
+//! The defaults of each are in `preset.rs`; quant-safetensors carries out its conventions, and the list
+//! of formats says who writes the others.
 
 use quant_core::named;
 
-/// A convention of how quantized tensors lie in safetensors files.
+/// How quantized tensors lie in files: a convention of safetensors, or another format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Encoding {
@@ -17,6 +18,8 @@ pub enum Encoding {
     /// As vLLM and transformers read it: `M.weight_packed` or `M.weight` of bytes, `M.weight_scale`; a
     /// folder with its configuration.
     CompressedTensors,
+    /// A GGUF file with blocks of ggml's types, as llama.cpp, ComfyUI-GGUF and candle read it.
+    Gguf,
 }
 
 named!(
@@ -24,6 +27,7 @@ named!(
     Native "native",
     Mlx "mlx",
     CompressedTensors "compressed-tensors",
+    Gguf "gguf",
 );
 
 impl Encoding {
@@ -46,6 +50,7 @@ impl Encoding {
             ],
             Self::Mlx => &["bits", "group_size"],
             Self::CompressedTensors => &["bits", "group_size", "preset"],
+            Self::Gguf => &["type", "requantize", "min_elements"],
         }
     }
 

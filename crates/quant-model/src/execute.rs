@@ -88,6 +88,7 @@ pub fn plan(
         shape: Some(report.shape),
         quantize: match decision {
             Decision::Quantize(quantizer) => Some(TensorSpec::from_quantizer(quantizer)),
+            Decision::Blocks(quantizer) => Some(TensorSpec::of_blocks(quantizer)),
             Decision::LeaveAlone(_) | Decision::Skip(_) => None,
         },
         reason: report.reason,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use quant_core::FloatType;
+use quant_core::{FloatType, GgmlType};
 
 use crate::Consumer;
 use crate::options::ExpertAxes;
@@ -39,6 +39,8 @@ pub struct Facts {
 pub enum Storage {
     /// As floats of this type.
     Float(FloatType),
+    /// In blocks, from which floats can be restored.
+    Blocks(GgmlType),
     /// Not as floats that can be quantized: why.
     Other(String),
 }

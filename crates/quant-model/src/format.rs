@@ -13,8 +13,8 @@ use crate::stored::TensorView;
 use crate::structure::Structure;
 use crate::unmatched::Unmatched;
 use crate::{
-    ActivationOptions, DequantizeOptions, Error, Job, OperationReport, QuantizeOptions, Report,
-    Restored, WantedActivations,
+    ActivationOptions, DequantizeOptions, Encoding, Error, Job, OperationReport, QuantizeOptions,
+    Report, Restored, WantedActivations,
 };
 
 /// A file format.
@@ -36,6 +36,30 @@ pub trait Format: Sync {
 
     /// What a result is, whose name must not promise anything else.
     fn result(&self, model: &Path) -> ResultKind;
+
+    /// How results are encoded where the options say nothing else.
+    fn encoding(&self) -> Encoding {
+        Encoding::Native
+    }
+}
+
+/// A format that models of other formats are written in.
+pub trait Target: Sync {
+    /// What a result is.
+    fn result(&self) -> ResultKind;
+
+    /// The model as it is written, for as long as `work` takes.
+    ///
+    /// # Errors
+    /// A model that has no place in the format; what `work` says.
+    fn take(
+        &self,
+        model: &dyn OpenModel,
+        path: &Path,
+        options: &QuantizeOptions,
+        job: &Job<'_>,
+        work: Work<'_>,
+    ) -> Result<(), Error>;
 }
 
 /// What is done with an open model.
@@ -51,6 +75,8 @@ pub enum ResultKind {
     Folder,
     /// A Core ML package.
     Package,
+    /// A GGUF file.
+    Gguf,
 }
 
 /// A model that is open.
@@ -60,6 +86,11 @@ pub trait OpenModel {
     /// # Errors
     /// It cannot be looked at.
     fn bytes(&self) -> Result<u64, Error>;
+
+    /// Whether it writes results of an encoding itself.
+    fn writes(&self, encoding: Encoding) -> bool {
+        encoding == Encoding::Native
+    }
 
     /// Refuses options that have no meaning for it, and a model that is quantized already.
     ///
@@ -100,6 +131,11 @@ pub trait OpenModel {
     /// The fewest elements that can be quantized.
     fn least_elements(&self) -> usize {
         1
+    }
+
+    /// Whether its files hold blocks of ggml's types.
+    fn has_blocks(&self) -> bool {
+        false
     }
 
     /// Refuses settings that this version of the format cannot say.

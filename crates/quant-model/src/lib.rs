@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activations;
+pub mod block_quantizer;
 mod config;
 mod encoding;
 pub mod error;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use quant_core::{IntType, Mode, Scheme};
+use quant_core::{GgmlType, IntType, Mode, Scheme};
 use quant_simd::Backend;
 use regex::Regex;
 
@@ -77,8 +77,12 @@ pub struct QuantizeOptions {
     pub scheme: Scheme,
     /// Which elements share a scale.
     pub granularity: Grouping,
-    /// Safetensors: how quantized tensors lie in the files. [`QuantizeOptions::for_encoding`] has the
-    /// scheme and the granularity that go with it.
+    /// GGUF: the type of the blocks, in place of scheme and granularity.
+    pub block_type: Option<GgmlType>,
+    /// GGUF: quantize anew what is in blocks already. It loses more than the float model would.
+    pub requantize: bool,
+    /// How quantized tensors lie in the files. [`QuantizeOptions::for_encoding`] has the scheme and
+    /// the granularity that go with it.
     pub encoding: Encoding,
     /// Only tensors with more elements than this, and of rank 2 or more.
     pub min_elements: usize,
@@ -120,6 +124,8 @@ impl Default for QuantizeOptions {
         Self {
             scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
             granularity: Grouping::PerChannel { axis: None },
+            block_type: None,
+            requantize: false,
             encoding: Encoding::Native,
             min_elements: 2048,
             plan: None,
@@ -172,6 +178,7 @@ impl QuantizeOptions {
         Settings {
             scheme: self.scheme,
             granularity: self.granularity.clone(),
+            block_type: self.block_type,
             min_elements: self.min_elements,
             all_axes: false,
         }

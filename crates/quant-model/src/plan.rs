@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use quant_core::{Dialect, IntType, Mode};
+use quant_core::{Dialect, GgmlType, IntType, Mode};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{one_line, shortened};
@@ -26,7 +26,7 @@ const LARGEST: u64 = 1 << 30;
 pub struct Plan {
     /// 1.
     pub version: u32,
-    /// How quantized tensors lie in safetensors files; `native` where it is not given.
+    /// How quantized tensors lie in the files; `native` where it is not given.
     #[serde(default, with = "by_name", skip_serializing_if = "is_native")]
     pub format: Encoding,
     /// Per tensor, in the order of the model.
@@ -61,6 +61,9 @@ pub struct PlannedTensor {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TensorSpec {
+    /// GGUF: the type of the blocks, in place of all else.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub block_type: Option<GgmlType>,
     /// Type of the codes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<IntType>,

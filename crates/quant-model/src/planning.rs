@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use quant_core::{Blocks, IntType, Scheme};
+use quant_core::{Blocks, GgmlType, IntType, Scheme};
 use quant_simd::TensorQuantizer;
 
+use crate::block_quantizer::{BlockQuantizer, BlockSource};
 use crate::facts::{Axes, Facts, Storage};
 use crate::format::{OpenModel, Unsupported};
 use crate::plan::{PlannedTensor, TensorSpec};
-use crate::policy::Decided;
+use crate::policy::{self, Decided};
 use crate::report::Decision;
 use crate::settings::{Grouping, Settings};
 use crate::unmatched::Known;
@@ -23,7 +24,28 @@ impl TensorSpec {
             blocks: Some(quantizer.blocks.block_sizes().to_vec()),
             bits: None,
             group_size: None,
+            block_type: None,
         }
+    }
+
+    pub(crate) fn of_blocks(quantizer: &BlockQuantizer) -> Self {
+        Self {
+            block_type: Some(quantizer.block_type),
+            ..Self::default()
+        }
+    }
+
+    /// The type of the blocks, if it is one of these.
+    fn block_type(&self, defaults: &QuantizeOptions) -> Result<Option<GgmlType>, String> {
+        let given = self.block_type.or(defaults.block_type);
+        let alone = Self {
+            block_type: self.block_type,
+            ..Self::default()
+        };
+        if given.is_none() || *self == alone {
+            return Ok(given);
+        }
+        Err("`type` excludes `dtype`, `bits`, `mode`, `dialect`, `blocks` and `group_size`; give it alone".into())
     }
 
     /// With what the format has by default where nothing is given.
@@ -57,6 +79,7 @@ impl TensorSpec {
                 dialect: self.dialect.unwrap_or(defaults.scheme.dialect),
             },
             granularity,
+            block_type: None,
             min_elements: 0,
             all_axes: false,
         })
@@ -145,7 +168,8 @@ impl Plan {
             return Ok(Decision::LeaveAlone(reason.into()));
         };
         let source = match (&facts.storage, facts.pinned) {
-            (Storage::Float(source), None) => *source,
+            (Storage::Float(source), None) => BlockSource::Float(*source),
+            (Storage::Blocks(from), None) => BlockSource::Blocks(*from),
             (Storage::Other(why), _) => return Err(bad(format!("cannot be quantized: {why}"))),
             (_, Some(why)) => return Err(bad(format!("cannot be quantized: {why}"))),
         };
@@ -155,6 +179,18 @@ impl Plan {
                 "cannot be quantized: rank {rank}, {elements} elements"
             )));
         }
+        if let Some(block_type) = spec.block_type(defaults).map_err(bad)? {
+            let blocks = policy::blocks(model, facts, source, block_type, options)?;
+            return blocks.map(Decision::Blocks).map_err(bad);
+        }
+        let source = match source {
+            BlockSource::Float(source) => source,
+            BlockSource::Blocks(from) => {
+                return Err(bad(format!(
+                    "cannot be quantized: already quantized, {from}"
+                )));
+            }
+        };
         let mut settings = spec.settings(defaults).map_err(bad)?;
         let cut = match &facts.axes {
             Axes::Agreed { output, input } => settings.granularity.with_axes(rank, *output, *input),

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use quant_core::{Blocks, Granularity as Cut};
+use quant_core::{Blocks, GgmlType, Granularity as Cut};
 use quant_simd::TensorQuantizer;
 
+use crate::block_quantizer::{BlockQuantizer, BlockSource};
 use crate::error::{one_line, option, shortened};
 use crate::facts::{Axes, Facts, Storage};
 use crate::format::{OpenModel, Unsupported};
@@ -56,7 +57,8 @@ pub(crate) fn decide(
         ..
     } = policy;
     // A block or axis that fits no tensor at all is a mistake in the options, not in the model.
-    let fits = |decision: &Decision| matches!(decision, Decision::Quantize(_));
+    let fits =
+        |decision: &Decision| matches!(decision, Decision::Quantize(_) | Decision::Blocks(_));
     match mistake {
         Some(error)
             if !decisions.iter().any(fits) && !options.strict && !options.exact_selection =>
@@ -88,7 +90,11 @@ impl Policy<'_> {
     fn decide(&mut self, facts: &Facts) -> Result<Decision, Error> {
         let alone = |reason: String| Ok(Decision::LeaveAlone(reason));
         let source = match &facts.storage {
-            Storage::Float(source) => *source,
+            Storage::Float(source) => BlockSource::Float(*source),
+            Storage::Blocks(from) if !self.options.requantize => {
+                return alone(format!("already quantized, {from}"));
+            }
+            Storage::Blocks(from) => BlockSource::Blocks(*from),
             Storage::Other(why) => return alone(why.clone()),
         };
         if let Some(reason) = self.options.left_out(&facts.names()).or(facts.pinned) {
@@ -112,6 +118,19 @@ impl Policy<'_> {
             return alone(format!("{elements} elements, not more than {least}"));
         }
         self.model.check(facts, &settings)?;
+        let source = match (source, settings.block_type) {
+            (source, Some(block_type)) => {
+                let blocks = blocks(self.model, facts, source, block_type, self.options)?;
+                return Ok(match blocks {
+                    Ok(blocks) => Decision::Blocks(blocks),
+                    Err(problem) => Decision::Skip(problem),
+                });
+            }
+            (BlockSource::Float(source), None) => source,
+            (BlockSource::Blocks(from), None) => {
+                return alone(format!("already quantized, {from}"));
+            }
+        };
         if let Some(problem) = settings.misfit(rank) {
             return Ok(self.misfit(facts, problem, true));
         }
@@ -199,6 +218,34 @@ impl Policy<'_> {
     }
 }
 
+/// A tensor in blocks, or why it cannot be.
+///
+/// # Errors
+/// A format without blocks.
+pub(crate) fn blocks(
+    model: &dyn OpenModel,
+    facts: &Facts,
+    source: BlockSource,
+    block_type: GgmlType,
+    options: &QuantizeOptions,
+) -> Result<Result<BlockQuantizer, String>, Error> {
+    if !model.has_blocks() {
+        return Err(Error::Option(format!(
+            "{} has no effect with {}",
+            option("type"),
+            option(&format!("format {}", options.encoding()))
+        )));
+    }
+    Ok(
+        BlockQuantizer::check_shape(&facts.shape).map(|()| BlockQuantizer {
+            backend: options.backend,
+            block_type,
+            source,
+            shape: facts.shape.clone(),
+        }),
+    )
+}
+
 /// What was chosen for stacked experts.
 fn note((axes, (count, first)): (&&'static str, &(usize, String))) -> String {
     let other = match *axes {
@@ -223,10 +270,12 @@ pub(crate) fn skip_non_finite(
     decisions: &mut [Decision],
 ) -> Result<(), Error> {
     for (index, decision) in decisions.iter_mut().enumerate() {
-        let Decision::Quantize(quantizer) = decision else {
-            continue;
+        let found = match decision {
+            Decision::Quantize(quantizer) => quantizer.non_finite_source(&model.data(index)?)?,
+            Decision::Blocks(quantizer) => quantizer.non_finite(&model.data(index)?)?,
+            Decision::LeaveAlone(_) | Decision::Skip(_) => None,
         };
-        if let Some((first, count)) = quantizer.non_finite_source(&model.data(index)?)? {
+        if let Some((first, count)) = found {
             let at = position(first, &tensors[index].shape);
             *decision = Decision::Skip(format!(
                 "{count} values are NaN or Inf, the first at {at:?}"

@@ -1,7 +1,7 @@
 //! What the options are where the user says nothing else: with each encoding, and with the usual
 //! schemes of compressed-tensors, by the names that llm-compressor gives them.
 
-use quant_core::{Dialect, IntType, Mode, Scheme, named};
+use quant_core::{Dialect, GgmlType, IntType, Mode, Scheme, named};
 
 use crate::encoding::Encoding;
 use crate::options::QuantizeOptions;
@@ -66,6 +66,10 @@ impl QuantizeOptions {
             Encoding::CompressedTensors => Self {
                 min_elements: 0,
                 ..Preset::W4A16.apply(options)
+            },
+            Encoding::Gguf => Self {
+                block_type: Some(GgmlType::Q8_0),
+                ..options
             },
         }
     }

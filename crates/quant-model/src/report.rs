@@ -7,6 +7,7 @@ use quant_core::ErrorStats;
 use quant_simd::{ProcessError, Sink, TensorQuantizer};
 use serde::Serialize;
 
+use crate::block_quantizer::BlockQuantizer;
 use crate::error::{one_line, shortened};
 use crate::facts::Facts;
 use crate::io::Data;
@@ -164,6 +165,11 @@ impl TensorReport {
                 Some(SchemeRecord::from_quantizer(quantizer)),
                 None,
             ),
+            Decision::Blocks(quantizer) => (
+                quantizer.blocks_len() as u64,
+                Some(quantizer.record()),
+                None,
+            ),
             Decision::LeaveAlone(reason) | Decision::Skip(reason) => {
                 (facts.bytes, None, Some(reason.clone()))
             }
@@ -204,6 +210,8 @@ impl TensorReport {
 pub enum Decision {
     /// With these settings.
     Quantize(TensorQuantizer),
+    /// Into blocks of ggml's types.
+    Blocks(BlockQuantizer),
     /// With the reason.
     LeaveAlone(String),
     /// It was selected, but cannot be quantized: with the reason.

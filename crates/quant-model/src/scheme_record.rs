@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quant_core::{Blocks, Dialect, Granularity, Named, Scheme};
+use quant_core::{Blocks, Dialect, GgmlType, Granularity, Mode, Named, Scheme};
 use quant_simd::{Backend, TensorQuantizer};
 use serde::{Deserialize, Serialize};
 
@@ -12,11 +12,12 @@ pub const KEY: &str = "quant";
 /// How one tensor was quantized.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchemeRecord {
-    /// `int8`, `uint4` and so on: the names of [`IntType`](quant_core::IntType).
+    /// `int8`, `uint4` and so on: the names of [`IntType`](quant_core::IntType); or those of
+    /// [`GgmlType`], such as `q8_0`.
     pub dtype: String,
     /// `symmetric` or `affine`.
     pub mode: String,
-    /// `coremltools`, `wide` and so on: the names of [`Dialect`], of which f32 is `wide`.
+    /// `coremltools`, `wide` and so on: the names of [`Dialect`], of which f32 is `wide`; or `ggml`.
     pub dialect: String,
     /// The float tensor's shape.
     pub shape: Vec<usize>,
@@ -97,6 +98,26 @@ impl SchemeRecord {
                     .collect();
                 format!("blocks of {}", sizes.join(" x "))
             }
+        }
+    }
+
+    /// That of a tensor in blocks of ggml.
+    pub(crate) fn of_blocks(block_type: GgmlType, shape: &[usize], source: String) -> Self {
+        let mut blocks = vec![1; shape.len()];
+        if let Some(last) = blocks.last_mut() {
+            *last = GgmlType::VALUES;
+        }
+        let mode = match block_type.has_minimum() {
+            true => Mode::Affine,
+            false => Mode::Symmetric,
+        };
+        Self {
+            dtype: block_type.to_string(),
+            mode: mode.name().into(),
+            dialect: "ggml".into(),
+            shape: shape.to_vec(),
+            blocks,
+            source,
         }
     }
 

@@ -1,6 +1,6 @@
 //! How one tensor is quantized, and what it is for.
 
-use quant_core::Scheme;
+use quant_core::{GgmlType, Scheme};
 use serde::Serialize;
 
 /// Which elements share a scale, for any tensor: a [`Granularity`](quant_core::Granularity) once a
@@ -116,6 +116,8 @@ pub struct Settings {
     pub scheme: Scheme,
     /// Which elements share a scale.
     pub granularity: Grouping,
+    /// Takes the place of both.
+    pub block_type: Option<GgmlType>,
     /// Only tensors with more elements than this.
     pub min_elements: usize,
     /// Where block sizes are given per axis, each axis wants one, as in coremltools.

@@ -54,10 +54,10 @@ const MAGIC: &[(&[u8], &str, &str)] = &[
         "fetch the file with `git annex get`",
     ),
     (b"GGUF", "a GGUF file", GGUF),
-    (b"FUGG", "a GGUF file", GGUF),
-    (b"lmgg", "a GGML file", GGUF),
-    (b"fmgg", "a GGML file", GGUF),
-    (b"tjgg", "a GGML file", GGUF),
+    (b"FUGG", "a big-endian GGUF file", BIG_ENDIAN),
+    (b"lmgg", "a GGML file", GGML),
+    (b"fmgg", "a GGML file", GGML),
+    (b"tjgg", "a GGML file", GGML),
     (
         b"\x93NUMPY",
         "a NumPy array (.npy)",
@@ -84,7 +84,9 @@ const MAGIC: &[(&[u8], &str, &str)] = &[
     (b"\xcf\xfa\xed\xfe", "a program", EXPORT),
 ];
 const LFS: &str = "fetch the file itself with `git lfs pull`";
-const GGUF: &str = "GGUF is not read; start from the model as .safetensors";
+const GGUF: &str = "it is a model of its own, give it alone";
+const BIG_ENDIAN: &str = "give one made for little-endian machines";
+const GGML: &str = "GGML is not read; start from the model as .safetensors";
 
 /// What a file is, told by its beginning; `None` where it is a safetensors file, a part of a Core ML
 /// package's model, or anything else that is not known.

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use quant_core::FloatType;
-use quant_simd::TensorQuantizer;
+use quant_core::{FloatType, GgmlType};
+use quant_simd::{Backend, TensorQuantizer};
 
 use crate::io::Data;
 use crate::{Consumer, Error, SchemeRecord};
@@ -28,6 +28,8 @@ pub struct TensorView<'a> {
     pub bytes: Data<'a>,
     /// What belongs to its codes, where it is quantized.
     pub quantized: Option<Parts<'a>>,
+    /// The type of the blocks that the bytes are, and the shape of the rows that are cut into them.
+    pub blocks: Option<(GgmlType, Vec<usize>)>,
     /// What it feeds, in a format that says so.
     pub consumers: Vec<Consumer>,
     /// How it is stored, where that is neither float nor quantized, such as palettized.
@@ -107,7 +109,17 @@ impl TensorView<'_> {
         (self.bytes.len() + parts + others) as u64
     }
 
-    /// The values of some elements, from an even position on.
+    /// How it is quantized.
+    pub fn record(&self) -> Option<SchemeRecord> {
+        let parts = self.quantized.as_ref().map(Parts::record);
+        let blocks = self
+            .blocks
+            .as_ref()
+            .map(|(blocks, rows)| SchemeRecord::of_blocks(*blocks, rows, "f32".into()));
+        parts.or(blocks)
+    }
+
+    /// The values of some elements, from a position on that is even and begins a block.
     pub fn values(&self, elements: Range<usize>, values: &mut [f32]) -> Result<(), Error> {
         let bad = |problem: String| Error::tensor(self.path, &self.name, problem);
         if let Some(parts) = &self.quantized {
@@ -122,6 +134,13 @@ impl TensorView<'_> {
                 .quantizer
                 .dequantize_some(&codes, scales, zero_points, elements, values)
                 .map_err(|error| bad(format!("{error}; the file is damaged")));
+        }
+        if let Some((block_type, _)) = self.blocks {
+            let place = |elements: usize| block_type.len(elements).unwrap_or(0);
+            let start = place(elements.start);
+            let blocks = self.bytes.part(start, place(elements.end) - start)?;
+            let restored = Backend::detect().dequantize_ggml(&blocks, block_type, values);
+            return restored.map_err(|error| bad(format!("{error}; the file is damaged")));
         }
         let Some(float) = self.float else {
             return Err(bad(format!("{} is not a float type", self.dtype)));

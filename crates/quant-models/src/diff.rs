@@ -45,10 +45,10 @@ pub struct TensorDifference {
     pub first_non_finite: Option<Vec<usize>>,
 }
 
-/// Compares two models of one format, quantized or not.
+/// Compares two models, quantized or not.
 ///
 /// # Errors
-/// A model that cannot be read, or two of different formats.
+/// A model that cannot be read; a Core ML package and a model of another format.
 pub fn diff(a: &Path, b: &Path) -> Result<Difference, Error> {
     diff_with_progress(a, b, &Job::UNWATCHED)
 }
@@ -59,7 +59,8 @@ pub fn diff(a: &Path, b: &Path) -> Result<Difference, Error> {
 /// As [`diff`]; [`Error::Interrupted`].
 pub fn diff_with_progress(a: &Path, b: &Path, job: &Job<'_>) -> Result<Difference, Error> {
     let (of_a, of_b) = (format(a).model(), format(b).model());
-    if of_a != of_b {
+    let has_program = format(a).has_activations() || format(b).has_activations();
+    if of_a != of_b && has_program {
         let problem = format!("{of_a}, and the other one is {of_b}; they cannot be compared");
         return Err(Error::file(a, problem));
     }

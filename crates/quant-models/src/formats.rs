@@ -3,12 +3,21 @@
 use std::path::Path;
 
 use quant_coreml::CoreMl;
-use quant_model::format::{Activations, Format, OpenModel, ResultKind};
-use quant_model::{Error, Job};
+use quant_gguf::Gguf;
+use quant_model::format::{Activations, Format, OpenModel, ResultKind, Target};
+use quant_model::{Encoding, Error, Job, QuantizeOptions};
 use quant_safetensors::Safetensors;
 
 /// All formats; the first one that matches a path reads it.
-const FORMATS: [&dyn Format; 2] = [&CoreMl, &Safetensors];
+const FORMATS: [&dyn Format; 3] = [&CoreMl, &Gguf, &Safetensors];
+
+/// Formats that models of any other are written in, and the encoding that asks for each.
+const TARGETS: [(Encoding, &dyn Target); 1] = [(Encoding::Gguf, &Gguf)];
+
+fn target(encoding: Encoding) -> Option<&'static dyn Target> {
+    let found = TARGETS.iter().find(|(of, _)| *of == encoding);
+    found.map(|(_, target)| *target)
+}
 
 /// The format of a model.
 pub(crate) fn format(path: &Path) -> &'static dyn Format {
@@ -57,7 +66,47 @@ pub(crate) fn open<T>(
     Ok(done.expect("a format that opens a model does the work"))
 }
 
-/// What the result of a command on `model` is.
+/// Opens a model to quantize it with these options: as its own format, or as the one that it is
+/// written in.
+///
+/// # Errors
+/// A model that cannot be read; what `work` says.
+pub(crate) fn open_for<T>(
+    path: &Path,
+    options: &QuantizeOptions,
+    job: &Job<'_>,
+    work: impl FnOnce(&dyn OpenModel) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let encoding = options.encoding();
+    open(path, job, |model| {
+        let Some(target) = target(encoding).filter(|_| !model.writes(encoding)) else {
+            return work(model);
+        };
+        let (mut work, mut done) = (Some(work), None);
+        target.take(model, path, options, job, &mut |model| {
+            if let Some(work) = work.take() {
+                done = Some(work(model)?);
+            }
+            Ok(())
+        })?;
+        Ok(done.expect("a format that takes a model does the work"))
+    })
+}
+
+/// What the result of a command on `model` is that has no encoding of its own.
 pub fn result_kind(model: &Path) -> ResultKind {
     format(model).result(model)
+}
+
+/// The encoding of a model's results where nothing else is said.
+pub fn encoding_of(model: &Path) -> Encoding {
+    format(model).encoding()
+}
+
+/// What [`quantize`](crate::quantize()) makes of a model with an encoding.
+pub fn quantized_kind(model: &Path, encoding: Encoding) -> ResultKind {
+    match target(encoding) {
+        Some(target) => target.result(),
+        None => result_kind(model),
+    }
 }

@@ -114,7 +114,7 @@ fn info(tensor: &TensorView<'_>, values: bool, job: &Job<'_>) -> Result<TensorIn
         shape: tensor.shape.clone(),
         bytes,
         bits_per_weight: 8.0 * bytes as f64 / elements.max(1) as f64,
-        scheme: tensor.quantized.as_ref().map(|parts| parts.record()),
+        scheme: tensor.record(),
         kind: tensor.kind.clone(),
         scale_min: scales.map(|scales| scales.0),
         scale_max: scales.map(|scales| scales.1),
@@ -126,8 +126,9 @@ fn info(tensor: &TensorView<'_>, values: bool, job: &Job<'_>) -> Result<TensorIn
 
 /// How many values are nearly zero, and how many different ones there are.
 fn look_at_values(tensor: &TensorView<'_>, job: &Job<'_>) -> Result<(usize, usize), Error> {
-    match (tensor.float, &tensor.quantized) {
-        (Some(float @ (FloatType::F16 | FloatType::Bf16)), None) => {
+    let is_plain = tensor.quantized.is_none() && tensor.blocks.is_none();
+    match tensor.float {
+        Some(float @ (FloatType::F16 | FloatType::Bf16)) if is_plain => {
             look_at_16_bits(&tensor.bytes, float, job)
         }
         _ => look_at_32_bits(tensor, job),

@@ -1,4 +1,4 @@
-//! Model files: safetensors and Core ML packages in, quantized ones out, in bounded memory.
+//! Model files: safetensors, Core ML packages and GGUF files in, quantized ones out, in bounded memory.
 //!
 //! Inputs are read window by window, and may be larger than memory. Outputs are written under a temporary name in the target folder,
 //! synced and renamed: they appear whole or not at all.
@@ -36,7 +36,7 @@ mod quantize;
 use std::path::Path;
 
 pub use diff::{Difference, TensorDifference, diff, diff_with_progress};
-pub use formats::result_kind;
+pub use formats::{encoding_of, quantized_kind, result_kind};
 pub use inspect::{Inspection, TensorInfo, inspect, inspect_with_progress};
 pub use quant_calibration::{
     Calibrated, Calibration, CalibrationOptions, CalibrationSettings, DirectCalibration,

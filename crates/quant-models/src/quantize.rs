@@ -22,7 +22,7 @@ pub fn quantize(
         activations.check()?;
     }
     let Some(activations) = &options.activations else {
-        return formats::open(input, job, |model| {
+        return formats::open_for(input, options, job, |model| {
             execute::quantize(model, Inserted::default(), output, options, job)
         });
     };
@@ -62,5 +62,7 @@ pub fn plan(
     options: &QuantizeOptions,
     job: &Job<'_>,
 ) -> Result<(Plan, Vec<String>), Error> {
-    formats::open(input, job, |model| execute::plan(model, options, job))
+    formats::open_for(input, options, job, |model| {
+        execute::plan(model, options, job)
+    })
 }

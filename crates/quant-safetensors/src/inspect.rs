@@ -32,6 +32,7 @@ impl<'a> Tensor<'a> {
                 let (scales, zero_points) = (quantized.scales, quantized.zero_points);
                 Parts::new(quantized.quantizer, scales, zero_points, bytes)
             }),
+            blocks: None,
             consumers: Vec::new(),
             kind: None,
             others: Vec::new(),

@@ -9,7 +9,7 @@ use quant_model::io::Data;
 use quant_model::{Encoding, Error, Job, SchemeRecord};
 use quant_simd::{Backend, TensorQuantizer};
 
-use super::encodings::convention;
+use super::encodings::{convention, encodings};
 use super::model_files::ModelFiles;
 use super::part::Part;
 use crate::{Entry, SafetensorsFile};
@@ -68,7 +68,7 @@ impl Model {
     pub(crate) fn open_for(path: &Path, job: &Job<'_>) -> Result<Self, Error> {
         let base = ModelFiles::open(path, job)?;
         let mut records = BTreeMap::new();
-        for encoding in Encoding::ALL {
+        for encoding in encodings() {
             let found = convention(encoding).find(&base)?.into_iter();
             records.extend(found.map(|(name, record)| (name, (encoding, record))));
         }
@@ -83,8 +83,7 @@ impl Model {
     /// How its quantized tensors lie in the files.
     pub(crate) fn encodings(&self) -> impl Iterator<Item = Encoding> {
         let has = |encoding: &Encoding| self.records.values().any(|(other, _)| other == encoding);
-        let all = Encoding::ALL.iter().copied();
-        all.filter(move |encoding| has(encoding))
+        encodings().filter(move |encoding| has(encoding))
     }
 
     /// The files, in the order of their names.

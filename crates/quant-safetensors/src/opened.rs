@@ -13,7 +13,7 @@ use quant_model::{DequantizeOptions, Encoding, Error, Job, QuantizeOptions, Repo
 use quant_simd::TensorQuantizer;
 
 use super::dequantize;
-use super::encodings::{check_names, convention};
+use super::encodings::{check_names, convention, encodings};
 use super::experts::Stacks;
 use super::foreign::Foreign;
 use super::quantize;
@@ -77,6 +77,10 @@ impl OpenModel for Opened<'_> {
         Ok(self.model.base.files.iter().map(SafetensorsFile::len).sum())
     }
 
+    fn writes(&self, encoding: Encoding) -> bool {
+        encodings().any(|own| own == encoding)
+    }
+
     fn check_options(&self, options: &QuantizeOptions) -> Result<(), Error> {
         if let Some(encoding) = self.model.encodings().next() {
             let by = match encoding == Encoding::Native {
@@ -87,6 +91,9 @@ impl OpenModel for Opened<'_> {
                 "already quantized{by}; quantize the float model, or `quant dequantize` this one first"
             );
             return Err(Error::file(self.path, problem));
+        }
+        if !self.writes(options.encoding()) {
+            return Ok(());
         }
         let convention = convention(options.encoding());
         convention.check_model(&self.model.base, options)

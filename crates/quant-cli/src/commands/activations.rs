@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueHint};
-use quant_models::{ActivationOptions, Config, Error, Inputs, WantedActivation};
+use quant_models::{ActivationOptions, Config, Error, Inputs, WantedActivation, result_kind};
 use serde_json::json;
 
 use crate::options::{
@@ -88,12 +88,13 @@ impl Activations {
         if self.list {
             return self.list(&options);
         }
+        let result = result_kind(&self.model);
         let output = match &self.output {
             Some(output) => {
-                Kind::check_result(&self.model, &Inputs::of_model(&self.model), output)?;
+                Kind::check_result(result, &Inputs::of_model(&self.model), output)?;
                 output.clone()
             }
-            None => default_output(&self.model, "activations"),
+            None => default_output(&self.model, result, "activations"),
         };
         let start = Instant::now();
         let bytes = quant_models::total_bytes(&self.model);

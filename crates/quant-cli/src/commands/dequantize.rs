@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use indicatif::HumanBytes;
-use quant_models::{DequantizeOptions, Error, Inputs};
+use quant_models::{DequantizeOptions, Error, Inputs, result_kind};
 use serde_json::json;
 
 use crate::options::{ForceOption, JsonOption, QuietOption, ThreadsOption, WeightsOnlyOption};
@@ -22,10 +22,10 @@ Examples:
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Dequantize {
-    /// A model quantized by quant, or an .mlpackage quantized by anyone
+    /// A model quantized by quant, or an .mlpackage or a .gguf file quantized by anyone
     #[arg(value_hint = ValueHint::AnyPath)]
     file: PathBuf,
-    /// The result [default: beside the model, as NAME.float.safetensors or .mlpackage]
+    /// The result [default: beside the model, as NAME.float.safetensors, .mlpackage or .gguf]
     #[arg(short, long, value_hint = ValueHint::AnyPath)]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -42,12 +42,13 @@ pub struct Dequantize {
 
 impl Dequantize {
     pub fn run(&self) -> Result<(), Error> {
+        let result = result_kind(&self.file);
         let output = match &self.output {
             Some(output) => {
-                Kind::check_result(&self.file, &Inputs::of_model(&self.file), output)?;
+                Kind::check_result(result, &Inputs::of_model(&self.file), output)?;
                 output.clone()
             }
-            None => default_output(&self.file, "float"),
+            None => default_output(&self.file, result, "float"),
         };
         let bytes = quant_models::total_bytes(&self.file);
         let (threads, force) = (self.threads.threads, self.force.force);

@@ -25,7 +25,7 @@ Examples:
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Plan {
-    /// A .safetensors file, a folder with an index or one file, an index, or an .mlpackage
+    /// A .safetensors file, a folder with an index or one file, an index, an .mlpackage or a .gguf file
     #[arg(value_hint = ValueHint::AnyPath)]
     model: PathBuf,
     /// The plan [default: printed]
@@ -46,7 +46,7 @@ impl Plan {
     pub fn run(&self) -> Result<(), Error> {
         let options = QuantizeOptions {
             non_finite: self.non_finite.into(),
-            ..self.weights.options()?
+            ..self.weights.options(&self.model)?
         };
         let file = self.output.as_deref().map(|path| {
             let inputs = options.inputs(&self.model);

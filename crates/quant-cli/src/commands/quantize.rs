@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use clap::{Args, ValueHint};
 use quant_core::Scheme;
-use quant_models::{ActivationOptions, AtomicFile, Encoding, Error, Plan, QuantizeOptions};
+use quant_models::{
+    ActivationOptions, AtomicFile, Encoding, Error, Plan, QuantizeOptions, quantized_kind,
+};
 use serde_json::json;
 
 use crate::called;
@@ -26,16 +28,17 @@ Examples:
   quant quantize model.safetensors --exclude '^lm_head' --dry-run
   quant quantize Model.mlpackage --config config.yaml -o Small.mlpackage
   quant quantize Model.mlpackage --ranges ranges.json
-  quant quantize model.safetensors --plan plan.json";
+  quant quantize model.safetensors --plan plan.json
+  quant quantize flux.safetensors --format gguf --type q8_0";
 
 /// Quantize a model's weights
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Quantize {
-    /// A .safetensors file, a folder with an index or one file, an index, or an .mlpackage
+    /// A .safetensors file, a folder with an index or one file, an index, an .mlpackage or a .gguf file
     #[arg(value_hint = ValueHint::AnyPath)]
     model: PathBuf,
-    /// The result [default: beside the model, as NAME.DTYPE.safetensors or .mlpackage]
+    /// The result [default: beside the model, as NAME.DTYPE.safetensors, .mlpackage or .gguf]
     #[arg(short, long, value_hint = ValueHint::AnyPath)]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -97,17 +100,15 @@ impl Quantize {
             backend: self.backend.find()?,
             // Nobody would see them.
             stats: !self.quiet || self.json.json && !called::is_called() || self.report.is_some(),
-            ..self.weights.options()?
+            ..self.weights.options(&self.model)?
         })
     }
 
     /// What the name of the result says of it.
-    fn suffix(&self, options: &QuantizeOptions) -> &'static str {
-        let encoding = match &options.plan {
-            Some(plan) => plan.format,
-            None => options.encoding,
-        };
+    fn suffix(options: &QuantizeOptions, encoding: Encoding) -> &'static str {
         match encoding {
+            Encoding::Gguf if options.plan.is_some() => "quantized",
+            Encoding::Gguf => options.block_type.map_or("gguf", quant_core::Named::name),
             Encoding::Native if options.config.is_some() || options.plan.is_some() => "quantized",
             Encoding::Native => options.scheme.dtype.name(),
             other => other.name(),
@@ -116,12 +117,17 @@ impl Quantize {
 
     pub fn run(&self) -> Result<(), Error> {
         let options = self.options()?;
+        let encoding = match &options.plan {
+            Some(plan) => plan.format,
+            None => options.encoding,
+        };
+        let result = quantized_kind(&self.model, encoding);
         let output = match &self.output {
             Some(output) => {
-                Kind::check_result(&self.model, &options.inputs(&self.model), output)?;
+                Kind::check_result(result, &options.inputs(&self.model), output)?;
                 output.clone()
             }
-            None => default_output(&self.model, self.suffix(&options)),
+            None => default_output(&self.model, result, Self::suffix(&options, encoding)),
         };
         // A report that cannot be written ends the work before it begins.
         let report_file = self.report.as_deref().map(|path| {

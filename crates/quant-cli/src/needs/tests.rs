@@ -15,6 +15,9 @@ const FREE: &[(&str, &[&str])] = &[
             "bits",
             "group_size",
             "preset",
+            // The encoding says which of these it takes.
+            "type",
+            "requantize",
             "dtype",
             "mode",
             "granularity",
@@ -44,6 +47,9 @@ const FREE: &[(&str, &[&str])] = &[
             "bits",
             "group_size",
             "preset",
+            // The encoding says which of these it takes.
+            "type",
+            "requantize",
             "dtype",
             "mode",
             "granularity",

@@ -13,7 +13,8 @@ const OTHERS: &[(&[u8], &[&str])] = &[
         b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4\n",
         &["Git LFS pointer", "git lfs pull"],
     ),
-    (b"GGUF\x03\0\0\0\0\0\0\0", &["GGUF", ".safetensors"]),
+    (b"FUGG\0\0\0\x03\0\0\0\0", &["big-endian GGUF"]),
+    (b"lmgg\x03\0\0\0", &["GGML", ".safetensors"]),
     (
         b"PK\x03\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10\0\0\0archive/data.pkl",
         &["PyTorch", "save_file"],

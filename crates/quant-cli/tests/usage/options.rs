@@ -144,6 +144,11 @@ fn names_of_outputs_say_what_they_hold() {
             "quantize m.safetensors --output o.GGUF --force",
             "o.safetensors",
         ),
+        (
+            "quantize m.safetensors --format gguf -o x.safetensors",
+            "x.gguf",
+        ),
+        ("quantize sharded --format gguf -o x.onnx", "x.gguf"),
         ("quantize m.mlpackage -o x.safetensors", "x.mlpackage"),
         ("quantize m.mlpackage -o o.mlmodel", "o.mlpackage"),
         ("quantize sharded -o x.safetensors", "such as x"),

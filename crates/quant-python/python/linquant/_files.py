@@ -47,6 +47,8 @@ def quantize_file(
     bits: int | None = None,
     group_size: int | None = None,
     preset: str | None = None,
+    block_type: str | None = None,
+    requantize: bool = False,
     dtype: str | None = None,
     mode: str | None = None,
     granularity: str | None = None,
@@ -77,15 +79,19 @@ def quantize_file(
     progress: Progress = None,
     **options: Any,
 ) -> QuantizeReport:
-    """Quantizes the weights of a model: a ``.safetensors`` file, a folder of these, or an ``.mlpackage``.
+    """Quantizes the weights of a model: a ``.safetensors`` file, a folder of these, an ``.mlpackage``, or a
+    ``.gguf`` file.
 
     Args:
         src: The model.
         dst: The result, which appears whole or not at all; by default beside the model.
-        format: Safetensors: how quantized tensors lie in the files; ``"native"`` if not given. With
-            ``bits`` and ``group_size`` where the format has a dialect of its own.
+        format: How quantized tensors lie in the files; ``"native"`` if not given, ``"gguf"`` of a
+            ``.gguf`` file. With ``bits`` and ``group_size`` where the format has a dialect of its own.
         preset: With the format ``"compressed-tensors"``: ``"w4a16"`` (if not given), ``"w4a16-asym"``,
             ``"w8a16"``, ``"w8a8"``.
+        block_type: With the format ``"gguf"``: ``"q8_0"`` (if not given), ``"q4_0"``, ``"q4_1"``,
+            ``"q5_0"``, ``"q5_1"``.
+        requantize: With the format ``"gguf"``: quantize anew what is in blocks already.
         dtype: ``"int8"`` (if not given), ``"uint8"``, ``"int4"``, ``"uint4"``.
         mode: ``"symmetric"`` (if not given) or ``"affine"``.
         granularity: ``"per_channel"``, ``"per_tensor"``, ``"per_block"``; if not given, the last where
@@ -134,6 +140,8 @@ def quantize_file(
             "bits": bits,
             "group_size": group_size,
             "preset": preset,
+            "type": block_type,
+            "requantize": requantize,
             "dialect": dialect,
             "config": config_file,
             "min_elements": min_elements,
@@ -166,6 +174,8 @@ def plan_file(
     bits: int | None = None,
     group_size: int | None = None,
     preset: str | None = None,
+    block_type: str | None = None,
+    requantize: bool = False,
     dtype: str | None = None,
     mode: str | None = None,
     granularity: str | None = None,
@@ -199,6 +209,8 @@ def plan_file(
             "bits": bits,
             "group_size": group_size,
             "preset": preset,
+            "type": block_type,
+            "requantize": requantize,
             "dialect": dialect,
             "config": config_file,
             "min_elements": min_elements,
@@ -284,10 +296,10 @@ def inspect(
 
 
 def diff(a: PathLike, b: PathLike, *, progress: Progress = None, **options: Any) -> Difference:
-    """Compares two models of one format, quantized or not, tensor by tensor.
+    """Compares two models, quantized or not, tensor by tensor.
 
     Raises:
-        FileAccessError, FileError: A model that cannot be read, or two of different formats.
+        FileAccessError, FileError: A model that cannot be read; an ``.mlpackage`` and another model.
     """
     return _reports.difference(run_command("diff", [a, b], with_others({}, options), progress))
 

@@ -31,7 +31,7 @@ use crate::model_files::ModelFiles;
 use crate::{Entry, SafetensorsFile};
 
 /// The one list of what carries out each encoding.
-const CONVENTIONS: [(Encoding, &dyn Convention); Encoding::ALL.len()] = [
+const CONVENTIONS: [(Encoding, &dyn Convention); 3] = [
     (Encoding::Native, &native::Native),
     (Encoding::Mlx, &mlx::Mlx),
     (
@@ -40,12 +40,18 @@ const CONVENTIONS: [(Encoding, &dyn Convention); Encoding::ALL.len()] = [
     ),
 ];
 
-/// What carries out an encoding.
+/// The encodings of safetensors files.
+pub(crate) fn encodings() -> impl Iterator<Item = Encoding> {
+    CONVENTIONS.iter().map(|(encoding, _)| *encoding)
+}
+
+/// What carries out one of these encodings.
+///
+/// # Panics
+/// Another format writes it.
 pub(crate) fn convention(encoding: Encoding) -> &'static dyn Convention {
     let found = CONVENTIONS.iter().find(|(of, _)| *of == encoding);
-    found
-        .expect("the list is as long as that of the encodings")
-        .1
+    found.expect("an encoding of safetensors files").1
 }
 
 /// What one convention does otherwise than others. Tensors are numbered as in [`ModelFiles::entries`].
@@ -288,6 +294,7 @@ pub(crate) fn kept_files<'m>(
                     check_names(model, file.path(), name, &parts)?;
                     output.quantize(tensor, parts);
                 }
+                Decision::Blocks(_) => unreachable!("its files hold no blocks"),
                 Decision::LeaveAlone(_) | Decision::Skip(_) => output.copy(tensor, name, entry),
             }
             tensor += 1;

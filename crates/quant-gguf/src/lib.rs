@@ -1,0 +1,17 @@
+//! GGUF files: one file with metadata and tensors, most of them in blocks of ggml's types.
+//!
+//! Most users want the crate quant-models, which brings all formats together.
+#![forbid(unsafe_code)]
+
+mod architecture;
+mod cursor;
+mod dequantize;
+mod file;
+mod floats;
+mod metadata;
+mod opened;
+mod taken;
+mod types;
+mod write;
+
+pub use opened::Gguf;
