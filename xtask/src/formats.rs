@@ -51,6 +51,19 @@ const REFERENCES: &[Reference] = &[
         script: "crates/quant-models/tests/gguf/check.py",
         peer: Some(("--candle", "candle")),
     },
+    Reference {
+        name: "coreai",
+        packages: &[
+            "torch==2.13.0",
+            "coreai-core==1.0.0b3",
+            "coreai-opt==0.4.0",
+            "coreai-torch==0.4.3",
+            "scikit-learn",
+        ],
+        together: &[],
+        script: "crates/quant-models/tests/coreai/check.py",
+        peer: None,
+    },
 ];
 
 /// Builds a program of `benches` that loads a format with another library.

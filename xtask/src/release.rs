@@ -9,11 +9,12 @@ use crate::Outcome;
 use crate::toolchain::{APPLE, Toolchain, cargo, program, stdout};
 
 /// The crates that others call from Rust.
-const LIBRARIES: [&str; 8] = [
+const LIBRARIES: [&str; 9] = [
     "quant-core",
     "quant-simd",
     "quant-model",
     "quant-safetensors",
+    "quant-coreai",
     "quant-coreml",
     "quant-gguf",
     "quant-calibration",

@@ -61,6 +61,7 @@ fn address_sanitizer() -> Outcome {
         "quant-model",
         "quant-gguf",
         "quant-safetensors",
+        "quant-coreai",
         "quant-coreml",
         "quant-calibration",
         "quant-models",

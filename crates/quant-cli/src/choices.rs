@@ -10,6 +10,8 @@ pub enum Dtype {
     Uint8,
     Int4,
     Uint4,
+    Int2,
+    Uint2,
 }
 
 impl From<Dtype> for IntType {
@@ -19,6 +21,8 @@ impl From<Dtype> for IntType {
             Dtype::Uint8 => Self::Uint8,
             Dtype::Int4 => Self::Int4,
             Dtype::Uint4 => Self::Uint4,
+            Dtype::Int2 => Self::Int2,
+            Dtype::Uint2 => Self::Uint2,
         }
     }
 }
@@ -90,6 +94,10 @@ pub enum Dialect {
     Coremltools,
     #[value(alias = "f32")]
     Wide,
+    /// As coreai-opt's pass on Core AI programs
+    Coreai,
+    /// As coreai-opt's fake quantization in torch
+    CoreaiTorch,
 }
 
 impl From<Dialect> for quant_core::Dialect {
@@ -97,6 +105,8 @@ impl From<Dialect> for quant_core::Dialect {
         match dialect {
             Dialect::Coremltools => Self::Coremltools,
             Dialect::Wide => Self::F32,
+            Dialect::Coreai => Self::Coreai,
+            Dialect::CoreaiTorch => Self::CoreaiTorch,
         }
     }
 }

@@ -254,7 +254,7 @@ impl Need {
             },
             Folder => match model(matches) {
                 Some(model)
-                    if result_kind(model) == ResultKind::Package
+                    if matches!(result_kind(model), ResultKind::Package | ResultKind::CoreAi)
                         || is_plain_file(model)
                         || is_one_file(matches, model) =>
                 {

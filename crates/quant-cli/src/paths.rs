@@ -13,11 +13,14 @@ pub enum Kind {
     Folder,
     Package,
     Gguf,
+    /// A Core AI model.
+    CoreAi,
     Json,
 }
 
 /// Endings that say that a file is something else. Any other may be part of a name.
 const FOREIGN: &[&str] = &[
+    "aimodel",
     "bin",
     "ckpt",
     "csv",
@@ -65,6 +68,7 @@ impl Kind {
     fn of(result: ResultKind) -> Self {
         match result {
             ResultKind::Package => Self::Package,
+            ResultKind::CoreAi => Self::CoreAi,
             ResultKind::Folder => Self::Folder,
             ResultKind::Gguf => Self::Gguf,
             _ => Self::Safetensors,
@@ -91,6 +95,7 @@ impl Kind {
                 matches!(found, None | Some("mlpackage")),
                 "a Core ML package",
             ),
+            Self::CoreAi => (matches!(found, None | Some("aimodel")), "a Core AI model"),
             Self::Gguf => (is_plain || found == Some("gguf"), "a GGUF file"),
             Self::Json => (is_plain || found == Some("json"), "JSON"),
             Self::Folder => (is_plain, "a folder of safetensors files and their index"),
@@ -110,6 +115,7 @@ impl Kind {
         let (ending, better) = match self {
             Self::Safetensors => ("ends with .safetensors", with("safetensors")),
             Self::Package => ("ends with .mlpackage", with("mlpackage")),
+            Self::CoreAi => ("ends with .aimodel", with("aimodel")),
             Self::Gguf => ("ends with .gguf", with("gguf")),
             Self::Json => ("ends with .json", with("json")),
             Self::Folder => ("has no such ending", name.with_extension("")),
@@ -153,6 +159,7 @@ pub fn default_output(model: &Path, result: ResultKind, what: &str) -> PathBuf {
     };
     match (named.is_dir(), result) {
         (true, ResultKind::Package) => with(named.file_stem(), ".mlpackage"),
+        (true, ResultKind::CoreAi) => with(named.file_stem(), ".aimodel"),
         (true, ResultKind::Gguf) => with(named.file_name(), ".gguf"),
         (true, _) => with(named.file_name(), ""),
         (false, ResultKind::Gguf) => with(named.file_stem(), ".gguf"),
@@ -183,6 +190,11 @@ mod tests {
                 Kind::Package,
                 &["m.mlpackage", "a.b.mlpackage", "m.mlpackage/", "m"],
                 &["m.mlmodel", "m.safetensors", "m.mlmodelc", "m.int8"],
+            ),
+            (
+                Kind::CoreAi,
+                &["m.aimodel", "m", "x/m.AIMODEL"],
+                &["m.mlpackage", "m.safetensors", "m.int8"],
             ),
             (
                 Kind::Folder,

@@ -34,14 +34,24 @@ pub struct WeightOptions {
     /// [default: w4a16]
     #[arg(long, value_name = "NAME", value_parser = named::<Preset>())]
     preset: Option<Preset>,
-    /// Type of the codes
-    #[arg(long, value_enum, default_value = "int8")]
+    /// Type of the codes [with --dialect coreai-torch: int4]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "int8",
+        default_value_if("dialect", "coreai-torch", "int4")
+    )]
     dtype: Dtype,
     /// Range symmetric about zero, or that of the values
     #[arg(long, value_enum, default_value = "symmetric")]
     mode: Mode,
-    /// Which elements share a scale
-    #[arg(long, value_enum, default_value = "per-channel")]
+    /// Which elements share a scale [with --dialect coreai-torch: per-block]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "per-channel",
+        default_value_if("dialect", "coreai-torch", "per-block")
+    )]
     granularity: Granularity,
     /// Output-channel axis; negative axes count from the end [default: 0; Core ML: by the operation]
     #[arg(long, allow_negative_numbers = true, value_hint = ValueHint::Other)]
@@ -64,11 +74,12 @@ pub struct WeightOptions {
     /// A coremltools configuration, YAML or JSON, in place of the options above
     #[arg(long, value_name = "FILE.yaml", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
-    /// Arithmetic as coremltools does it, or in f32 with f32 scales
+    /// Whose arithmetic: coremltools'; the same in f32 with f32 scales; for Core AI models coreai-opt's
     #[arg(long, value_enum, default_value = "coremltools")]
     dialect: Dialect,
-    /// Only tensors with more elements, and of rank 2 or more
-    #[arg(long, default_value_t = 2048, value_hint = ValueHint::Other)]
+    /// Only tensors with more elements, and of rank 2 or more [with --dialect coreai: 1024, coreai-torch:
+    /// 0]
+    #[arg(long, default_value = "2048", default_value_ifs([("dialect", "coreai", "1024"), ("dialect", "coreai-torch", "0")]), value_hint = ValueHint::Other)]
     min_elements: usize,
     #[command(flatten)]
     names: NameOptions,

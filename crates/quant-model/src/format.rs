@@ -77,6 +77,8 @@ pub enum ResultKind {
     Package,
     /// A GGUF file.
     Gguf,
+    /// A Core AI model.
+    CoreAi,
 }
 
 /// A model that is open.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use quant_coreai::CoreAi;
 use quant_coreml::CoreMl;
 use quant_gguf::Gguf;
 use quant_model::format::{Activations, Format, OpenModel, ResultKind, Target};
@@ -9,7 +10,7 @@ use quant_model::{Encoding, Error, Job, QuantizeOptions};
 use quant_safetensors::Safetensors;
 
 /// All formats; the first one that matches a path reads it.
-const FORMATS: [&dyn Format; 3] = [&CoreMl, &Gguf, &Safetensors];
+const FORMATS: [&dyn Format; 4] = [&CoreMl, &CoreAi, &Gguf, &Safetensors];
 
 /// Formats that models of any other are written in, and the encoding that asks for each.
 const TARGETS: [(Encoding, &dyn Target); 1] = [(Encoding::Gguf, &Gguf)];

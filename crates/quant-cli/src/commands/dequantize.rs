@@ -22,10 +22,10 @@ Examples:
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Dequantize {
-    /// A model quantized by quant, or an .mlpackage or a .gguf file quantized by anyone
+    /// A model quantized by quant, or an .mlpackage, .aimodel or .gguf file quantized by anyone
     #[arg(value_hint = ValueHint::AnyPath)]
     file: PathBuf,
-    /// The result [default: beside the model, as NAME.float.safetensors, .mlpackage or .gguf]
+    /// The result [default: beside the model, as NAME.float.safetensors, .mlpackage, .aimodel or .gguf]
     #[arg(short, long, value_hint = ValueHint::AnyPath)]
     output: Option<PathBuf>,
     #[command(flatten)]

@@ -22,7 +22,7 @@ Examples:
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Inspect {
-    /// A .safetensors file, a folder with an index or one file, an index, an .mlpackage or a .gguf file
+    /// A .safetensors file, a folder with an index or one file, an index, an .mlpackage, an .aimodel or a .gguf file
     #[arg(value_hint = ValueHint::AnyPath)]
     file: PathBuf,
     /// Look at the values too: share of zeros, number of different values

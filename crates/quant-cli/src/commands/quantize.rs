@@ -28,6 +28,7 @@ Examples:
   quant quantize model.safetensors --exclude '^lm_head' --dry-run
   quant quantize Model.mlpackage --config config.yaml -o Small.mlpackage
   quant quantize Model.mlpackage --ranges ranges.json
+  quant quantize Model.aimodel --dialect coreai-torch
   quant quantize model.safetensors --plan plan.json
   quant quantize flux.safetensors --format gguf --type q8_0";
 
@@ -35,10 +36,10 @@ Examples:
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Quantize {
-    /// A .safetensors file, a folder with an index or one file, an index, an .mlpackage or a .gguf file
+    /// A .safetensors file, a folder with an index or one file, an index, an .mlpackage, an .aimodel or a .gguf file
     #[arg(value_hint = ValueHint::AnyPath)]
     model: PathBuf,
-    /// The result [default: beside the model, as NAME.DTYPE.safetensors, .mlpackage or .gguf]
+    /// The result [default: beside the model, as NAME.DTYPE.safetensors, .mlpackage, .aimodel or .gguf]
     #[arg(short, long, value_hint = ValueHint::AnyPath)]
     output: Option<PathBuf>,
     #[command(flatten)]

@@ -1,6 +1,7 @@
-//! Damaged packages end with one line and no output; what is not understood survives.
+//! Damaged packages and models end with one line and no output; what is not understood survives.
 
 mod activations;
+mod coreai;
 #[allow(dead_code)]
 #[path = "../coreml/mod.rs"]
 mod coreml;
