@@ -113,7 +113,7 @@ fn used(python: &Path, wheel: &Path) -> Result<String, Box<dyn Error>> {
         command
             .current_dir(&folder)
             .env_clear()
-            .env("PATH", "/usr/bin:/bin");
+            .env("PATH", folder.join("bin"));
         command
     };
     run(clean(&own).args(["-c", &example]))?;
