@@ -11,8 +11,12 @@ use crate::Outcome;
 
 /// The oldest macOS.
 const MACOS: u32 = 13;
-/// What may be asked of macOS.
-const LIBRARIES: [&str; 2] = ["/usr/lib/libSystem.B.dylib", "/usr/lib/libiconv.2.dylib"];
+/// What may be asked of macOS. Rust's std asks for libiconv, which gives on what libcharset has.
+const LIBRARIES: [&str; 3] = [
+    "/usr/lib/libSystem.B.dylib",
+    "/usr/lib/libcharset.1.dylib",
+    "/usr/lib/libiconv.2.dylib",
+];
 
 /// For arm64 and the oldest macOS, with no library but the system's, and signed.
 pub fn mach_o(data: &[u8]) -> Outcome {
