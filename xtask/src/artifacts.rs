@@ -31,8 +31,8 @@ struct Target {
     name: String,
 }
 
-/// The packages whose programs tasks run or look at in release form.
-const RELEASED: [&str; 5] = [
+/// The packages whose programs tasks run or look at, optimized.
+const PROGRAMS: [&str; 5] = [
     "benches",
     "quant-cli",
     "quant-equivalence",
@@ -40,12 +40,22 @@ const RELEASED: [&str; 5] = [
     "quant-simd",
 ];
 
-/// Builds for release. All of the packages are named whatever is wanted of them, since cargo compiles
-/// a dependency with the features that the named ones ask for: once, and not again for each task. No
-/// task runs a model in release form, and what runs them takes long to compile; tests do.
+/// Builds as for a release. All of the packages are named whatever is wanted of them, since cargo
+/// compiles a dependency with the features that the named ones ask for: once, and not again for each
+/// task. No task runs a model in release form, and what runs them takes long to compile; tests do.
 pub fn released(cargo: &mut Command) -> &mut Command {
-    cargo.args(["--release", "--no-default-features"]);
-    for package in RELEASED {
+    programs(cargo, "release")
+}
+
+/// Builds what is checked, and not timed: kernels, the reference and what looks at them as for a
+/// release, the rest with little optimization, which takes half the time to compile.
+pub fn checked(cargo: &mut Command) -> &mut Command {
+    programs(cargo, "checked")
+}
+
+fn programs<'c>(cargo: &'c mut Command, profile: &str) -> &'c mut Command {
+    cargo.args(["--no-default-features", "--profile", profile]);
+    for package in PROGRAMS {
         cargo.args(["--package", package]);
     }
     cargo

@@ -320,7 +320,7 @@ fn test(require: &[String]) -> Outcome {
 /// The program for it is built with optimization, whatever this one is built with.
 fn exhaustive(reduced: bool) -> Outcome {
     let mut build = toolchain::cargo("build");
-    artifacts::released(&mut build).args(["--bin", "quant-exhaustive"]);
+    artifacts::checked(&mut build).args(["--bin", "quant-exhaustive"]);
     let mut command = Command::new(artifacts::program(build, "quant-exhaustive")?);
     command.args(reduced.then_some("--reduced"));
     match command.status()?.success() {

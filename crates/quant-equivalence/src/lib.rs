@@ -160,14 +160,17 @@ mod tests {
         assert!(cases >= 100_000, "{cases}");
     }
 
-    /// A difference between backends is found here too, without emulators, but not explained.
+    /// A difference between backends is found here too, in a share of the cases: `cargo xtask
+    /// equivalence` runs all of them.
     #[test]
     fn backends_agree() {
         for function in &FUNCTIONS {
-            let want = digest(function.digests(Backend::Scalar));
-            for &backend in Backend::available() {
-                let got = digest(function.digests(backend));
-                assert_eq!(got, want, "{} {backend:?}", function.name);
+            for case in (0..function.cases).step_by(SHARE) {
+                let want = function.digest(Backend::Scalar, case);
+                for &backend in Backend::available() {
+                    let got = function.digest(backend, case);
+                    assert_eq!(got, want, "{} {backend:?} {case}", function.name);
+                }
             }
         }
     }

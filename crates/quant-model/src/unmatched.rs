@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn many_and_long_names_stay_few_and_short() {
-        let names: Vec<String> = (0..1000).map(|i| format!("{i}").repeat(20_000)).collect();
+        let names: Vec<String> = (0..200).map(|i| format!("{i}").repeat(20_000)).collect();
         let known = Known::new("tensor", names.iter().map(String::as_str));
         let wanted: Vec<String> = (0..1000).map(|i| format!("x{i}\n").repeat(1000)).collect();
         let told = known.keys("op_name_configs", wanted.iter().map(String::as_str));

@@ -19,7 +19,7 @@ fn damaged_manifests_are_refused() {
         package.edit("Manifest.json", |bytes| *bytes = text.into());
         package.refuses(&[&["Manifest.json"], words].concat());
     };
-    with("", &["not the manifest"]);
+    with("", &["the file is empty"]);
     with("[1]", &["not the manifest"]);
     let manifest = |version: &str, path: &str, root: &str| {
         format!(
@@ -220,7 +220,8 @@ fn any_byte_may_be_wrong() {
     for inner in [MODEL, WEIGHTS, "Manifest.json"] {
         let path = package.path().join(inner);
         let whole = fs::read(&path).unwrap();
-        for _ in 0..700 {
+        // The fuzz target `package` goes on from here.
+        for _ in 0..240 {
             let mut bytes = whole.clone();
             // Weight files are mostly data: the records' headers are what counts.
             let place = match inner {
@@ -248,7 +249,7 @@ fn any_byte_may_be_wrong() {
         fs::write(&path, &whole).unwrap();
     }
     println!("{read} read, {refused} refused");
-    assert!(read > 100 && refused > 500, "{read} {refused}");
+    assert!(read > 30 && refused > 150, "{read} {refused}");
 }
 
 #[test]
