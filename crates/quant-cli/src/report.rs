@@ -23,13 +23,22 @@ pub fn print_summary(report: &Report, output: &Path, seconds: f64) -> Result<(),
     match report.bytes_after {
         None => print("Nothing was written (--dry-run).\n"),
         Some(after) => print(&format!(
-            "{} -> {} ({:.2} times smaller) in {seconds:.2} s, {}/s\n{}\n",
+            "{} -> {} ({}) in {seconds:.2} s, {}/s\n{}\n",
             HumanBytes(before),
             HumanBytes(after),
-            before as f64 / after as f64,
+            ratio(before, after),
             HumanBytes((before as f64 / seconds) as u64),
             shown(output)
         )),
+    }
+}
+
+fn ratio(before: u64, after: u64) -> String {
+    let ratio = before as f64 / after as f64;
+    match ratio {
+        1.005.. => format!("{ratio:.2} times smaller"),
+        0.995.. => "as large as before".into(),
+        _ => format!("{:.2} times larger", ratio.recip()),
     }
 }
 

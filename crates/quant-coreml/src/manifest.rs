@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
+use quant_model::sniff;
 use serde::Deserialize;
 
 pub(crate) const MANIFEST: &str = "Manifest.json";
@@ -32,7 +33,7 @@ pub(crate) struct Items {
 /// Reads a manifest, or says what is wrong with it.
 pub(crate) fn items(manifest: &[u8]) -> Result<Items, String> {
     let manifest: Manifest = serde_json::from_slice(manifest)
-        .map_err(|error| format!("not the manifest of a package: {error}"))?;
+        .map_err(|error| sniff::or(manifest, format!("not the manifest of a package: {error}")))?;
     if !manifest.version.starts_with("1.") {
         return Err(format!(
             "version {} of packages, where 1 is known; this quant is too old for it",

@@ -208,8 +208,13 @@ fn yaml(text: &str) -> Result<Value, String> {
     };
     let read = serde_saphyr::from_str_with_options(text, options);
     read.map_err(|error| match error.to_string() {
-        // The parser's own advice is for programmers.
+        // The parser's own words are for programmers.
         message if message.contains("multiple") => "several documents in one file; give one".into(),
+        message if message.contains("budget") => {
+            "larger than any configuration, or its aliases make it so; write out what they stand for"
+                .into()
+        }
+        message if message.contains("recursive") => "an alias stands within itself".into(),
         message => message,
     })
 }
@@ -234,6 +239,10 @@ impl<'a> Document<'a> {
         let map = document.as_object();
         let map = map.ok_or("not a configuration; give a table with config_type in it")?;
         if let Some(key) = map.keys().find(|key| !Self::KEYS.contains(&key.as_str())) {
+            // One of another type has other keys.
+            if let Some(Value::String(config_type)) = map.get("config_type") {
+                check_type(config_type)?;
+            }
             return Err(format!(
                 "unknown key `{key}`; there are {}",
                 Self::KEYS.join(", ")

@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn other_documents_are_refused() {
-        assert!(problem("").contains("not a document of ranges"));
+        assert!(problem("").contains("the file is empty"));
         assert!(problem("[]").contains("not a document of ranges"));
         assert!(problem(r#"{"version": 1}"#).contains("`activations`"));
         assert!(problem(r#"{"version": 2, "activations": {}}"#).contains("version 2 of ranges"));

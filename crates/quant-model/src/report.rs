@@ -65,12 +65,18 @@ impl Report {
         let mut skipped = tensors.chain(operations);
         match skipped.next() {
             None => Ok(()),
-            Some((name, reason)) => Err(Error::strict(format!(
-                "{} selected tensors or operations could not be quantized, the first is `{}`: {}",
-                1 + skipped.count(),
-                shortened(name),
-                reason.as_deref().unwrap_or_default(),
-            ))),
+            Some((name, reason)) => {
+                let which = match skipped.count() {
+                    0 => "one selected tensor or operation could not be quantized,".to_owned(),
+                    more => format!(
+                        "{} selected tensors or operations could not be quantized, the first is",
+                        more + 1
+                    ),
+                };
+                let reason = reason.as_deref().unwrap_or_default();
+                let name = shortened(name);
+                Err(Error::strict(format!("{which} `{name}`: {reason}")))
+            }
         }
     }
 

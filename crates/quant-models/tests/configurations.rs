@@ -93,6 +93,24 @@ fn what_is_wrong_is_said() {
         "config_type: OpLinearQuantizerConfig\nop_type_configs: {conv: {config_type: OpThresholdPrunerConfig, threshold: 1.0}}",
         &["op_type_configs: `conv`", "OpThresholdPrunerConfig"],
     );
+    // Also before keys that only another type has.
+    refuses(
+        "config_type: OpPalettizerConfig\nnbits: 4",
+        &["c.yaml: `OpPalettizerConfig`", "palettization"],
+    );
+    // The parser's own words are for programmers.
+    let lists = (0..9).map(|i| match i {
+        0 => "a0: &a0 [x]".to_owned(),
+        _ => format!(
+            "a{i}: &a{i} [{}]",
+            vec![format!("*a{}", i - 1); 9].join(",")
+        ),
+    });
+    refuses(
+        &lists.collect::<Vec<_>>().join("\n"),
+        &["not a configuration: larger than"],
+    );
+    refuses("a: &a [*a]", &["an alias stands within itself"]);
     refuses(
         "global_config: {}",
         &["config_type", "OpLinearQuantizerConfig"],
