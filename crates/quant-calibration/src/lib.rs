@@ -72,15 +72,13 @@ pub fn calibrate(
     let inputs = recordings.inputs();
     let file = AtomicFile::create(output, "output", job.force, inputs)?.later();
     let path = checkpoint::path_of(output);
-    let task = Task {
-        settings: options.settings,
-        name: options.activation.clone(),
-        model: None,
-        files: recordings.file_count(),
-        bytes: recordings.bytes(),
-        fingerprint: recordings.fingerprint(),
-    };
-    let mut checkpoint = begin(&path, task, options.resume, job.force, inputs)?;
+    let mut checkpoint = begin(
+        &path,
+        task(recordings, options),
+        options.resume,
+        job.force,
+        inputs,
+    )?;
     let mut observers = Observers::new(options.settings.observer, options.backend);
     observers.restore(std::mem::take(&mut checkpoint.observers))?;
     let mut windows = Windows::new(recordings, checkpoint.position);
@@ -90,15 +88,13 @@ pub fn calibrate(
         let window = windows.next(&mut observers, job.progress)?;
         let is_last = window.is_empty();
         if let Err(error) = observers.observe(&window, job) {
-            return Err(match error {
-                // Observers are as they were before the window.
-                Error::Interrupted => {
-                    checkpoint.observers = observers.stored();
-                    checkpoint.write(&path, inputs)?;
-                    Error::Paused { checkpoint: path }
-                }
-                error => error,
-            });
+            if !matches!(error, Error::Interrupted) {
+                return Err(error);
+            }
+            // Observers are as they were before the window.
+            checkpoint.observers = observers.stored();
+            checkpoint.write(&path, inputs)?;
+            return Err(Error::Paused { checkpoint: path });
         }
         checkpoint.position = windows.position;
         checkpoint.passed_over.clone_from(&windows.passed_over);
@@ -114,27 +110,41 @@ pub fn calibrate(
     }
     checkpoint.observers = observers.stored();
     if checkpoint.observers.is_empty() {
-        let problem: String = match checkpoint.passed_over.iter().next() {
-            None => "no tensor in any of the recordings".into(),
-            Some((name, dtype)) => format!(
-                "no tensor of floats in any of the recordings; `{}` is of {dtype}",
-                shortened(name)
-            ),
-        };
-        return Err(Error::file(output, problem));
+        return Err(Error::file(output, nothing(&checkpoint.passed_over)));
     }
     let calibration = Calibration::from_observers(options.settings, &checkpoint.observers, job)
         .map(|calibration| calibration.with_passed_over(&checkpoint.passed_over))
         .and_then(|calibration| calibration.write(file, job).map(|()| calibration));
-    let calibration = match calibration {
-        Err(Error::Interrupted) => {
-            checkpoint.write(&path, inputs)?;
-            return Err(Error::Paused { checkpoint: path });
-        }
-        calibration => calibration?,
-    };
+    if matches!(calibration, Err(Error::Interrupted)) {
+        checkpoint.write(&path, inputs)?;
+        return Err(Error::Paused { checkpoint: path });
+    }
+    let calibration = calibration?;
     remove(&path)?;
     Ok(calibration)
+}
+
+/// What a checkpoint belongs to.
+fn task(recordings: &Recordings, options: &CalibrationOptions) -> Task {
+    Task {
+        settings: options.settings,
+        name: options.activation.clone(),
+        model: None,
+        files: recordings.file_count(),
+        bytes: recordings.bytes(),
+        fingerprint: recordings.fingerprint(),
+    }
+}
+
+/// Why there is nothing to write.
+fn nothing(passed_over: &BTreeMap<String, String>) -> String {
+    match passed_over.iter().next() {
+        None => "no tensor in any of the recordings".into(),
+        Some((name, dtype)) => format!(
+            "no tensor of floats in any of the recordings; `{}` is of {dtype}",
+            shortened(name)
+        ),
+    }
 }
 
 /// Where a run begins: at the checkpoint of one that was ended, or at the first file.
@@ -263,19 +273,7 @@ pub fn merge_calibrations(
                 merged.insert(name, observer);
                 continue;
             };
-            let samples = whole.samples().checked_add(observer.samples());
-            let elements = whole
-                .values()
-                .count()
-                .checked_add(observer.values().count());
-            // What a stored observer may have counted.
-            let too_many = |sum: Option<u64>| sum.is_none_or(|sum| sum > Observer::MOST);
-            if too_many(samples) || too_many(elements) {
-                return Err(bad("more values than can be counted".into()));
-            }
-            whole
-                .merge(&observer)
-                .map_err(|error: MergeError| bad(error.to_string()))?;
+            merge(whole, &observer).map_err(bad)?;
         }
     }
     let Some(settings) = settings else {
@@ -286,6 +284,19 @@ pub fn merge_calibrations(
     let calibration = calibration.with_passed_over(&passed_over);
     calibration.write(file, job)?;
     Ok(calibration)
+}
+
+fn merge(whole: &mut Observer, other: &Observer) -> Result<(), String> {
+    // What a stored observer may have counted.
+    let too_many = |a: u64, b: u64| a.checked_add(b).is_none_or(|sum| sum > Observer::MOST);
+    let counts = [&*whole, other].map(|observer| (observer.samples(), observer.values().count()));
+    let [(samples, values), (more_samples, more_values)] = counts;
+    if too_many(samples, more_samples) || too_many(values, more_values) {
+        return Err("more values than can be counted".into());
+    }
+    whole
+        .merge(other)
+        .map_err(|error: MergeError| error.to_string())
 }
 
 fn check_settings(settings: &CalibrationSettings) -> Result<(), Error> {

@@ -68,21 +68,7 @@ pub(crate) fn dequantize<'p>(
             return Ok(());
         }
         made.entry(here).or_insert(output);
-        let edit = Become {
-            kind: "const",
-            name: output.into(),
-            parameters: ["val"].into_iter().zip(values).collect(),
-            as_inputs: false,
-            file: weight.file.clone(),
-            old: &[
-                "data",
-                "scale",
-                "offset",
-                "quantized_data",
-                "zero_point",
-                "axis",
-            ],
-        };
+        let edit = constant_of(output, values, &weight.file);
         changes.edits.insert(operation.id, Edit::Become(edit));
         Ok(())
     })?;
@@ -95,6 +81,25 @@ pub(crate) fn dequantize<'p>(
         warnings,
         copied: Vec::new(),
     })
+}
+
+/// The constant that an operation becomes.
+fn constant_of(name: &str, values: Vec<NewValue>, file: &str) -> Become {
+    Become {
+        kind: "const",
+        name: name.into(),
+        parameters: ["val"].into_iter().zip(values).collect(),
+        as_inputs: false,
+        file: file.to_owned(),
+        old: &[
+            "data",
+            "scale",
+            "offset",
+            "quantized_data",
+            "zero_point",
+            "axis",
+        ],
+    }
 }
 
 /// That activations stay quantized, if there are any.

@@ -95,12 +95,10 @@ pub(crate) fn read<'p>(
     let (Some(codes), Some(scale)) = (tensor(package, codes)?, tensor(package, scale)?) else {
         return Ok(None);
     };
+    let offset = offset.map(|value| tensor(package, value)).transpose()?;
     let offset = match offset {
-        None => None,
-        Some(value) => match tensor(package, value)? {
-            None => return Ok(None),
-            some => some,
-        },
+        Some(None) => return Ok(None),
+        offset => offset.flatten(),
     };
     let (Some(dtype), Some(source)) = (int_type(codes.kind.dtype), float_type(scale.kind.dtype))
     else {
@@ -129,32 +127,36 @@ pub(crate) fn read<'p>(
     };
     let count = quantizer.blocks.scale_count();
     let bytes_in_file = scale.bytes.len() + offset.as_ref().map_or(0, |offset| offset.bytes.len());
-    let zero_points = match offset {
-        _ if mode == Mode::Symmetric => Data::EMPTY,
-        None => Data::Memory(vec![0; count].into()),
-        Some(offset) => {
-            let payload = offset.shape.iter().product();
-            match payload {
-                _ if payload == count && dtype.bits() == 8 => offset.bytes,
-                _ if payload == count => {
-                    let codes = unpacked(dtype, offset.bytes.whole()?, payload).into_owned();
-                    Data::Memory(codes.into())
-                }
-                // One zero point for all channels.
-                1 => {
-                    let code = unpacked(dtype, offset.bytes.whole()?, 1)[0];
-                    Data::Memory(vec![code; count].into())
-                }
-                _ => return Ok(None),
-            }
-        }
+    let zero_points = match (mode, offset) {
+        (Mode::Symmetric, _) => Data::EMPTY,
+        (_, None) => Data::Memory(vec![0; count].into()),
+        (_, Some(offset)) => match zero_points(dtype, offset, count)? {
+            Some(zero_points) => zero_points,
+            None => return Ok(None),
+        },
     };
-    let scales = match scale.bytes.len() == quantizer.scales_len() {
-        true => scale.bytes,
-        false => return Ok(None),
-    };
-    let parts = Parts::new(quantizer, scales, zero_points, bytes_in_file);
+    if scale.bytes.len() != quantizer.scales_len() {
+        return Ok(None);
+    }
+    let parts = Parts::new(quantizer, scale.bytes, zero_points, bytes_in_file);
     Ok(Some((codes.bytes, parts)))
+}
+
+/// A zero point per scale; `None` where the file has another number of them.
+fn zero_points<'p>(
+    dtype: IntType,
+    offset: Tensor<'p>,
+    count: usize,
+) -> Result<Option<Data<'p>>, Error> {
+    let held = offset.shape.iter().product();
+    let codes = || Ok::<_, Error>(unpacked(dtype, offset.bytes.whole()?, held).into_owned());
+    Ok(match held {
+        _ if held == count && dtype.bits() == 8 => Some(offset.bytes),
+        _ if held == count => Some(Data::Memory(codes()?.into())),
+        // One for all channels.
+        1 => Some(Data::Memory(vec![codes()?[0]; count].into())),
+        _ => None,
+    })
 }
 
 /// Where a part goes while it is made.
