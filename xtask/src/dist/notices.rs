@@ -17,6 +17,8 @@ use crate::toolchain::{cargo, root};
 
 /// What is given to others.
 const PACKAGE: &str = "quant-capi";
+/// For packages without a text that may be taken under a licence which is the same for all.
+const APACHE: &str = "Apache-2.0, the text of which is LICENSE-APACHE beside this file";
 /// How the names of files with a licence, or a notice that goes with it, begin.
 const NAMES: [&str; 5] = ["LICENSE", "LICENCE", "COPYING", "NOTICE", "UNLICENSE"];
 
@@ -117,7 +119,8 @@ pub fn linked(package: &str, triple: &str) -> Result<Vec<Package>, Box<dyn Error
     }
 }
 
-/// The texts that a package carries, or those of another from the same repository.
+/// The texts that a package carries, or those of another from the same repository; or where one stands
+/// that it may be taken under.
 fn texts_for(package: &Package, packages: &[Package]) -> Result<Vec<String>, Box<dyn Error>> {
     let repository = |it: &Package| {
         let address = it.repository.as_deref()?.trim_end_matches('/');
@@ -136,7 +139,11 @@ fn texts_for(package: &Package, packages: &[Package]) -> Result<Vec<String>, Box
         }
     }
     let Package { name, version, .. } = package;
-    Err(format!("{name} {version} carries no text of its licence").into())
+    let mut choices = package.license.iter().flat_map(|it| it.split(" OR "));
+    match choices.any(|it| it == "Apache-2.0") {
+        true => Ok(vec![APACHE.to_owned()]),
+        false => Err(format!("{name} {version} carries no text of its licence").into()),
+    }
 }
 
 fn license_texts(package: &Package) -> Result<Vec<String>, Box<dyn Error>> {
@@ -163,7 +170,7 @@ fn license_texts(package: &Package) -> Result<Vec<String>, Box<dyn Error>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Package, linked, notices};
+    use super::{APACHE, Package, linked, notices};
     use crate::toolchain::HOST;
 
     #[test]
@@ -195,6 +202,12 @@ mod tests {
         assert_eq!(refused(None), "thing 1.0.0 names no licence");
         let without = "thing 1.0.0 carries no text of its licence";
         assert_eq!(refused(Some("MIT")), without);
+        let (text, _) = notices(&[package(Some("MIT OR Apache-2.0"))]).unwrap();
+        assert!(
+            text.ends_with(&format!("\nthing 1.0.0\n\n{APACHE}\n")),
+            "{text}"
+        );
+        assert!(notices(&[package(Some("MIT AND Apache-2.0"))]).is_err());
         std::fs::write(folder.join("LICENSE"), "as you like").unwrap();
         let (text, _) = notices(&[package(Some("MIT"))]).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
