@@ -1,5 +1,5 @@
 //! Quantizes and dequantizes as MLX does, on one thread, and prints the time that it takes: one side of
-//! benches/mlx.py.
+//! benches/beside_mlx.py.
 
 use std::time::Instant;
 

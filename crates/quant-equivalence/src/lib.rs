@@ -15,6 +15,7 @@ mod case;
 mod columns;
 mod elements;
 mod ggml;
+mod mlx;
 mod observers;
 mod record;
 mod tensors;
@@ -39,7 +40,7 @@ pub struct Function {
 }
 
 /// Every function. Most have three float types and sixteen schemes for each length.
-pub const FUNCTIONS: [Function; 28] = [
+pub const FUNCTIONS: [Function; 30] = [
     Function::new("range", 300 * 48, elements::range),
     Function::new("quantize", 360 * 48, elements::quantize),
     Function::new(
@@ -56,6 +57,8 @@ pub const FUNCTIONS: [Function; 28] = [
     Function::new("dequantize_blocks", 200 * 48, blocks::dequantize_blocks),
     Function::new("quantize_ggml", 120 * 48, ggml::quantize_ggml),
     Function::new("dequantize_ggml", 90 * 48, ggml::dequantize_ggml),
+    Function::new("quantize_mlx", 60 * 48, mlx::quantize),
+    Function::new("dequantize_mlx", 40 * 48, mlx::dequantize),
     Function::new("column_ranges", 120 * 48, columns::column_ranges),
     Function::new("quantize_columns", 180 * 48, columns::quantize_columns),
     Function::new("dequantize_columns", 180 * 48, columns::dequantize_columns),

@@ -2,7 +2,7 @@
 
     pip install mlx mlx-cpu
     cargo build --release -p benches --bin mlx
-    OMP_NUM_THREADS=1 taskset -c 0 python benches/mlx.py target/release/mlx
+    OMP_NUM_THREADS=1 taskset -c 0 python benches/beside_mlx.py target/release/mlx
 
 Both run on the processor that they are bound to; the least time of all turns counts.
 """
@@ -10,6 +10,7 @@ Both run on the processor that they are bound to; the least time of all turns co
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import mlx.core as mx
 
@@ -30,7 +31,7 @@ def main():
     program = sys.argv[1]
     rows, columns, group = 1024, 1024, 64
     count = rows * columns
-    print(f"{count} values in groups of {group}, Gel/s: MLX {mx.__version__}, quant, ratio")
+    print(f"{count} values in groups of {group}, Gel/s: MLX {version('mlx')}, quant, ratio")
     for name, dtype in TYPES.items():
         for bits in (4, 8, 2, 3, 5, 6):
             values = mx.random.normal((rows, columns)).astype(dtype)
