@@ -39,12 +39,7 @@ impl Backend {
     ) -> Result<(), TensorError> {
         assert_storage(scheme.dtype, values.len(), codes);
         assert_blocks(scheme, values.len(), block_size, scales, zero_points);
-        let scale_type = scheme.dialect.scale_type(F::TYPE);
-        let (got, name) = (S::TYPE, scheme.dialect);
-        assert!(
-            got == scale_type,
-            "scales of {got}, where {name} stores {scale_type}"
-        );
+        assert_scale_type(scheme, F::TYPE, S::TYPE);
         if biased::serves(scheme, block_size) {
             let blocks = Biased {
                 values,
@@ -58,18 +53,8 @@ impl Backend {
             return blocks.quantize(self);
         }
         if !dialects::has_kernels(scheme) {
-            let size = scheme.offset().size(S::TYPE);
-            for (block, scale) in scales.iter_mut().enumerate() {
-                let start = block * block_size;
-                let values = &values[start..values.len().min(start + block_size)];
-                let params = scheme
-                    .params(&self.range(values), F::TYPE)
-                    .map_err(|source| TensorError { block, source })?;
-                self.quantize_at(values, scheme, params, codes, start);
-                *scale = S::from_f32(params.scale());
-                params.store_offset(scheme.offset(), &mut zero_points[block * size..][..size]);
-            }
-            return Ok(());
+            let buffers = (codes, scales, zero_points);
+            return self.quantize_one_by_one(values, block_size, scheme, buffers);
         }
         let stream = stream::is_worthwhile(size_of_val(values), codes.len());
         let mut blocks = Batches {
@@ -119,6 +104,47 @@ impl Backend {
         Ok(())
     }
 
+    /// Blocks that no kernel serves.
+    fn quantize_one_by_one<F: Element, S: Element>(
+        self,
+        values: &[F],
+        block_size: usize,
+        scheme: Scheme,
+        (codes, scales, zero_points): (&mut [u8], &mut [S], &mut [u8]),
+    ) -> Result<(), TensorError> {
+        let size = scheme.offset().size(S::TYPE);
+        for (block, scale) in scales.iter_mut().enumerate() {
+            let start = block * block_size;
+            let values = &values[start..values.len().min(start + block_size)];
+            let params = scheme
+                .params(&self.range(values), F::TYPE)
+                .map_err(|source| TensorError { block, source })?;
+            self.quantize_at(values, scheme, params, codes, start);
+            *scale = S::from_f32(params.scale());
+            params.store_offset(scheme.offset(), &mut zero_points[block * size..][..size]);
+        }
+        Ok(())
+    }
+
+    fn dequantize_one_by_one<S: Element, F: Element>(
+        self,
+        stored: StoredBlocks<'_, S>,
+        values: &mut [F],
+    ) -> Result<(), TensorError> {
+        let scheme = stored.scheme;
+        let size = scheme.offset().size(S::TYPE);
+        for (block, values) in values.chunks_mut(stored.block_size).enumerate() {
+            let offset = &stored.zero_points[block * size..][..size];
+            let scale = stored.scales[block].to_f32();
+            let params = Params::from_stored(scheme, scale, offset, S::TYPE)
+                .map_err(|source| TensorError { block, source })?;
+            let place = ParamLayout::stored(scheme, params);
+            let start = block * stored.block_size;
+            self.dequantize_at(stored.codes, scheme.dtype, place, S::TYPE, values, start);
+        }
+        Ok(())
+    }
+
     /// The values of what [`Backend::quantize_blocks`] wrote.
     ///
     /// # Errors
@@ -149,15 +175,14 @@ impl Backend {
             return blocks.dequantize::<S, F>(self, values);
         }
         if !dialects::has_kernels(scheme) {
-            let size = scheme.offset().size(S::TYPE);
-            for (block, values) in values.chunks_mut(block_size).enumerate() {
-                let offset = &zero_points[block * size..][..size];
-                let params = Params::from_stored(scheme, scales[block].to_f32(), offset, S::TYPE)
-                    .map_err(|source| TensorError { block, source })?;
-                let (place, start) = (ParamLayout::stored(scheme, params), block * block_size);
-                self.dequantize_at(codes, scheme.dtype, place, S::TYPE, values, start);
-            }
-            return Ok(());
+            let stored = StoredBlocks {
+                codes,
+                block_size,
+                scheme,
+                scales,
+                zero_points,
+            };
+            return self.dequantize_one_by_one(stored, values);
         }
         let stream = stream::is_worthwhile(codes.len(), size_of_val(values));
         let mut start = 0;
@@ -316,6 +341,15 @@ impl Backend {
         }
         Ok(())
     }
+}
+
+#[track_caller]
+fn assert_scale_type(scheme: Scheme, source: FloatType, got: FloatType) {
+    let (dialect, wanted) = (scheme.dialect, scheme.dialect.scale_type(source));
+    assert!(
+        got == wanted,
+        "scales of {got}, where {dialect} stores {wanted}"
+    );
 }
 
 #[track_caller]

@@ -164,26 +164,92 @@ impl Found {
     }
 }
 
+/// What is seen while a batch is quantized.
+struct Seen<I: Isa> {
+    sticky: I::Sticky,
+    /// Values whose code is not clipped, by lanes; where they are counted.
+    unclipped: I::I32,
+}
+
+impl<I: Isa> Seen<I> {
+    #[inline(always)]
+    fn new(isa: I) -> Self {
+        Self {
+            sticky: isa.sticky_clear(),
+            unclipped: isa.splat_i32(0),
+        }
+    }
+
+    /// Counts the values whose code lies within its range.
+    #[inline(always)]
+    fn count(&mut self, isa: I, quotients: [I::F32; 2], steps: f32) {
+        for quotient in quotients {
+            let clipped = isa.clamp_round(quotient, isa.splat(0.0), isa.splat(steps));
+            isa.count_equal(isa.round_i32(quotient), clipped, &mut self.unclipped);
+        }
+    }
+}
+
 impl<F: Lane, C: CodeLayout> QuantizeMlx<'_, F, C> {
-    /// With `FLIP`, codes are of 8 bits: as signed bytes they are shifted by 128.
+    /// The codes of a batch. With `FLIP`, they are of 8 bits: as signed bytes they are shifted by 128.
+    #[inline(always)]
+    fn codes<I: Isa, const FLIP: bool, const COUNT: bool>(
+        isa: I,
+        values: &[Group<F, I>],
+        codes: &mut [C::Memory<I>],
+        found: &Found,
+        steps: f32,
+    ) -> Seen<I> {
+        let pairs_log2 = (2 * values.len() / BATCH).trailing_zeros();
+        let (low, high) = match FLIP {
+            true => (i8::MIN, i8::MAX),
+            false => (0, steps as i8),
+        };
+        let (low, high) = (isa.splat_i8(low), isa.splat_i8(high));
+        let (shift, flip) = (isa.splat_i16(-128), isa.splat_i8(i8::MIN));
+        let mut seen = Seen::new(isa);
+        for (i, (group, codes)) in values.iter().zip(codes).enumerate() {
+            let mut pairs = [isa.splat_i16(0); 2];
+            for p in 0..2 {
+                let block = ((2 * i + p) >> pairs_log2) % BATCH;
+                let bias = isa.splat(found.bias.0[block]);
+                let reciprocal = isa.splat(found.reciprocal.0[block]);
+                let residual = isa.splat(found.residual.0[block]);
+                let [a, b] = F::widen_pair(isa, group[2 * p], group[2 * p + 1]);
+                let a = Exact::quotient(isa, isa.sub(a, bias), reciprocal, residual);
+                let b = Exact::quotient(isa, isa.sub(b, bias), reciprocal, residual);
+                if COUNT {
+                    seen.count(isa, [a, b], steps);
+                }
+                pairs[p] = isa.round_i16(a, b, &mut seen.sticky);
+                if FLIP {
+                    pairs[p] = isa.add_i16(pairs[p], shift);
+                }
+            }
+            let narrow = match F::ZIPPED {
+                true => isa.narrow_i8::<true>(pairs[0], pairs[1]),
+                false => isa.narrow_i8::<false>(pairs[0], pairs[1]),
+            };
+            let mut clipped = isa.clamp_i8(narrow, low, high);
+            if FLIP {
+                clipped = isa.xor_i8(clipped, flip);
+            }
+            *codes = C::form(isa, clipped);
+        }
+        seen
+    }
+
     #[inline(always)]
     fn batches<I: Isa, const FLIP: bool, const COUNT: bool>(self, isa: I) -> usize {
         let blocks = self.0;
         let (values, _) = groups::<Group<F, I>, F>(blocks.values);
         let (codes, _) = groups_mut::<C::Memory<I>, u8>(blocks.codes);
         let per_batch = BATCH * blocks.block_size / (4 * I::LANES);
-        let pairs_log2 = (blocks.block_size / (2 * I::LANES)).trailing_zeros();
         let steps = blocks.dtype.max_value() as f32;
         let largest = match F::TYPE {
             FloatType::F16 => 65_504.0,
             FloatType::F32 | FloatType::Bf16 => EXACT_SCALES.1,
         };
-        let (low, high) = match FLIP {
-            true => (i8::MIN, i8::MAX),
-            false => (0, blocks.dtype.max_value() as i8),
-        };
-        let (low, high) = (isa.splat_i8(low), isa.splat_i8(high));
-        let (shift, flip) = (isa.splat_i16(-128), isa.splat_i8(i8::MIN));
         let mut found = Found::new();
         let mut unclipped = 0;
         let batches = values.len() / per_batch;
@@ -198,46 +264,11 @@ impl<F: Lane, C: CodeLayout> QuantizeMlx<'_, F, C> {
             if !found.params(isa, steps, largest) {
                 break;
             }
-            let mut sticky = isa.sticky_clear();
-            let mut same = isa.splat_i32(0);
-            for i in 0..per_batch {
-                let mut pairs = [isa.splat_i16(0); 2];
-                for p in 0..2 {
-                    let block = ((2 * i + p) >> pairs_log2) % BATCH;
-                    let bias = isa.splat(found.bias.0[block]);
-                    let reciprocal = isa.splat(found.reciprocal.0[block]);
-                    let residual = isa.splat(found.residual.0[block]);
-                    let [a, b] = F::widen_pair(isa, values[i][2 * p], values[i][2 * p + 1]);
-                    let a = Exact::quotient(isa, isa.sub(a, bias), reciprocal, residual);
-                    let b = Exact::quotient(isa, isa.sub(b, bias), reciprocal, residual);
-                    if COUNT {
-                        for quotient in [a, b] {
-                            let clipped =
-                                isa.clamp_round(quotient, isa.splat(0.0), isa.splat(steps));
-                            isa.count_equal(isa.round_i32(quotient), clipped, &mut same);
-                        }
-                    }
-                    pairs[p] = isa.round_i16(a, b, &mut sticky);
-                    if FLIP {
-                        pairs[p] = isa.add_i16(pairs[p], shift);
-                    }
-                }
-                let narrow = match F::ZIPPED {
-                    true => isa.narrow_i8::<true>(pairs[0], pairs[1]),
-                    false => isa.narrow_i8::<false>(pairs[0], pairs[1]),
-                };
-                let mut clipped = isa.clamp_i8(narrow, low, high);
-                if FLIP {
-                    clipped = isa.xor_i8(clipped, flip);
-                }
-                codes[i] = C::form(isa, clipped);
-            }
-            if isa.needs_fallback(sticky) {
+            let seen = Self::codes::<I, FLIP, COUNT>(isa, values, codes, &found, steps);
+            if isa.needs_fallback(seen.sticky) {
                 break;
             }
-            if COUNT {
-                unclipped += lane_sum(same);
-            }
+            unclipped += lane_sum(seen.unclipped);
             blocks.scales[done * BATCH..][..BATCH].copy_from_slice(&found.scale.0);
             blocks.biases[done * BATCH..][..BATCH].copy_from_slice(&found.bias.0);
             done += 1;
