@@ -44,8 +44,8 @@ impl ActivationRule {
     /// the zero point's computation that overflows, if the result depends on it.
     ///
     /// ```
-    /// use quant_core::{ActivationRule, FloatType, IntType, Mode, Range};
-    /// let range = Range { min: -1.0, max: 2.0, non_finite: 0 };
+    /// use quant_core::{ActivationRule, FloatType, IntType, Mode, ValueRange};
+    /// let range = ValueRange { min: -1.0, max: 2.0, non_finite: 0 };
     /// let params = ActivationRule::Torch.params(&range, IntType::Uint8, Mode::Affine, FloatType::F32)?;
     /// assert_eq!((params.scale(), params.zero_point()), (3.0 / 255.0, 85));
     /// # Ok::<(), quant_core::ParamsError>(())
