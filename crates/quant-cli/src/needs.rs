@@ -109,6 +109,7 @@ pub const NEEDS: &[Need] = &[
     need("quantize", "target", Package),
     need("quantize", "weights_only", Folder),
     need("dequantize", "weights_only", Folder),
+    need("convert", "weights_only", Folder),
     need(
         "activations",
         "list",

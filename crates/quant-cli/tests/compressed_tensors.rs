@@ -316,3 +316,184 @@ fn damaged_folders_are_told() {
         &["compressed-tensors"],
     );
 }
+
+/// Whether two models stand for the same values, tensor by tensor.
+fn same_values(folder: &Folder, a: &str, b: &str) {
+    let output = folder.quant(&["diff", a, b, "--json"]);
+    let difference: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for tensor in difference["tensors"].as_array().unwrap() {
+        let (reason, error) = (&tensor["reason"], tensor["max_abs_error"].as_f64());
+        assert!(reason.is_null(), "{tensor}");
+        assert!(error.is_none_or(|error| error == 0.0), "{tensor}");
+    }
+}
+
+/// From quant's own layout and back: the same files, as nothing but words changes.
+#[test]
+fn they_are_converted_and_back() {
+    for (case, _) in CASES {
+        let folder = model(case);
+        folder.succeeds(&["convert", "theirs", "--format", "native", "-o", "native"]);
+        let config = read(&folder.path("native/config.json"));
+        assert!(config.get("quantization_config").is_none());
+        same_values(&folder, "theirs", "native");
+        if case.ends_with("w8a8") {
+            // Bytes with a scale per channel are weights alone in quant's own layout.
+            continue;
+        }
+        folder.succeeds(&[
+            "convert",
+            "native",
+            "--format",
+            "compressed-tensors",
+            "-o",
+            "back",
+        ]);
+        assert!(
+            tensors(&folder.path("back")) == tensors(&folder.path("theirs")),
+            "{case}"
+        );
+    }
+}
+
+#[test]
+fn own_layouts_are_converted_where_values_stay() {
+    let folder = model("llama-w4a16");
+    let group = [
+        "--granularity",
+        "per-block",
+        "--block-size",
+        "32",
+        "-o",
+        "own",
+    ];
+    let excluded = ["--exclude", "embed_tokens|lm_head|norm"];
+    let convert = [
+        "convert",
+        "own",
+        "--format",
+        "compressed-tensors",
+        "-o",
+        "other",
+        "-f",
+    ];
+    for more in [
+        &["--dtype", "int4"][..],
+        &["--dtype", "uint4", "--mode", "affine"],
+        &["--dtype", "int8"],
+    ] {
+        folder.succeeds(&[&["quantize", "m", "-f"], more, &group, &excluded].concat());
+        folder.succeeds(&convert);
+        same_values(&folder, "own", "other");
+        let config = read(&folder.path("other/config.json"));
+        let groups = config["quantization_config"]["config_groups"]
+            .as_object()
+            .unwrap();
+        let weights = &groups.values().next().unwrap()["weights"];
+        assert_eq!(weights["group_size"], 32);
+        assert_eq!(weights["symmetric"], !more.contains(&"affine"));
+    }
+    // What a loader wants in float, and scales of another type, have no place there.
+    folder.succeeds(
+        &[
+            &[
+                "quantize",
+                "m",
+                "-f",
+                "--dtype",
+                "int4",
+                "--min-elements",
+                "100",
+            ],
+            &group[..],
+        ]
+        .concat(),
+    );
+    folder.refuses(
+        &convert,
+        1,
+        &["cannot be said in compressed-tensors", "the output layer"],
+    );
+    folder.succeeds(
+        &[
+            &[
+                "quantize",
+                "m",
+                "-f",
+                "--dtype",
+                "int4",
+                "--dialect",
+                "wide",
+            ],
+            &group[..],
+            &excluded,
+        ]
+        .concat(),
+    );
+    folder.refuses(
+        &convert,
+        1,
+        &["its scales are f32, and would have to be bf16"],
+    );
+    folder.refuses(
+        &["convert", "own", "--format", "native", "-o", "x"],
+        1,
+        &["in the format native already"],
+    );
+    folder.refuses(
+        &["convert", "own", "--format", "mlx", "-o", "x"],
+        1,
+        &["is not converted to mlx"],
+    );
+    folder.refuses(
+        &["convert", "m", "--format", "native", "-o", "x"],
+        1,
+        &["holds no tensor that quant quantized"],
+    );
+}
+
+#[test]
+fn own_layouts_become_blocks_where_values_stay() {
+    // f16, whose scales blocks hold.
+    let folder = model("llama-w8a16");
+    let quantize = [
+        "quantize",
+        "m",
+        "-f",
+        "--granularity",
+        "per-block",
+        "-o",
+        "own",
+    ];
+    let convert = ["convert", "own", "--format", "gguf", "-o", "o.gguf", "-f"];
+    for (more, block_type) in [
+        (&["--dtype", "int8", "--block-size", "32"][..], "Q8_0"),
+        (&["--dtype", "int8", "--block-size", "64"], "Q8_0"),
+        (&["--dtype", "int4", "--block-size", "32"], "Q4_0"),
+        (&["--dtype", "int8", "--granularity", "per-channel"], "Q8_0"),
+    ] {
+        let mut line = [&quantize[..], more].concat();
+        if more.contains(&"per-channel") {
+            line.retain(|word| *word != "per-block");
+            line.remove(
+                line.iter()
+                    .position(|word| *word == "--granularity")
+                    .unwrap(),
+            );
+        }
+        folder.succeeds(&line);
+        folder.succeeds(&convert);
+        let listed = folder.succeeds(&["inspect", "o.gguf"]);
+        assert!(listed.contains(block_type), "{listed}");
+    }
+    // GGUF's values are f32, and the other's are rounded to f16.
+    folder.refuses(
+        &["convert", "o.gguf", "--format", "native", "-o", "x"],
+        1,
+        &["is not converted to native"],
+    );
+    folder.succeeds(&[&quantize[..], &["--dtype", "uint8", "--mode", "affine"]].concat());
+    folder.refuses(&convert, 1, &["no blocks of 8 bits have"]);
+    folder.succeeds(&[&quantize[..], &["--block-size", "16"]].concat());
+    folder.refuses(&convert, 1, &["no blocks of 32"]);
+}

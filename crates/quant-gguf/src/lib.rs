@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod architecture;
+mod convert;
 mod cursor;
 mod dequantize;
 mod file;

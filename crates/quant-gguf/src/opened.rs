@@ -6,12 +6,12 @@ use quant_core::FloatType;
 use quant_simd::TensorQuantizer;
 
 use crate::architecture::{self, Architecture};
-use crate::dequantize;
 use crate::file::{GgufFile, MAGIC, TensorEntry};
 use crate::metadata::{self, Value};
 use crate::taken::{self, Taken};
 use crate::types::TensorType;
 use crate::write::{Content, Metadata, Plan, Planned, most};
+use crate::{convert, dequantize};
 use quant_model::error::option;
 use quant_model::facts::{Axes, Facts, Storage};
 use quant_model::format::{Format, OpenModel, ResultKind, Rules, Target, Unsupported, Work};
@@ -20,7 +20,9 @@ use quant_model::report::Decision;
 use quant_model::settings::Settings;
 use quant_model::stored::TensorView;
 use quant_model::unmatched::{Known, Unmatched};
-use quant_model::{DequantizeOptions, Encoding, Error, Job, QuantizeOptions, Report, Restored};
+use quant_model::{
+    Converted, DequantizeOptions, Encoding, Error, Job, QuantizeOptions, Report, Restored,
+};
 
 /// GGUF files.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +42,16 @@ impl Target for Gguf {
         work: Work<'_>,
     ) -> Result<(), Error> {
         work(&Taken::new(model, path, options, job)?)
+    }
+
+    fn convert(
+        &self,
+        model: &dyn OpenModel,
+        path: &Path,
+        output: &Path,
+        job: &Job<'_>,
+    ) -> Result<Converted, Error> {
+        convert::convert(model, path, output, job)
     }
 }
 

@@ -119,6 +119,12 @@ pub(crate) fn most(decisions: &[Decision]) -> Option<&'static TensorType> {
     most.map(|(_, block_type)| TensorType::of_blocks(block_type))
 }
 
+/// Codes of another format, as blocks.
+pub(crate) trait Encode {
+    /// Writes the blocks.
+    fn write(&self, job: &Job<'_>, write: block_quantizer::Write<'_>) -> Result<(), Error>;
+}
+
 /// What is done with a tensor's data.
 pub(crate) enum Content<'a> {
     /// The bytes as they are.
@@ -126,6 +132,8 @@ pub(crate) enum Content<'a> {
     Convert(FloatType, FloatType),
     Quantize(&'a BlockQuantizer),
     Restore(GgmlType),
+    /// Codes of another format.
+    Encoded(&'a dyn Encode),
 }
 
 impl<'a> Planned<'a> {
@@ -285,6 +293,7 @@ impl Planned<'_> {
             Content::Quantize(quantizer) => {
                 return quantizer.quantize(&self.data, stats, at, job, write);
             }
+            Content::Encoded(encoded) => encoded.write(job, write)?,
             Content::Restore(from) => {
                 block_quantizer::restore(&self.data, from, &self.shape, at, job, write)?;
             }

@@ -13,8 +13,8 @@ use crate::stored::TensorView;
 use crate::structure::Structure;
 use crate::unmatched::Unmatched;
 use crate::{
-    ActivationOptions, DequantizeOptions, Encoding, Error, Job, OperationReport, QuantizeOptions,
-    Report, Restored, WantedActivations,
+    ActivationOptions, Converted, DequantizeOptions, Encoding, Error, Job, OperationReport,
+    QuantizeOptions, Report, Restored, WantedActivations,
 };
 
 /// A file format.
@@ -60,6 +60,18 @@ pub trait Target: Sync {
         job: &Job<'_>,
         work: Work<'_>,
     ) -> Result<(), Error>;
+
+    /// Writes a model that is quantized, with the same codes and scales.
+    ///
+    /// # Errors
+    /// Tensors that have no place there with the same values; then there is no output.
+    fn convert(
+        &self,
+        model: &dyn OpenModel,
+        path: &Path,
+        output: &Path,
+        job: &Job<'_>,
+    ) -> Result<Converted, Error>;
 }
 
 /// What is done with an open model.
@@ -199,6 +211,25 @@ pub trait OpenModel {
         options: &DequantizeOptions,
         job: &Job<'_>,
     ) -> Result<Restored, Error>;
+
+    /// Writes the model, which is quantized, in an encoding that it [writes](Self::writes): the same
+    /// codes, scales and zero points.
+    ///
+    /// # Errors
+    /// Tensors that have no place there with the same values; then there is no output.
+    fn convert(
+        &self,
+        path: &Path,
+        _output: &Path,
+        encoding: Encoding,
+        _options: &DequantizeOptions,
+        _job: &Job<'_>,
+    ) -> Result<Converted, Error> {
+        let problem = format!(
+            "is not converted to {encoding}; `quant dequantize` restores it, and `quant quantize` writes other formats from float models"
+        );
+        Err(Error::file(path, problem))
+    }
 
     /// Its tensors and their bytes.
     ///

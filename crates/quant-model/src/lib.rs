@@ -50,7 +50,7 @@ pub use plan::{Plan, PlannedTensor, TensorSpec};
 pub use preset::Preset;
 pub use ranges::{ActivationRange, Ranges};
 pub use report::{Report, TensorReport};
-pub use restored::{DequantizeOptions, Restored};
+pub use restored::{Converted, DequantizeOptions, Restored};
 pub use scheme_record::SchemeRecord;
 pub use settings::{Consumer, Grouping};
 pub use text::{Hint, columns, printable, shortened};

@@ -1,10 +1,23 @@
-//! How to restore a model, and what was done.
+//! How to restore a model, and what was done with it, or in converting it.
 
 /// What a restoring has done.
 #[derive(Clone, Debug)]
 pub struct Restored {
     /// Bytes of the output.
     pub bytes: u64,
+    /// What the user should know, a line each.
+    pub warnings: Vec<String>,
+    /// The small files beside the weights that were copied.
+    pub copied: Vec<String>,
+}
+
+/// What a conversion has done.
+#[derive(Clone, Debug)]
+pub struct Converted {
+    /// Bytes of the output.
+    pub bytes: u64,
+    /// How many tensors are said in other words; the rest stays as it is.
+    pub tensors: usize,
     /// What the user should know, a line each.
     pub warnings: Vec<String>,
     /// The small files beside the weights that were copied.

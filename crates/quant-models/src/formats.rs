@@ -6,7 +6,7 @@ use quant_coreai::CoreAi;
 use quant_coreml::CoreMl;
 use quant_gguf::Gguf;
 use quant_model::format::{Activations, Format, OpenModel, ResultKind, Target};
-use quant_model::{Encoding, Error, Job, QuantizeOptions};
+use quant_model::{Converted, DequantizeOptions, Encoding, Error, Job, QuantizeOptions};
 use quant_safetensors::Safetensors;
 
 /// All formats; the first one that matches a path reads it.
@@ -91,6 +91,25 @@ pub(crate) fn open_for<T>(
             Ok(())
         })?;
         Ok(done.expect("a format that takes a model does the work"))
+    })
+}
+
+/// See [`convert`](crate::convert).
+pub(crate) fn convert(
+    path: &Path,
+    output: &Path,
+    encoding: Encoding,
+    options: &DequantizeOptions,
+    job: &Job<'_>,
+) -> Result<Converted, Error> {
+    // Tensors alone; what has a program has names of its own for them.
+    let is_tensors = matches!(
+        result_kind(path),
+        ResultKind::Safetensors | ResultKind::Folder
+    );
+    open(path, job, |model| match target(encoding) {
+        Some(target) if is_tensors => target.convert(model, path, output, job),
+        _ => model.convert(path, output, encoding, options, job),
     })
 }
 

@@ -47,8 +47,8 @@ pub use quant_coreml::program;
 pub use quant_core;
 pub use quant_model::{
     ActivationOptions, ActivationRange, AtomicFile, AtomicFolder, ComputeUnit, Config, Consumer,
-    DequantizeOptions, Encoding, Error, ErrorKind, ExpertAxes, Experts, Grouping, Hint, Inputs,
-    Job, NonFinite, OperationReport, Plan, PlannedTensor, Preset, QuantizeOptions,
+    Converted, DequantizeOptions, Encoding, Error, ErrorKind, ExpertAxes, Experts, Grouping, Hint,
+    Inputs, Job, NonFinite, OperationReport, Plan, PlannedTensor, Preset, QuantizeOptions,
     QuantizedActivation, Ranges, Report, Restored, ResultKind, SchemeRecord, TensorReport,
     TensorSpec, WantedActivation, WantedActivations, columns, patterns, printable, shortened,
     total_bytes,
@@ -103,6 +103,22 @@ pub fn dequantize(
     job: &Job<'_>,
 ) -> Result<Restored, Error> {
     formats::open(input, job, |model| model.dequantize(output, options, job))
+}
+
+/// Writes a quantized model in another encoding, where its codes, scales and zero points can be said
+/// with the same values. What every tensor stands for is compared on the way.
+///
+/// # Errors
+/// Tensors that cannot be said so, and why; see [`Error`]. Then nothing has been written, and what
+/// stood at `output` is untouched.
+pub fn convert(
+    input: &Path,
+    output: &Path,
+    encoding: Encoding,
+    options: &DequantizeOptions,
+    job: &Job<'_>,
+) -> Result<Converted, Error> {
+    formats::convert(input, output, encoding, options, job)
 }
 
 /// Whether a path is that of a Core ML package, by its form or its name.

@@ -329,6 +329,7 @@ def test_every_command_has_its_function() -> None:
         "activations": [linquant.quantize_activations_file, linquant.wanted_activations],
         "backends": [linquant.backends],
         "calibrate": [linquant.calibrate],
+        "convert": [linquant.convert_file],
         "dequantize": [linquant.dequantize_file],
         "diff": [linquant.diff],
         "evaluate": [linquant.evaluate],

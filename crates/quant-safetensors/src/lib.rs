@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod companions;
+mod convert;
 mod dequantize;
 mod encodings;
 mod experts;

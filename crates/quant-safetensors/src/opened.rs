@@ -9,9 +9,12 @@ use quant_model::report::Decision;
 use quant_model::settings::Settings;
 use quant_model::stored::TensorView;
 use quant_model::unmatched::{Known, Unmatched};
-use quant_model::{DequantizeOptions, Encoding, Error, Job, QuantizeOptions, Report, Restored};
+use quant_model::{
+    Converted, DequantizeOptions, Encoding, Error, Job, QuantizeOptions, Report, Restored,
+};
 use quant_simd::TensorQuantizer;
 
+use super::convert;
 use super::dequantize;
 use super::encodings::{check_names, convention, encodings};
 use super::experts::Stacks;
@@ -213,6 +216,24 @@ impl OpenModel for Opened<'_> {
         job: &Job<'_>,
     ) -> Result<Restored, Error> {
         dequantize::dequantize(self.model, self.path, output, options, job)
+    }
+
+    fn convert(
+        &self,
+        path: &Path,
+        output: &Path,
+        encoding: Encoding,
+        options: &DequantizeOptions,
+        job: &Job<'_>,
+    ) -> Result<Converted, Error> {
+        convert::convert(
+            self.model,
+            path,
+            output,
+            encoding,
+            options.weights_only,
+            job,
+        )
     }
 
     fn stored(&self, job: &Job<'_>) -> Result<Vec<TensorView<'_>>, Error> {

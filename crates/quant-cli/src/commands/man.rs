@@ -33,6 +33,7 @@ const COMMANDS: &[&str] = &[
     "dequantize",
     "inspect",
     "index",
+    "convert",
     "diff",
     "backends",
     "completions",

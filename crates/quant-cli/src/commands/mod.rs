@@ -4,6 +4,7 @@ mod activations;
 mod backends;
 mod calibrate;
 mod completions;
+mod convert;
 mod dequantize;
 mod diff;
 #[cfg(feature = "run")]
@@ -54,6 +55,7 @@ enum Command {
     #[cfg(feature = "run")]
     Evaluate(evaluate::Evaluate),
     Dequantize(dequantize::Dequantize),
+    Convert(convert::Convert),
     Inspect(inspect::Inspect),
     Index(index::Index),
     Diff(diff::Diff),
@@ -89,6 +91,7 @@ impl Arguments {
             #[cfg(feature = "run")]
             Command::Evaluate(command) => command.run()?,
             Command::Dequantize(command) => command.run()?,
+            Command::Convert(command) => command.run()?,
             Command::Inspect(command) => command.run()?,
             Command::Index(command) => command.run()?,
             Command::Diff(command) => return command.run(),

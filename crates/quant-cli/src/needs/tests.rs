@@ -120,6 +120,10 @@ const FREE: &[(&str, &[&str])] = &[
         "dequantize",
         &["output", "threads", "force", "quiet", "json"],
     ),
+    (
+        "convert",
+        &["output", "format", "threads", "force", "quiet", "json"],
+    ),
     ("inspect", &["values", "json"]),
     ("index", &["force", "quiet", "json"]),
     ("diff", &["json", "quiet"]),

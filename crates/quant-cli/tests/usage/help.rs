@@ -2,7 +2,7 @@
 
 use crate::folder::Folder;
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "quantize",
     "activations",
     "calibrate",
@@ -10,6 +10,7 @@ const COMMANDS: [&str; 11] = [
     "dequantize",
     "inspect",
     "index",
+    "convert",
     "diff",
     "backends",
     "completions",

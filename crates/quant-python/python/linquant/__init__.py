@@ -20,6 +20,7 @@ from ._activations import calibrate, evaluate, plot, run, wanted_activations
 from ._arrays import Quantized, Stats, dequantize, fake_quantize, quantize
 from ._call import command
 from ._files import (
+    convert_file,
     dequantize_file,
     diff,
     index,
@@ -57,6 +58,7 @@ __all__ = [
     "backends",
     "calibrate",
     "command",
+    "convert_file",
     "coreml",
     "dequantize",
     "dequantize_file",

@@ -12,7 +12,7 @@ from typing import Any
 from . import _reports
 from ._arrays import one_size
 from ._call import Names, PathLike, Progress, document_file, mode_word, names_of, run_command, with_others, word
-from ._reports import DequantizeReport, Difference, IndexReport, Inspection, QuantizeReport
+from ._reports import ConvertReport, DequantizeReport, Difference, IndexReport, Inspection, QuantizeReport
 
 
 def _weights(
@@ -279,6 +279,34 @@ def dequantize_file(
     """
     given = {"output": dst, "weights_only": weights_only, "force": force, "threads": threads}
     return _reports.dequantize_report(run_command("dequantize", [src], with_others(given, options), progress))
+
+
+def convert_file(
+    src: PathLike,
+    dst: PathLike | None = None,
+    *,
+    format: str,
+    weights_only: bool = False,
+    force: bool = False,
+    threads: int = 0,
+    progress: Progress = None,
+    **options: Any,
+) -> ConvertReport:
+    """Writes a quantized model in another format, with the same codes, scales and zero points.
+
+    Nothing is quantized anew: a tensor that cannot be said there with the same values is an error.
+
+    The arguments and what is raised are those of :func:`quantize_file`; ``options`` are any other ones of
+    ``quant convert``.
+    """
+    given = {
+        "output": dst,
+        "format": format,
+        "weights_only": weights_only,
+        "force": force,
+        "threads": threads,
+    }
+    return _reports.convert_report(run_command("convert", [src], with_others(given, options), progress))
 
 
 def inspect(

@@ -158,6 +158,26 @@ def quantize_report(document: Mapping[str, Any]) -> QuantizeReport:
 
 
 @dataclass(frozen=True)
+class ConvertReport:
+    """What :func:`linquant.convert_file` has done."""
+
+    input: Path
+    output: Path
+    #: How many tensors are said in other words.
+    tensors: int
+    #: Of the output.
+    bytes: int
+    warnings: list[str]
+    #: The small files beside the weights that were copied.
+    copied: list[str]
+
+
+def convert_report(document: Mapping[str, Any]) -> ConvertReport:
+    paths = {name: Path(document[name]) for name in ("input", "output")}
+    return _made(ConvertReport, document, **paths)
+
+
+@dataclass(frozen=True)
 class DequantizeReport:
     """What :func:`linquant.dequantize_file` did."""
 

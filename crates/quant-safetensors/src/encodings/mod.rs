@@ -98,6 +98,19 @@ pub(crate) trait Convention: Sync {
         job: &Job<'_>,
     ) -> Result<Vec<OutputFile<'m>>, Error>;
 
+    /// Says in a file's metadata how its tensors are quantized, by the names that they had as floats.
+    ///
+    /// # Errors
+    /// What cannot be written as text.
+    fn describe(
+        &self,
+        file: &mut OutputFile<'_>,
+        _records: BTreeMap<String, SchemeRecord>,
+    ) -> Result<(), Error> {
+        file.metadata.clear();
+        Ok(())
+    }
+
     /// The small files that it writes into the folder of a quantized model.
     ///
     /// # Errors

@@ -68,24 +68,34 @@ impl Convention for Native {
     ) -> Result<Vec<OutputFile<'m>>, Error> {
         let mut files = kept_files(self, model, decisions, job)?;
         for file in &mut files {
-            let mut records = Records {
-                version: 1,
-                tensors: BTreeMap::new(),
-            };
+            let mut records = BTreeMap::new();
             for step in &file.steps {
                 let Step::Quantize { tensor, codes, .. } = step else {
                     continue;
                 };
                 if let Decision::Quantize(quantizer) = &decisions[*tensor] {
                     let record = SchemeRecord::from_quantizer(quantizer);
-                    records.tensors.insert(codes.part.clone(), record);
+                    records.insert(codes.part.clone(), record);
                 }
             }
-            let records = serde_json::to_string(&records)
-                .map_err(|error| Error::file(file.like.path(), error.to_string()))?;
-            file.metadata.insert(KEY.into(), records);
+            self.describe(file, records)?;
         }
         Ok(files)
+    }
+
+    fn describe(
+        &self,
+        file: &mut OutputFile<'_>,
+        tensors: BTreeMap<String, SchemeRecord>,
+    ) -> Result<(), Error> {
+        let records = Records {
+            version: 1,
+            tensors,
+        };
+        let records = serde_json::to_string(&records)
+            .map_err(|error| Error::file(file.like.path(), error.to_string()))?;
+        file.metadata.insert(KEY.into(), records);
+        Ok(())
     }
 
     fn find(&self, files: &ModelFiles) -> Result<BTreeMap<String, SchemeRecord>, Error> {

@@ -173,7 +173,7 @@ impl Convention for CompressedTensors {
     ) -> Result<Vec<OutputFile<'m>>, Error> {
         let mut files = kept_files(self, model, decisions, job)?;
         for file in &mut files {
-            file.metadata.clear();
+            self.describe(file, BTreeMap::new())?;
         }
         Ok(files)
     }
