@@ -4,9 +4,12 @@
 //! Callers have checked the shapes; rten checks them again and returns errors.
 //!
 //! rten cuts the product of one row by the number of threads, and rounds differently where it cuts: a
-//! product of one row is the other way round here, so that results do not depend on threads.
+//! product of one row is the other way round here, or on one thread, so that results do not depend on
+//! threads.
 
 mod depthwise;
+
+use std::sync::OnceLock;
 
 use rten::BufferPool;
 use rten::ops::{self, Padding};
@@ -22,6 +25,7 @@ use crate::tensor::Tensor;
 #[derive(Default)]
 pub(crate) struct Engine {
     pool: BufferPool,
+    one_thread: OnceLock<Option<rayon::ThreadPool>>,
 }
 
 /// A dense matrix or a stack of them.
@@ -140,18 +144,22 @@ impl Engine {
         weight: View<'_>,
         window: &Window<'_>,
     ) -> Result<(Vec<usize>, Vec<f32>), String> {
-        let out = ops::conv_transpose(
-            &self.pool,
-            x.tensor(),
-            weight.tensor(),
-            None,
-            Padding::Fixed(window.pads.into()),
-            window.groups,
-            window.strides,
-            window.dilations,
-            None,
-        );
-        let out = out.map_err(|error| error.to_string())?;
+        let convolve = || {
+            let out = ops::conv_transpose(
+                &self.pool,
+                x.tensor(),
+                weight.tensor(),
+                None,
+                Padding::Fixed(window.pads.into()),
+                window.groups,
+                window.strides,
+                window.dilations,
+                None,
+            );
+            out.map_err(|error| error.to_string())
+        };
+        let is_one_row = weight.shape[1..].iter().all(|&dim| dim == 1);
+        let out = self.uncut(is_one_row, convolve)?;
         Ok((out.shape().to_vec(), out.into_data()))
     }
 
@@ -202,14 +210,28 @@ impl Engine {
         Ok(out.map_err(|error| error.to_string())?.into_data())
     }
 
+    /// Does work that may be a product of one row on one thread, so that it is not cut.
+    fn uncut<T: Send>(&self, is_one_row: bool, work: impl FnOnce() -> T + Send) -> T {
+        let pool = || rayon::ThreadPoolBuilder::new().num_threads(1).build().ok();
+        match is_one_row {
+            true => match self.one_thread.get_or_init(pool) {
+                Some(pool) => pool.install(work),
+                None => work(),
+            },
+            false => work(),
+        }
+    }
+
     /// The sum of products that an equation names.
     pub fn einsum(
         &self,
         inputs: &[View<'_>],
         equation: &str,
+        is_one_row: bool,
     ) -> Result<(Vec<usize>, Vec<f32>), String> {
         let views: Vec<_> = inputs.iter().map(View::tensor).collect();
-        let out = ops::einsum(&self.pool, &views, equation).map_err(|error| error.to_string())?;
+        let sum = || ops::einsum(&self.pool, &views, equation).map_err(|error| error.to_string());
+        let out = self.uncut(is_one_row, sum)?;
         Ok((out.shape().to_vec(), out.into_data()))
     }
 }

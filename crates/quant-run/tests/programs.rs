@@ -220,41 +220,29 @@ fn weights_that_may_not_stay_are_read_for_each_use() {
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let value = |k: usize| ((k * 37) % 101) as f32 / 50.0 - 1.0;
-    let weight: Vec<f32> = (0..300 * 77).map(value).collect();
-    let dims: &[i64] = &[1, -1];
+    let many = |name: &str, dims: &[i64]| {
+        let count = dims.iter().product::<i64>() as usize;
+        floats(name, dims, &(0..count).map(value).collect::<Vec<_>>())
+    };
+    let one = |kind: &str, inputs: &[(&str, &[&str])], to: &str| {
+        operation(kind, inputs, &[(to, FLOAT32, &[1, -1])], &[])
+    };
     let operations = [
-        floats("w", &[300, 77], &weight),
-        floats(
-            "m",
-            &[300, 500],
-            &(0..300 * 500).map(value).collect::<Vec<_>>(),
-        ),
-        floats("k", &[1, 20, 1, 1], &(0..20).map(value).collect::<Vec<_>>()),
+        many("w", &[300, 77]),
+        many("m", &[300, 500]),
+        many("n", &[500, 500]),
+        many("k", &[1, 20, 1, 1]),
         ints("shape", &[4], &[1, 20, 5, 5]),
-        operation(
-            "linear",
-            &[("x", &["x"]), ("weight", &["w"])],
-            &[("a", FLOAT32, dims)],
-            &[],
+        text("equation", "ab,bc->ac"),
+        one("linear", &[("x", &["x"]), ("weight", &["w"])], "a"),
+        one("matmul", &[("x", &["a"]), ("y", &["m"])], "b"),
+        one(
+            "einsum",
+            &[("values", &["b", "n"]), ("equation", &["equation"])],
+            "c",
         ),
-        operation(
-            "matmul",
-            &[("x", &["a"]), ("y", &["m"])],
-            &[("b", FLOAT32, dims)],
-            &[],
-        ),
-        operation(
-            "reshape",
-            &[("x", &["b"]), ("shape", &["shape"])],
-            &[("c", FLOAT32, dims)],
-            &[],
-        ),
-        operation(
-            "conv",
-            &[("x", &["c"]), ("weight", &["k"])],
-            &[("y", FLOAT32, dims)],
-            &[],
-        ),
+        one("reshape", &[("x", &["c"]), ("shape", &["shape"])], "d"),
+        one("conv", &[("x", &["d"]), ("weight", &["k"])], "y"),
     ];
     let (_folder, package) = simple(&[1, 77], &operations);
     let mut found = Vec::new();

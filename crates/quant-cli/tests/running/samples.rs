@@ -218,6 +218,13 @@ fn a_stopped_run_is_resumed() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+    // What it was writing at that moment would be told, and removed.
+    for path in room.names() {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.starts_with(".quant-tmp") {
+            fs::remove_file(path).unwrap();
+        }
+    }
     let part = ["-o", "part.json"];
     room.refuses(&[&common[..], &part].concat(), &["checkpoint", "--resume"]);
     let other = [&common[..], &part, &["--resume", "--round-f16"]].concat();
