@@ -64,6 +64,7 @@ fn tensor(criterion: &mut Criterion) {
                 scheme: Scheme::new(dtype, Mode::Symmetric),
                 source: FloatType::F32,
                 blocks: Blocks::new(&[ROWS, ROWS], &granularity).unwrap(),
+                search: quant_core::Search::None,
             };
             group.bench_function(format!("{name}, {}", backend.name()), |b| {
                 b.iter(|| quantizer.quantize(black_box(&values), &Discard));

@@ -209,6 +209,7 @@ unsafe fn quantizer(tensor: *const QuantTensor) -> Result<TensorQuantizer, Quant
         scheme,
         source,
         blocks: Blocks::new(&shape, &granularity)?,
+        search: quant_core::Search::None,
     })
 }
 

@@ -111,6 +111,24 @@ impl From<Dialect> for quant_core::Dialect {
     }
 }
 
+/// How scales are chosen.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Search {
+    /// By the smallest and the largest value, as the dialect says
+    None,
+    /// The one of 16 scales that loses the least: these clip the largest values more and more
+    Mse,
+}
+
+impl From<Search> for quant_core::Search {
+    fn from(search: Search) -> Self {
+        match search {
+            Search::None => Self::None,
+            Search::Mse => Self::Mse,
+        }
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 pub enum NonFinite {
     Error,

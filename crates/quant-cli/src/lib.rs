@@ -7,6 +7,7 @@ mod choices;
 mod colours;
 mod commands;
 mod html;
+mod mixed;
 mod needs;
 mod options;
 mod paths;

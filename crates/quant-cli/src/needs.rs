@@ -39,6 +39,21 @@ const fn need(command: &'static str, option: &'static str, rule: Rule) -> Need {
     }
 }
 
+/// What candidates say in the place of.
+const WITHOUT_TARGETS: &[&str] = &[
+    "config",
+    "bits",
+    "group_size",
+    "preset",
+    "dtype",
+    "mode",
+    "granularity",
+    "axis",
+    "block_size",
+    "block_axis",
+    "block",
+];
+
 /// Options are named by their identifiers: `block_size` is `--block-size`.
 pub const NEEDS: &[Need] = &[
     need(
@@ -94,6 +109,7 @@ pub const NEEDS: &[Need] = &[
             "block",
             "config",
             "dialect",
+            "search",
             "min_elements",
             "include",
             "exclude",
@@ -101,6 +117,15 @@ pub const NEEDS: &[Need] = &[
             "expert_axes",
             "exact_selection",
         ]),
+    ),
+    need("plan", "target_bits", Without(WITHOUT_TARGETS)),
+    need("plan", "target_size", Without(WITHOUT_TARGETS)),
+    need("plan", "target_sqnr", Without(WITHOUT_TARGETS)),
+    need("plan", "target_size", Without(&["target_bits"])),
+    need(
+        "plan",
+        "target_sqnr",
+        Without(&["target_bits", "target_size"]),
     ),
     need("quantize", "activation_dtype", Given("ranges")),
     need("quantize", "activation_mode", Given("ranges")),
@@ -193,11 +218,13 @@ pub fn check(matches: &ArgMatches) -> Result<(), Error> {
 
 /// What the options of a command need; those of `quant plan` as they do in `quant quantize`.
 fn needs(command: &str) -> impl Iterator<Item = &'static Need> {
-    let command = match command {
+    let alike = match command {
         "plan" => "quantize",
         other => other,
     };
-    NEEDS.iter().filter(move |need| need.command == command)
+    NEEDS
+        .iter()
+        .filter(move |need| need.command == command || need.command == alike)
 }
 
 /// An encoding has a dialect of its own, or takes the options of the others.

@@ -52,7 +52,12 @@ fn tensor_row(tensor: &TensorReport) -> Row {
             left(tensor.skipped, reason.unwrap_or_default()),
         );
     };
-    let how = format!("{} {}, {}", scheme.dtype, scheme.mode, scheme.granularity());
+    let searched = match &scheme.search {
+        Some(search) => format!(", search {search}"),
+        None => String::new(),
+    };
+    let granularity = scheme.granularity();
+    let how = format!("{} {}, {granularity}{searched}", scheme.dtype, scheme.mode);
     let before = HumanBytes(tensor.bytes_before);
     let bytes = format!("{before} -> {}", HumanBytes(tensor.bytes_after));
     let error = match (tensor.sqnr_db, tensor.max_abs_error) {

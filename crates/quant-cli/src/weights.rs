@@ -8,7 +8,7 @@ use quant_models::{
     Config, Encoding, Error, Experts, Preset, QuantizeOptions, encoding_of, patterns,
 };
 
-use crate::choices::{Dialect, Dtype, ExpertAxes, Granularity, Mode};
+use crate::choices::{Dialect, Dtype, ExpertAxes, Granularity, Mode, Search};
 use crate::options::{NameOptions, named};
 
 #[derive(Args)]
@@ -77,6 +77,9 @@ pub struct WeightOptions {
     /// Whose arithmetic: coremltools'; the same in f32 with f32 scales; for Core AI models coreai-opt's
     #[arg(long, value_enum, default_value = "coremltools")]
     dialect: Dialect,
+    /// How scales are chosen
+    #[arg(long, value_enum, default_value = "none")]
+    search: Search,
     /// Only tensors with more elements, and of rank 2 or more [with --dialect coreai: 1024, coreai-torch:
     /// 0]
     #[arg(long, default_value = "2048", default_value_ifs([("dialect", "coreai", "1024"), ("dialect", "coreai-torch", "0")]), value_hint = ValueHint::Other)]
@@ -152,6 +155,7 @@ impl WeightOptions {
                 axes: self.expert_axes.map(Into::into),
             },
             exact_selection: self.exact_selection,
+            search: self.search.into(),
             ..options
         })
     }

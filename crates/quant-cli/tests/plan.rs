@@ -308,3 +308,140 @@ fn a_package_refuses_what_its_version_cannot_say() {
         folder.refuses(&arguments, 1, &[&name, words]);
     }
 }
+
+#[test]
+fn a_search_is_planned_carried_out_and_loses_less() {
+    let folder = model();
+    // One large value, which a search clips.
+    let spiky = f32_bytes(64 * 64, |i| if i % 64 == 7 { 3.0 } else { wave(i) });
+    folder.model("s.safetensors", &[("fc.weight", "F32", &[64, 64], &spiky)]);
+    let weights = ["--dtype", "int4", "--granularity", "per-channel"];
+    let report = |output: &str, options: &[&str]| {
+        let mut line = vec!["quantize", "s.safetensors", "-o", output, "--json"];
+        line.extend(options);
+        let answer: Value = serde_json::from_str(&folder.succeeds(&line)).unwrap();
+        answer["tensors"][0].clone()
+    };
+    let plain = report("plain.safetensors", &weights);
+    assert_eq!(plain["scheme"].get("search"), None);
+    let searched = report(
+        "searched.safetensors",
+        &[&weights[..], &["--search", "mse"]].concat(),
+    );
+    assert_eq!(searched["scheme"]["search"], "mse");
+    let db = |report: &Value| report["sqnr_db"].as_f64().unwrap();
+    assert!(db(&searched) > db(&plain), "{searched} {plain}");
+
+    let mut line = vec!["plan", "s.safetensors", "-o", "p.json", "--search", "mse"];
+    line.extend(weights);
+    folder.succeeds(&line);
+    let mut plan = read(&folder, "p.json");
+    assert_eq!(entry(&mut plan, "fc.weight")["quantize"]["search"], "mse");
+    let planned = report("planned.safetensors", &["--plan", "p.json"]);
+    assert_eq!(planned["scheme"], searched["scheme"]);
+    assert_eq!(
+        bytes(&folder, "planned.safetensors"),
+        bytes(&folder, "searched.safetensors")
+    );
+    // What is found is restored like any other scale.
+    folder.succeeds(&["dequantize", "searched.safetensors", "-o", "r.safetensors"]);
+}
+
+/// Weights of which some are harder to quantize than others.
+fn uneven() -> Folder {
+    let folder = Folder::new();
+    let spikes = |every: usize| {
+        f32_bytes(128 * 96, move |i| {
+            let spike = if i % every == 0 { 5.0 } else { 0.0 };
+            wave(i) + spike
+        })
+    };
+    let tensors: Vec<(String, Vec<u8>)> = (0..12)
+        .map(|i| (format!("layer{i:02}.weight"), spikes(31 + 60 * i)))
+        .collect();
+    let tensors: Vec<(&str, &str, &[usize], &[u8])> = tensors
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), "F32", &[128, 96][..], &bytes[..]))
+        .collect();
+    folder.model("u.safetensors", &tensors);
+    folder
+}
+
+#[test]
+fn mixed_plans_keep_to_their_target_and_lose_no_more_than_uniform_ones() {
+    let folder = uneven();
+    let size = |name: &str| fs::metadata(folder.path(name)).unwrap().len();
+    let noise = |name: &str| {
+        let line = ["diff", "u.safetensors", name, "--json"];
+        let diff: Value = serde_json::from_slice(&folder.quant(&line).stdout).unwrap();
+        let tensors = diff["tensors"].as_array().unwrap().iter();
+        let db = tensors.filter_map(|tensor| tensor["sqnr_db"].as_f64());
+        db.map(|db| 10_f64.powf(-db / 10.0)).sum::<f64>()
+    };
+    let carry_out = |target: &[&str], name: &str| {
+        let line = ["plan", "u.safetensors", "-o", "p.json", "--force"];
+        let said = folder.succeeds(&[&line[..], target].concat());
+        let line = ["quantize", "u.safetensors", "--plan", "p.json", "-o", name];
+        folder.succeeds(&line);
+        said
+    };
+    folder.succeeds(&[
+        "quantize",
+        "u.safetensors",
+        "-o",
+        "uniform",
+        "--dtype",
+        "int4",
+        "--granularity",
+        "per-block",
+    ]);
+    let uniform = size("uniform").to_string();
+    let said = carry_out(&["--target-size", &uniform], "mixed");
+    assert!(
+        said.contains("nothing better keeps to the target"),
+        "{said}"
+    );
+    assert!(size("mixed") <= size("uniform"));
+    assert!(noise("mixed") <= noise("uniform") * 1.000_001);
+
+    for target in [95_000, 120_000, 150_000_u64] {
+        let name = format!("s{target}");
+        let said = carry_out(&["--target-size", &target.to_string()], &name);
+        let size = size(&name);
+        assert!(
+            size <= target && size * 100 >= target * 93,
+            "{target}: {size}"
+        );
+        assert!(said.contains(&format!("{size} bytes")), "{said}");
+    }
+    let said = carry_out(&["--target-bits", "5.5"], "bits");
+    let bits: f64 = said.split(' ').next().unwrap().parse().unwrap();
+    assert!(bits <= 5.5 && bits > 5.0, "{said}");
+    carry_out(&["--target-sqnr", "30", "--search", "mse"], "sqnr");
+    assert!(noise("sqnr") < 0.001);
+    let plan = read(&folder, "p.json");
+    assert!(plan.to_string().contains(r#""search":"mse""#), "{plan}");
+
+    for (line, words) in [
+        (
+            &["--target-bits", "2"][..],
+            &["2 bits per weight", "--candidates"][..],
+        ),
+        (&["--target-size", "1KB"], &["1000 bytes", "--candidates"]),
+        (&["--target-sqnr", "90", "--candidates", "int4"], &["90 dB"]),
+        (&["--target-bits", "4", "--dtype", "int4"], &["--dtype"]),
+        (&["--candidates", "int8"], &["--target-bits"]),
+        (
+            &["--target-bits", "4", "--candidates", "int4:32"],
+            &["int4:32"],
+        ),
+    ] {
+        let line = [&["plan", "u.safetensors"][..], line].concat();
+        let status = match words[0] {
+            _ if line.contains(&"--dtype") => 2,
+            _ => folder.quant(&line).status.code().unwrap(),
+        };
+        assert_ne!(status, 0);
+        folder.refuses(&line, status, words);
+    }
+}

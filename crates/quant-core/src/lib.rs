@@ -35,6 +35,7 @@ mod packing;
 mod params;
 pub mod reference;
 mod scheme;
+mod search;
 mod stats;
 
 pub use blocks::{Arrangement, Blocks, GeometryError, Granularity, Run, Runs};
@@ -47,4 +48,5 @@ pub use packing::Packing;
 pub use params::{Offset, Params, ParamsError, ValueRange};
 pub use reference::TensorError;
 pub use scheme::Scheme;
+pub use search::{SEARCH_CANDIDATES, SEARCH_FACTORS, SEARCH_PIECE, SEARCH_SCALES, Search};
 pub use stats::{ErrorStats, STATS_CHUNK};

@@ -36,6 +36,25 @@ impl ErrorStats {
     /// # Panics
     /// If the lengths differ, or exceed [`STATS_CHUNK`].
     pub fn of_chunk(values: impl ExactSizeIterator<Item = (f32, f32)>) -> Self {
+        Self::of_weights(values, None)
+    }
+
+    /// [`of_chunk`](Self::of_chunk), in which each squared error counts as often as its weight says.
+    ///
+    /// # Panics
+    /// If the lengths differ, or exceed [`STATS_CHUNK`].
+    pub fn of_weighted_chunk(
+        values: impl ExactSizeIterator<Item = (f32, f32)>,
+        weights: &[f32],
+    ) -> Self {
+        assert_eq!(values.len(), weights.len(), "one weight per value");
+        Self::of_weights(values, Some(weights))
+    }
+
+    fn of_weights(
+        values: impl ExactSizeIterator<Item = (f32, f32)>,
+        weights: Option<&[f32]>,
+    ) -> Self {
         assert!(values.len() <= STATS_CHUNK, "more than one chunk");
         let mut stats = Self {
             count: values.len() as u64,
@@ -50,7 +69,8 @@ impl ErrorStats {
             }
             let (value, error) = (f64::from(value), f64::from(error));
             signal[i % LANES] += value * value;
-            noise[i % LANES] += error * error;
+            let weight = weights.map_or(1.0, |weights| f64::from(weights[i]));
+            noise[i % LANES] += error * error * weight;
             absolute[i % LANES] += error.abs();
             stats.max_absolute = stats.max_absolute.max(error.abs());
         }

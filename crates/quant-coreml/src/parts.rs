@@ -124,6 +124,7 @@ pub(crate) fn read<'p>(
         scheme: Scheme::new(dtype, mode),
         source,
         blocks,
+        search: quant_core::Search::None,
     };
     let count = quantizer.blocks.scale_count();
     let bytes_in_file = scale.bytes.len() + offset.as_ref().map_or(0, |offset| offset.bytes.len());

@@ -40,7 +40,7 @@ pub struct Function {
 }
 
 /// Every function. Most have three float types and sixteen schemes for each length.
-pub const FUNCTIONS: [Function; 30] = [
+pub const FUNCTIONS: [Function; 31] = [
     Function::new("range", 300 * 48, elements::range),
     Function::new("quantize", 360 * 48, elements::quantize),
     Function::new(
@@ -68,6 +68,7 @@ pub const FUNCTIONS: [Function; 30] = [
         80 * 48,
         tensors::quantize_unmeasured,
     ),
+    Function::new("tensor_search", 60 * 48, tensors::quantize_searched),
     Function::new("tensor_dequantize", 80 * 48, tensors::dequantize),
     Function::new(
         "tensor_dequantize_range",

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io;
 use std::sync::{LazyLock, Mutex};
 
-use quant_core::{Blocks, FloatType, Granularity, STATS_CHUNK};
+use quant_core::{Blocks, ErrorStats, FloatType, Granularity, STATS_CHUNK, Search};
 use quant_simd::{ProcessError, Sink, TensorQuantizer};
 use quant_testkit::hurtful;
 use rayon::ThreadPool;
@@ -125,6 +125,7 @@ fn quantizer(case: &mut Case<'_>) -> TensorQuantizer {
         scheme: case.scheme,
         source: case.float,
         blocks,
+        search: Search::None,
     }
 }
 
@@ -171,6 +172,26 @@ fn record_failure(case: &mut Case<'_>, failure: ProcessError<Infallible>) {
 pub fn quantize(case: &mut Case<'_>) {
     fn of<F: Value>(case: &mut Case<'_>) {
         if let Some(stats) = record_quantized::<F, _>(case, TensorQuantizer::quantize) {
+            case.record.stats(&stats);
+        }
+    }
+    by_float!(of(case));
+}
+
+pub fn quantize_searched(case: &mut Case<'_>) {
+    fn searched(
+        quantizer: &TensorQuantizer,
+        values: &[u8],
+        memory: &Memory,
+    ) -> Result<ErrorStats, ProcessError<Infallible>> {
+        let quantizer = TensorQuantizer {
+            search: Search::Mse,
+            ..quantizer.clone()
+        };
+        quantizer.quantize(values, memory)
+    }
+    fn of<F: Value>(case: &mut Case<'_>) {
+        if let Some(stats) = record_quantized::<F, _>(case, searched) {
             case.record.stats(&stats);
         }
     }

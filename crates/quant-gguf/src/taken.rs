@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use quant_core::FloatType;
+use quant_core::{FloatType, Search};
 use quant_simd::TensorQuantizer;
 
 use crate::architecture::{self, Found};
@@ -48,6 +48,9 @@ pub(crate) fn check_options(path: &Path, options: &QuantizeOptions) -> Result<()
     };
     if options.config.is_some() {
         return bad(option("config"));
+    }
+    if options.search != Search::None {
+        return bad(option("search"));
     }
     if !options.experts.is_default() {
         return bad(option("experts"));

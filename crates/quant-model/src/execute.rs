@@ -10,7 +10,7 @@ use crate::report::Decision;
 use crate::{Error, Job, NonFinite, Plan, QuantizeOptions, Report, TensorReport};
 
 /// What is decided, and reported if nothing is written.
-fn decide(
+pub(crate) fn decide(
     model: &dyn OpenModel,
     inserted: Inserted,
     options: &QuantizeOptions,

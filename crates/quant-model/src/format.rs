@@ -188,6 +188,19 @@ pub trait OpenModel {
     /// Names and patterns of the options that match nothing.
     fn unmatched(&self, options: &QuantizeOptions) -> Vec<Unmatched>;
 
+    /// Bytes of the files that [`quantize`](Self::quantize) would write, where that is known before.
+    ///
+    /// # Errors
+    /// Decisions that do not go together.
+    fn bytes_of(
+        &self,
+        _decisions: &[Decision],
+        _options: &QuantizeOptions,
+        _job: &Job<'_>,
+    ) -> Result<Option<u64>, Error> {
+        Ok(None)
+    }
+
     /// Writes the model with these decisions, one per tensor.
     ///
     /// # Errors

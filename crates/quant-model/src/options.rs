@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use quant_core::{GgmlType, IntType, Mode, Scheme};
+use quant_core::{GgmlType, IntType, Mode, Scheme, Search};
 use quant_simd::Backend;
 use regex::Regex;
 
@@ -77,6 +77,8 @@ pub struct QuantizeOptions {
     pub scheme: Scheme,
     /// Which elements share a scale.
     pub granularity: Grouping,
+    /// How scales are chosen.
+    pub search: Search,
     /// GGUF: the type of the blocks, in place of scheme and granularity.
     pub block_type: Option<GgmlType>,
     /// GGUF: quantize anew what is in blocks already. It loses more than the float model would.
@@ -126,6 +128,7 @@ impl Default for QuantizeOptions {
             granularity: Grouping::PerChannel { axis: None },
             block_type: None,
             requantize: false,
+            search: Search::None,
             encoding: Encoding::Native,
             min_elements: 2048,
             plan: None,

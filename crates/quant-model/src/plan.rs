@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use quant_core::{Dialect, GgmlType, IntType, Mode};
+use quant_core::{Dialect, GgmlType, IntType, Mode, Search};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{one_line, shortened};
@@ -82,6 +82,9 @@ pub struct TensorSpec {
     /// In place of the blocks: elements per scale along the last axis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_size: Option<usize>,
+    /// How scales are chosen; `none` where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Search>,
 }
 
 fn is_native(encoding: &Encoding) -> bool {

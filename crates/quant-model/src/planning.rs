@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use quant_core::{Blocks, GgmlType, IntType, Scheme};
+use quant_core::{Blocks, GgmlType, IntType, Scheme, Search};
 use quant_simd::TensorQuantizer;
 
 use crate::block_quantizer::{BlockQuantizer, BlockSource};
@@ -25,6 +25,7 @@ impl TensorSpec {
             bits: None,
             group_size: None,
             block_type: None,
+            search: Some(quantizer.search).filter(|&search| search != Search::None),
         }
     }
 
@@ -45,7 +46,7 @@ impl TensorSpec {
         if given.is_none() || *self == alone {
             return Ok(given);
         }
-        Err("`type` excludes `dtype`, `bits`, `mode`, `dialect`, `blocks` and `group_size`; give it alone".into())
+        Err("`type` excludes `dtype`, `bits`, `mode`, `dialect`, `blocks`, `group_size` and `search`; give it alone".into())
     }
 
     /// With what the format has by default where nothing is given.
@@ -205,6 +206,7 @@ impl Plan {
             scheme: settings.scheme,
             source,
             blocks,
+            search: spec.search.unwrap_or_default(),
         };
         match model.supports(facts, &quantizer, options) {
             Ok(()) => Ok(Decision::Quantize(quantizer)),

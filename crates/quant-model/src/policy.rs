@@ -150,6 +150,7 @@ impl Policy<'_> {
             scheme: settings.scheme,
             source,
             blocks,
+            search: self.options.search,
         };
         match self.model.supports(facts, &quantizer, self.options) {
             Ok(()) => Ok(Decision::Quantize(quantizer)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quant_core::{Blocks, Dialect, GgmlType, Granularity, Mode, Named, Scheme};
+use quant_core::{Blocks, Dialect, GgmlType, Granularity, Mode, Named, Scheme, Search};
 use quant_simd::{Backend, TensorQuantizer};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,9 @@ pub struct SchemeRecord {
     pub blocks: Vec<usize>,
     /// The float tensor's type: `f32`, `f16` or `bf16`.
     pub source: String,
+    /// How its scales were chosen: a name of [`Search`]; nothing where they are those of the ranges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<String>,
 }
 
 /// All that the metadata says.
@@ -54,6 +57,9 @@ impl SchemeRecord {
             shape: quantizer.blocks.shape().to_vec(),
             blocks: quantizer.blocks.block_sizes().to_vec(),
             source: quantizer.source.name().into(),
+            search: Some(quantizer.search)
+                .filter(|&search| search != Search::None)
+                .map(|search| search.name().into()),
         }
     }
 
@@ -118,6 +124,7 @@ impl SchemeRecord {
             shape: shape.to_vec(),
             blocks,
             source,
+            search: None,
         }
     }
 
@@ -142,6 +149,8 @@ impl SchemeRecord {
             scheme,
             source: find(&self.source)?,
             blocks,
+            // Scales are as they were found.
+            search: Search::None,
         })
     }
 }
@@ -182,6 +191,7 @@ mod tests {
                 shape: shape.to_vec(),
                 blocks: blocks.to_vec(),
                 source: "f32".into(),
+                search: None,
             };
             assert_eq!(record.granularity(), words, "{shape:?} {blocks:?}");
         }

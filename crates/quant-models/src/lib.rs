@@ -46,18 +46,18 @@ pub use quant_coreml::program;
 // What the signatures of this crate use, so that a program need not name the crates it is from.
 pub use quant_core;
 pub use quant_model::{
-    ActivationOptions, ActivationRange, AtomicFile, AtomicFolder, ComputeUnit, Config, Consumer,
-    Converted, DequantizeOptions, Encoding, Error, ErrorKind, ExpertAxes, Experts, Grouping, Hint,
-    Inputs, Job, NonFinite, OperationReport, Plan, PlannedTensor, Preset, QuantizeOptions,
-    QuantizedActivation, Ranges, Report, Restored, ResultKind, SchemeRecord, TensorReport,
-    TensorSpec, WantedActivation, WantedActivations, columns, patterns, printable, shortened,
-    total_bytes,
+    ActivationOptions, ActivationRange, AtomicFile, AtomicFolder, Candidate, ComputeUnit, Config,
+    Consumer, Converted, DequantizeOptions, Encoding, Error, ErrorKind, ExpertAxes, Experts,
+    Extent, Grouping, Hint, Inputs, Job, MixedOptions, MixedSummary, MixedTarget, NonFinite,
+    OperationReport, Plan, PlannedTensor, Preset, QuantizeOptions, QuantizedActivation, Ranges,
+    Report, Restored, ResultKind, SchemeRecord, TensorReport, TensorSpec, WantedActivation,
+    WantedActivations, columns, patterns, printable, shortened, total_bytes,
 };
 pub use quant_safetensors::{
     Entry, Model, Quantized, SafetensorsFile, Tensor, WrittenIndex, write_index,
 };
 pub use quant_simd;
-pub use quantize::{plan, quantize};
+pub use quantize::{plan, plan_mixed, quantize};
 pub use regex::Regex;
 
 /// Quantizes the activations of the Core ML package at `input` into one at `output`; its weights stay

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use quant_model::format::Inserted;
-use quant_model::{Error, Job, Plan, QuantizeOptions, Report, execute};
+use quant_model::mixed::{MixedOptions, MixedSummary};
+use quant_model::{Error, Job, Plan, QuantizeOptions, Report, execute, mixed};
 
 use crate::formats;
 
@@ -64,5 +65,37 @@ pub fn plan(
 ) -> Result<(Plan, Vec<String>), Error> {
     formats::open_for(input, options, job, |model| {
         execute::plan(model, options, job)
+    })
+}
+
+/// A plan that mixes precisions: of all that give each tensor one of the candidates and keep to the
+/// target, the one of least error; what it comes to; and what the user should know, a line each.
+///
+/// ```no_run
+/// use quant_models::{Candidate, Job, MixedOptions, MixedTarget, QuantizeOptions, plan_mixed};
+///
+/// let mixed = MixedOptions {
+///     target: MixedTarget::Bits(4.5),
+///     candidates: vec!["int4:block32".parse()?, "int8".parse()?, Candidate::Float],
+/// };
+/// let model = "model.safetensors".as_ref();
+/// let options = QuantizeOptions::default();
+/// let (plan, summary, _) = plan_mixed(model, &options, &mixed, &Job::UNWATCHED)?;
+/// println!("{} bits per weight", summary.bits);
+/// # drop(plan);
+/// # Ok::<(), quant_models::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`quantize`](crate::quantize), but for what is about the output; a target that no plan of the
+/// candidates reaches.
+pub fn plan_mixed(
+    input: &Path,
+    options: &QuantizeOptions,
+    mixed: &MixedOptions,
+    job: &Job<'_>,
+) -> Result<(Plan, MixedSummary, Vec<String>), Error> {
+    formats::open(input, job, |model| {
+        mixed::plan_mixed(model, options, mixed, job)
     })
 }

@@ -196,6 +196,15 @@ impl OpenModel for Opened<'_> {
         found
     }
 
+    fn bytes_of(
+        &self,
+        decisions: &[Decision],
+        options: &QuantizeOptions,
+        job: &Job<'_>,
+    ) -> Result<Option<u64>, Error> {
+        quantize::bytes_of(self.model, decisions, options, job).map(Some)
+    }
+
     fn quantize(
         &self,
         output: &Path,

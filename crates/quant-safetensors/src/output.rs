@@ -83,7 +83,7 @@ impl Layout {
     }
 
     /// Bytes of the file.
-    fn len(&self) -> u64 {
+    pub fn len(&self) -> u64 {
         self.data_start() + self.data_len as u64
     }
 }

@@ -13,6 +13,20 @@ use super::encodings::{Convention, PartOffset, Step, convention};
 use super::output::{Layout, Output, PartSink, Target};
 use crate::{Entry, Model, SafetensorsFile};
 
+/// Bytes of the files that [`quantize`] would write.
+pub(crate) fn bytes_of(
+    model: &Model,
+    decisions: &[Decision],
+    options: &QuantizeOptions,
+    job: &Job<'_>,
+) -> Result<u64, Error> {
+    let files = convention(options.encoding()).files(&model.base, decisions, job)?;
+    let sizes = files
+        .iter()
+        .map(|file| Layout::new(file, job).map(|layout| layout.len()));
+    sizes.sum()
+}
+
 /// Writes the model at `input` with these decisions, one per tensor.
 pub(crate) fn quantize(
     model: &Model,

@@ -192,6 +192,7 @@ impl TensorQuantizer {
             scheme,
             source,
             blocks,
+            search: quant_core::Search::None,
         }
     }
 

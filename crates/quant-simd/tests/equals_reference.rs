@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use half::{bf16, f16};
 use proptest::prelude::*;
 use quant_core::{
-    Blocks, Dialect, Float, FloatType, Granularity, IntType, Mode, STATS_CHUNK, Scheme, reference,
+    Blocks, Dialect, Float, FloatType, Granularity, IntType, Mode, STATS_CHUNK, Scheme, Search,
+    reference,
 };
 use quant_simd::{Backend, ProcessError, Sink, TensorQuantizer};
 
@@ -60,7 +61,35 @@ fn bytes_of<F: Float>(values: &[F]) -> Vec<u8> {
 }
 
 fn check<F: Float>(values: &[F], scheme: Scheme, blocks: &Blocks, threads: usize) {
-    let expected = reference::quantize_tensor(values, scheme, blocks);
+    check_search(values, scheme, blocks, threads, Search::None);
+    // The reference tries all candidates one by one.
+    if values.len() < 4096 {
+        check_search(values, scheme, blocks, threads, Search::Mse);
+    }
+}
+
+fn check_search<F: Float>(
+    values: &[F],
+    scheme: Scheme,
+    blocks: &Blocks,
+    threads: usize,
+    search: Search,
+) {
+    let plain = reference::quantize_tensor(values, scheme, blocks);
+    let expected = match search {
+        Search::None => plain,
+        _ => {
+            let found = reference::quantize_tensor_searched(values, scheme, blocks, None);
+            if let (Ok(plain), Ok(found)) = (plain, &found) {
+                assert!(
+                    found.stats.noise <= plain.stats.noise * (1.0 + 1e-9)
+                        || found.stats.non_finite < plain.stats.non_finite,
+                    "{scheme:?}, {blocks:?}"
+                );
+            }
+            found
+        }
+    };
     let bytes = bytes_of(values);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     let pool = pool.build().unwrap();
@@ -70,6 +99,7 @@ fn check<F: Float>(values: &[F], scheme: Scheme, blocks: &Blocks, threads: usize
             scheme,
             source: F::TYPE,
             blocks: blocks.clone(),
+            search,
         };
         let (codes_len, scales_len) = (quantizer.codes_len(), quantizer.scales_len());
         let memory = Memory::new(codes_len, scales_len, quantizer.zero_points_len());
@@ -216,6 +246,7 @@ fn non_finite_values_are_located() {
         scheme: Scheme::new(IntType::Int8, Mode::Symmetric),
         source: FloatType::F32,
         blocks,
+        search: quant_core::Search::None,
     };
     let memory = Memory::new(32, 16, 0);
     assert_eq!(

@@ -90,6 +90,7 @@ fn quantizers() -> Vec<TensorQuantizer> {
                     },
                     source,
                     blocks: Blocks::new(shape, &granularity).unwrap(),
+                    search: quant_core::Search::None,
                 });
             }
         }

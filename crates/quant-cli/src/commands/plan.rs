@@ -6,6 +6,7 @@ use clap::{Args, ValueHint};
 use quant_models::{AtomicFile, Error, QuantizeOptions};
 
 use crate::choices::NonFinite;
+use crate::mixed::{MixedFlags, told};
 use crate::options::{ForceOption, QuietOption};
 use crate::paths::Kind;
 use crate::progress::{only_words_are_left, with_progress};
@@ -15,7 +16,9 @@ use crate::weights::WeightOptions;
 const EXAMPLES: &str = "\
 Examples:
   quant plan model.safetensors --dtype int4 --granularity per-block -o plan.json
-  quant quantize model.safetensors --plan plan.json";
+  quant quantize model.safetensors --plan plan.json
+  quant plan model.safetensors --target-bits 5 --search mse -o plan.json
+  quant plan Model.mlpackage --target-size 12MB --candidates int4:block32,int8 -o plan.json";
 
 /// Say what `quant quantize` would do with each tensor, as a file that can be changed by hand
 ///
@@ -33,6 +36,8 @@ pub struct Plan {
     output: Option<PathBuf>,
     #[command(flatten)]
     weights: WeightOptions,
+    #[command(flatten)]
+    mixed: MixedFlags,
     /// What to do with a tensor that holds NaN or Inf
     #[arg(long, value_enum, default_value = "error")]
     non_finite: NonFinite,
@@ -48,6 +53,7 @@ impl Plan {
             non_finite: self.non_finite.into(),
             ..self.weights.options(&self.model)?
         };
+        let mixed = self.mixed.options(&options)?;
         let file = self.output.as_deref().map(|path| {
             let inputs = options.inputs(&self.model);
             let file = AtomicFile::create(path, "output", self.force.force, &inputs)?;
@@ -56,13 +62,18 @@ impl Plan {
             Ok::<_, Error>(file)
         });
         let file = file.transpose()?;
-        let (plan, warnings) = with_progress(
-            0,
-            true,
-            false,
-            quant_models::total_bytes(&self.model),
-            |job| quant_models::plan(&self.model, &options, job),
-        )?;
+        let bytes = quant_models::total_bytes(&self.model);
+        let (plan, summary, warnings) = with_progress(0, true, false, bytes, |job| match &mixed {
+            None => {
+                let (plan, warnings) = quant_models::plan(&self.model, &options, job)?;
+                Ok((plan, None, warnings))
+            }
+            Some(mixed) => {
+                let (plan, summary, warnings) =
+                    quant_models::plan_mixed(&self.model, &options, mixed, job)?;
+                Ok((plan, Some(summary), warnings))
+            }
+        })?;
         warn(&warnings);
         let value = serde_json::to_value(&plan).map_err(|error| Error::File {
             file: self.model.clone(),
@@ -78,6 +89,9 @@ impl Plan {
             return Ok(());
         }
         let planned = plan.tensors.iter().filter(|one| one.quantize.is_some());
+        if let Some(summary) = &summary {
+            print(&told(summary))?;
+        }
         print(&format!(
             "{} of {} to be quantized\n{}\n",
             planned.count(),

@@ -3,10 +3,14 @@
 
 mod ggml;
 mod pack;
+mod search;
 mod slice;
 mod tensor;
 
 pub use ggml::{dequantize_ggml, quantize_ggml};
 pub use pack::{pack, unpack};
+pub use search::search;
 pub use slice::{dequantize, quantize, range, saturated};
-pub use tensor::{QuantizedTensor, TensorError, dequantize_tensor, quantize_tensor};
+pub use tensor::{
+    QuantizedTensor, TensorError, dequantize_tensor, quantize_tensor, quantize_tensor_searched,
+};

@@ -1,6 +1,6 @@
 use alloc::{vec, vec::Vec};
 
-use super::{dequantize, quantize, range, saturated};
+use super::{dequantize, quantize, range, saturated, search};
 use crate::{Blocks, ErrorStats, Float, Params, ParamsError, STATS_CHUNK, Scheme, ValueRange};
 
 /// A quantized tensor.
@@ -46,7 +46,43 @@ pub fn quantize_tensor<F: Float>(
         params.map_err(|source| TensorError { block, source })
     });
     let params = params.collect::<Result<Vec<_>, _>>()?;
+    Ok(quantize_with(values, scheme, blocks, params))
+}
 
+/// [`quantize_tensor`] with the parameters that a [`search`] finds for each block.
+///
+/// # Errors
+/// As [`quantize_tensor`].
+///
+/// # Panics
+/// As [`quantize_tensor`]; if there is not one importance per value.
+pub fn quantize_tensor_searched<F: Float>(
+    values: &[F],
+    scheme: Scheme,
+    blocks: &Blocks,
+    importance: Option<&[f32]>,
+) -> Result<QuantizedTensor, TensorError> {
+    let plain = quantize_tensor(values, scheme, blocks)?.params;
+    let mut of_blocks = vec![Vec::new(); plain.len()];
+    for run in blocks.runs(0..values.len()) {
+        of_blocks[run.scale].extend(run.elements);
+    }
+    let params = of_blocks.iter().zip(plain).map(|(elements, plain)| {
+        let of_block: Vec<F> = elements.iter().map(|&i| values[i]).collect();
+        let weights: Option<Vec<f32>> =
+            importance.map(|all| elements.iter().map(|&i| all[i]).collect());
+        search(&of_block, scheme, plain, weights.as_deref())
+    });
+    let params = params.collect();
+    Ok(quantize_with(values, scheme, blocks, params))
+}
+
+fn quantize_with<F: Float>(
+    values: &[F],
+    scheme: Scheme,
+    blocks: &Blocks,
+    params: Vec<Params>,
+) -> QuantizedTensor {
     let mut codes = vec![0; values.len()];
     let mut clipped = 0;
     for run in blocks.runs(0..values.len()) {
@@ -65,11 +101,11 @@ pub fn quantize_tensor<F: Float>(
     });
     let mut stats = stats.fold(ErrorStats::default(), ErrorStats::then);
     stats.saturated = clipped;
-    Ok(QuantizedTensor {
+    QuantizedTensor {
         codes,
         params,
         stats,
-    })
+    }
 }
 
 /// The values that the codes, one per byte, stand for.

@@ -56,6 +56,7 @@ def quantize_file(
     block_size: int | Sequence[int] | None = None,
     block_axis: int | None = None,
     dialect: str | None = None,
+    search: str | None = None,
     config: PathLike | Mapping[str, Any] | object | None = None,
     min_elements: int | None = None,
     include: Names = (),
@@ -98,6 +99,7 @@ def quantize_file(
             there is a ``block_size``, else the first.
         axis, block_axis: The axes of output and input channels; if not given, as the format says.
         block_size: Elements per block along ``block_axis``, or one number for each axis (0: all of it).
+        search: ``"mse"``: of 16 scales for each channel or block, the one of least squared error.
         config: In place of the options above: a configuration file of coremltools, the dictionary that it
             holds, or an ``OptimizationConfig``.
         min_elements: Only tensors with more elements, 2048 if not given.
@@ -143,6 +145,7 @@ def quantize_file(
             "type": block_type,
             "requantize": requantize,
             "dialect": dialect,
+            "search": search,
             "config": config_file,
             "min_elements": min_elements,
             "include": names_of(include),
@@ -183,6 +186,7 @@ def plan_file(
     block_size: int | Sequence[int] | None = None,
     block_axis: int | None = None,
     dialect: str | None = None,
+    search: str | None = None,
     config: PathLike | Mapping[str, Any] | object | None = None,
     min_elements: int | None = None,
     include: Names = (),
@@ -212,6 +216,7 @@ def plan_file(
             "type": block_type,
             "requantize": requantize,
             "dialect": dialect,
+            "search": search,
             "config": config_file,
             "min_elements": min_elements,
             "include": names_of(include),

@@ -53,6 +53,8 @@ class Scheme:
     blocks: list[int]
     #: Type of the float tensor.
     source: str
+    #: How its scales were chosen, where they were searched.
+    search: str | None = None
 
 
 def _scheme(document: Mapping[str, Any]) -> Scheme | None:

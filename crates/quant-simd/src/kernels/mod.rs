@@ -16,6 +16,7 @@ pub mod histogram;
 pub mod pack;
 pub mod quantize;
 pub mod range;
+pub mod search;
 pub mod widen;
 
 use bytemuck::Pod;

@@ -11,10 +11,11 @@ mod erased;
 mod param_stream;
 mod params;
 mod quantize;
+mod search;
 mod values;
 mod work;
 
-use quant_core::{Blocks, FloatType, ParamsError, STATS_CHUNK, Scheme};
+use quant_core::{Blocks, FloatType, ParamsError, STATS_CHUNK, Scheme, Search};
 
 use crate::{ArgumentError, Backend};
 
@@ -106,6 +107,9 @@ pub struct TensorQuantizer {
     pub source: FloatType,
     /// Shape and blocks.
     pub blocks: Blocks,
+    /// How scales are chosen. A search in blocks that lie apart, or in channels of more than a million
+    /// elements, reads the tensor into memory.
+    pub search: Search,
 }
 
 impl TensorQuantizer {

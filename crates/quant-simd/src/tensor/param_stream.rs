@@ -3,10 +3,11 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use quant_core::{Arrangement, Params};
+use quant_core::{Arrangement, Params, Search};
 
 use super::TensorQuantizer;
 use super::params::{PIECE, StoredParams};
+use super::search::Searcher;
 use super::values::Values;
 use super::work::Flaw;
 use crate::Element;
@@ -41,6 +42,7 @@ pub(super) struct Groups<'a, F> {
     pub(super) params: StoredParams,
     /// One.
     blocks: Vec<BlockParams<BLOCKS>>,
+    searcher: Searcher<F>,
     now: Current,
 }
 
@@ -75,6 +77,7 @@ impl<'a, F: Element> Groups<'a, F> {
             start,
             params: StoredParams::default(),
             blocks: memory::filled(1, BlockParams::default())?,
+            searcher: Searcher::default(),
             now: Current::Nothing,
         })
     }
@@ -95,7 +98,11 @@ impl<'a, F: Element> Groups<'a, F> {
             let mut bounds = ColumnBounds::try_new(len)?;
             self.values
                 .with(group.clone(), |values| bounds.widen(backend, values, 0))?;
-            let params = quantizer.row_params::<F>(group.start, len, &bounds)?;
+            let mut params = quantizer.row_params::<F>(group.start, len, &bounds)?;
+            let (searcher, rows) = (&mut self.searcher, (group.start, len));
+            self.values.with(group.clone(), |values| {
+                searcher.search_rows(quantizer, values, rows, &mut params)
+            })??;
             self.found(&group, &params)?;
             self.now = Current::Rows(RowParams::new::<F>(quantizer, group, len, &params)?);
             return Ok(());
@@ -116,6 +123,10 @@ impl<'a, F: Element> Groups<'a, F> {
         let params = scheme
             .params(&range, F::TYPE)
             .map_err(|source| (scale, source))?;
+        let searcher = &mut self.searcher;
+        let params = self.values.with(group.clone(), |values| {
+            searcher.search(quantizer, values, params)
+        })??;
         self.found(&group, &[params])?;
         let (spec, place) = EncodeSpec::new::<F>(scheme, params);
         self.now = Current::Run(group, spec, place);
@@ -130,7 +141,8 @@ impl<'a, F: Element> Groups<'a, F> {
         let (quantizer, size) = (self.quantizer, group.len());
         let batch = group.start..group.start + BATCH * size;
         // Ragged rows have shorter blocks in between.
-        let whole = is_block_size(size)
+        let whole = quantizer.search == Search::None
+            && is_block_size(size)
             && BATCH * size <= PIECE
             && batch.end <= quantizer.blocks.element_count()
             && !quantizer.blocks.is_ragged();

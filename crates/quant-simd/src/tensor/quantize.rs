@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use half::{bf16, f16};
-use quant_core::{Arrangement, ErrorStats, FloatType, STATS_CHUNK};
+use quant_core::{Arrangement, ErrorStats, FloatType, STATS_CHUNK, Search};
 
 use super::encoder::Encoder;
 use super::erased::{Erased, Refused, erased, erased_from, kept};
@@ -232,7 +232,9 @@ impl TensorQuantizer {
         values: Input<'_, F, S::Error>,
         sink: &S,
     ) -> Result<ErrorStats, PassError<S::Error>> {
-        if let Some(size) = self.biased_block_size() {
+        if self.search == Search::None
+            && let Some(size) = self.biased_block_size()
+        {
             return self.by_biased_blocks::<STATS, F, S>(values, size, sink);
         }
         match self.blocks.arrangement() {
@@ -306,6 +308,7 @@ impl TensorQuantizer {
             let slabs = group.len().div_ceil(slab);
             let bounds = fold(slabs, new, widened, ColumnBounds::merge)?;
             let params = self.row_params::<F>(group.start, row, &bounds)?;
+            let params = self.search_large_rows::<F, S>(values, &group, row, params)?;
             self.put_params(self.blocks.scale_of(group.start), &params, sink)?;
             let kernel_params = RowParams::new::<F>(self, group.clone(), row, &params)?;
             // A chunk across two groups waits for the second one.
@@ -366,6 +369,7 @@ impl TensorQuantizer {
             let found = self.scheme.params(range, F::TYPE);
             params.push(found.map_err(|source| (scale, source))?);
         }
+        let params = self.search_scattered::<F, S>(values, params)?;
         self.put_params(0, &params, sink)?;
         let units = Units::new(0..n, 1);
         let buffers = Pool::<(Encoder, Vec<F>)>::default();

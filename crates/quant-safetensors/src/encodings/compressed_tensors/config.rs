@@ -309,5 +309,6 @@ fn record(dtype: IntType, mode: Mode, shape: [usize; 2], scales: &Entry) -> Opti
         shape: shape.to_vec(),
         blocks: vec![1, shape[1] / groups],
         source: scales.float_type()?.name().into(),
+        search: None,
     })
 }

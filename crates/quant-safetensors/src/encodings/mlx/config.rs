@@ -256,6 +256,7 @@ pub(super) fn find(files: &ModelFiles) -> Result<BTreeMap<String, SchemeRecord>,
             shape,
             blocks,
             source: source.name().into(),
+            search: None,
         };
         found.insert(name.clone(), record);
     }

@@ -1,0 +1,124 @@
+//! Options of plans that mix precisions.
+
+use clap::{Args, ValueHint};
+use quant_models::{Candidate, Error, MixedOptions, MixedSummary, MixedTarget, QuantizeOptions};
+
+#[derive(Args)]
+pub struct MixedFlags {
+    /// Mix precisions: the least error with so many bits per weight, scales included, such as 4.5
+    #[arg(long, value_name = "BITS", value_parser = positive, value_hint = ValueHint::Other)]
+    target_bits: Option<f64>,
+    /// Mix precisions: the least error in files of so many bytes, such as 300MB or 1.5GiB
+    #[arg(long, value_name = "SIZE", value_parser = bytes, value_hint = ValueHint::Other)]
+    target_size: Option<u64>,
+    /// Mix precisions: the fewest bytes with an estimated SQNR of so many dB, such as 30
+    ///
+    /// The estimate is what adds up at the end of a chain of layers: the sum of the tensors' squared
+    /// errors, each by its squared values.
+    #[arg(long, value_name = "DB", value_parser = finite, value_hint = ValueHint::Other)]
+    target_sqnr: Option<f64>,
+    /// With a target: what each tensor may be, such as int4,int4:block32,int8,float [default:
+    /// int4,int4:block32,int8,float; --format mlx and compressed-tensors: by their bits]
+    ///
+    /// A type, -affine behind it, :block32 (input channels per scale) or :tensor where scales are not
+    /// per channel; or float.
+    #[arg(long, value_delimiter = ',', value_name = "A,B,...", value_hint = ValueHint::Other)]
+    candidates: Vec<String>,
+}
+
+impl MixedFlags {
+    /// How precisions are mixed; `None` where they are not.
+    pub fn options(&self, options: &QuantizeOptions) -> Result<Option<MixedOptions>, Error> {
+        let target = match (self.target_bits, self.target_size, self.target_sqnr) {
+            (Some(bits), _, _) => MixedTarget::Bits(bits),
+            (_, Some(bytes), _) => MixedTarget::Bytes(bytes),
+            (_, _, Some(db)) => MixedTarget::Sqnr(db),
+            (None, None, None) if self.candidates.is_empty() => return Ok(None),
+            (None, None, None) => {
+                return Err(Error::Option(
+                    "--candidates need a target; give --target-bits, --target-size or --target-sqnr"
+                        .into(),
+                ));
+            }
+        };
+        let candidates = self.candidates.iter().map(|given| given.parse());
+        let mut candidates = candidates.collect::<Result<Vec<Candidate>, Error>>()?;
+        if candidates.is_empty() {
+            candidates = Candidate::defaults(options.encoding);
+        }
+        Ok(Some(MixedOptions { target, candidates }))
+    }
+}
+
+/// What a plan comes to, for people.
+pub fn told(summary: &MixedSummary) -> String {
+    let sqnr = match summary.sqnr_db.is_finite() {
+        true => format!("{:.2} dB", summary.sqnr_db),
+        false => "no error".into(),
+    };
+    let best = match summary.gap {
+        0.0 => "nothing better keeps to the target".into(),
+        gap => format!("at most {gap:.2} from the best"),
+    };
+    format!(
+        "{:.3} bits per weight, {} bytes, estimated SQNR {sqnr}; {best}\n",
+        summary.bits, summary.bytes
+    )
+}
+
+fn finite(given: &str) -> Result<f64, String> {
+    let number: Option<f64> = given.parse().ok();
+    let number = number.filter(|number| number.is_finite());
+    number.ok_or_else(|| "give a number".into())
+}
+
+fn positive(given: &str) -> Result<f64, String> {
+    let number = finite(given).ok().filter(|&number| number > 0.0);
+    number.ok_or_else(|| "give a number above 0".into())
+}
+
+fn bytes(given: &str) -> Result<u64, String> {
+    let units = [
+        ("KIB", 1024.0),
+        ("MIB", 1_048_576.0),
+        ("GIB", 1_073_741_824.0),
+        ("KB", 1e3),
+        ("MB", 1e6),
+        ("GB", 1e9),
+        ("B", 1.0),
+    ];
+    let upper = given.to_ascii_uppercase();
+    let unit = units.iter().find(|(unit, _)| upper.ends_with(unit));
+    let (number, factor) = match unit {
+        Some((unit, factor)) => (upper[..upper.len() - unit.len()].trim_end(), *factor),
+        None => (upper.as_str(), 1.0),
+    };
+    let size = positive(number).ok().map(|number| number * factor);
+    let size = size.filter(|size| (1.0..1e18).contains(size));
+    size.map(|size| size as u64)
+        .ok_or_else(|| "give a number of bytes, such as 300MB or 1.5GiB".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_have_units() {
+        for (given, size) in [
+            ("300MB", Some(300_000_000)),
+            ("1.5GiB", Some(1_610_612_736)),
+            ("4096", Some(4096)),
+            ("2 kib", Some(2048)),
+            ("12b", Some(12)),
+            ("0", None),
+            ("-1MB", None),
+            ("nanMB", None),
+            ("MB", None),
+            ("1TBs", None),
+            ("1e30", None),
+        ] {
+            assert_eq!(bytes(given).ok(), size, "{given}");
+        }
+    }
+}

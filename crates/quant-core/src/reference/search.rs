@@ -1,0 +1,168 @@
+//! The scale of least squared error.
+
+use alloc::vec;
+
+use super::{dequantize, quantize, range};
+use crate::search::{SEARCH_FACTORS, SEARCH_PIECE, SEARCH_SCALES};
+use crate::{ErrorStats, Float, OffsetKind, Params, STATS_CHUNK, Scheme, ValueRange};
+
+/// 1.5 * 2^23: an f32 of a magnitude below 2^22 to which it is added is rounded to an integer.
+const ROUND: f32 = 12_582_912.0;
+
+/// The parameters of least squared error for a block of `values`, in row-major order; each squared
+/// error counts `importance` times, where that is given. `plain` are those that the dialect has for
+/// the range of the values.
+///
+/// 1. Candidates: for each of [`SEARCH_FACTORS`](crate::SEARCH_FACTORS), the plain scale times the
+///    factor, rounded to its type, and the plain zero point; in a dialect that stores biases, what it
+///    has for the range times the factor. Those whose scale is not between
+///    [`SEARCH_SCALES`](crate::SEARCH_SCALES) are left out.
+/// 2. Each one's sum of squared errors, in f32: `steps = clamp(round(value * (1 / scale)))`,
+///    `error = value - scale * steps`, both by a fused multiply-add, which is also what adds
+///    `importance * error * error`. Elements with an even and an odd index are added apart, and then
+///    together, in pieces of [`SEARCH_PIECE`](crate::SEARCH_PIECE); pieces in f64.
+/// 3. The least sum wins, the first one of equal sums.
+/// 4. If that is not the first candidate, which is the plain one: both quantize the block and restore
+///    it, as the dialect says. The winner stays if fewer of its restored values are infinite, or as
+///    many, and its squared errors, added as [`ErrorStats`] adds them, are less.
+///
+/// So what is found is never worse than the plain parameters.
+///
+/// ```
+/// use quant_core::{FloatType, IntType, Mode, Scheme, reference};
+/// let values = [1.0_f32, 0.9, -0.9, 0.9, -0.9, 0.9, -0.9, 0.9];
+/// let scheme = Scheme::new(IntType::Int4, Mode::Symmetric);
+/// let plain = scheme.params(&reference::range(&values), FloatType::F32)?;
+/// let found = reference::search(&values, scheme, plain, None);
+/// assert_eq!((plain.scale(), found.scale()), (1.0 / 7.0, 1.0 / 7.0 * 0.92));
+/// # Ok::<(), quant_core::ParamsError>(())
+/// ```
+///
+/// # Panics
+/// If there is not one importance per value.
+pub fn search<F: Float>(
+    values: &[F],
+    scheme: Scheme,
+    plain: Params,
+    importance: Option<&[f32]>,
+) -> Params {
+    let importance = importance.inspect(|all| {
+        assert_eq!(all.len(), values.len(), "one importance per value");
+    });
+    let range = range(values);
+    let mut best: Option<(usize, Params, f64)> = None;
+    for (k, &factor) in SEARCH_FACTORS.iter().enumerate() {
+        let Some(params) = candidate(factor, &range, scheme, plain, F::TYPE) else {
+            continue;
+        };
+        let sum = score(values, scheme, params, importance);
+        if best.is_none_or(|(_, _, least)| sum < least) {
+            best = Some((k, params, sum));
+        }
+    }
+    match best {
+        None | Some((0, ..)) => plain,
+        Some((_, found, _)) => {
+            let better = noise(values, scheme, found, importance)
+                .is_less(&noise(values, scheme, plain, importance));
+            if better { found } else { plain }
+        }
+    }
+}
+
+fn candidate(
+    factor: f32,
+    range: &ValueRange,
+    scheme: Scheme,
+    plain: Params,
+    source: crate::FloatType,
+) -> Option<Params> {
+    let params = match scheme.offset() {
+        OffsetKind::None | OffsetKind::ZeroPoint => {
+            let scale_type = plain.scale_type();
+            let scale = scale_type.round(plain.scale() * factor);
+            Params::found(scale, plain.zero_point(), scale_type)
+        }
+        OffsetKind::Bias => {
+            let narrowed = ValueRange {
+                min: range.min * factor,
+                max: range.max * factor,
+                ..*range
+            };
+            scheme.params(&narrowed, source).ok()?
+        }
+    };
+    let magnitude = params.exact().0.abs();
+    (SEARCH_SCALES.0..=SEARCH_SCALES.1)
+        .contains(&magnitude)
+        .then_some(params)
+}
+
+fn score<F: Float>(
+    values: &[F],
+    scheme: Scheme,
+    params: Params,
+    importance: Option<&[f32]>,
+) -> f64 {
+    let (scale, bias) = params.exact();
+    let reciprocal = 1.0 / scale;
+    let zero_point = params.zero_point();
+    let low = (scheme.qmin() - zero_point) as f32;
+    let high = (scheme.qmax() - zero_point) as f32;
+    let mut total = 0.0;
+    for start in (0..values.len()).step_by(SEARCH_PIECE) {
+        let mut sums = [0.0_f32; 2];
+        for i in start..values.len().min(start + SEARCH_PIECE) {
+            let value = values[i].to_f32() - bias;
+            let steps = libm::fmaf(value, reciprocal, ROUND) - ROUND;
+            let error = libm::fmaf(-scale, steps.clamp(low, high), value);
+            let weighted = importance.map_or(error, |importance| error * importance[i]);
+            sums[i % 2] = libm::fmaf(weighted, error, sums[i % 2]);
+        }
+        total += f64::from(sums[0] + sums[1]);
+    }
+    total
+}
+
+/// What a block loses.
+struct Noise {
+    non_finite: u64,
+    sum: f64,
+}
+
+impl Noise {
+    fn is_less(&self, other: &Self) -> bool {
+        self.non_finite < other.non_finite
+            || self.non_finite == other.non_finite && self.sum < other.sum
+    }
+}
+
+/// An importance takes part in f64.
+fn noise<F: Float>(
+    values: &[F],
+    scheme: Scheme,
+    params: Params,
+    importance: Option<&[f32]>,
+) -> Noise {
+    let mut codes = vec![0; values.len()];
+    quantize(values, scheme, params, &mut codes);
+    let mut restored = vec![0.0_f32; values.len()];
+    dequantize(&codes, scheme, params, &mut restored);
+    let mut noise = Noise {
+        non_finite: 0,
+        sum: 0.0,
+    };
+    for start in (0..values.len()).step_by(STATS_CHUNK) {
+        let chunk = start..values.len().min(start + STATS_CHUNK);
+        let weights = importance.map(|all| &all[chunk.clone()]);
+        let pairs = values[chunk.clone()].iter().zip(&restored[chunk]);
+        let pairs = pairs.map(|(value, &restored)| (value.to_f32(), restored));
+        let stats = match weights {
+            None => ErrorStats::of_chunk(pairs),
+            Some(weights) => ErrorStats::of_weighted_chunk(pairs, weights),
+        };
+        noise.non_finite += stats.non_finite;
+        noise.sum += stats.noise;
+    }
+    noise
+}

@@ -1,0 +1,439 @@
+//! Plans that mix precisions: each tensor gets as many bits as serve the whole model best.
+
+mod candidate;
+mod knapsack;
+
+pub use candidate::{Candidate, Extent};
+
+use std::path::PathBuf;
+
+use quant_simd::{Sink, TensorQuantizer};
+
+use self::knapsack::{Choice, Chosen, solve, total};
+use crate::error::{one_line, option};
+use crate::execute::decide;
+use crate::facts::Facts;
+use crate::format::{Inserted, OpenModel};
+use crate::plan::{PlannedTensor, TensorSpec, VERSION};
+use crate::report::{Decision, quantize_tensor};
+use crate::values::Tensor;
+use crate::{Error, Job, Plan, QuantizeOptions};
+
+/// Bytes of a file that a quantized tensor takes besides its codes, scales and zero points, where the
+/// format does not know it: names, alignment, an operation.
+const BESIDES: u64 = 768;
+/// How often a size is corrected by what the file would really have.
+const CORRECTIONS: usize = 8;
+
+/// What a mixed plan keeps to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum MixedTarget {
+    /// So many bits per weight, scales and zero points included, over all tensors that can be quantized.
+    Bits(f64),
+    /// So many bytes of the output's files.
+    Bytes(u64),
+    /// At least so many dB of estimated SQNR, in as few bytes as possible.
+    Sqnr(f64),
+}
+
+/// How precisions are mixed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MixedOptions {
+    /// What the plan keeps to.
+    pub target: MixedTarget,
+    /// What each tensor may be.
+    pub candidates: Vec<Candidate>,
+}
+
+/// What a mixed plan comes to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct MixedSummary {
+    /// Bits per weight, over all tensors that could be quantized.
+    pub bits: f64,
+    /// Bytes of the output's files: exact for safetensors, an estimate for packages.
+    pub bytes: u64,
+    /// `-10 log10` of the sum of the tensors' relative errors; infinite where there is none.
+    pub sqnr_db: f64,
+    /// No plan of these candidates within the target has a better SQNR (or fewer bytes) than by so many
+    /// dB (or percent): 0 where that is proven to be the best.
+    pub gap: f64,
+}
+
+/// Takes what is made and forgets it.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    type Error = Error;
+    fn codes(&self, _: usize, _: &[u8]) -> Result<(), Error> {
+        Ok(())
+    }
+    fn scales(&self, _: usize, _: &[u8]) -> Result<(), Error> {
+        Ok(())
+    }
+    fn zero_points(&self, _: usize, _: &[u8]) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// What one tensor can be.
+struct Alternative {
+    decision: Decision,
+    bytes: u64,
+    /// Squared errors by squared values.
+    error: f64,
+}
+
+/// The plan of least error that keeps to a target.
+///
+/// The error of a plan is the sum of its tensors' relative errors, squared errors by squared values: so
+/// they add up at the end of a chain of layers whose inputs are like noise. The assignment is solved
+/// exactly, as a multiple-choice knapsack, but for models where that would take too much memory; the
+/// summary says how far from the best it could be.
+///
+/// # Errors
+/// As [`plan`](crate::execute::plan); a target that no plan of the candidates reaches; values that
+/// cannot be quantized.
+pub fn plan_mixed(
+    model: &dyn OpenModel,
+    options: &QuantizeOptions,
+    mixed: &MixedOptions,
+    job: &Job<'_>,
+) -> Result<(Plan, MixedSummary, Vec<String>), Error> {
+    let mut work = Work::new(model, options, job)?;
+    for &candidate in &mixed.candidates {
+        work.add(candidate)?;
+    }
+    work.finish(mixed)
+}
+
+struct Work<'w> {
+    model: &'w dyn OpenModel,
+    options: &'w QuantizeOptions,
+    job: &'w Job<'w>,
+    tensors: Vec<Facts>,
+    /// Per tensor.
+    alternatives: Vec<Vec<Alternative>>,
+    /// Per tensor, why no candidate quantizes it.
+    reasons: Vec<Option<String>>,
+    allows_float: bool,
+    warnings: Vec<String>,
+}
+
+impl<'w> Work<'w> {
+    fn new(
+        model: &'w dyn OpenModel,
+        options: &'w QuantizeOptions,
+        job: &'w Job<'w>,
+    ) -> Result<Self, Error> {
+        let tensors = model.facts(options, job, &mut Vec::new())?;
+        Ok(Self {
+            model,
+            options,
+            job,
+            alternatives: tensors.iter().map(|_| Vec::new()).collect(),
+            reasons: tensors.iter().map(|_| None).collect(),
+            tensors,
+            allows_float: false,
+            warnings: Vec::new(),
+        })
+    }
+
+    /// Measures what a candidate makes of each tensor.
+    fn add(&mut self, candidate: Candidate) -> Result<(), Error> {
+        let Some(options) = candidate.options(self.options)? else {
+            self.allows_float = true;
+            return Ok(());
+        };
+        let (decided, report) = decide(self.model, Inserted::default(), &options, self.job)?;
+        for warning in report.warnings {
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
+        for (index, decision) in decided.decisions.into_iter().enumerate() {
+            self.job.check()?;
+            match &decision {
+                Decision::Quantize(quantizer) => {
+                    if let Some(error) = self.measured(index, quantizer)? {
+                        let bytes = quantizer.codes_len()
+                            + quantizer.scales_len()
+                            + quantizer.zero_points_len();
+                        self.alternatives[index].push(Alternative {
+                            decision,
+                            bytes: bytes as u64,
+                            error,
+                        });
+                    }
+                }
+                Decision::Blocks(_) => {
+                    return Err(Error::Option(
+                        "plans that mix precisions are not made for GGUF; give each tensor its `type` in a plan"
+                            .into(),
+                    ));
+                }
+                Decision::LeaveAlone(reason) | Decision::Skip(reason) => {
+                    self.reasons[index] = Some(reason.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Squared errors by squared values; `None` where some are infinite once they are restored.
+    fn measured(&self, index: usize, quantizer: &TensorQuantizer) -> Result<Option<f64>, Error> {
+        let facts = &self.tensors[index];
+        let done = quantize_tensor(quantizer, true, &self.model.data(index)?, &Nowhere);
+        let stats = done.map_err(|failure| {
+            let at = Tensor {
+                file: &facts.file,
+                name: &facts.name,
+                dtype: &facts.dtype,
+                shape: &facts.shape,
+            };
+            at.failed(failure, quantizer, &facts.name, true)
+        })?;
+        let Some(stats) = stats.filter(|stats| stats.non_finite == 0) else {
+            return Ok(None);
+        };
+        Ok(Some(match stats.noise == 0.0 {
+            true => 0.0,
+            false => stats.noise / stats.signal,
+        }))
+    }
+
+    fn finish(mut self, mixed: &MixedOptions) -> Result<(Plan, MixedSummary, Vec<String>), Error> {
+        let mut places = Vec::new();
+        for (index, alternatives) in self.alternatives.iter_mut().enumerate() {
+            if alternatives.is_empty() {
+                continue;
+            }
+            if self.allows_float {
+                alternatives.push(Alternative {
+                    decision: Decision::LeaveAlone("float is better here".into()),
+                    bytes: self.tensors[index].bytes,
+                    error: 0.0,
+                });
+            }
+            places.push(index);
+        }
+        if places.is_empty() {
+            return Err(Error::Option(
+                "no candidate quantizes any tensor of the model; `quant plan` with its type says why"
+                    .into(),
+            ));
+        }
+        let problem = Message {
+            work: &self,
+            places,
+        };
+        let (picks, gap) = problem.solve(mixed.target)?;
+        let decisions = problem.decisions(&picks);
+        let summary = problem.summary(&picks, &decisions, gap)?;
+        let plan = self.plan(&decisions);
+        Ok((plan, summary, self.warnings))
+    }
+
+    fn plan(&self, decisions: &[Decision]) -> Plan {
+        let tensors = self.tensors.iter().zip(decisions);
+        let tensors = tensors.map(|(facts, decision)| {
+            let (quantize, reason) = match decision {
+                Decision::Quantize(quantizer) => {
+                    (Some(TensorSpec::from_quantizer(quantizer)), None)
+                }
+                Decision::Blocks(quantizer) => (Some(TensorSpec::of_blocks(quantizer)), None),
+                Decision::LeaveAlone(reason) | Decision::Skip(reason) => {
+                    (None, Some(reason.clone()))
+                }
+            };
+            PlannedTensor {
+                name: facts.name.clone(),
+                dtype: Some(facts.dtype.clone()),
+                shape: Some(facts.shape.clone()),
+                quantize,
+                reason,
+            }
+        });
+        Plan {
+            version: VERSION,
+            format: self.options.encoding(),
+            tensors: tensors.collect(),
+            path: PathBuf::new(),
+        }
+    }
+}
+
+/// The tensors that have a choice.
+struct Message<'p> {
+    work: &'p Work<'p>,
+    places: Vec<usize>,
+}
+
+impl Message<'_> {
+    fn alternatives(&self, place: usize) -> &[Alternative] {
+        &self.work.alternatives[place]
+    }
+
+    fn items(&self, choice: impl Fn(&Alternative) -> Choice) -> Vec<Vec<Choice>> {
+        let places = self.places.iter();
+        let items = places.map(|&place| self.alternatives(place).iter().map(&choice).collect());
+        items.collect()
+    }
+
+    /// Errors within bytes.
+    fn by_bytes(&self, bytes: f64) -> Option<Chosen> {
+        let items = self.items(|one| Choice {
+            weight: one.bytes as f64,
+            cost: one.error,
+        });
+        solve(&items, bytes)
+    }
+
+    fn elements(&self) -> f64 {
+        let counts = self.places.iter();
+        counts
+            .map(|&place| self.work.tensors[place].element_count() as f64)
+            .sum()
+    }
+
+    fn picked(&self, picks: &[usize], what: impl Fn(&Alternative) -> f64) -> f64 {
+        let picked = self.places.iter().zip(picks);
+        picked
+            .map(|(&place, &pick)| what(&self.alternatives(place)[pick]))
+            .sum()
+    }
+
+    /// An alternative for each tensor that has a choice, and the summary's gap.
+    fn solve(&self, target: MixedTarget) -> Result<(Vec<usize>, f64), Error> {
+        let chosen = match target {
+            MixedTarget::Bits(bits) => {
+                let bytes = (bits * self.elements() / 8.0).floor();
+                let chosen = self.by_bytes(bytes);
+                chosen.ok_or_else(|| self.too_little(&format!("{bits} bits per weight")))?
+            }
+            MixedTarget::Bytes(bytes) => self.within_file(bytes)?,
+            MixedTarget::Sqnr(db) => return self.by_error(db),
+        };
+        let error = self.picked(&chosen.picks, |one| one.error);
+        let gap = match chosen.bound < error && chosen.bound > 0.0 {
+            true => 10.0 * (error / chosen.bound).log10(),
+            false if chosen.bound < error => f64::INFINITY,
+            false => 0.0,
+        };
+        Ok((chosen.picks, gap))
+    }
+
+    /// The fewest bytes with at most the error that an SQNR allows.
+    fn by_error(&self, db: f64) -> Result<(Vec<usize>, f64), Error> {
+        let items = self.items(|one| Choice {
+            weight: one.error,
+            cost: one.bytes as f64,
+        });
+        let chosen = solve(&items, 10_f64.powf(-db / 10.0)).ok_or_else(|| {
+            let best = self.places.iter().map(|&place| {
+                let errors = self.alternatives(place).iter().map(|one| one.error);
+                errors.fold(f64::INFINITY, f64::min)
+            });
+            let best = -10.0 * best.sum::<f64>().log10();
+            Error::Option(format!(
+                "an SQNR of {db} dB cannot be had: the best that the candidates allow is {best:.2} dB; give a lower one, or better candidates with {}",
+                option("candidates")
+            ))
+        })?;
+        let bytes = total(&items, &chosen.picks, |choice| choice.cost);
+        Ok((chosen.picks, 100.0 * (bytes - chosen.bound) / bytes))
+    }
+
+    /// What fits a file of so many bytes.
+    fn within_file(&self, bytes: u64) -> Result<Chosen, Error> {
+        let before = self
+            .places
+            .iter()
+            .map(|&place| self.work.tensors[place].bytes);
+        let rest = self.work.model.bytes()? as f64 - before.sum::<u64>() as f64;
+        let mut budget = bytes as f64 - rest;
+        for _ in 0..CORRECTIONS {
+            let chosen = self.by_bytes(budget);
+            let chosen = chosen.ok_or_else(|| self.too_little(&format!("{bytes} bytes")))?;
+            let real = self.file_bytes(&chosen.picks, &self.decisions(&chosen.picks))?;
+            if real <= bytes {
+                return Ok(chosen);
+            }
+            budget -= (real - bytes) as f64;
+        }
+        Err(self.too_little(&format!("{bytes} bytes")))
+    }
+
+    fn too_little(&self, target: &str) -> Error {
+        let lightest: Vec<usize> = self
+            .places
+            .iter()
+            .map(|&place| {
+                let all = self.alternatives(place).iter().enumerate();
+                all.min_by_key(|(_, one)| one.bytes)
+                    .map_or(0, |(pick, _)| pick)
+            })
+            .collect();
+        let bytes = self.picked(&lightest, |one| one.bytes as f64);
+        let bits = 8.0 * bytes / self.elements();
+        let file = self.file_bytes(&lightest, &self.decisions(&lightest));
+        let file = file.map_or(String::new(), |bytes| format!(", a file of {bytes} bytes"));
+        Error::Option(one_line(format!(
+            "{target} are too few: the smallest that the candidates allow is {bits:.3} bits per weight{file}; give more, or smaller candidates with {}",
+            option("candidates")
+        )))
+    }
+
+    /// One per tensor of the model.
+    fn decisions(&self, picks: &[usize]) -> Vec<Decision> {
+        let mut decisions: Vec<Decision> = self
+            .work
+            .reasons
+            .iter()
+            .map(|reason| Decision::LeaveAlone(reason.clone().unwrap_or_default()))
+            .collect();
+        for (&place, &pick) in self.places.iter().zip(picks) {
+            decisions[place] = self.alternatives(place)[pick].decision.clone();
+        }
+        decisions
+    }
+
+    fn file_bytes(&self, picks: &[usize], decisions: &[Decision]) -> Result<u64, Error> {
+        let Work {
+            model,
+            options,
+            job,
+            tensors,
+            ..
+        } = self.work;
+        if let Some(bytes) = model.bytes_of(decisions, options, job)? {
+            return Ok(bytes);
+        }
+        let before = self.places.iter().map(|&place| tensors[place].bytes);
+        let before: u64 = before.sum();
+        let after = self.picked(picks, |one| one.bytes as f64) as u64;
+        let quantized = |decision: &&Decision| matches!(decision, Decision::Quantize(_));
+        let besides = BESIDES * decisions.iter().filter(quantized).count() as u64;
+        Ok((model.bytes()? + after + besides).saturating_sub(before))
+    }
+
+    fn summary(
+        &self,
+        picks: &[usize],
+        decisions: &[Decision],
+        gap: f64,
+    ) -> Result<MixedSummary, Error> {
+        let bytes = self.picked(picks, |one| one.bytes as f64);
+        let error = self.picked(picks, |one| one.error);
+        Ok(MixedSummary {
+            bits: 8.0 * bytes / self.elements(),
+            bytes: self.file_bytes(picks, decisions)?,
+            sqnr_db: match error == 0.0 {
+                true => f64::INFINITY,
+                false => -10.0 * error.log10(),
+            },
+            gap,
+        })
+    }
+}
