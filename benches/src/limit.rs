@@ -1,7 +1,7 @@
 //! The limit of memory traffic: loops that load and store what a kernel loads and stores, and
 //! compute nothing.
 
-// It stores around the cache, as kernels do.
+// It uses non-temporal stores, as kernels do.
 #![allow(unsafe_code)]
 
 use std::hint::black_box;

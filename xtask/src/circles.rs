@@ -1,8 +1,10 @@
-//! `cargo xtask circles`: no module at the top of a crate needs, by whatever way, one that needs it.
+//! `cargo xtask circles`: no module needs, by whatever way, one beside it that needs it; nor does a
+//! crate, tests included.
 //!
 //! A small reader is enough for that: it looks at `use` and at paths that begin with `crate` or
-//! `super`, and follows the names that `lib.rs` gives away to the modules that have them. Tests are
-//! not looked at. Cargo itself refuses circles of crates.
+//! `super`, and follows the names that a module takes over from those in its folder. Modules are
+//! compared with their neighbours, at the top of a crate and in each folder; a module and those in its
+//! own folder may need each other. Tests in modules are not looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,10 +13,14 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 use crate::Outcome;
-use crate::toolchain::root;
+use crate::lengths;
+use crate::toolchain::{cargo, root, stdout};
 
 /// Which modules a module needs, and the file that says so.
 type Graph = BTreeMap<String, BTreeMap<String, PathBuf>>;
+
+/// Per folder of modules, theirs.
+type Graphs = Vec<(Vec<String>, Graph)>;
 
 /// Looks at all crates of the workspace.
 pub fn circles() -> Outcome {
@@ -26,13 +32,22 @@ pub fn circles() -> Outcome {
             let sources = entry?.path().join("src");
             if sources.join("lib.rs").is_file() || sources.join("main.rs").is_file() {
                 crates += 1;
-                found.extend(circle(&graph(&sources)?).map(|circle| told(&sources, &circle)));
+                let mut files = Vec::new();
+                list(&sources, &mut files)?;
+                for file in &files {
+                    found.extend(lengths::too_long(file)?);
+                }
+                for (folder, graph) in graphs(&sources)? {
+                    let place = sources.join(folder.join("/"));
+                    found.extend(circle(&graph).map(|circle| told(&place, &circle)));
+                }
             }
         }
     }
+    found.extend(circle(&crate_graph()?).map(|circle| told(Path::new("crates"), &circle)));
     match found.is_empty() {
         true => {
-            println!("{crates} crates without a circle of modules");
+            println!("{crates} crates without a circle of modules, and nothing too long");
             Ok(())
         }
         false => Err(found.join("\n").into()),
@@ -51,32 +66,78 @@ fn told(sources: &Path, circle: &[(String, PathBuf)]) -> String {
     )
 }
 
-/// The modules at the top of a crate and what they need.
-fn graph(sources: &Path) -> Result<Graph, Box<dyn std::error::Error>> {
+/// Which crates of the workspace need which, for their tests too.
+fn crate_graph() -> Result<Graph, Box<dyn std::error::Error>> {
+    let mut command = cargo("metadata");
+    command.args(["--no-deps", "--format-version", "1"]);
+    let text = stdout(&mut command).ok_or("cargo metadata did not run")?;
+    let metadata: serde_json::Value = serde_json::from_str(&text)?;
+    let mut graph = Graph::new();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        let name = package["name"].as_str().unwrap_or_default();
+        let needs = graph.entry(name.to_owned()).or_default();
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            let other = dependency["name"].as_str().unwrap_or_default();
+            // A crate that needs itself turns on its own features for its tests; inputs of tests are
+            // made with the types that they are for.
+            if dependency["path"].is_string() && ![name, "quant-testkit"].contains(&other) {
+                needs.insert(other.to_owned(), "Cargo.toml".into());
+            }
+        }
+    }
+    Ok(graph)
+}
+
+/// Per folder of modules: these, and which of each other they need. The top is a folder without a name.
+fn graphs(sources: &Path) -> Result<Graphs, Box<dyn std::error::Error>> {
     let mut files = Vec::new();
     list(sources, &mut files)?;
-    let root = ["lib.rs", "main.rs"].map(|name| sources.join(name));
-    let root_text = root.iter().filter_map(|path| fs::read_to_string(path).ok());
-    let root_text: String = root_text.collect();
-    let mut modules = BTreeSet::new();
-    for file in &files {
-        modules.extend(module(sources, file));
-    }
-    let given = given_away(&root_text);
+    let read = |path: PathBuf| -> std::io::Result<_> {
+        let text = without_tests(&fs::read_to_string(&path)?);
+        Ok((parts(sources, &path), path, text))
+    };
+    let files = files.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let inner = files.iter().filter(|(parts, ..)| !parts.is_empty());
+    let folders: BTreeSet<_> = inner.map(|(parts, ..)| &parts[..parts.len() - 1]).collect();
+    let graphs = folders.into_iter().map(|folder| {
+        let graph = graph(sources, folder, &files);
+        (folder.to_vec(), graph)
+    });
+    Ok(graphs.collect())
+}
+
+/// The modules of a folder and what they need.
+fn graph(sources: &Path, folder: &[String], files: &[(Vec<String>, PathBuf, String)]) -> Graph {
+    let below = |path: &[String]| match path.starts_with(folder) {
+        true => path.get(folder.len()).cloned(),
+        false => None,
+    };
+    let modules: BTreeSet<_> = files
+        .iter()
+        .filter_map(|(parts, ..)| below(parts))
+        .collect();
+    let of_folder = files.iter().filter(|(parts, ..)| parts == folder);
+    let given = given_away(
+        &of_folder
+            .map(|(.., text)| text.as_str())
+            .collect::<String>(),
+    );
     let mut graph = Graph::new();
-    for file in &files {
-        let Some(own) = module(sources, file) else {
+    for (parts, file, text) in files {
+        let Some(own) = below(parts) else {
             continue;
         };
-        let depth = depth(sources, file);
         let needs = graph.entry(own.clone()).or_default();
-        for path in paths(&without_tests(&fs::read_to_string(file)?)) {
-            let Some(first) = from_top(&path, depth) else {
+        for path in paths(text) {
+            let Some(first) = from_top(&path, parts).as_deref().and_then(below) else {
                 continue;
             };
             let needed = match modules.contains(&first) {
                 true => Some(first),
-                false => given.get(&first).cloned(),
+                false => given
+                    .get(&first)
+                    .filter(|it| modules.contains(*it))
+                    .cloned(),
             };
             if let Some(needed) = needed.filter(|needed| *needed != own) {
                 let shown = file.strip_prefix(sources).unwrap_or(file);
@@ -84,7 +145,7 @@ fn graph(sources: &Path) -> Result<Graph, Box<dyn std::error::Error>> {
             }
         }
     }
-    Ok(graph)
+    graph
 }
 
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
@@ -92,7 +153,7 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
         let path = entry?.path();
         if path.is_dir() {
             list(&path, files)?;
-        } else if path.extension().is_some_and(|end| end == "rs") {
+        } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
             files.push(path);
         }
     }
@@ -117,16 +178,6 @@ fn parts(sources: &Path, file: &Path) -> Vec<String> {
         parts.pop();
     }
     parts
-}
-
-/// The module at the top that a file is of; `None` for the root.
-fn module(sources: &Path, file: &Path) -> Option<String> {
-    parts(sources, file).into_iter().next()
-}
-
-/// How many `super` lead from a file to the root.
-fn depth(sources: &Path, file: &Path) -> usize {
-    parts(sources, file).len()
 }
 
 /// Without comments, and without the module of tests, which may need whatever it likes.
@@ -187,26 +238,25 @@ fn expand(tree: &str, before: &[String], found: &mut Vec<Vec<String>>) {
     }
 }
 
-/// The first name of a path from the root on; `None` where it stays below.
-fn from_top(path: &[String], depth: usize) -> Option<String> {
+/// A path from the root on, as a file of this module has it.
+fn from_top(path: &[String], own: &[String]) -> Option<Vec<String>> {
     let up = path.iter().take_while(|name| *name == "super").count();
     match path.first().map(String::as_str) {
-        Some("crate") => path.get(1).cloned(),
-        Some("super") if up == depth => path.get(up).cloned(),
+        Some("crate") => Some(path[1..].to_vec()),
+        Some("super") if up <= own.len() => Some([&own[..own.len() - up], &path[up..]].concat()),
         _ => None,
     }
 }
 
-/// The names that the root gives away, and the modules that they come from.
+/// The names that a module has from those in its folder, and the modules that they come from.
 fn given_away(root: &str) -> BTreeMap<String, String> {
-    let pattern =
-        Regex::new(r"\bpub(?:\(crate\))?\s+use\s+([^;]*);").expect("a pattern of our own");
+    let pattern = Regex::new(r"\buse\s+([^;]*);").expect("a pattern of our own");
     let mut found = BTreeMap::new();
     for capture in pattern.captures_iter(root) {
         let mut paths = Vec::new();
         expand(&capture[1], &[], &mut paths);
         for mut path in paths {
-            path.retain(|name| !matches!(name.as_str(), "crate" | "self"));
+            path.retain(|name| name != "self");
             if let [module, .., name] = &path[..] {
                 found.insert(name.clone(), module.clone());
             }
@@ -254,7 +304,8 @@ mod tests {
 
     fn found(files: &[(&str, &str)]) -> Option<Vec<String>> {
         let folder = sources(files);
-        let circle = circle(&graph(folder.path()).unwrap())?;
+        let graphs = graphs(folder.path()).unwrap();
+        let circle = graphs.iter().find_map(|(_, graph)| circle(graph))?;
         Some(circle.into_iter().map(|(module, _)| module).collect())
     }
 
@@ -281,6 +332,27 @@ mod tests {
             ("b.rs", "use crate::{\n    c,\n    a::{x, y::{z}},\n};"),
         ] {
             let files = [&open[..2], &[closing][..], &open[3..]].concat();
+            assert_eq!(
+                found(&files),
+                Some(["a", "b", "a"].map(String::from).to_vec())
+            );
+        }
+    }
+
+    #[test]
+    fn circles_are_found_in_folders() {
+        let open = [
+            ("lib.rs", "mod top;"),
+            (
+                "top/mod.rs",
+                "mod a;\nmod b;\nuse b::Two;\npub trait Own {}",
+            ),
+            ("top/a.rs", "use super::{Own, Two};"),
+            ("top/b.rs", "use super::Own;"),
+        ];
+        assert_eq!(found(&open), None);
+        for closing in ["use super::a::One;", "fn f() { crate::top::a::g() }"] {
+            let files = [&open[..3], &[("top/b.rs", closing)][..]].concat();
             assert_eq!(
                 found(&files),
                 Some(["a", "b", "a"].map(String::from).to_vec())

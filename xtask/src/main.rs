@@ -19,6 +19,7 @@ mod equivalence;
 mod formats;
 mod hide;
 mod ios;
+mod lengths;
 mod mca;
 mod memory;
 mod needs;

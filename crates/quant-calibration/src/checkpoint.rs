@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use quant_core::observer::Observer;
+use quant_model::error::option;
 use quant_model::io::read_bounded;
 use quant_model::ranges::LARGEST;
 use quant_model::{AtomicFile, Error, Inputs};
@@ -21,6 +22,16 @@ pub struct Position {
     pub file: usize,
     pub tensor: usize,
     pub element: u64,
+}
+
+impl Position {
+    /// Behind so many elements of the tensor, or all of it.
+    pub fn pass(&mut self, elements: u64, ends_tensor: bool) {
+        match ends_tensor {
+            true => (self.tensor, self.element) = (self.tensor + 1, 0),
+            false => self.element += elements,
+        }
+    }
 }
 
 /// What the data is, and how it is looked at: another process must have the same.
@@ -100,7 +111,7 @@ impl Checkpoint {
         let then = &checkpoint.task;
         if then.settings != task.settings || then.name != task.name || then.model != task.model {
             return Err(bad(format!(
-                "of another command line: {}, where it is now {}; give the same one, or begin anew without \u{fdd2}resume\u{fdd3}, with \u{fdd2}force\u{fdd3}",
+                "made with other options: {}, where they are now {}; give the same ones, or begin anew without \u{fdd2}resume\u{fdd3}, with \u{fdd2}force\u{fdd3}",
                 described(then),
                 described(task)
             )));
@@ -133,7 +144,7 @@ impl Checkpoint {
 fn described(task: &Task) -> String {
     let mut text = task.settings.describe();
     if let Some(name) = &task.name {
-        text += &format!(", --name {name}");
+        text += &format!(", {}", option(&format!("name {name}")));
     }
     if let Some(model) = &task.model {
         text += &format!(", samples through {model}");

@@ -150,7 +150,8 @@ impl Recordings {
         let path = self.folders[folder as usize].path.join(&name);
         let file = fs::metadata(&path).map_err(Error::io(&path, "open it"))?;
         if self.output == Some((file.dev(), file.ino())) {
-            let problem = "the output is one of the recordings; choose another with -o";
+            let problem =
+                "the output is one of the recordings; choose another with \u{fdd2}output\u{fdd3}";
             return Err(Error::file(&path, problem));
         }
         self.bytes += file.len();

@@ -22,15 +22,15 @@ use super::settings::CalibrationSettings;
 /// The ranges of a model's activations, and how they were found: `ranges.json`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calibration {
-    /// What they were found with.
+    /// The observer and the arithmetic that they were found with.
     pub settings: CalibrationSettings,
-    /// Per activation.
+    /// By the name of the activation.
     pub activations: BTreeMap<String, Calibrated>,
     /// Activations of integers or truth values, which were passed over, and their types.
     pub passed_over: BTreeMap<String, String>,
 }
 
-/// One activation.
+/// What was found about one activation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calibrated {
     /// The range to quantize over; `None` where no value was finite.
@@ -107,7 +107,7 @@ fn unique<'de, D: Deserializer<'de>>(
             let mut found = BTreeMap::new();
             while let Some((name, entry)) = entries.next_entry::<String, Box<RawValue>>()? {
                 if found.contains_key(&name) {
-                    let problem = format!("activation `{name}`: stands there twice");
+                    let problem = format!("activation `{name}`: appears twice");
                     return Err(de::Error::custom(problem));
                 }
                 found.insert(name, entry);
@@ -366,7 +366,7 @@ impl Calibration {
                     return Err(bad(&name, "stands in the wrong place"));
                 }
                 if activations.contains_key(&name) {
-                    return Err(bad(&name, "stands there twice"));
+                    return Err(bad(&name, "appears twice"));
                 }
                 activations.insert(name, found);
             }
@@ -487,7 +487,7 @@ fn range_of(
             };
             match range.min.is_finite() && range.max.is_finite() && range.min <= range.max {
                 true => Ok(Some(range)),
-                false => Err(format!("its {which}range is none: {min} to {max}")),
+                false => Err(format!("invalid {which}range: {min} to {max}")),
             }
         }
         _ => Err(format!(

@@ -62,6 +62,7 @@ pub struct CalibrationOptions {
 /// used, or is of other data or options; files that cannot be read, or hold what is no float tensor;
 /// settings out of range. Then there is no output. [`Error::Paused`] where the caller has asked to
 /// stop: the checkpoint says how far it went.
+// Long: one loop, which ends by a document or by a checkpoint.
 pub fn calibrate(
     recordings: &Recordings,
     output: &Path,

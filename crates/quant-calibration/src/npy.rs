@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use super::values::{Encoding, Float};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
-/// Room for 32 axes, which is as many as NumPy knew, many times over.
+/// Buffer for 32 axes, which is as many as NumPy knew, many times over.
 const LONGEST_HEADER: usize = 65_536;
 
 /// Why there is no header.

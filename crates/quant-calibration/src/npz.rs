@@ -75,8 +75,8 @@ struct Member {
 }
 
 impl Member {
-    fn array(self, path: &Path, file: &File, activation: String) -> Result<RecordedTensor, Error> {
-        let bad = |problem: String| Error::tensor(path, &activation, problem);
+    /// The header of the array, whose values the member holds whole.
+    fn header(&self, file: &File) -> Result<Header, String> {
         let section = Section {
             file,
             offset: self.start,
@@ -87,24 +87,31 @@ impl Member {
             CompressionMethod::Stored => Header::read(&mut { section }),
             CompressionMethod::Deflated => Header::read(&mut DeflateDecoder::new(section)),
             other => {
-                return Err(bad(format!(
+                return Err(format!(
                     "compressed as {other}; numpy.savez and savez_compressed store and deflate"
-                )));
+                ));
             }
         };
         let header = header.map_err(|problem| match problem {
-            NpyError::Io(error) => bad(format!("cannot read it from the archive: {error}")),
-            NpyError::Array(problem) => bad(problem),
+            NpyError::Io(error) => format!("cannot read it from the archive: {error}"),
+            NpyError::Array(problem) => problem,
         })?;
-        let header = header.ok_or_else(|| bad("an empty member of the archive".into()))?;
+        let header = header.ok_or("an empty member of the archive")?;
         let (expected, values) = (header.data_bytes(), self.size.saturating_sub(header.bytes));
         if expected != values
             || self.method == CompressionMethod::Stored && self.compressed != self.size
         {
-            return Err(bad(format!(
+            return Err(format!(
                 "{values} bytes of values where the header says {expected}; the archive is damaged"
-            )));
+            ));
         }
+        Ok(header)
+    }
+
+    fn array(self, path: &Path, file: &File, activation: String) -> Result<RecordedTensor, Error> {
+        let bad = |problem: String| Error::tensor(path, &activation, problem);
+        let header = self.header(file).map_err(bad)?;
+        let values = header.data_bytes();
         let content = match (header.encoding(), self.method) {
             (Err(dtype), _) => Content::PassedOver(dtype),
             (Ok(encoding), CompressionMethod::Stored) => {

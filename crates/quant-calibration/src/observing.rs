@@ -39,7 +39,7 @@ pub enum PieceSource<'a> {
     Owned(Vec<u64>, usize),
 }
 
-/// Room for the values at hand.
+/// Buffer for the values at hand.
 #[derive(Default)]
 struct Scratch {
     bytes: Vec<u64>,

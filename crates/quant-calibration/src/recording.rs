@@ -42,6 +42,14 @@ pub enum Content {
     PassedOver(&'static str),
 }
 
+impl Recording {
+    /// Bytes that are no values.
+    pub fn bytes_around(&self) -> u64 {
+        let values = self.tensors.iter().map(RecordedTensor::bytes);
+        self.bytes.saturating_sub(values.sum())
+    }
+}
+
 impl RecordedTensor {
     /// Bytes of the values that are observed.
     pub fn bytes(&self) -> u64 {

@@ -10,7 +10,8 @@ use super::data::Recordings;
 use super::memory;
 use super::npz::Inflating;
 use super::observing::{Observers, PIECE, Piece, PieceSource};
-use super::recording::{Content, RecordedTensor, Recording};
+use super::recording::{Content, Recording};
+use super::values::Encoding;
 
 /// Bytes of a window.
 const WINDOW: u64 = 64 << 20;
@@ -43,6 +44,7 @@ impl<'a> Windows<'a> {
     }
 
     /// The next pieces; none where all files are done. `passed` is told of bytes that are no values.
+    // Long: one loop over files, tensors and pieces, which share the bounds of a window.
     pub fn next(
         &mut self,
         observers: &mut Observers,
@@ -62,8 +64,7 @@ impl<'a> Windows<'a> {
             }
             let recording = &self.open[0];
             let Some(tensor) = recording.tensors.get(self.position.tensor) else {
-                let values = recording.tensors.iter().map(RecordedTensor::bytes);
-                passed(recording.bytes.saturating_sub(values.sum::<u64>()));
+                passed(recording.bytes_around());
                 self.open.pop_front();
                 self.position = Position {
                     file: self.position.file + 1,
@@ -78,8 +79,7 @@ impl<'a> Windows<'a> {
             let (encoding, source) = match tensor.content {
                 Content::PassedOver(dtype) => {
                     memory::note(&mut self.passed_over, &tensor.activation, dtype);
-                    self.position.tensor += 1;
-                    self.position.element = 0;
+                    self.position.pass(0, true);
                     continue;
                 }
                 Content::At { encoding, start } => {
@@ -93,13 +93,9 @@ impl<'a> Windows<'a> {
                         Some(stream) if self.position.element > 0 => stream,
                         _ => Inflating::new(&recording.file, &tensor.activation, member, from)?,
                     };
-                    let stream = self.inflating.insert(stream);
-                    let mut words = vec![0_u64; len.div_ceil(8)];
-                    let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..len];
-                    stream.read(bytes)?;
-                    encoding.to_native(bytes);
                     inflated += len;
-                    (encoding, PieceSource::Owned(words, len))
+                    let stream = self.inflating.insert(stream);
+                    (encoding, inflate(stream, encoding, len)?)
                 }
             };
             if ends_sample {
@@ -113,13 +109,7 @@ impl<'a> Windows<'a> {
                 source,
             });
             bytes += elements * encoding.size() as u64;
-            match ends_sample {
-                true => {
-                    self.position.tensor += 1;
-                    self.position.element = 0;
-                }
-                false => self.position.element += elements,
-            }
+            self.position.pass(elements, ends_sample);
         }
         Ok(pieces)
     }
@@ -135,4 +125,17 @@ impl<'a> Windows<'a> {
         self.open = opened.into_iter().collect::<Result<_, _>>()?;
         Ok(!self.open.is_empty())
     }
+}
+
+/// The next bytes of a stream, aligned, as values of this machine.
+fn inflate(
+    stream: &mut Inflating,
+    encoding: Encoding,
+    len: usize,
+) -> Result<PieceSource<'static>, Error> {
+    let mut words = vec![0_u64; len.div_ceil(8)];
+    let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..len];
+    stream.read(bytes)?;
+    encoding.to_native(bytes);
+    Ok(PieceSource::Owned(words, len))
 }

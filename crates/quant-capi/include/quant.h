@@ -58,7 +58,7 @@
 #define QUANT_SWIFT_NAME(name)
 #endif
 
-// What became of a call. Unless it is `QUANT_STATUS_OK`, outputs hold nothing of use.
+// The result of a call. Unless it is `QUANT_STATUS_OK`, outputs hold nothing of use.
 typedef enum QUANT_OPEN_ENUM QuantStatus {
   // Done.
   QUANT_STATUS_OK QUANT_SWIFT_NAME(ok) = 0,
@@ -436,7 +436,7 @@ QuantStatus quant_fake_quantize(QuantFloat dtype,
                                 void *QUANT_NULLABLE dequantized,
                                 uint64_t *QUANT_NULLABLE non_finite);
 
-// What was lost when `count` values of type `dtype` became others, of type `dequantized_dtype`. Fast
+// The error of `count` values of type `dtype` against their dequantized ones, of type `dequantized_dtype`. Fast
 // where `dequantized` is f32 and both are aligned.
 //
 // Status: `NULL_POINTER`, `INVALID_LENGTH`, `UNKNOWN_VALUE`.
@@ -548,7 +548,7 @@ QuantStatus quant_tensor_sizes(const QuantTensor *tensor, QuantTensorSizes *size
 // bytes do not depend on the number. Every thread allocates some hundred KiB; block sizes above 1
 // on several axes, of which the blocks lie apart, take 12 bytes for each scale.
 //
-// What was lost goes to `error_stats`, unless that is null: then it is faster. On failure, where goes to
+// The error goes to `error_stats`, unless that is null: then it is faster. On failure, where goes to
 // `failure`, unless that is null. A tensor without elements is done at once.
 //
 // Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_SHAPE`, `INVALID_VALUES_SIZE`,

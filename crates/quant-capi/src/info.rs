@@ -23,6 +23,7 @@ pub extern "C" fn quant_version() -> *const c_char {
 /// Static, never null.
 // SAFETY: the name is this library's own; what callers promise stands at the head of quant.h.
 #[unsafe(no_mangle)]
+// Long: a line per status.
 pub extern "C" fn quant_status_string(status: MaybeUninit<QuantStatus>) -> *const c_char {
     const TEXTS: [(QuantStatus, &CStr); 19] = [
         (QuantStatus::Ok, c"done"),

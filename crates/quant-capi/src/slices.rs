@@ -192,7 +192,7 @@ pub unsafe extern "C" fn quant_fake_quantize(
     })
 }
 
-/// What was lost when `count` values of type `dtype` became others, of type `dequantized_dtype`. Fast
+/// The error of `count` values of type `dtype` against their dequantized ones, of type `dequantized_dtype`. Fast
 /// where `dequantized` is f32 and both are aligned.
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `UNKNOWN_VALUE`.

@@ -43,7 +43,7 @@ pub unsafe extern "C" fn quant_tensor_sizes(
 /// bytes do not depend on the number. Every thread allocates some hundred KiB; block sizes above 1
 /// on several axes, of which the blocks lie apart, take 12 bytes for each scale.
 ///
-/// What was lost goes to `error_stats`, unless that is null: then it is faster. On failure, where goes to
+/// The error goes to `error_stats`, unless that is null: then it is faster. On failure, where goes to
 /// `failure`, unless that is null. A tensor without elements is done at once.
 ///
 /// Status: `NULL_POINTER`, `INVALID_LENGTH`, `INVALID_SHAPE`, `INVALID_VALUES_SIZE`,

@@ -9,7 +9,7 @@ use quant_core::{
 };
 use quant_simd::Backend;
 
-/// What became of a call. Unless it is `QUANT_STATUS_OK`, outputs hold nothing of use.
+/// The result of a call. Unless it is `QUANT_STATUS_OK`, outputs hold nothing of use.
 #[must_use]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -81,7 +81,7 @@ impl Buffer {
         Self { bytes, shift }
     }
 
-    /// Room for as many of a type, which nobody has set to anything of use.
+    /// Buffer for as many of a type, which nobody has set to anything of use.
     fn room<T: bytemuck::Pod>(count: usize, shift: usize) -> Self {
         Self::new(&vec![0xa5_u8; count * size_of::<T>()], shift)
     }

@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use quant_models::{Encoding, Error, Hint, ResultKind, encoding_of, quantized_kind, result_kind};
+use quant_models::{
+    Encoding, Error, Hint, Note, ResultKind, encoding_of, quantized_kind, result_kind,
+};
+
+use crate::called;
 
 /// What an option of a command needs.
 pub struct Need {
@@ -331,9 +335,22 @@ fn without_effect(model: &Path, what: &str, option: &str) -> Error {
     }
 }
 
-/// An option that an error speaks of, as it is typed.
+/// Lines for the user: with flags, or, for a program that has called this command, with the names of
+/// options.
+pub fn lines(notes: &[Note]) -> Vec<String> {
+    let line = |note: &Note| match called::is_called() {
+        true => note.to_string(),
+        false => note.told(&told),
+    };
+    notes.iter().map(line).collect()
+}
+
+/// An option that a message speaks of, as it is typed.
 pub fn told(hint: &Hint) -> String {
-    let flag = flag(&hint.option);
+    let flag = match hint.option.as_str() {
+        "output" => "-o".to_owned(),
+        option => flag(option),
+    };
     match &hint.value {
         Some(value) => format!("{flag} {value}"),
         None => flag,

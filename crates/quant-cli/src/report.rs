@@ -5,6 +5,7 @@ use std::path::Path;
 use indicatif::HumanBytes;
 use quant_models::{Error, OperationReport, Report, TensorReport, printable, shortened};
 
+use crate::needs::lines;
 use crate::table::{Row, print_table};
 use crate::terminal::{count, number, print, shown};
 
@@ -15,7 +16,7 @@ const NOTE: usize = 1000;
 pub fn print_summary(report: &Report, output: &Path, seconds: f64) -> Result<(), Error> {
     print_table(3, || report.tensors.iter().map(tensor_row))?;
     print_operations(report)?;
-    for note in &report.notes {
+    for note in &lines(&report.notes) {
         print(&format!("{}\n", shortened(note, NOTE)))?;
     }
     print(&copied(&report.copied))?;
@@ -92,7 +93,7 @@ pub fn print_operations(report: &Report) -> Result<(), Error> {
         .iter()
         .filter(|operation| !operation.quantized.is_empty());
     let wanted = match operations.iter().any(|operation| operation.skipped) {
-        true => "; quant activations --list shows which want a range",
+        true => "; quant activations --list shows which need a range",
         false => "",
     };
     print(&format!(

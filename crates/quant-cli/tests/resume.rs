@@ -124,11 +124,11 @@ fn ctrl_c_leaves_a_checkpoint() {
     folder.refuses("data --observer mse -o out.json", &["--resume", "--force"]);
     folder.refuses(
         "data --observer entropy -o out.json --resume",
-        &["another command line", "mse", "entropy"],
+        &["made with other options", "mse", "entropy"],
     );
     folder.refuses(
         "data --observer mse --name x -o out.json --resume",
-        &["another command line", "--name x"],
+        &["made with other options", "--name x"],
     );
     folder.refuses(
         "data/x --observer mse -o out.json --resume",

@@ -125,7 +125,6 @@ impl Blocks {
     /// # Ok::<(), quant_core::GeometryError>(())
     /// ```
     pub fn new(shape: &[usize], granularity: &Granularity) -> Result<Self, GeometryError> {
-        let rank = shape.len();
         let elements = if shape.contains(&0) {
             0
         } else {
@@ -134,55 +133,7 @@ impl Blocks {
                 .try_fold(1_usize, |product, &dim| product.checked_mul(dim))
                 .ok_or(GeometryError::TooLarge)?
         };
-        let resolve = |axis: isize| {
-            let from_front = if axis < 0 {
-                axis.checked_add_unsigned(rank)
-            } else {
-                Some(axis)
-            };
-            from_front
-                .and_then(|axis| usize::try_from(axis).ok())
-                .filter(|&axis| axis < rank)
-                .ok_or(GeometryError::AxisOutOfRange { axis, rank })
-        };
-        let mut sizes = copy(shape)?;
-        match granularity {
-            Granularity::PerTensor => {}
-            Granularity::PerChannel { axis } => sizes[resolve(*axis)?] = 1,
-            Granularity::PerBlock {
-                axis,
-                block_axis,
-                block_size,
-            } => {
-                let (axis, block_axis) = (resolve(*axis)?, resolve(*block_axis)?);
-                if axis == block_axis {
-                    return Err(GeometryError::SameAxis { axis });
-                }
-                if *block_size == 0 {
-                    return Err(GeometryError::ZeroBlock);
-                }
-                sizes[axis] = 1;
-                sizes[block_axis] = *block_size;
-            }
-            Granularity::Blocks(given) => {
-                if given.len() > rank {
-                    return Err(GeometryError::TooManyBlocks {
-                        given: given.len(),
-                        rank,
-                    });
-                }
-                for (size, &block) in sizes.iter_mut().zip(given) {
-                    if block != 0 {
-                        *size = block;
-                    }
-                }
-            }
-        }
-        for (axis, (&block, &dim)) in sizes.iter().zip(shape).enumerate() {
-            if block > dim.max(1) {
-                return Err(GeometryError::BlockTooLarge { axis, block, dim });
-            }
-        }
+        let sizes = block_sizes(shape, granularity)?;
         let (dims, blocks) = collapse(shape, &sizes, elements)?;
         Ok(Self {
             shape: copy(shape)?,
@@ -348,6 +299,61 @@ fn room(axes: usize) -> Result<Vec<usize>, GeometryError> {
     let made = room.try_reserve_exact(axes);
     made.map_err(|_| GeometryError::NoMemory)?;
     Ok(room)
+}
+
+/// The block size per axis.
+fn block_sizes(shape: &[usize], granularity: &Granularity) -> Result<Vec<usize>, GeometryError> {
+    let rank = shape.len();
+    let resolve = |axis: isize| {
+        let from_front = if axis < 0 {
+            axis.checked_add_unsigned(rank)
+        } else {
+            Some(axis)
+        };
+        from_front
+            .and_then(|axis| usize::try_from(axis).ok())
+            .filter(|&axis| axis < rank)
+            .ok_or(GeometryError::AxisOutOfRange { axis, rank })
+    };
+    let mut sizes = copy(shape)?;
+    match granularity {
+        Granularity::PerTensor => {}
+        Granularity::PerChannel { axis } => sizes[resolve(*axis)?] = 1,
+        Granularity::PerBlock {
+            axis,
+            block_axis,
+            block_size,
+        } => {
+            let (axis, block_axis) = (resolve(*axis)?, resolve(*block_axis)?);
+            if axis == block_axis {
+                return Err(GeometryError::SameAxis { axis });
+            }
+            if *block_size == 0 {
+                return Err(GeometryError::ZeroBlock);
+            }
+            sizes[axis] = 1;
+            sizes[block_axis] = *block_size;
+        }
+        Granularity::Blocks(given) => {
+            if given.len() > rank {
+                return Err(GeometryError::TooManyBlocks {
+                    given: given.len(),
+                    rank,
+                });
+            }
+            for (size, &block) in sizes.iter_mut().zip(given) {
+                if block != 0 {
+                    *size = block;
+                }
+            }
+        }
+    }
+    for (axis, (&block, &dim)) in sizes.iter().zip(shape).enumerate() {
+        if block > dim.max(1) {
+            return Err(GeometryError::BlockTooLarge { axis, block, dim });
+        }
+    }
+    Ok(sizes)
 }
 
 /// Joins neighbouring axes wherever the mapping from elements to scales stays the same.

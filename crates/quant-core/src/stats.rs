@@ -31,7 +31,7 @@ pub struct ErrorStats {
 }
 
 impl ErrorStats {
-    /// The statistics of one chunk: `values` against what they became. `saturated` is left 0.
+    /// The statistics of one chunk: `values` against their dequantized values. `saturated` is left 0.
     ///
     /// # Panics
     /// If the lengths differ, or exceed [`STATS_CHUNK`].

@@ -16,7 +16,7 @@ use crate::rewrite::{Edit, NewOperation};
 use crate::types::Held;
 use quant_model::io::Data;
 use quant_model::stored::Parts;
-use quant_model::{Error, Inputs, Job, Restored};
+use quant_model::{Error, Inputs, Job, Note, Restored};
 
 /// A weight that becomes floats, for all operations that make these of the same constants.
 struct Item<'m> {
@@ -69,7 +69,7 @@ pub(crate) fn dequantize(
 fn restored(bytes: u64, warnings: Vec<String>) -> Restored {
     Restored {
         bytes,
-        warnings,
+        warnings: warnings.into_iter().map(Note::from).collect(),
         copied: Vec::new(),
     }
 }

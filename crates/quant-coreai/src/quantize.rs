@@ -43,7 +43,7 @@ pub(crate) fn quantize(
     report: &mut Report,
 ) -> Result<(), Error> {
     let mut target = Target::new(model.path, &options.inputs(model.path), output, job)?;
-    report.warnings.append(&mut target.warnings);
+    report.warn(std::mem::take(&mut target.warnings));
     let mut changes = Changes::new(model);
     let items = plan(model, decisions, &mut changes);
     if items.is_empty() {

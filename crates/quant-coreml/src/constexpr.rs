@@ -4,7 +4,7 @@
 use quant_core::Granularity;
 
 use crate::mil::dtype::{float_type, int_type};
-use crate::mil::program::{Operation, TensorType, Value};
+use crate::mil::program::{Operation, Value};
 
 pub(crate) const AFFINE: &str = "constexpr_affine_dequantize";
 pub(crate) const BLOCKWISE: &str = "constexpr_blockwise_shift_scale";
@@ -20,6 +20,7 @@ pub(crate) fn names(operation: &Operation<'_>) -> Option<[&'static str; 3]> {
 
 /// Types and shapes of a linearly quantized weight's parts, and of its result, may not contradict each
 /// other; where the operation of either system would not take them, nothing of it can be believed.
+// Long: one contradiction after the other.
 pub(crate) fn check(operation: &Operation<'_>) -> Result<(), String> {
     let Some(names) = names(operation) else {
         return Ok(());
@@ -28,8 +29,7 @@ pub(crate) fn check(operation: &Operation<'_>) -> Result<(), String> {
     let [Some(codes), Some(scale), offset] = names.map(kind) else {
         return Ok(());
     };
-    let shape = |kind: &TensorType| kind.shape();
-    let (Some(shape_of_codes), Some(scales)) = (shape(codes), shape(scale)) else {
+    let (Some(shape_of_codes), Some(scales)) = (codes.shape(), scale.shape()) else {
         return Ok(());
     };
     let differ = |what: &str| Err(format!("{what}; the model is damaged"));

@@ -6,12 +6,12 @@ use std::sync::Mutex;
 
 use quant_core::FloatType;
 use quant_model::io::{Data, DataKey};
+use quant_model::report::{Restoring, nothing_to_restore, restore_tensor};
 use quant_model::stored::Parts;
-use quant_model::{Error, Inputs, Job, Restored};
-use quant_simd::ProcessError;
+use quant_model::{Error, Inputs, Job, Note, Restored};
 
 use super::blob::{ALIGN, WeightFile};
-use super::emit::{Emitter, Part, PartSource};
+use super::emit::{Emitter, Part};
 use super::graph::{Constant, Graph};
 use super::output::Target;
 use super::package::Package;
@@ -33,8 +33,7 @@ pub(crate) fn dequantize<'p>(
     let mut warnings = package.warnings();
     let quantized = quantized(package, graph, &mut warnings)?;
     if quantized.is_empty() {
-        let problem = "holds no linearly quantized weight; there is nothing to do";
-        return Err(Error::file(input, problem));
+        return Err(nothing_to_restore(input));
     }
     warnings.extend(of_activations(package)?);
     let mut target = Target::new(package, &Inputs::of_model(input), output, job)?;
@@ -78,7 +77,7 @@ pub(crate) fn dequantize<'p>(
     target.finish(job)?;
     Ok(Restored {
         bytes,
-        warnings,
+        warnings: warnings.into_iter().map(Note::from).collect(),
         copied: Vec::new(),
     })
 }
@@ -237,37 +236,21 @@ fn restore(
             source.size() as u64 * 8,
         ),
     };
-    let (scales, zero_points) = (parts.scales.whole()?, parts.zero_points.whole()?);
-    quantizer
-        .dequantize_source(codes, &scales, &zero_points, source, &sink)
-        .map_err(|failure| match failure {
-            ProcessError::Sink(error) => error,
-            ProcessError::NoMemory => Error::no_memory(package.path),
-            ProcessError::Params { block, source } => {
-                let problem = format!("block {block}: {source}; the model is damaged");
-                Error::tensor(package.path, name, problem)
-            }
-            ProcessError::Argument(error) => {
-                let problem = format!("{error}; the model is damaged");
-                Error::tensor(package.path, name, problem)
-            }
-            ProcessError::NonFinite { .. } => {
-                Error::tensor(package.path, name, "NaN or Inf; the model is damaged")
-            }
-        })?;
+    let restoring = Restoring {
+        file: package.path,
+        name,
+        quantizer,
+        codes,
+        scales: &parts.scales,
+        zero_points: &parts.zero_points,
+    };
+    restore_tensor(&restoring, &sink)?;
     Ok(Part {
         dtype: match source {
             FloatType::F32 => DataType::FLOAT32,
             _ => DataType::FLOAT16,
         },
         shape,
-        source: match sink.codes {
-            PartBuffer::File(at) => PartSource::File(at),
-            PartBuffer::Memory(buffer) => PartSource::Memory(
-                buffer
-                    .into_inner()
-                    .unwrap_or_else(|poisoned| poisoned.into_inner()),
-            ),
-        },
+        source: sink.codes.into_source(),
     })
 }

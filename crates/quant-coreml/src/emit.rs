@@ -77,6 +77,13 @@ impl Part {
         (self.elements() * self.bits()).div_ceil(8) as u64
     }
 
+    /// Bytes in a weight file of a part that goes there.
+    pub fn len_of(dtype: DataType, shape: &[usize]) -> Option<u64> {
+        let bits = dtype.stored().map_or(8, |(bits, _)| bits);
+        let elements: usize = shape.iter().product();
+        Self::is_large(shape).then_some((elements * bits).div_ceil(8) as u64)
+    }
+
     /// Whether it goes to a weight file at all.
     pub fn is_large(shape: &[usize]) -> bool {
         shape.iter().product::<usize>() >= FILE_ELEMENTS

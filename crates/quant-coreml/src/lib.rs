@@ -25,6 +25,7 @@ mod quantize;
 mod replaceable;
 mod select;
 mod structure;
+mod weight_layout;
 mod weights;
 
 pub use opened::CoreMl;

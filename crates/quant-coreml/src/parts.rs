@@ -11,6 +11,7 @@ use quant_simd::{Backend, Sink, TensorQuantizer};
 
 use super::blob::WeightWriter;
 use super::constexpr::{granularity, names};
+use super::emit::PartSource;
 use super::package::Package;
 use crate::mil::dtype::{float_type, int_type};
 use crate::mil::program::{Operation, TensorType, Value};
@@ -170,6 +171,18 @@ pub(crate) enum PartBuffer {
 }
 
 impl PartBuffer {
+    /// What has been made.
+    pub fn into_source(self) -> PartSource {
+        match self {
+            Self::File(at) => PartSource::File(at),
+            Self::Memory(buffer) => PartSource::Memory(
+                buffer
+                    .into_inner()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner()),
+            ),
+        }
+    }
+
     pub fn memory(len: usize) -> Self {
         Self::Memory(Mutex::new(vec![0; len]))
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use quant_model::error::option;
 use quant_model::report::Decision;
 use quant_model::{ComputeUnit, Error, Job, QuantizeOptions, Report};
 
@@ -35,7 +36,7 @@ pub(crate) fn quantize(
     report: &mut Report,
 ) -> Result<(), Error> {
     let mut target = Target::new(package, &options.inputs(package.path), output, job)?;
-    report.warnings.append(&mut target.warnings);
+    report.warn(std::mem::take(&mut target.warnings));
     let mut all = decisions.iter();
     let changes_weights = all.any(|it| matches!(it, Decision::Quantize(_)));
     if !changes_weights && options.activations.is_none() {
@@ -48,10 +49,10 @@ pub(crate) fn quantize(
     weights.quantize(candidates, decisions, &mut report.tensors)?;
     let (emitter, mut changes) = weights.into_parts();
     if raise_versions(package, graph, candidates, decisions, &mut changes) {
-        report.warnings.push(format!(
+        report.warn([format!(
             "the model was made for an older system, without quantized weights; it now needs iOS16 or macOS13 (specification version {})",
             FIRST.0
-        ));
+        )]);
     }
     report.bytes_after = Some(emitter.finish(changes)?);
     target.finish(job)
@@ -124,10 +125,12 @@ pub(crate) fn advice(decisions: &[Decision], target: Option<ComputeUnit>) -> Vec
     }
     match target {
         Some(ComputeUnit::NeuralEngine) if blocks > 0 => vec![format!(
-            "{blocks} weights in blocks: for the Neural Engine Apple recommends scales per channel (--granularity per-channel)"
+            "{blocks} weights in blocks: for the Neural Engine Apple recommends scales per channel ({})",
+            option("granularity per-channel")
         )],
         Some(ComputeUnit::Gpu) if channels_of_4 > 0 => vec![format!(
-            "{channels_of_4} weights of 4 bits per channel: for 4 bits on the GPU Apple recommends blocks (--granularity per-block)"
+            "{channels_of_4} weights of 4 bits per channel: for 4 bits on the GPU Apple recommends blocks ({})",
+            option("granularity per-block")
         )],
         Some(ComputeUnit::Cpu) if all > 0 => vec![format!(
             "{all} weights: on the CPU they become floats again when the model is loaded; it is smaller on disk only"

@@ -1,9 +1,8 @@
 //! The weights of a package, quantized into its weight files.
 
 use std::collections::{HashMap, HashSet};
-use std::mem;
 
-use quant_core::{ErrorStats, FloatType, Scheme};
+use quant_core::{ErrorStats, Scheme};
 use quant_model::io::Data;
 use quant_model::report::{Decision, quantize_tensor};
 use quant_model::{Error, Job, TensorReport, values};
@@ -11,13 +10,12 @@ use quant_simd::TensorQuantizer;
 use rayon::prelude::*;
 
 use super::blob::ALIGN;
-use super::constexpr::{AFFINE, BLOCKWISE};
 use super::emit::{Emitter, Part, PartSource};
 use super::graph::Graph;
 use super::package::Package;
 use super::parts::{PartBuffer, PartsSink, packed};
 use super::select::{self, Candidate};
-use crate::mil::dtype::{data_type, float_type};
+use super::weight_layout::{Role, WeightLayout};
 use crate::mil::encode::{Become, Edit, Elements, NewValue};
 use crate::mil::program::{Operation, Payload, Value};
 use crate::mil::rewrite::Changes;
@@ -42,7 +40,10 @@ pub(crate) struct Weights<'r, 'p, 'a> {
     made: HashMap<(usize, Vec<NewValue>), String>,
 }
 
-type Shared = (String, Origin, bool, Scheme, Vec<usize>, Vec<usize>);
+/// Where the parts of a weight go in the weight file, if they do.
+type Places = Vec<Option<u64>>;
+
+type Shared = (String, Origin, &'static str, Scheme, Vec<usize>, Vec<usize>);
 
 /// Where the values of a weight are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,7 +69,7 @@ struct Weight<'s, 'a> {
     id: usize,
     /// The weight file that it goes to.
     file: String,
-    since_18: bool,
+    layout: WeightLayout,
     report: &'s mut TensorReport,
 }
 
@@ -81,77 +82,18 @@ impl Weight<'_, '_> {
         (
             self.file.clone(),
             origin,
-            self.since_18,
+            self.layout.kind,
             self.quantizer.scheme,
             self.quantizer.blocks.shape().to_vec(),
             self.quantizer.blocks.block_sizes().to_vec(),
         )
     }
-
-    /// The shape of scales and zero points, and the axis along which they lie.
-    fn part_shape(&self) -> (Vec<usize>, usize) {
-        let scale_shape = self.quantizer.blocks.scale_shape();
-        if self.since_18 {
-            return (scale_shape, 0);
-        }
-        // A scale alone has rank 0 in the older operation.
-        let axis = scale_shape.iter().position(|&count| count > 1);
-        let shape = axis.map_or(vec![], |axis| vec![scale_shape[axis]]);
-        (shape, axis.unwrap_or(0))
-    }
-
-    fn layout(&self, start: u64) -> Layout {
-        let quantizer = self.quantizer;
-        let codes = start.next_multiple_of(ALIGN) + ALIGN;
-        let mut end = codes + quantizer.codes_len() as u64;
-        let large = Part::is_large(&self.part_shape().0);
-        let mut place = |len: usize| match large && len > 0 {
-            true => {
-                let at = end.next_multiple_of(ALIGN) + ALIGN;
-                end = at + len as u64;
-                at
-            }
-            false => end,
-        };
-        let count = quantizer.blocks.scale_count();
-        let [scales, zero_points] = match self.since_18 {
-            true => {
-                let scales = place(quantizer.scales_len());
-                let zero_points = quantizer.zero_points_len();
-                let bits = quantizer.scheme.dtype.bits() as usize;
-                [scales, place((zero_points * bits).div_ceil(8))]
-            }
-            false => {
-                // It always has zero points, of eight bits.
-                let zero_points = place(count);
-                [place(quantizer.scales_len()), zero_points]
-            }
-        };
-        Layout {
-            codes,
-            scales,
-            zero_points,
-            end,
-        }
-    }
-}
-
-/// Where a weight's parts go in the weight file, if no record before it turns out to be there
-/// already.
-struct Layout {
-    codes: u64,
-    scales: u64,
-    zero_points: u64,
-    /// Where the next record goes.
-    end: u64,
 }
 
 /// A weight's parts, written or in memory.
 struct Written {
-    codes: u64,
-    scales: PartSource,
-    /// Codes, one byte each, if in memory.
-    zero_points: PartSource,
+    /// In the order of the layout; zero points in memory have one byte each.
+    parts: Vec<PartSource>,
     stats: Option<ErrorStats>,
 }
 
@@ -202,13 +144,17 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
                         .package
                         .weight_file(program.functions[constant.function].stage),
                 };
+                let since_18 = program.stage(constant.function).specification >= select::BLOCKWISE;
+                let layout = WeightLayout::new(quantizer, since_18).map_err(|problem| {
+                    Error::tensor(&self.package.model_path(), &choice.name, problem)
+                })?;
                 let weight = Weight {
                     choice,
                     quantizer,
                     value,
                     id,
                     file,
-                    since_18: program.stage(constant.function).specification >= select::BLOCKWISE,
+                    layout,
                     report,
                 };
                 quantized.insert(id, weight);
@@ -245,9 +191,9 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
             self.emitter.ensure(&weight.file)?;
         }
         let layouts = self.layouts(steps)?;
-        let made = layouts.into_par_iter().map(|(index, layout)| {
-            let weight = steps[index].weight.as_ref().expect("what has a layout");
-            (index, self.make(weight, &layout))
+        let made = layouts.into_par_iter().map(|(index, places)| {
+            let weight = steps[index].weight.as_ref().expect("what has places");
+            (index, self.make(weight, &places))
         });
         let mut made: HashMap<_, _> = made.collect();
         for (index, step) in steps.iter_mut().enumerate() {
@@ -264,7 +210,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
     }
 
     /// Where the weights of some operations go, if none of their records is there already.
-    fn layouts(&self, steps: &[Step<'_, 'p, 'a>]) -> Result<Vec<(usize, Layout)>, Error> {
+    fn layouts(&self, steps: &[Step<'_, 'p, 'a>]) -> Result<Vec<(usize, Places)>, Error> {
         let mut ends: HashMap<String, u64> = HashMap::new();
         let (mut keys, mut copied) = (HashSet::new(), HashSet::new());
         let mut layouts = Vec::new();
@@ -290,9 +236,9 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
                     let key = weight.key();
                     if !self.shared.contains_key(&key) && keys.insert(key) {
                         let end = self.end(&mut ends, &weight.file);
-                        let layout = weight.layout(*end);
-                        *end = layout.end;
-                        layouts.push((index, layout));
+                        let (places, after) = weight.layout.places(*end);
+                        *end = after;
+                        layouts.push((index, places));
                     }
                 }
             }
@@ -307,7 +253,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
     }
 
     /// Quantizes a weight into the weight file.
-    fn make(&self, weight: &Weight<'_, '_>, layout: &Layout) -> Result<Written, Error> {
+    fn make(&self, weight: &Weight<'_, '_>, places: &[Option<u64>]) -> Result<Written, Error> {
         let Weight {
             choice,
             quantizer,
@@ -316,21 +262,24 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
         } = weight;
         let data = self.package.data(value)?.unwrap_or(Data::EMPTY);
         let constant = &self.graph.constants[choice.constant];
-        let large = Part::is_large(&weight.part_shape().0);
-        let zero_points_len = quantizer.zero_points_len();
-        let bits = quantizer.scheme.dtype.bits();
-        let place = |in_file: bool, at: u64, len: usize| match in_file {
-            true => PartBuffer::File(at),
-            false => PartBuffer::memory(len),
+        let buffer = |role: Role, len: usize| {
+            let parts = weight.layout.parts.iter().zip(places);
+            let mut direct = parts.filter(|(part, _)| part.is_written_directly());
+            match direct.find(|(part, _)| part.role == role) {
+                Some((_, Some(at))) => PartBuffer::File(*at),
+                _ => PartBuffer::memory(len),
+            }
         };
-        let zero_points_in_file = large && bits == 8 && zero_points_len > 0;
         let sink = PartsSink {
             writer: self.emitter.writer(&weight.file)?,
             job: self.job,
-            codes: PartBuffer::File(layout.codes),
-            scales: place(large, layout.scales, quantizer.scales_len()),
-            zero_points: place(zero_points_in_file, layout.zero_points, zero_points_len),
-            per_code_byte: (quantizer.source.size() as u64 * 8, bits.into()),
+            codes: buffer(Role::Codes, quantizer.codes_len()),
+            scales: buffer(Role::Scales, quantizer.scales_len()),
+            zero_points: buffer(Role::ZeroPoints, quantizer.zero_points_len()),
+            per_code_byte: (
+                quantizer.source.size() as u64 * 8,
+                quantizer.scheme.dtype.bits().into(),
+            ),
         };
         let quantized = quantize_tensor(quantizer, self.stats, &data, &sink);
         let stats = quantized.map_err(|failure| {
@@ -342,18 +291,17 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
             };
             at.failed(failure, quantizer, constant.operation.name(), false)
         })?;
-        let source = |place: PartBuffer| match place {
-            PartBuffer::File(at) => PartSource::File(at),
-            PartBuffer::Memory(buffer) => PartSource::Memory(
-                buffer
-                    .into_inner()
-                    .unwrap_or_else(|poisoned| poisoned.into_inner()),
-            ),
-        };
+        let [mut codes, mut scales, mut zero_points] =
+            [sink.codes, sink.scales, sink.zero_points].map(|buffer| Some(buffer.into_source()));
+        let none = || PartSource::Memory(Vec::new());
+        let parts = weight.layout.parts.iter().map(|part| match part.role {
+            Role::Codes => codes.take().unwrap_or_else(none),
+            Role::Scales => scales.take().unwrap_or_else(none),
+            Role::ZeroPoints => zero_points.take().unwrap_or_else(none),
+            Role::Zeros => PartSource::Memory(vec![0; quantizer.blocks.scale_count()]),
+        });
         Ok(Written {
-            codes: layout.codes,
-            scales: source(sink.scales),
-            zero_points: source(sink.zero_points),
+            parts: parts.collect(),
             stats,
         })
     }
@@ -385,18 +333,14 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
         }
         let name = self.new_name(constant.function, constant.operation.name());
         self.made.entry(made).or_insert_with(|| name.clone());
-        let since_18 = weight.since_18;
-        let keys: &[&'static str] = match since_18 {
-            true => &["data", "scale", "offset"],
-            false => &["quantized_data", "zero_point", "scale", "axis"],
-        };
+        let layout = &weight.layout;
         self.changes.edits.insert(
             id,
             Edit::Become(Become {
-                kind: if since_18 { BLOCKWISE } else { AFFINE },
+                kind: layout.kind,
                 name: name.clone(),
-                parameters: keys.iter().copied().zip(values).collect(),
-                as_inputs: since_18,
+                parameters: layout.parameters.iter().copied().zip(values).collect(),
+                as_inputs: layout.as_inputs,
                 file: weight.file.clone(),
                 old: &["val"],
             }),
@@ -409,54 +353,27 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
     fn settle_parts(
         &mut self,
         weight: &Weight<'_, '_>,
-        mut made: Written,
+        written: Written,
     ) -> Result<Vec<NewValue>, Error> {
-        let quantizer = weight.quantizer;
-        let dtype = quantizer.scheme.dtype;
-        let stored = data_type(dtype).map_err(|problem| {
-            Error::tensor(&self.package.model_path(), &weight.choice.name, problem)
-        })?;
-        let (part_shape, axis) = weight.part_shape();
-        let part = |dtype: DataType, source: PartSource| Part {
-            dtype,
-            shape: part_shape.clone(),
-            source,
-        };
-        let codes = Part {
-            dtype: stored,
-            shape: weight.choice.shape.clone(),
-            source: PartSource::File(made.codes),
-        };
-        let scale_type = match quantizer.scale_type() {
-            FloatType::F32 => DataType::FLOAT32,
-            _ => DataType::FLOAT16,
-        };
-        debug_assert_eq!(float_type(scale_type), Some(quantizer.scale_type()));
-        let scale = part(scale_type, made.scales);
-        if let PartSource::Memory(codes) = &mut made.zero_points {
-            *codes = packed(dtype, mem::take(codes));
-        }
+        let parts = weight.layout.parts.iter().zip(written.parts);
+        let parts = parts.map(|(part, source)| Part {
+            dtype: part.dtype,
+            shape: part.shape.clone(),
+            source: match (part.role, source) {
+                (Role::ZeroPoints, PartSource::Memory(codes)) => {
+                    PartSource::Memory(packed(weight.quantizer.scheme.dtype, codes))
+                }
+                (_, source) => source,
+            },
+        });
+        let parts = parts.collect();
         let block = self.graph.constants[weight.choice.constant].block;
-        let has_zero_points = quantizer.zero_points_len() > 0;
-        if weight.since_18 {
-            let mut parts = vec![codes, scale];
-            if has_zero_points {
-                parts.push(part(stored, made.zero_points));
-            }
-            return self.emitter.settle(&weight.file, block, parts);
-        }
-        // The older operation always has zero points.
-        let zero_points = match has_zero_points {
-            true => made.zero_points,
-            false => PartSource::Memory(vec![0; quantizer.blocks.scale_count()]),
-        };
-        let parts = vec![codes, part(stored, zero_points), scale];
         let mut values = self.emitter.settle(&weight.file, block, parts)?;
-        values.push(NewValue {
+        values.extend(weight.layout.axis.map(|axis| NewValue {
             dtype: DataType::INT32,
             shape: Vec::new(),
             elements: Elements::Here((axis as i32).to_le_bytes().to_vec()),
-        });
+        }));
         Ok(values)
     }
 

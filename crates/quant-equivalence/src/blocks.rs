@@ -19,7 +19,7 @@ fn block_size(case: &mut Case<'_>) -> usize {
     size
 }
 
-/// Room for a zero point per block, where the scheme stores them.
+/// Buffer for a zero point per block, where the scheme stores them.
 fn zero_points(case: &mut Case<'_>, blocks: usize) -> Buffer {
     let stored = case.scheme.stores_zero_point();
     case.output::<u8>("zero points", if stored { blocks } else { 0 })

@@ -24,7 +24,7 @@ impl Buffer {
         buffer
     }
 
-    /// Room for as many elements, which holds something already: what is left out shows.
+    /// Buffer for as many elements, which holds something already: what is left out shows.
     pub fn unwritten<T: Pod>(count: usize, offset: usize) -> Self {
         let size = size_of::<T>();
         let mut buffer = Self::new(count * size, offset * size);

@@ -72,7 +72,7 @@ impl<'a> Case<'a> {
         buffer
     }
 
-    /// Room for an output.
+    /// Buffer for an output.
     pub fn output<T: bytemuck::Pod>(&mut self, name: &str, count: usize) -> Buffer {
         let offset = self.offset(name);
         Buffer::unwritten::<T>(count, offset)

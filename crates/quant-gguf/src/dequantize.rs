@@ -7,7 +7,7 @@ use crate::types::TensorType;
 use crate::write::{self, Content, Metadata, Plan, Planned};
 use quant_core::FloatType;
 
-use quant_model::{Error, Inputs, Job, Restored};
+use quant_model::{Error, Inputs, Job, Note, Restored};
 
 /// Restores what is in blocks that quant knows as f32, as ggml does.
 pub(crate) fn dequantize(file: &GgufFile, output: &Path, job: &Job<'_>) -> Result<Restored, Error> {
@@ -57,7 +57,7 @@ pub(crate) fn dequantize(file: &GgufFile, output: &Path, job: &Job<'_>) -> Resul
     warnings.extend(more.map(|more| format!("{more}; they stay as they are")));
     Ok(Restored {
         bytes,
-        warnings,
+        warnings: warnings.into_iter().map(Note::from).collect(),
         copied: Vec::new(),
     })
 }

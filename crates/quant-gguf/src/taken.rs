@@ -354,7 +354,7 @@ pub(crate) fn write(
     let tensors = &mut report.tensors;
     let mut measured = |index: usize, stats| tensors[index].set_stats(Some(&stats));
     let (bytes, warnings) = write::write(plan, output, &inputs, options.stats, job, &mut measured)?;
-    report.warnings.extend(warnings);
+    report.warn(warnings);
     report.bytes_after = Some(bytes);
     Ok(())
 }

@@ -8,7 +8,7 @@ use regex::Regex;
 use serde::Serialize;
 
 use crate::ranges::VERSION;
-use crate::{Config, Consumer, Error, Inputs, Ranges};
+use crate::{Config, Consumer, Error, Inputs, Note, Ranges};
 
 /// How to quantize a model's activations.
 #[derive(Clone, Debug)]
@@ -125,16 +125,16 @@ pub struct QuantizedActivation {
     pub zero_point: i32,
 }
 
-/// What a model wants ranges for.
+/// What a model needs ranges for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedActivations {
     /// In the order of the program.
     pub activations: Vec<WantedActivation>,
     /// Names and patterns of the options that match nothing.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Note>,
 }
 
-/// An activation that wants a range.
+/// An activation that needs a range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WantedActivation {
     /// Its name, by which [`Ranges`] know it.

@@ -105,7 +105,7 @@ impl BlockQuantizer {
         (0..count).into_par_iter().map(window)
     }
 
-    /// Quantizes; measures what that loses only if `stats` are wanted. `file` and `name` are for
+    /// Quantizes; measures the error only if `stats` are wanted. `file` and `name` are for
     /// messages.
     ///
     /// # Errors

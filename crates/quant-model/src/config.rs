@@ -274,6 +274,7 @@ const FIELDS: [&str; 5] = [
 ];
 
 /// One entry. Its type is looked at first: what else stands there depends on it.
+// Long: one field after the other.
 fn settings(
     config_type: &str,
     value: &Value,
@@ -297,23 +298,18 @@ fn settings(
             FIELDS.join(", ")
         ));
     }
-    let text = |key: &str, default: &'static str| match entry.get(key) {
-        None => Ok(default.to_owned()),
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => Err(format!("{key} `{other}` is not text")),
-    };
-    let dtype = text("dtype", "int8")?;
+    let dtype = text(entry, "dtype", "int8")?;
     // What coremltools has.
     let found = IntType::from_name(&dtype).filter(|dtype| [8, 4].contains(&dtype.bits()));
     let dtype = found.ok_or_else(|| format!("dtype `{dtype}`; give int8, uint8, int4 or uint4"))?;
-    let mode = text("mode", "linear_symmetric")?;
+    let mode = text(entry, "mode", "linear_symmetric")?;
     let mode = match mode.to_ascii_lowercase().as_str() {
         "linear_symmetric" => Mode::Symmetric,
         "linear" => Mode::Affine,
         _ => return Err(format!("mode `{mode}`; give linear_symmetric or linear")),
     };
     let blocks = block_size(entry.get("block_size"))?;
-    let granularity = match (text("granularity", "per_channel")?.as_str(), blocks) {
+    let granularity = match (text(entry, "granularity", "per_channel")?.as_str(), blocks) {
         ("per_tensor", _) => Grouping::PerTensor,
         ("per_channel", _) => Grouping::PerChannel { axis: None },
         ("per_block", BlockSize::One(block_size)) => Grouping::PerBlock {
@@ -339,6 +335,14 @@ fn settings(
         min_elements: weight_threshold(entry.get("weight_threshold"))?,
         all_axes: true,
     }))
+}
+
+fn text(entry: &Map<String, Value>, key: &str, default: &str) -> Result<String, String> {
+    match entry.get(key) {
+        None => Ok(default.to_owned()),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(other) => Err(format!("{key} `{other}` is not text")),
+    }
 }
 
 fn check_type(config_type: &str) -> Result<(), String> {

@@ -78,10 +78,7 @@ pub enum ErrorKind {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.told(&|hint| match &hint.value {
-            Some(value) => format!("`{} {value}`", hint.option),
-            None => format!("`{}`", hint.option),
-        }))
+        f.write_str(&self.told(&text::as_field))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::format::{Inserted, OpenModel};
 use crate::plan::{PlannedTensor, TensorSpec, VERSION};
 use crate::policy::{self, Decided};
 use crate::report::Decision;
-use crate::{Error, Job, NonFinite, Plan, QuantizeOptions, Report, TensorReport};
+use crate::{Error, Job, NonFinite, Note, Plan, QuantizeOptions, Report, TensorReport};
 
 /// What is decided, and reported if nothing is written.
 pub(crate) fn decide(
@@ -36,8 +36,8 @@ pub(crate) fn decide(
     let mut report = Report {
         tensors: reports,
         operations: inserted.operations,
-        warnings,
-        notes: std::mem::take(&mut decided.notes),
+        warnings: warnings.into_iter().map(Note::from).collect(),
+        notes: decided.notes.drain(..).map(Note::from).collect(),
         copied: Vec::new(),
         bytes_before: model.bytes()?,
         bytes_after: None,
@@ -79,7 +79,7 @@ pub fn plan(
     model: &dyn OpenModel,
     options: &QuantizeOptions,
     job: &Job<'_>,
-) -> Result<(Plan, Vec<String>), Error> {
+) -> Result<(Plan, Vec<Note>), Error> {
     let (decided, report) = decide(model, Inserted::default(), options, job)?;
     let tensors = report.tensors.into_iter().zip(&decided.decisions);
     let tensors = tensors.map(|(report, decision)| PlannedTensor {

@@ -296,7 +296,7 @@ pub trait Activations {
         job: &Job<'_>,
     ) -> Result<Report, Error>;
 
-    /// The activations that want a range.
+    /// The activations that need a range.
     ///
     /// # Errors
     /// Options that do not fit.

@@ -22,7 +22,7 @@ use crate::Error;
 /// ```
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
-    /// Replace an existing output.
+    /// Replace an output that is there already; else that is an error.
     pub force: bool,
     /// Called, from any thread, with the number of input bytes that have been dealt with since the
     /// last call: the sum of all calls so far is the progress, and [`total_bytes`] about what it comes

@@ -55,4 +55,4 @@ pub use report::{Report, TensorReport};
 pub use restored::{Converted, DequantizeOptions, Restored};
 pub use scheme_record::SchemeRecord;
 pub use settings::{Consumer, Grouping};
-pub use text::{Hint, columns, printable, shortened};
+pub use text::{Hint, Note, columns, printable, shortened};

@@ -86,16 +86,17 @@ pub struct QuantizeOptions {
     /// How quantized tensors lie in the files. [`QuantizeOptions::for_encoding`] has the scheme and
     /// the granularity that go with it.
     pub encoding: Encoding,
-    /// Only tensors with more elements than this, and of rank 2 or more.
+    /// Only tensors with more elements than this are quantized, and only those of rank 2 or more.
     pub min_elements: usize,
-    /// Takes the place of all that is said about tensors here: the fields above, `config`, `include`
+    /// What to do with each tensor. It takes the place of the fields above, and of `config`, `include`
     /// and `exclude`.
     pub plan: Option<Plan>,
-    /// Takes the place of type, mode, granularity and number of elements, tensor by tensor.
+    /// A configuration file of coremltools. For the tensors that it names it takes the place of integer
+    /// type, mode, granularity and `min_elements`.
     pub config: Option<Config>,
-    /// Where not empty: only tensors whose name one of these matches.
+    /// If there are any: only tensors whose name matches one of these are quantized.
     pub include: Vec<Regex>,
-    /// No tensor whose name one of these matches.
+    /// Tensors whose name matches one of these stay in float.
     pub exclude: Vec<Regex>,
     /// Safetensors: stacks of experts.
     pub experts: Experts,
@@ -105,12 +106,12 @@ pub struct QuantizeOptions {
     pub activations: Option<ActivationOptions>,
     /// Core ML: leave alone whatever coremltools leaves alone.
     pub exact_selection: bool,
-    /// Core ML: warn of what is known to run badly there.
+    /// Core ML: where the model is to run; the report warns of what is known to run badly there.
     pub target: Option<ComputeUnit>,
     /// End with an error where a selected tensor cannot be quantized, a name or pattern matches
     /// nothing, or nothing is quantized at all.
     pub strict: bool,
-    /// Plan only, and write nothing.
+    /// Report what would be done, and write nothing.
     pub dry_run: bool,
     /// A sharded model: do not copy the small files beside the weights that a loader needs, such as
     /// `config.json` and the tokenizer.
@@ -233,7 +234,7 @@ pub fn left_out(include: &[Regex], exclude: &[Regex], names: &[&str]) -> Option<
 
 /// Patterns that match none of these names.
 pub fn unmatched(include: &[Regex], exclude: &[Regex], known: &Known<'_>) -> Vec<Unmatched> {
-    let mut found = known.patterns("--include", include);
-    found.extend(known.patterns("--exclude", exclude));
+    let mut found = known.patterns("include", include);
+    found.extend(known.patterns("exclude", exclude));
     found
 }

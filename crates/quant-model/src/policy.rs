@@ -87,6 +87,7 @@ struct Policy<'p> {
 
 impl Policy<'_> {
     /// The reasons to leave a tensor alone, in this order.
+    // Long: the reasons, in their order.
     fn decide(&mut self, facts: &Facts) -> Result<Decision, Error> {
         let alone = |reason: String| Ok(Decision::LeaveAlone(reason));
         let source = match &facts.storage {
@@ -197,8 +198,9 @@ impl Policy<'_> {
                         return Err(why.clone());
                     }
                     self.warnings.push(format!(
-                        "`{}` {why}; one scale for all of it needs no axis, so it is quantized (coremltools leaves it in float, as does --exact-selection)",
-                        facts.name
+                        "`{}` {why}; one scale for all of it needs no axis, so it is quantized (coremltools leaves it in float, as does {})",
+                        facts.name,
+                        option("exact_selection")
                     ));
                 }
                 with_axes(0, 1)
@@ -256,8 +258,9 @@ fn note((axes, (count, first)): (&&'static str, &(usize, String))) -> String {
     let shape = axes.replace('-', ", ");
     let tensors = if *count == 1 { "tensor" } else { "tensors" };
     one_line(format!(
-        "{count} {tensors} of stacked experts as [experts, {shape}], such as `{}`: a scale per expert and output row, blocks along the input (--expert-axes {other} where they are the other way round)",
+        "{count} {tensors} of stacked experts as [experts, {shape}], such as `{}`: a scale per expert and output row, blocks along the input ({} where they are the other way round)",
         shortened(first),
+        option(&format!("expert_axes {other}")),
     ))
 }
 

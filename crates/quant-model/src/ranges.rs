@@ -42,7 +42,7 @@ impl Ranges {
     ///
     /// # Errors
     /// The file cannot be read, is not JSON or of another version; a range that is not finite, or
-    /// whose bounds are the wrong way round; an activation that stands there twice. The message
+    /// whose bounds are the wrong way round; an activation that appears twice. The message
     /// names the file, and the activation where there is one.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let bytes = read_bounded(path, LARGEST, "give the ranges that calibration wrote")?;
@@ -92,7 +92,7 @@ fn activations<'de, D: Deserializer<'de>>(
                     return Err(bad(&format_args!("min {min} is above max {max}")));
                 }
                 if found.insert(name.clone(), range).is_some() {
-                    return Err(bad(&"stands there twice"));
+                    return Err(bad(&"appears twice"));
                 }
             }
             Ok(found)

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::path::Path;
 
 use quant_core::ErrorStats;
 use quant_simd::{ProcessError, Sink, TensorQuantizer};
@@ -12,7 +13,7 @@ use crate::error::{one_line, shortened};
 use crate::facts::Facts;
 use crate::io::Data;
 use crate::unmatched::{self, Unmatched};
-use crate::{Consumer, Error, OperationReport, SchemeRecord};
+use crate::{Consumer, Error, Note, OperationReport, SchemeRecord};
 
 /// Reasons that a message lists at most.
 const REASONS: usize = 5;
@@ -25,9 +26,9 @@ pub struct Report {
     /// Per operation whose activations could be quantized, in the order of the program.
     pub operations: Vec<OperationReport>,
     /// What the user should know, a line each.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Note>,
     /// What was chosen where the options leave a choice, a line each.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
     /// The small files beside the weights that were copied.
     pub copied: Vec<String>,
     /// Bytes of the input files.
@@ -37,6 +38,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds what the user should know, a line each.
+    #[doc(hidden)]
+    pub fn warn(&mut self, lines: impl IntoIterator<Item = String>) {
+        self.warnings.extend(lines.into_iter().map(Note::from));
+    }
+
     /// Says what fell short: names and patterns that match nothing, and that nothing was quantized.
     ///
     /// # Errors
@@ -51,7 +58,7 @@ impl Report {
         match self.nothing() {
             Some(nothing) if strict => Err(Error::strict(nothing)),
             nothing => {
-                self.warnings.extend(nothing);
+                self.warn(nothing);
                 Ok(())
             }
         }
@@ -224,7 +231,7 @@ pub enum Decision {
     Skip(String),
 }
 
-/// Quantizes; measures what that loses only if `stats` are wanted.
+/// Quantizes; measures the error only if `stats` are wanted.
 pub fn quantize_tensor<S: Sink<Error = Error>>(
     quantizer: &TensorQuantizer,
     stats: bool,
@@ -239,4 +246,50 @@ pub fn quantize_tensor<S: Sink<Error = Error>>(
             .quantize_source_unmeasured(values, sink)
             .map(|()| None),
     }
+}
+
+/// A quantized tensor that is to be restored, and its name for messages.
+pub struct Restoring<'a> {
+    /// The file that holds it.
+    pub file: &'a Path,
+    /// Its name there.
+    pub name: &'a str,
+    /// How it was quantized.
+    pub quantizer: &'a TensorQuantizer,
+    /// Its codes.
+    pub codes: &'a Data<'a>,
+    /// Its scales.
+    pub scales: &'a Data<'a>,
+    /// Its zero points or biases.
+    pub zero_points: &'a Data<'a>,
+}
+
+/// Restores the values of a tensor, in the type that they had; whatever fails is told here.
+///
+/// # Errors
+/// Parts that cannot be read, or do not make values; what the sink says.
+pub fn restore_tensor<S: Sink<Error = Error>>(
+    tensor: &Restoring<'_>,
+    sink: &S,
+) -> Result<(), Error> {
+    let (scales, zero_points) = (tensor.scales.whole()?, tensor.zero_points.whole()?);
+    let quantizer = tensor.quantizer;
+    let done =
+        quantizer.dequantize_source(tensor.codes, &scales, &zero_points, quantizer.source, sink);
+    done.map_err(|failure| match failure {
+        ProcessError::Sink(error) => error,
+        ProcessError::NoMemory => Error::no_memory(tensor.file),
+        damaged @ (ProcessError::Params { .. }
+        | ProcessError::NonFinite { .. }
+        | ProcessError::Argument(_)) => {
+            let problem = format!("{damaged}; the file is damaged");
+            Error::tensor(tensor.file, tensor.name, problem)
+        }
+    })
+}
+
+/// That a model holds nothing to be restored.
+pub fn nothing_to_restore(model: &Path) -> Error {
+    let problem = "holds no tensor that quant quantized; there is nothing to do";
+    Error::file(model, problem)
 }

@@ -1,12 +1,14 @@
 //! How to restore a model, and what was done with it, or in converting it.
 
+use crate::Note;
+
 /// What a restoring has done.
 #[derive(Clone, Debug)]
 pub struct Restored {
     /// Bytes of the output.
     pub bytes: u64,
     /// What the user should know, a line each.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Note>,
     /// The small files beside the weights that were copied.
     pub copied: Vec<String>,
 }

@@ -177,6 +177,55 @@ pub struct Hint {
     pub value: Option<String>,
 }
 
+/// A line for the user, which may speak of options.
+///
+/// ```
+/// let note = quant_model::Note::from("3 tensors".to_owned());
+/// assert_eq!(note.to_string(), "3 tensors");
+/// assert!(note.hints().is_empty());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note(String);
+
+impl Note {
+    /// The line with its options as `say` has them: as flags, as keywords. [`Display`](fmt::Display)
+    /// has them as the names of fields.
+    pub fn told(&self, say: &dyn Fn(&Hint) -> String) -> String {
+        with_options(&self.0, say).0
+    }
+
+    /// The options that it speaks of.
+    pub fn hints(&self) -> Vec<Hint> {
+        with_options(&self.0, &|_| String::new()).1
+    }
+}
+
+impl From<String> for Note {
+    fn from(line: String) -> Self {
+        Self(line)
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.told(&as_field))
+    }
+}
+
+impl serde::Serialize for Note {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// An option as the field that has its name.
+pub(crate) fn as_field(hint: &Hint) -> String {
+    match &hint.value {
+        Some(value) => format!("`{} {value}`", hint.option),
+        None => format!("`{}`", hint.option),
+    }
+}
+
 /// An option in a message; what to give stands behind it, after a space.
 pub fn option(text: &str) -> String {
     format!("{OPEN}{text}{CLOSE}")

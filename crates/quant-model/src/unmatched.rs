@@ -6,8 +6,8 @@ use std::fmt;
 
 use regex::Regex;
 
-use crate::Error;
-use crate::error::{one_line, shortened};
+use crate::error::{one_line, option, shortened};
+use crate::{Error, Note};
 
 /// Names that a message suggests at most.
 const SUGGESTED: usize = 3;
@@ -46,13 +46,13 @@ impl<'m> Known<'m> {
         self.names.iter().any(|name| matches(name))
     }
 
-    /// Patterns of an option that match no name.
-    pub fn patterns(&self, option: &str, patterns: &[Regex]) -> Vec<Unmatched> {
+    /// Patterns of an option, by its name, that match no name.
+    pub fn patterns(&self, name: &str, patterns: &[Regex]) -> Vec<Unmatched> {
         let missing = patterns
             .iter()
             .filter(|pattern| !self.any(|name| pattern.is_match(name)));
         let missing: Vec<_> = missing.map(Regex::as_str).collect();
-        self.tell(option, &missing)
+        self.tell(&option(name), &missing)
     }
 
     /// Keys of a table that are no name.
@@ -61,8 +61,8 @@ impl<'m> Known<'m> {
         self.tell(table, &missing)
     }
 
-    /// Describes names or patterns of an option that match nothing.
-    pub fn tell(&self, option: &str, missing: &[&str]) -> Vec<Unmatched> {
+    /// Describes names or patterns that match nothing; `whose` they are, such as an option.
+    pub fn tell(&self, whose: &str, missing: &[&str]) -> Vec<Unmatched> {
         let told = missing.iter().take(TOLD).map(|name| {
             let nearest = self.nearest(&literals(name));
             let nearest = nearest.iter().map(|name| format!("`{}`", shortened(name)));
@@ -72,10 +72,10 @@ impl<'m> Known<'m> {
                 some => format!("near it: {some}"),
             };
             let name = shortened(name);
-            format!("{option} `{name}` matches no {}; {nearest}", self.what)
+            format!("{whose} `{name}` matches no {}; {nearest}", self.what)
         });
         let more = missing.len().saturating_sub(TOLD);
-        let more = (more > 0).then(|| format!("{option}: {more} more match no {}", self.what));
+        let more = (more > 0).then(|| format!("{whose}: {more} more match no {}", self.what));
         told.chain(more)
             .map(|text| Unmatched(one_line(text)))
             .collect()
@@ -111,14 +111,14 @@ impl fmt::Display for Unmatched {
 ///
 /// # Errors
 /// With `strict`, the first of these.
-pub fn warnings(strict: bool, unmatched: &[Unmatched]) -> Result<Vec<String>, Error> {
+pub fn warnings(strict: bool, unmatched: &[Unmatched]) -> Result<Vec<Note>, Error> {
     match unmatched {
         [one] if strict => Err(Error::strict(one.to_string())),
         [one, rest @ ..] if strict => Err(Error::strict(format!(
             "{one}; and {} more like it",
             rest.len()
         ))),
-        all => Ok(all.iter().map(Unmatched::to_string).collect()),
+        all => Ok(all.iter().map(|one| Note::from(one.to_string())).collect()),
     }
 }
 
@@ -254,7 +254,7 @@ mod tests {
     fn what_matches_nothing_is_told() {
         let known = Known::new("tensor", NAMES);
         let patterns = ["lm_head", "embed$"].map(|pattern| Regex::new(pattern).unwrap());
-        let found = known.patterns("--exclude", &patterns);
+        let found = known.patterns("exclude", &patterns);
         assert_eq!(found.len(), 1);
         let text = found[0].to_string();
         assert!(

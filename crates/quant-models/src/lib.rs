@@ -26,6 +26,11 @@
 //! quant_models::dequantize(small, back, &DequantizeOptions::default(), &Job::new())?;
 //! # Ok::<(), quant_models::Error>(())
 //! ```
+//!
+//! [`quantize`], [`plan()`](plan()), [`dequantize`], [`inspect()`](inspect()) and [`diff()`](diff()) take the path
+//! of a model of any format that quant knows: a safetensors file, a folder or an index of such, a Core
+//! ML package. [`calibrate`] finds the ranges that quantized activations need. A [`Job`] watches and
+//! stops a call; an [`Error`] has a kind, and hints that name fields of the options.
 #![forbid(unsafe_code)]
 
 mod diff;
@@ -48,7 +53,7 @@ pub use quant_core;
 pub use quant_model::{
     ActivationOptions, ActivationRange, AtomicFile, AtomicFolder, Candidate, ComputeUnit, Config,
     Consumer, Converted, DequantizeOptions, Encoding, Error, ErrorKind, ExpertAxes, Experts,
-    Extent, Grouping, Hint, Inputs, Job, MixedOptions, MixedSummary, MixedTarget, NonFinite,
+    Extent, Grouping, Hint, Inputs, Job, MixedOptions, MixedSummary, MixedTarget, NonFinite, Note,
     OperationReport, Plan, PlannedTensor, Preset, QuantizeOptions, QuantizedActivation, Ranges,
     Report, Restored, ResultKind, SchemeRecord, TensorReport, TensorSpec, WantedActivation,
     WantedActivations, columns, patterns, printable, shortened, total_bytes,
@@ -60,8 +65,8 @@ pub use quant_simd;
 pub use quantize::{plan, plan_mixed, quantize};
 pub use regex::Regex;
 
-/// Quantizes the activations of the Core ML package at `input` into one at `output`; its weights stay
-/// as they are.
+/// Writes the Core ML package at `input` to `output` with `quantize` and `dequantize` operations
+/// around the activations that the options select; its weights stay as they are.
 ///
 /// # Errors
 /// See [`Error`]; then nothing has been written, and what stood at `output` is untouched.
@@ -77,7 +82,7 @@ pub fn quantize_activations(
     })
 }
 
-/// The activations of the Core ML package at `input` that [`quantize_activations`] wants ranges for
+/// The activations of the Core ML package at `input` that [`quantize_activations`] needs ranges for
 /// with these options, in the order of the program. Ranges that the options have are not looked at.
 ///
 /// # Errors
@@ -92,7 +97,8 @@ pub fn wanted_activations(
     })
 }
 
-/// Restores float tensors of the source type.
+/// Writes the quantized model at `input` to `output` as a float model: each quantized tensor gets the
+/// float type back that it had, and all else stays as it is.
 ///
 /// # Errors
 /// See [`Error`]; then nothing has been written, and what stood at `output` is untouched.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use quant_model::format::Inserted;
 use quant_model::mixed::{MixedOptions, MixedSummary};
-use quant_model::{Error, Job, Plan, QuantizeOptions, Report, execute, mixed};
+use quant_model::{Error, Job, Note, Plan, QuantizeOptions, Report, execute, mixed};
 
 use crate::formats;
 
@@ -62,7 +62,7 @@ pub fn plan(
     input: &Path,
     options: &QuantizeOptions,
     job: &Job<'_>,
-) -> Result<(Plan, Vec<String>), Error> {
+) -> Result<(Plan, Vec<Note>), Error> {
     formats::open_for(input, options, job, |model| {
         execute::plan(model, options, job)
     })
@@ -94,7 +94,7 @@ pub fn plan_mixed(
     options: &QuantizeOptions,
     mixed: &MixedOptions,
     job: &Job<'_>,
-) -> Result<(Plan, MixedSummary, Vec<String>), Error> {
+) -> Result<(Plan, MixedSummary, Vec<Note>), Error> {
     formats::open(input, job, |model| {
         mixed::plan_mixed(model, options, mixed, job)
     })

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use quant_model::{DequantizeOptions, Error, Inputs, Job, Restored};
-use quant_simd::ProcessError;
+use quant_model::report::{Restoring, nothing_to_restore, restore_tensor};
+use quant_model::{DequantizeOptions, Error, Inputs, Job, Note, Restored};
 
 use super::encodings::{OutputFile, PartOffset, Step, convention, type_name};
 use super::output::{Layout, Output, PartSink, Target};
@@ -19,8 +19,7 @@ pub(crate) fn dequantize(
     job: &Job<'_>,
 ) -> Result<Restored, Error> {
     let Some(encoding) = model.encodings().next() else {
-        let problem = "holds no tensor that quant quantized; there is nothing to do";
-        return Err(Error::file(input, problem));
+        return Err(nothing_to_restore(input));
     };
     let convention = convention(encoding);
     let tensors = model.tensors_for(job)?;
@@ -42,7 +41,7 @@ pub(crate) fn dequantize(
         target.end(&file.name, output, job)?;
     }
     target.write_documents(|written| convention.restored_documents(&model.base, written, job))?;
-    let warnings = std::mem::take(&mut target.warnings);
+    let warnings = target.warnings.drain(..).map(Note::from).collect();
     let copied = std::mem::take(&mut target.copied);
     Ok(Restored {
         bytes: target.finish(job)?,
@@ -123,21 +122,13 @@ fn restore(
             source.size() as u64 * 8,
         ),
     };
-    q.quantizer
-        .dequantize_source(
-            &q.codes,
-            &q.scales.whole()?,
-            &q.zero_points.whole()?,
-            source,
-            &sink,
-        )
-        .map_err(|failure| match failure {
-            ProcessError::Sink(error) => error,
-            ProcessError::NoMemory => Error::no_memory(file.path()),
-            other => Error::tensor(
-                file.path(),
-                tensor.name,
-                format!("{other}; the file is damaged"),
-            ),
-        })
+    let restoring = Restoring {
+        file: file.path(),
+        name: tensor.name,
+        quantizer: &q.quantizer,
+        codes: &q.codes,
+        scales: &q.scales,
+        zero_points: &q.zero_points,
+    };
+    restore_tensor(&restoring, &sink)
 }

@@ -111,7 +111,7 @@ impl<'o, 'm> Stacks<'o, 'm> {
             .flat_map(SafetensorsFile::entries);
         let stacks = entries.filter(|(_, entry)| entry.shape.len() == 3);
         let known = Known::new("tensor of rank 3", stacks.map(|(name, _)| name.as_str()));
-        known.patterns("--experts", &self.options.names)
+        known.patterns("experts", &self.options.names)
     }
 }
 

@@ -113,7 +113,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
                 while let Some(name) = map.next_key::<String>()? {
                     if !seen.insert(name.clone()) {
                         let name = shortened(&name);
-                        return Err(de::Error::custom(format!("`{name}` stands there twice")));
+                        return Err(de::Error::custom(format!("`{name}` appears twice")));
                     }
                     entries.push((name, map.next_value()?));
                 }
@@ -137,7 +137,7 @@ impl<'de> Deserialize<'de> for Document {
                 while let Some(name) = map.next_key::<String>()? {
                     if document.content.contains_key(&name) {
                         let name = shortened(&name);
-                        return Err(de::Error::custom(format!("`{name}` stands there twice")));
+                        return Err(de::Error::custom(format!("`{name}` appears twice")));
                     }
                     let value = if name == "weight_map" {
                         let entries: Unique<String> = map.next_value()?;

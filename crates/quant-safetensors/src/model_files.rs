@@ -41,7 +41,7 @@ impl ModelFiles {
             for (j, (name, _)) in file.entries().iter().enumerate() {
                 job.check()?;
                 if places.insert(name.clone(), (i, j)).is_some() {
-                    let problem = "stands in two shards; remove one of them";
+                    let problem = "appears in two shards; remove one of them";
                     return Err(Error::tensor(file.path(), name, problem));
                 }
             }

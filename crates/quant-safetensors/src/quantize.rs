@@ -79,7 +79,7 @@ pub(crate) fn quantize(
     target.write_documents(|written| {
         convention.documents(&model.base, decisions, options, written, job)
     })?;
-    report.warnings.append(&mut target.warnings);
+    report.warn(std::mem::take(&mut target.warnings));
     report.copied = std::mem::take(&mut target.copied);
     report.bytes_after = Some(target.finish(job)?);
     Ok(())

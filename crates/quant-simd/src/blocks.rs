@@ -28,6 +28,7 @@ impl Backend {
     /// If `block_size` is 0, a buffer does not have the right length, or `S` is not the scheme's
     /// scale type for `F`.
     #[track_caller]
+    // Long: the checks of its buffers, then batches and what they leave over.
     pub fn quantize_blocks<F: Element, S: Element>(
         self,
         values: &[F],
@@ -153,6 +154,7 @@ impl Backend {
     /// # Panics
     /// If `block_size` is 0 or a buffer does not have the right length.
     #[track_caller]
+    // Long: the checks of its buffers, then one case per way in which blocks lie.
     pub fn dequantize_blocks<S: Element, F: Element>(
         self,
         codes: &[u8],
@@ -257,7 +259,7 @@ impl Backend {
                 );
                 done += batches * BATCH;
             }
-            // A batch with a block out of the ordinary, or what is left over.
+            // A batch with a degenerate block, or what is left over.
             let end = (done + BATCH).min(scales.len());
             for (block, scale) in scales.iter_mut().enumerate().take(end).skip(done) {
                 let elements = block * block_size..values.len().min((block + 1) * block_size);
@@ -276,6 +278,7 @@ impl Backend {
         Ok(())
     }
 
+    // Long: one case per way in which blocks lie.
     fn dequantize_some_blocks<S: Element, F: Element>(
         self,
         blocks: StoredBlocks<'_, S>,

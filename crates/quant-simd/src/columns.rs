@@ -164,7 +164,7 @@ impl Columns {
         }
     }
 
-    /// The terms from column `first` on.
+    /// The parameters from column `first` on.
     pub(crate) fn place(&self, first: usize) -> ParamLayout<'_> {
         ParamLayout::PerElement(self.element_params(&self.kernel_params)).skip(first)
     }
@@ -177,7 +177,7 @@ impl Columns {
         }
     }
 
-    /// Elements after which the terms begin again.
+    /// Elements after which the parameters begin again.
     pub(crate) fn width(&self) -> usize {
         (self.count * self.repeats).max(1)
     }

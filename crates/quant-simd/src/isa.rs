@@ -2,7 +2,7 @@
 
 use bytemuck::Pod;
 
-/// Groups after which a kernel looks whether the fast way was good enough.
+/// Groups after which a kernel looks whether the fast path was good enough.
 pub const TILE: usize = 32;
 
 /// The f32 below 1/2. A magnitude to which it is added, and which is then rounded to zero, is rounded
@@ -149,18 +149,18 @@ pub trait Isa: Copy {
     /// To float, exactly below 2^24.
     fn to_f32(self, a: Self::I32) -> Self::F32;
 
-    /// No doubt yet.
+    /// A sticky flag that is not set.
     fn sticky_clear(self) -> Self::Sticky;
     /// Rounds ties to even, saturating. Raises `sticky` where a lane is NaN or Inf (and, on some
     /// machines, for finite values below -2^15 or from 2^31); then the result is void.
     fn round_i16(self, a: Self::F32, b: Self::F32, sticky: &mut Self::Sticky) -> Self::I16;
     /// [`round_i16`](Self::round_i16) that need not saturate: what does not fit is void. Nor need it
-    /// raise doubt where [`larger_magnitude_bits`](Self::larger_magnitude_bits) leaves no NaN out.
+    /// set the flag where [`larger_magnitude_bits`](Self::larger_magnitude_bits) leaves no NaN out.
     #[inline(always)]
     fn round_small_i16(self, a: Self::F32, b: Self::F32, sticky: &mut Self::Sticky) -> Self::I16 {
         self.round_i16(a, b, sticky)
     }
-    /// Whether doubt was raised.
+    /// Whether the flag was set: then the slow path does the tile again.
     fn needs_fallback(self, sticky: Self::Sticky) -> bool;
     /// To 16 bits, saturating.
     fn narrow_i16(self, a: Self::I32, b: Self::I32) -> Self::I16;
@@ -222,7 +222,7 @@ pub trait Isa: Copy {
     /// it need not exist.
     #[inline(always)]
     fn prefetch<T: Pod>(self, _from: &[T], _ahead: usize) {}
-    /// Stores around the cache where the instruction set can and `to` is aligned to its size;
+    /// A non-temporal store where the instruction set has one and `to` is aligned to its size;
     /// else stores. Ends with [`fence`](Self::fence).
     fn stream<T: Pod>(self, to: &mut T, value: T);
     /// Orders what was streamed before whatever comes next.

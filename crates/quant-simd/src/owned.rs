@@ -129,7 +129,7 @@ pub struct QuantizedTensor {
     pub scales: Vec<u8>,
     /// Zero points; empty where the scheme stores none.
     pub zero_points: Vec<u8>,
-    /// What was lost.
+    /// The error of the quantization.
     pub stats: ErrorStats,
 }
 

@@ -7,10 +7,10 @@ use crate::lane::Lane;
 use crate::param_source::LARGEST_PAIR;
 use crate::params::{BlockRows, Division, KernelParams, ParamRows};
 
-/// Blocks that [`ParamLayout::PerBlock`] holds the terms of.
+/// Blocks that [`ParamLayout::PerBlock`] holds the parameters of.
 pub const BLOCKS: usize = 512;
 
-/// Where the terms of elements come from.
+/// Where the parameters of elements come from.
 #[derive(Clone, Copy)]
 pub enum ParamLayout<'a> {
     /// The same for all.
@@ -23,10 +23,10 @@ pub enum ParamLayout<'a> {
     Reference(Params, Dialect),
 }
 
-/// Terms for a row of elements; rows that follow one another share them.
+/// Parameters for a row of elements; rows that follow one another share them.
 #[derive(Clone, Copy)]
 pub struct ElementParams<'a> {
-    /// The terms, and padding.
+    /// The parameters, and padding.
     pub rows: ParamRows<'a>,
     /// Elements in a row: an even number, or all that there are.
     pub len: usize,
@@ -64,7 +64,7 @@ pub fn is_block_size(block_size: usize) -> bool {
 pub struct EncodeSpec {
     /// Integer type, mode and dialect.
     pub scheme: Scheme,
-    /// The division that all terms allow.
+    /// The division that all parameters allow.
     pub division: Division,
     /// The type that scales are stored in.
     pub scale_type: FloatType,
@@ -91,7 +91,7 @@ impl EncodeSpec {
         (spec, place)
     }
 
-    /// With given parameters; and their terms.
+    /// With given parameters; and these as kernels take them.
     pub fn with_params<F: Lane>(scheme: Scheme, params: Params) -> (Self, KernelParams) {
         let (kernel_params, division) = KernelParams::new(scheme, F::TYPE, params);
         let spec = Self {
@@ -111,12 +111,12 @@ pub struct Batches<'a, F> {
     pub block_size: usize,
     /// Integer type, mode and dialect.
     pub scheme: Scheme,
-    /// Room for codes.
+    /// Buffer for codes.
     pub codes: &'a mut [u8],
-    /// Room for scales.
+    /// Buffer for scales.
     pub scales: &'a mut [f32],
-    /// Room for zero points, where the scheme stores them.
+    /// Buffer for zero points, where the scheme stores them.
     pub zero_points: &'a mut [u8],
-    /// Whether to store codes around the cache.
+    /// Whether to store codes past the cache (non-temporal stores).
     pub stream: bool,
 }

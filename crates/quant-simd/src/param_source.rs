@@ -1,19 +1,19 @@
-//! Where kernels find the terms of the elements at hand.
+//! Where kernels find the parameters of the elements at hand.
 
 use crate::isa::{Isa, TILE};
 use crate::params::{BlockRows, KernelParams, ParamRows, SCALE};
 
-/// Where a kernel finds the terms of the elements at hand. A *pair* is two vectors of elements.
+/// Where a kernel finds the parameters of the elements at hand. A *pair* is two vectors of elements.
 pub trait ParamSource: Copy {
     /// Whether a pair has one scale and zero point.
     const SHARED: bool;
     /// Whether there are zero points, as codes are shifted.
     const ZERO_POINTS: bool;
-    /// The terms of one tile, loaded or at hand.
+    /// The parameters of one tile, loaded or at hand.
     type Loaded<I: Isa>: Copy;
-    /// Terms for a tile of elements that starts with this pair.
+    /// Parameters for a tile of elements that starts with this pair.
     fn load<I: Isa>(self, isa: I, first_pair: usize) -> Self::Loaded<I>;
-    /// Float terms of one kind, for both vectors of a pair of the tile.
+    /// Float parameters of one kind, for both vectors of a pair of the tile.
     fn floats<I: Isa>(
         self,
         isa: I,
@@ -35,7 +35,7 @@ pub trait ParamSource: Copy {
     ) -> I::NibbleTerms;
 }
 
-/// The same terms for all elements.
+/// The same parameters for all elements.
 #[derive(Clone, Copy)]
 pub struct Uniform<const ZERO_POINTS: bool>(pub KernelParams);
 
@@ -84,10 +84,10 @@ impl<const ZERO_POINTS: bool> ParamSource for Uniform<ZERO_POINTS> {
     }
 }
 
-/// The same terms for the elements of a block; its size is a multiple of [`LARGEST_PAIR`].
+/// The same parameters for the elements of a block; its size is a multiple of [`LARGEST_PAIR`].
 #[derive(Clone, Copy)]
 pub struct PerBlock<'a, B, const BLOCKS: usize, const ZERO_POINTS: bool> {
-    /// Terms per block.
+    /// Parameters per block.
     pub kernel_params: BlockRows<'a, BLOCKS>,
     /// Elements per block.
     pub size: B,
@@ -184,7 +184,7 @@ impl<B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool> ParamSource
 /// instruction set.
 pub const PADDING: usize = 4 * 16 * TILE;
 
-/// Terms of its own for every element. The rows have [`PADDING`] at the end.
+/// Parameters of its own for every element. The rows have [`PADDING`] at the end.
 #[derive(Clone, Copy)]
 pub struct PerElement<'a, const ZERO_POINTS: bool>(pub ParamRows<'a>);
 

@@ -130,7 +130,7 @@ impl CodeRange {
     }
 }
 
-/// The kinds of float terms: the scale to divide by, infinite for a block of zeros.
+/// The kinds of float parameters: the scale to divide by, infinite for a block of zeros.
 pub const DIVISOR: usize = 0;
 /// `1 / scale`; 0 for a block of zeros.
 pub const RECIPROCAL: usize = 1;
@@ -139,7 +139,7 @@ pub const RESIDUAL: usize = 2;
 /// The scale to multiply steps by; for a block of zeros a zero of the sign that it gives.
 pub const SCALE: usize = 3;
 
-/// One block's terms.
+/// One block's parameters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KernelParams {
     /// By kind.
@@ -196,7 +196,7 @@ impl KernelParams {
     }
 }
 
-/// Terms of many blocks, each kind in a row.
+/// Parameters of many blocks, each kind in a row.
 #[derive(Clone, Copy)]
 pub struct ParamRows<'a> {
     /// By kind.
@@ -227,7 +227,7 @@ pub struct ParamTable {
 }
 
 impl ParamTable {
-    /// Appends a block's terms, `count` times.
+    /// Appends a block's parameters, `count` times.
     pub fn push(&mut self, kernel_params: KernelParams, division: Division, count: usize) {
         let pushed = self.try_push(kernel_params, division, count);
         pushed.unwrap_or_else(|lack| lack.end());
@@ -270,7 +270,7 @@ impl ParamTable {
     }
 }
 
-/// Terms of up to so many blocks, a power of two. No vector of them lies across cache lines.
+/// Parameters of up to so many blocks, a power of two. No vector of them lies across cache lines.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub struct BlockParams<const BLOCKS: usize> {
@@ -327,14 +327,14 @@ impl<const BLOCKS: usize> BlockParams<BLOCKS> {
     }
 }
 
-/// Terms of up to so many blocks, a power of two, each kind in a row.
+/// Parameters of up to so many blocks, a power of two, each kind in a row.
 #[derive(Clone, Copy)]
 pub struct BlockRows<'a, const BLOCKS: usize> {
     /// By kind; for the first and the second vector of a pair, the same numbers.
     pub floats: [[&'a [f32; BLOCKS]; 2]; 4],
     /// Zero points.
     pub zero_points: &'a [i32; BLOCKS],
-    /// Elements that the terms begin before the ones at hand.
+    /// Elements that the parameters begin before the ones at hand.
     pub start: usize,
 }
 

@@ -152,7 +152,7 @@ impl Backend {
         }
     }
 
-    /// The statistics of `values` against what they became; `saturated` is 0.
+    /// The statistics of `values` against their dequantized values; `saturated` is 0.
     ///
     /// # Panics
     /// If the lengths differ.

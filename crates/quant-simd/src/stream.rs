@@ -1,8 +1,8 @@
-//! When to store around the cache.
+//! When to store past the cache: non-temporal stores.
 
 use std::sync::OnceLock;
 
-/// Whether a kernel that reads and writes so many bytes should store around the cache: where
+/// Whether a kernel that reads and writes so many bytes should use non-temporal stores: where
 /// these exceed the last-level cache, a line that is stored whole need not be read first. What
 /// fits the cache is better left there for whoever reads it next.
 pub fn is_worthwhile(read: usize, written: usize) -> bool {

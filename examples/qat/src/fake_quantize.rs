@@ -12,7 +12,7 @@ pub fn forward(values: &[f32], scheme: Scheme, params: Params, dequantized: &mut
 }
 
 /// The straight-through estimate of the gradient: rounding counts as the identity, so a value has
-/// the gradient of what it became; the clip is flat, so a value beyond the codes has none, nor has
+/// the gradient of its dequantized value; the clip is flat, so a value beyond the codes has none, nor has
 /// NaN. A scale of 0 clips nothing. In place.
 ///
 /// Bengio, Leonard and Courville, *Estimating or Propagating Gradients Through Stochastic Neurons*

@@ -130,6 +130,7 @@ pub fn bundle() -> Outcome {
 }
 
 /// The library for one target, checked: its symbols, its imports, its format.
+// Long: the steps of making a library, in order.
 fn library(target: &'static Target, work: &Path) -> Result<PathBuf, Box<dyn Error>> {
     println!("{}: the C library is built, with Rust's own", target.triple);
     let (mut build, flags) = Toolchain::with_sources(target)?.cargo_aborting("rustc");

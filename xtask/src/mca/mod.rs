@@ -166,6 +166,7 @@ fn origins(library: &Path, pieces: &[Piece<'_>]) -> Result<BTreeMap<u64, Origin>
 }
 
 /// Costs of all pieces, one row for each kernel and phase in each of them.
+// Long: one pass over the loops.
 fn rows(pieces: &[Piece<'_>], origins: &BTreeMap<u64, Origin>) -> Result<Vec<Row>, Box<dyn Error>> {
     let mut regions = Vec::new();
     let mut source = String::new();

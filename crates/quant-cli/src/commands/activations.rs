@@ -7,6 +7,7 @@ use clap::{Args, ValueHint};
 use quant_models::{ActivationOptions, Config, Error, Inputs, WantedActivation, result_kind};
 use serde_json::json;
 
+use crate::needs::lines;
 use crate::options::{
     ActivationScheme, CautionOptions, ForceOption, JsonOption, NameOptions, QuietOption,
 };
@@ -44,7 +45,7 @@ pub struct Activations {
     #[arg(long, value_name = "FILE.json", required_unless_present = "list",
         value_hint = ValueHint::FilePath)]
     ranges: Option<PathBuf>,
-    /// List the activations that want a range, and write nothing
+    /// List the activations that need a range, and write nothing
     #[arg(long)]
     list: bool,
     /// The result [default: beside the model, as NAME.activations.mlpackage]
@@ -101,7 +102,7 @@ impl Activations {
         let report = with_progress(1, true, self.force.force, bytes, |job| {
             quant_models::quantize_activations(&self.model, &output, &options, job)
         })?;
-        warn(&report.warnings);
+        warn(&lines(&report.warnings));
         only_words_are_left();
         if self.json.json {
             return print_json(&json!({
@@ -111,7 +112,7 @@ impl Activations {
                 "seconds": start.elapsed().as_secs_f64(),
                 "bytes_before": report.bytes_before,
                 "bytes_after": report.bytes_after,
-                "warnings": report.warnings,
+                "warnings": lines(&report.warnings),
                 "operations": report.operations,
             }));
         }
@@ -128,21 +129,21 @@ impl Activations {
 
     fn list(&self, options: &ActivationOptions) -> Result<(), Error> {
         let wanted = quant_models::wanted_activations(&self.model, options)?;
-        warn(&wanted.warnings);
+        warn(&lines(&wanted.warnings));
         let activations = wanted.activations;
         if self.json.json {
             return print_json(&json!({
                 "version": 1,
                 "input": self.model.to_string_lossy(),
-                "warnings": wanted.warnings,
+                "warnings": lines(&wanted.warnings),
                 "activations": activations,
             }));
         }
         print_table(2, || activations.iter().map(row))?;
         print(&match activations.len() {
-            0 => "no activation wants a range: no conv, linear, add, avg_pool or max_pool is left to be quantized\n".into(),
-            1 => "1 activation wants a range\n".into(),
-            count => format!("{count} activations want a range\n"),
+            0 => "no activation needs a range: no conv, linear, add, avg_pool or max_pool is left to be quantized\n".into(),
+            1 => "1 activation needs a range\n".into(),
+            count => format!("{count} activations need a range\n"),
         })
     }
 }
@@ -158,7 +159,7 @@ fn columns(activation: &WantedActivation) -> (String, String, String) {
         .map(|dim| dim.map_or("?".into(), |dim| dim.to_string()))
         .collect();
     let given_by = match &activation.given_by {
-        Some(operation) => format!("given by {operation}"),
+        Some(operation) => format!("produced by {operation}"),
         None => "an input".into(),
     };
     let given_by = match &activation.function {
@@ -171,8 +172,8 @@ fn columns(activation: &WantedActivation) -> (String, String, String) {
         .collect();
     taken_by.dedup();
     let taken_by = match taken_by.len() {
-        0 => "taken by nothing".into(),
-        _ => format!("taken by {}", taken_by.join(", ")),
+        0 => "consumed by nothing".into(),
+        _ => format!("consumed by {}", taken_by.join(", ")),
     };
     (format!("[{}]", dims.join(", ")), given_by, taken_by)
 }
@@ -190,7 +191,7 @@ mod tests {
             given_by: None,
             taken_by: Vec::new(),
         };
-        let wanted = ["[?, 3]", "an input of function main", "taken by nothing"];
+        let wanted = ["[?, 3]", "an input of function main", "consumed by nothing"];
         assert_eq!(columns(&activation), wanted.map(String::from).into());
     }
 }

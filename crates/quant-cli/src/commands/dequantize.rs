@@ -7,6 +7,7 @@ use indicatif::HumanBytes;
 use quant_models::{DequantizeOptions, Error, Inputs, result_kind};
 use serde_json::json;
 
+use crate::needs::lines;
 use crate::options::{ForceOption, JsonOption, QuietOption, ThreadsOption, WeightsOnlyOption};
 use crate::paths::{Kind, default_output};
 use crate::progress::{only_words_are_left, with_progress};
@@ -59,7 +60,7 @@ impl Dequantize {
         let restored = with_progress(threads, quiet, force, bytes, |job| {
             quant_models::dequantize(&self.file, &output, &options, job)
         })?;
-        warn(&restored.warnings);
+        warn(&lines(&restored.warnings));
         only_words_are_left();
         if self.json.json {
             return print_json(&json!({
@@ -67,7 +68,7 @@ impl Dequantize {
                 "input": self.file.to_string_lossy(),
                 "output": output.to_string_lossy(),
                 "bytes": restored.bytes,
-                "warnings": restored.warnings,
+                "warnings": lines(&restored.warnings),
                 "copied": restored.copied,
             }));
         }

@@ -72,7 +72,7 @@ impl Passing<'_> {
         let wanted = wanted.activations.into_iter();
         let wanted: HashSet<String> = wanted.map(|wanted| wanted.name).collect();
         if wanted.is_empty() {
-            let problem = "no activation of it wants a range; there is nothing to quantize";
+            let problem = "no activation of it needs a range; there is nothing to quantize";
             return Err(Error::File {
                 file: path.to_owned(),
                 problem: problem.into(),
@@ -90,7 +90,7 @@ impl Passing<'_> {
         let mut found = found.with_checkpoints(self.output, &task, every, begin, &inputs)?;
         self.observe(&mut found, &wanted, record.as_ref(), job)?;
         if found.is_empty() {
-            let problem = "none of the activations that want a range was computed in any sample";
+            let problem = "none of the activations that need a range was computed in any sample";
             return Err(Error::File {
                 file: path.to_owned(),
                 problem: problem.into(),

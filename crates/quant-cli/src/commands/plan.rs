@@ -7,6 +7,7 @@ use quant_models::{AtomicFile, Error, QuantizeOptions};
 
 use crate::choices::NonFinite;
 use crate::mixed::{MixedFlags, told};
+use crate::needs::lines;
 use crate::options::{ForceOption, QuietOption};
 use crate::paths::Kind;
 use crate::progress::{only_words_are_left, with_progress};
@@ -74,7 +75,7 @@ impl Plan {
                 Ok((plan, Some(summary), warnings))
             }
         })?;
-        warn(&warnings);
+        warn(&lines(&warnings));
         let value = serde_json::to_value(&plan).map_err(|error| Error::File {
             file: self.model.clone(),
             problem: format!("its plan cannot be written: {error}"),

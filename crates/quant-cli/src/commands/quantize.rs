@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::called;
 use crate::choices::{ByteType, Mode, NonFinite, Target};
+use crate::needs::lines;
 use crate::options::{
     BackendOption, CautionOptions, ForceOption, JsonOption, ThreadsOption, WeightsOnlyOption,
 };
@@ -116,6 +117,7 @@ impl Quantize {
         }
     }
 
+    // Long: the steps of the command, in order.
     pub fn run(&self) -> Result<(), Error> {
         let options = self.options()?;
         let encoding = match &options.plan {
@@ -159,14 +161,14 @@ impl Quantize {
             "seconds": seconds,
             "bytes_before": report.bytes_before,
             "bytes_after": report.bytes_after,
-            "warnings": report.warnings,
-            "notes": report.notes,
+            "warnings": lines(&report.warnings),
+            "notes": lines(&report.notes),
             "copied": report.copied,
             "tensors": report.tensors,
             "operations": report.operations,
             })
         };
-        warn(&report.warnings);
+        warn(&lines(&report.warnings));
         if let Some(file) = report_file {
             file.commit(json_text(&value()).as_bytes())?;
         }

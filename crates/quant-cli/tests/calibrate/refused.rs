@@ -93,7 +93,7 @@ fn what_cannot_be_merged_is_refused() {
     );
     refuses(
         "bad.json",
-        &["bad.json", "activation `relu`: stands there twice"],
+        &["bad.json", "activation `relu`: appears twice"],
     );
     // As many samples as can be counted.
     let mut full = document.clone();

@@ -62,7 +62,7 @@ impl Folder {
         self.file(&format!("{name}/config.json"), "{}");
     }
 
-    /// A package with weights, and one with activations that want ranges.
+    /// A package with weights, and one with activations that need ranges.
     pub fn package(&self, fixture: &str, name: &str) {
         let from = fixtures().join(format!("{fixture}.mlpackage"));
         copy(&from, &self.path(name));

@@ -65,18 +65,18 @@ fn activations_are_quantized() {
 
 /// A row per activation; with ranges for these, all is quantized.
 #[test]
-fn activations_that_want_a_range_are_listed() {
+fn activations_that_need_a_range_are_listed() {
     let folder = Folder::with("../activations/partial_18_f16");
     let list = ["activations", "m.mlpackage", "--list"];
     let (text, stderr) = folder.succeeds(&list);
     assert_eq!(stderr, "");
     assert!(
         text.lines().any(|line| line
-            == "relu_0  [1, 8, 8, 8]  given by relu      taken by conv `a`, conv `b`, max_pool `c`, exp `d`"),
+            == "relu_0  [1, 8, 8, 8]  produced by relu      consumed by conv `a`, conv `b`, max_pool `c`, exp `d`"),
         "{text}"
     );
     assert!(text.contains("x       [1, 4, 8, 8]  an input  "), "{text}");
-    assert!(text.ends_with("9 activations want a range\n"), "{text}");
+    assert!(text.ends_with("9 activations need a range\n"), "{text}");
 
     let listed = folder.json(&list);
     assert_eq!(listed["version"], 1);
@@ -98,9 +98,9 @@ fn activations_that_want_a_range_are_listed() {
     );
 
     let (text, _) = folder.succeeds(&[&list[..], &["--include", "^stem$"]].concat());
-    assert!(text.ends_with("2 activations want a range\n"), "{text}");
+    assert!(text.ends_with("2 activations need a range\n"), "{text}");
     let (text, _) = folder.succeeds(&[&list[..], &["--exclude", "."]].concat());
-    assert!(text.starts_with("no activation wants a range"), "{text}");
+    assert!(text.starts_with("no activation needs a range"), "{text}");
     for arguments in [
         &["activations", "m.mlpackage"][..],
         &[&list[..], &RANGES[..]].concat(),

@@ -228,7 +228,7 @@ fn a_stopped_run_is_resumed() {
     let part = ["-o", "part.json"];
     room.refuses(&[&common[..], &part].concat(), &["checkpoint", "--resume"]);
     let other = [&common[..], &part, &["--resume", "--round-f16"]].concat();
-    room.refuses(&other, &["another command line", "float16 rounded"]);
+    room.refuses(&other, &["made with other options", "float16 rounded"]);
     room.put("samples/999.npy", &sample(&NET_SHAPE, 5));
     let more = [&common[..], &part, &["--resume"]].concat();
     room.refuses(&more, &["the data has changed"]);

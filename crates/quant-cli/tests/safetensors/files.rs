@@ -208,7 +208,7 @@ fn ranges_of_another_kind_are_named() {
 }
 
 /// What the safetensors library reads we read, and what it refuses we refuse, but for two things: its
-/// format forbids a name that stands there twice, and we carry tensors of types along that it does not
+/// format forbids a name that appears twice, and we carry tensors of types along that it does not
 /// know.
 #[test]
 fn headers_are_read_as_the_library_reads_them() {

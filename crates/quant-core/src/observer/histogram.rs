@@ -31,14 +31,6 @@ use crate::{Float, ValueRange};
 /// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(
-        try_from = "super::stored::Histogram",
-        into = "super::stored::Histogram"
-    )
-)]
 pub struct Histogram {
     pub(super) values: MinMax,
     pub(super) exponent: i32,

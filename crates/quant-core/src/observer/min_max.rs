@@ -21,11 +21,6 @@ use crate::{Blocks, Float, Granularity, ValueRange};
 /// assert_eq!((observer.count(), observer.non_finite()), (3, 1));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(try_from = "super::stored::MinMax", into = "super::stored::MinMax")
-)]
 pub struct MinMax {
     count: u64,
     range: ValueRange,

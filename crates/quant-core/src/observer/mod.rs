@@ -236,11 +236,6 @@ impl Statistics {
 /// # Ok::<(), MergeError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(try_from = "stored::Observer", into = "stored::Observer")
-)]
 pub struct Observer {
     config: ObserverConfig,
     samples: u64,

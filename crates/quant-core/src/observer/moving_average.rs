@@ -74,14 +74,6 @@ impl Averaging {
 /// # Ok::<(), quant_core::observer::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(
-        try_from = "super::stored::MovingAverage",
-        into = "super::stored::MovingAverage"
-    )
-)]
 pub struct MovingAverage {
     pub(super) averaging: Averaging,
     /// Of the minimum, of the maximum.

@@ -6,7 +6,8 @@
 
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Averaging, ObserverConfig, Statistics, histogram};
 use crate::ValueRange;
@@ -19,6 +20,26 @@ pub struct Invalid(&'static str);
 fn check(holds: bool, what: &'static str) -> Result<(), Invalid> {
     holds.then_some(()).ok_or(Invalid(what))
 }
+
+/// Stores an observer as the structure of its name here.
+macro_rules! stored {
+    ($($name:ident),+) => {$(
+        impl Serialize for super::$name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                $name::from(self.clone()).serialize(serializer)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for super::$name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let stored = $name::deserialize(deserializer)?;
+                stored.try_into().map_err(D::Error::custom)
+            }
+        }
+    )+};
+}
+
+stored!(MinMax, MovingAverage, Histogram, Observer);
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -10,7 +10,7 @@ pub struct QuantizedTensor {
     pub codes: Vec<u8>,
     /// Scale and zero point per block, row-major.
     pub params: Vec<Params>,
-    /// What was lost.
+    /// The error of the quantization.
     pub stats: ErrorStats,
 }
 

@@ -87,6 +87,7 @@ impl<'i, 'p, 'a> Inserter<'i, 'p, 'a> {
     }
 
     /// Quantizes what an operation takes, or says why not.
+    // Long: the steps of coremltools' pass, in its order.
     fn prefix(
         &mut self,
         op: OpId,

@@ -20,7 +20,7 @@ use quant_model::error::shortened;
 use quant_model::format::Inserted;
 use quant_model::options::{left_out, unmatched};
 use quant_model::unmatched::{Known, Unmatched};
-use quant_model::{Error, Job, Report};
+use quant_model::{Error, Job, Note, Report};
 
 use self::insert::{Inserter, UnquantizedError};
 use self::net::{Bound, Net};
@@ -53,7 +53,7 @@ pub(crate) fn quantize(
     let mut report = Report {
         tensors: Vec::new(),
         operations: inserted.operations,
-        warnings: package.warnings(),
+        warnings: package.warnings().into_iter().map(Note::from).collect(),
         notes: Vec::new(),
         copied: Vec::new(),
         bytes_before: size(input)?,
@@ -64,7 +64,7 @@ pub(crate) fn quantize(
         return Ok(report);
     }
     let mut target = Target::new(package, &options.inputs(input), output, job)?;
-    report.warnings.append(&mut target.warnings);
+    report.warn(std::mem::take(&mut target.warnings));
     target.put(package.model, &model)?;
     let rest = target.copy_rest(package, &[package.model.to_owned()], job)?;
     target.finish(job)?;

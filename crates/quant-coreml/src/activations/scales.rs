@@ -22,6 +22,7 @@ impl Net<'_, '_> {
         Ok(())
     }
 
+    // Long: the conditions of coremltools' pass, and what it does then, in its order.
     fn normalize_one(&mut self, op: OpId) -> Done {
         let tail = self.only_child(op, "relu").unwrap_or(op);
         let (Some(x), Some(y), Some(z)) = (

@@ -1,4 +1,4 @@
-//! Which activations want ranges.
+//! Which activations need ranges.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use super::{Chosen, check_version, choose_for, unmatched_operations};
 use crate::mil::read::tensor_type;
 use crate::package::Package;
 
-/// The activations of a package that want ranges, in the order of the program.
+/// The activations of a package that need ranges, in the order of the program.
 pub(crate) fn wanted(
     package: &Package<'_>,
     options: &ActivationOptions,

@@ -35,7 +35,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Program<'_>, String> {
 fn once<'a>(place: &mut Option<&'a [u8]>, bytes: &'a [u8], what: &str) -> Result<(), String> {
     match place.replace(bytes) {
         None => Ok(()),
-        Some(_) => Err(format!("its {what} stands there twice")),
+        Some(_) => Err(format!("its {what} appears twice")),
     }
 }
 
@@ -70,9 +70,7 @@ impl<'a> Reader<'a> {
                 number if model::is_kind(number) => {
                     let bytes = field.bytes()?;
                     if kind.replace((number, bytes)).is_some() {
-                        return Err(
-                            "its program stands there twice, or beside another model".into()
-                        );
+                        return Err("its program appears twice, or beside another model".into());
                     }
                 }
                 _ => {}
@@ -159,7 +157,7 @@ impl<'a> Reader<'a> {
                         .map_err(context)?;
                     let others = &self.program.functions[first..];
                     if others.iter().any(|other| other.name == name) {
-                        return Err(context("stands there twice".into()));
+                        return Err(context("appears twice".into()));
                     }
                     self.program.functions.push(read);
                 }
@@ -294,7 +292,7 @@ impl<'a> Reader<'a> {
 
 fn put_once<'a, T>(list: &mut Vec<(&'a str, T)>, key: &'a str, value: T) -> Result<(), String> {
     if list.iter().any(|(other, _)| *other == key) {
-        return Err(format!("`{key}` stands there twice"));
+        return Err(format!("`{key}` appears twice"));
     }
     list.push((key, value));
     Ok(())

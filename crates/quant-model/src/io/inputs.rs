@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Id, id, parent};
 use crate::Error;
+use crate::text::option;
 
 /// Folders within folders that a Core ML package has at most, by far.
 const DEPTH: usize = 16;
@@ -145,14 +146,19 @@ impl Inputs {
                 // Its other names say nothing.
                 return bad(match (item.role, what) {
                     ("the input", "output") => {
-                        format!("the output is the input itself ({shown}); choose another with -o")
+                        format!(
+                            "the output is the input itself ({shown}); choose another with {}",
+                            option("output")
+                        )
                     }
                     ("the input" | "the output", _) => format!(
-                        "the {what} is the model itself ({shown}); choose another with --{what}"
+                        "the {what} is the model itself ({shown}); choose another with {}",
+                        option(what)
                     ),
                     ("the recordings" | "the inputs", _) => format!(
-                        "the {what} is one of {} ({shown}); choose another with -o",
-                        item.role
+                        "the {what} is one of {} ({shown}); choose another with {}",
+                        item.role,
+                        option("output")
                     ),
                     (role, _) => {
                         format!("the {what} is {role} itself ({shown}); choose another name")

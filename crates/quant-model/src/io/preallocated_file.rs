@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 /// Bytes after which the operating system is asked to begin with the disk.
 const STEP: u64 = 8 << 20;
 
-/// Room for the whole file is reserved at the start: a full disk shows before any work is done, and
+/// Buffer for the whole file is reserved at the start: a full disk shows before any work is done, and
 /// the writes need not look for room one by one. Large files go to the disk while the rest is
 /// still being made, so that there is little left to wait for in [`sync`](Self::sync).
 pub struct PreallocatedFile {

@@ -17,7 +17,7 @@ use crate::format::{Inserted, OpenModel};
 use crate::plan::{PlannedTensor, TensorSpec, VERSION};
 use crate::report::{Decision, quantize_tensor};
 use crate::values::Tensor;
-use crate::{Error, Job, Plan, QuantizeOptions};
+use crate::{Error, Job, Note, Plan, QuantizeOptions};
 
 /// Bytes of a file that a quantized tensor takes besides its codes, scales and zero points, where the
 /// format does not know it: names, alignment, an operation.
@@ -100,7 +100,7 @@ pub fn plan_mixed(
     options: &QuantizeOptions,
     mixed: &MixedOptions,
     job: &Job<'_>,
-) -> Result<(Plan, MixedSummary, Vec<String>), Error> {
+) -> Result<(Plan, MixedSummary, Vec<Note>), Error> {
     let mut work = Work::new(model, options, job)?;
     for &candidate in &mixed.candidates {
         work.add(candidate)?;
@@ -118,7 +118,7 @@ struct Work<'w> {
     /// Per tensor, why no candidate quantizes it.
     reasons: Vec<Option<String>>,
     allows_float: bool,
-    warnings: Vec<String>,
+    warnings: Vec<Note>,
 }
 
 impl<'w> Work<'w> {
@@ -203,7 +203,7 @@ impl<'w> Work<'w> {
         }))
     }
 
-    fn finish(mut self, mixed: &MixedOptions) -> Result<(Plan, MixedSummary, Vec<String>), Error> {
+    fn finish(mut self, mixed: &MixedOptions) -> Result<(Plan, MixedSummary, Vec<Note>), Error> {
         let mut places = Vec::new();
         for (index, alternatives) in self.alternatives.iter_mut().enumerate() {
             if alternatives.is_empty() {

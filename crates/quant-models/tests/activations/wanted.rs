@@ -1,4 +1,4 @@
-//! The list of activations that want ranges.
+//! The list of activations that need ranges.
 
 use std::path::Path;
 

@@ -60,8 +60,12 @@ fn other_models_of_a_pipeline_stay() {
     let told = report
         .warnings
         .iter()
-        .find(|line| line.contains("neural network"));
-    assert!(told.unwrap().contains("`1`"), "{:?}", report.warnings);
+        .find(|line| line.to_string().contains("neural network"));
+    assert!(
+        told.unwrap().to_string().contains("`1`"),
+        "{:?}",
+        report.warnings
+    );
     let models = |package: &Path| {
         let bytes = fs::read(package.join(MODEL)).unwrap();
         let pipeline = only(&bytes, 202);
@@ -132,7 +136,12 @@ fn nested_pipelines_are_quantized() {
         old
     });
     let report = copy.quantize();
-    assert!(report.warnings.iter().any(|line| line.contains("iOS16")));
+    assert!(
+        report
+            .warnings
+            .iter()
+            .any(|line| line.to_string().contains("iOS16"))
+    );
     assert_eq!(version(&read(&copy)), 7);
 }
 

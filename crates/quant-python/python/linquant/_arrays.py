@@ -142,7 +142,7 @@ def out_buffer(
 
 @dataclass(frozen=True)
 class Stats:
-    """What a quantization lost. It does not depend on the machine, nor on the number of threads."""
+    """The error of a quantization. It does not depend on the machine, nor on the number of threads."""
 
     #: Elements compared.
     count: int
@@ -190,7 +190,7 @@ class Quantized:
     source: str
     #: Whether several codes share a byte.
     packed: bool = False
-    #: What was lost, where it was measured.
+    #: The error, where it was measured.
     stats: Stats | None = field(default=None, compare=False)
 
     @property
@@ -292,12 +292,12 @@ def quantize(
             ``"compressed-tensors"``; ``"coreai"`` or ``"coreai-torch"``, as coreai-opt.
         block_axis: The axis that is cut into blocks, 1 if not given.
         packed: Codes of fewer than 8 bits share bytes; otherwise each has its own.
-        stats: Measure what is lost, which takes a third of the time.
+        stats: Measure the error, which takes a third of the time.
         out: A buffer for the codes, C-contiguous and of their type and shape; the result's ``codes``.
         copy: ``False`` refuses an array that would have to be copied.
 
     Returns:
-        Codes, scales, zero points and, with ``stats``, what was lost.
+        Codes, scales, zero points and, with ``stats``, the error.
 
     Raises:
         OptionError: An unknown name, or options that contradict each other.

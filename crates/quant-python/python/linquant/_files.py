@@ -114,7 +114,7 @@ def quantize_file(
         strict: Write nothing if something that was selected cannot be quantized.
         dry_run: Say what would be done, and write nothing.
         weights_only: Sharded models: do not copy what a loader needs beside the weights.
-        stats: Measure what is lost, tensor by tensor.
+        stats: Measure the error, tensor by tensor.
         force: Replace what is at ``dst``.
         threads: 0 means one per core.
         backend: One of :func:`linquant.backends`.

@@ -378,7 +378,7 @@ def index_report(document: Mapping[str, Any]) -> IndexReport:
 
 @dataclass(frozen=True)
 class WantedActivation:
-    """An activation that wants a range."""
+    """An activation that needs a range."""
 
     #: As in ``ranges.json``.
     name: str

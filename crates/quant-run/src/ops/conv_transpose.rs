@@ -9,6 +9,7 @@ use crate::tensor::Tensor;
 
 pub(super) const TABLE: Table = &[("conv_transpose", conv_transpose)];
 
+// Long: the checks of its parameters, one after the other.
 fn conv_transpose(call: &mut Call<'_>) -> Result<Vec<Tensor>, String> {
     let (x, weight) = (call.tensor("x")?, call.tensor("weight")?);
     let spatial = x

@@ -219,7 +219,7 @@ impl Isa for Neon {
         [self.splat(0.0); 2]
     }
     // A conversion does not tell where it fails. The product is not finite where a factor is not,
-    // and neither is any sum from then on; two huge factors raise doubt needlessly.
+    // and neither is any sum from then on; two huge factors set the sticky flag needlessly.
     #[inline(always)]
     fn round_i16(self, a: f32x4, b: f32x4, sticky: &mut [f32x4; 2]) -> i16x8 {
         *sticky = [sticky[1], self.fma(a, b, sticky[0])];

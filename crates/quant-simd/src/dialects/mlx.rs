@@ -33,11 +33,11 @@ const INTEGERS: f32 = (1 << 23) as f32;
 pub struct ToQuantize<'a, F> {
     /// The values.
     pub values: &'a [F],
-    /// Room for their codes.
+    /// Buffer for their codes.
     pub codes: &'a mut [u8],
-    /// Room for the scales, which are not rounded yet.
+    /// Buffer for the scales, which are not rounded yet.
     pub scales: &'a mut [f32],
-    /// Room for the biases, which are not rounded yet.
+    /// Buffer for the biases, which are not rounded yet.
     pub biases: &'a mut [f32],
     /// The type of the codes, which is unsigned.
     pub dtype: IntType,
@@ -240,6 +240,7 @@ impl<F: Lane, C: CodeLayout> QuantizeMlx<'_, F, C> {
     }
 
     #[inline(always)]
+    // Long: the phases of one loop.
     fn batches<I: Isa, const FLIP: bool, const COUNT: bool>(self, isa: I) -> usize {
         let blocks = self.0;
         let (values, _) = groups::<Group<F, I>, F>(blocks.values);
@@ -298,7 +299,7 @@ impl<F: Lane, C: CodeLayout> Kernel for QuantizeMlx<'_, F, C> {
 pub struct ToDequantize<'a, F> {
     /// The codes of whole blocks, an even number of them where they have 32 values.
     pub codes: &'a [u8],
-    /// Room for their values.
+    /// Buffer for their values.
     pub values: &'a mut [F],
     /// As they are stored, exact in f32.
     pub scales: &'a [f32],

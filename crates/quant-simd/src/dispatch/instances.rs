@@ -20,6 +20,7 @@ use crate::param_source::{
 use crate::params::{BlockParams, CodeRange, Divide, Division, Exact, Quotient};
 use crate::{Backend, dialects, stream};
 
+// Long: the list of instances.
 pub fn quantize<F: Lane, C: CodeLayout>(
     backend: Backend,
     values: &[F],

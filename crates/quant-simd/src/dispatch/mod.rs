@@ -76,7 +76,7 @@ pub trait Dispatch: Lane {
     );
     /// See [`QuantizeBlocks`]; 0 for dialects and packings that it does not know.
     fn quantize_batches(backend: Backend, batches: Batches<'_, Self>) -> usize;
-    /// See [`FindBlockParams`]; and the division that the terms allow.
+    /// See [`FindBlockParams`]; and the division that the parameters allow.
     fn block_terms(
         backend: Backend,
         values: &[Self],

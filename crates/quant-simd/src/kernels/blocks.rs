@@ -21,24 +21,24 @@ pub const BATCH: usize = 32;
 const AHEAD: usize = 16 << 10;
 
 /// Quantizes whole batches of blocks, and stops before the first batch that has
-/// a block out of the ordinary; gives the number of batches done.
+/// a degenerate block; gives the number of batches done.
 ///
 /// Out of the ordinary are values that are not finite and scales beyond [`EXACT_SCALES`] or
 /// subnormal.
 pub struct QuantizeBlocks<'a, F, Q, C, B> {
     /// The values.
     pub values: &'a [F],
-    /// Room for their codes.
+    /// Buffer for their codes.
     pub codes: &'a mut [u8],
-    /// Room for the scales.
+    /// Buffer for the scales.
     pub scales: &'a mut [f32],
-    /// Room for the zero points, where the scheme stores them.
+    /// Buffer for the zero points, where the scheme stores them.
     pub zero_points: &'a mut [u8],
     /// Integer type, mode and dialect.
     pub scheme: Scheme,
     /// Values per block.
     pub block_size: B,
-    /// Whether to store codes around the cache.
+    /// Whether to store codes past the cache (non-temporal stores).
     pub stream: bool,
     /// How to divide, and how codes lie in memory.
     pub marker: PhantomData<(Q, C)>,
@@ -51,7 +51,7 @@ struct Ranges {
     max: [f32; BATCH],
 }
 
-/// The terms of a batch, as vectors.
+/// The parameters of a batch, as vectors.
 #[inline(always)]
 fn vectors<V: bytemuck::Pod, T: bytemuck::Pod, const N: usize>(row: &mut [T; N]) -> &mut [V] {
     &mut bytemuck::cast_slice_mut(row)[..BATCH * size_of::<T>() / size_of::<V>()]
@@ -131,6 +131,7 @@ fn ranges<I: Isa, const AFFINE: bool>(isa: I, bounds: &Bounds<I>, ranges: &mut R
 
 /// `Scheme::params`, for all blocks of a batch; whether all of them are ordinary.
 #[inline(always)]
+// Long: one loop over vectors; what is a function of its own costs registers.
 fn params<I: Isa, Q: Quotient, const N: usize>(
     isa: I,
     scheme: Scheme,
@@ -211,6 +212,7 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
 
 impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q, C, B> {
     #[inline(always)]
+    // Long: the phases of one loop, which overlap in time.
     fn batches<I: Isa, const AFFINE: bool, const ZERO_POINTS: bool>(self, isa: I) -> usize {
         let (values, _) = groups::<Group<F, I>, F>(self.values);
         let (codes, _) = groups_mut::<C::Memory<I>, u8>(self.codes);
@@ -229,7 +231,7 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
             min: [0.0; BATCH],
             max: [0.0; BATCH],
         };
-        // While a batch is quantized, terms of the next one are found, whose divisions take their
+        // While a batch is quantized, parameters of the next one are found, whose divisions take their
         // time, and bounds of the one after that, which wait for memory.
         let mut bounds = Bounds::<I>::new(isa);
         let mut kernel_params = [BlockParams::default(); 2];
@@ -284,7 +286,7 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
                         clip,
                     };
                     // Symmetric quotients are never beyond the codes, unless an f16 scale is
-                    // subnormal; and doubtful if NaN.
+                    // subnormal; and the slow path's if NaN.
                     match AFFINE || F::TYPE == FloatType::F16 {
                         true => fast.quantize::<Q, true>(isa, self.stream, &mut sticky),
                         false => fast.quantize::<Q, false>(isa, self.stream, &mut sticky),
@@ -327,7 +329,7 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> Kernel for QuantizeBlock
     }
 }
 
-/// The terms of one batch of blocks, to be encoded later; whether all blocks are ordinary. NaN may
+/// The parameters of one batch of blocks, to be encoded later; whether all blocks are ordinary. NaN may
 /// go unnoticed.
 pub struct FindBlockParams<'a, F, Q, const N: usize> {
     /// The values of [`BATCH`] blocks.
@@ -336,7 +338,7 @@ pub struct FindBlockParams<'a, F, Q, const N: usize> {
     pub block_size: usize,
     /// Integer type, mode and dialect.
     pub scheme: Scheme,
-    /// Room for the terms.
+    /// Buffer for the parameters.
     pub kernel_params: &'a mut BlockParams<N>,
     /// How to divide.
     pub marker: PhantomData<Q>,

@@ -12,13 +12,13 @@ use crate::params::SCALE;
 pub struct Dequantize<'a, F, S, C> {
     /// The codes.
     pub codes: &'a [u8],
-    /// Room for their values.
+    /// Buffer for their values.
     pub values: &'a mut [F],
-    /// The terms of the codes; zero points as they are stored.
+    /// The parameters of the codes; zero points as they are stored.
     pub source: S,
     /// Whether codes have a sign.
     pub signed: bool,
-    /// Whether to store around the cache.
+    /// Whether to store past the cache (non-temporal stores).
     pub stream: bool,
     /// How codes lie in memory.
     pub form: PhantomData<C>,
@@ -38,7 +38,7 @@ impl<F: Lane, S: ParamSource, C: CodeLayout> Kernel for Dequantize<'_, F, S, C> 
             false => padded::<C::Memory<I>, u8>(rest_codes),
         }];
         let mut padding: [Group<F, I>; 1] = [bytemuck::Zeroable::zeroed()];
-        // Shared terms are at hand for any number of groups.
+        // Shared parameters are at hand for any number of groups.
         let tiles = match S::SHARED {
             true => Tiles::one(values.len(), rest.len()),
             false => Tiles::new(values.len(), rest.len()),

@@ -25,7 +25,7 @@ pub struct Encoded {
 /// Quantizes and dequantizes: codes, one per byte, where `CODES`; and the values that they stand
 /// for, rounded to the scale's type, and from there to `B`.
 ///
-/// The fast ways are for scales of the usual type: f16 where quotients are rounded to f16, else f32,
+/// The fast paths are for scales of the usual type: f16 where quotients are rounded to f16, else f32,
 /// and for values of bf16 also bf16.
 ///
 /// A tile whose quotients are not all finite and far below 2^31 is done again, by a division. Given
@@ -33,11 +33,11 @@ pub struct Encoded {
 pub struct Encode<'a, F, B, S, Q, const CODES: bool> {
     /// The values.
     pub values: &'a [F],
-    /// Room for their codes, if these are wanted.
+    /// Buffer for their codes, if these are wanted.
     pub codes: &'a mut [u8],
-    /// Room for what they become.
+    /// Buffer for their dequantized values.
     pub dequantized: &'a mut [B],
-    /// The terms of the values.
+    /// The parameters of the values.
     pub source: S,
     /// The pair that the values start with.
     pub first_pair: usize,
@@ -57,6 +57,7 @@ impl<F: Lane, B: Lane, S: ParamSource, Q: Quotient, const CODES: bool> Kernel
     type Output = Encoded;
 
     #[inline(always)]
+    // Long: one loop over tiles and its end.
     fn run<I: Isa>(self, isa: I) -> Encoded {
         let (source, scale_type) = (self.source, self.scale_type);
         let clip = Clip::new(isa, self.range);

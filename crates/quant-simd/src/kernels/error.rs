@@ -43,10 +43,10 @@ fn sum(lanes: [f64; 16]) -> f64 {
     lanes[0]
 }
 
-/// Adds what some values of a chunk became to its sums. All but the last call for a chunk take a
+/// Adds some values of a chunk, and their dequantized values, to its sums. All but the last call for a chunk take a
 /// multiple of 16 values.
 ///
-/// The fast way takes all values to be finite; the sums tell when they were not.
+/// The fast path takes all values to be finite; the sums tell when they were not.
 pub struct AddErrors<'a, F> {
     /// The values.
     pub values: &'a [F],
@@ -123,7 +123,7 @@ impl<I: Isa> Sums<I> {
         lane_sum(finite)
     }
 
-    /// Whether no value so far was NaN or infinite, in the fast way.
+    /// Whether no value so far was NaN or infinite, on the fast path.
     #[inline(always)]
     fn is_finite(&self) -> bool {
         let mut finite = true;

@@ -32,7 +32,7 @@ impl Kernel for Pack<'_> {
 pub struct Unpack<'a> {
     /// Half as many bytes as there are codes, rounded up.
     pub packed: &'a [u8],
-    /// Room for one code per byte.
+    /// Buffer for one code per byte.
     pub codes: &'a mut [u8],
     /// Whether to extend the sign.
     pub signed: bool,

@@ -12,22 +12,22 @@ use crate::params::{CodeRange, DIVISOR, Quotient, RECIPROCAL, RESIDUAL, round};
 
 /// `clip(round(value / scale) + zero_point)`; gives the number of values that are NaN or infinite.
 ///
-/// The fast way takes a [`Quotient`] and trusts that it neither overflows nor is NaN, for which
-/// [`Isa::round_i16`] is watched. A tile that raised doubt is done again, by [`QuantizeSlow`].
+/// The fast path takes a [`Quotient`] and trusts that it neither overflows nor is NaN, for which
+/// [`Isa::round_i16`] is watched. A tile that set its sticky flag is done again, by [`QuantizeSlow`].
 pub struct Quantize<'a, F, S, Q, C> {
     /// The values.
     pub values: &'a [F],
-    /// Room for their codes.
+    /// Buffer for their codes.
     pub codes: &'a mut [u8],
-    /// The terms of the values.
+    /// The parameters of the values.
     pub source: S,
-    /// Elements after which the terms begin again; an even number or all of them.
+    /// Elements after which the parameters begin again; an even number or all of them.
     pub row: usize,
     /// The codes there are.
     pub range: CodeRange,
     /// The type that quotients are rounded to.
     pub rounding: FloatType,
-    /// Whether to store around the cache.
+    /// Whether to store past the cache (non-temporal stores).
     pub stream: bool,
     /// How to divide, and how codes lie in memory.
     pub marker: PhantomData<(Q, C)>,
@@ -73,13 +73,13 @@ impl<I: Isa> Clip<I> {
     }
 }
 
-/// A tile that is quantized the fast way.
+/// A tile that is quantized on the fast path.
 pub struct FastTile<'a, F: Lane, S, C: CodeLayout, I: Isa> {
     /// The values.
     pub values: &'a [Group<F, I>],
-    /// Room for their codes.
+    /// Buffer for their codes.
     pub codes: &'a mut [C::Memory<I>],
-    /// The terms of the values.
+    /// The parameters of the values.
     pub source: S,
     /// The pair that the tile starts with.
     pub first_pair: usize,
@@ -88,7 +88,7 @@ pub struct FastTile<'a, F: Lane, S, C: CodeLayout, I: Isa> {
 }
 
 impl<F: Lane, S: ParamSource, C: CodeLayout, I: Isa> FastTile<'_, F, S, C, I> {
-    /// Does it, and stores around the cache if `stream`; may raise `sticky`. Without `CLAMP`, no
+    /// Does it, and uses non-temporal stores if `stream`; may set `sticky`. Without `CLAMP`, no
     /// quotient may be beyond the codes.
     #[inline(always)]
     pub fn quantize<Q: Quotient, const CLAMP: bool>(
@@ -207,13 +207,13 @@ impl<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout> Kernel for Quantize<'_
 pub struct QuantizeSlow<'a, F, S, C> {
     /// The values.
     pub values: &'a [F],
-    /// Room for their codes.
+    /// Buffer for their codes.
     pub codes: &'a mut [u8],
-    /// The terms of the values.
+    /// The parameters of the values.
     pub source: S,
     /// The pair that every row starts with.
     pub first_pair: usize,
-    /// Elements after which the terms begin again; an even number or all of them.
+    /// Elements after which the parameters begin again; an even number or all of them.
     pub row: usize,
     /// The codes there are.
     pub range: CodeRange,

@@ -8,7 +8,7 @@ use crate::lane::Lane;
 
 /// The range of values, and how many are NaN or infinite.
 ///
-/// The fast way also adds up `0 * value`: the sum is NaN where a value is NaN or infinite. Such a
+/// The fast path also adds up `0 * value`: the sum is NaN where a value is NaN or infinite. Such a
 /// tile is done again.
 pub struct FindRange<'a, F> {
     /// The values.
@@ -28,7 +28,7 @@ struct Bounds<I: Isa> {
     max: [I::F32; 4],
 }
 
-/// The sure way: NaN is left out, infinities are not; how many lanes were finite.
+/// The slow path: NaN is left out, infinities are not; how many lanes were finite.
 #[inline(always)]
 fn bound_slow<I: Isa, F: Lane>(isa: I, groups: &[Group<F, I>], bounds: &mut Bounds<I>) -> u64 {
     let mut finite = isa.splat_i32(0);
@@ -45,7 +45,7 @@ fn bound_slow<I: Isa, F: Lane>(isa: I, groups: &[Group<F, I>], bounds: &mut Boun
     lane_sum(finite)
 }
 
-/// The fast way, for slices of one length in turn; whether all values are finite.
+/// The fast path, for slices of one length in turn; whether all values are finite.
 #[inline(always)]
 fn bound<I: Isa, F: Lane, const N: usize>(
     isa: I,
@@ -86,6 +86,7 @@ impl<F: Lane> Kernel for FindRange<'_, F> {
     type Output = ValueRange;
 
     #[inline(always)]
+    // Long: one loop over tiles and its end.
     fn run<I: Isa>(self, isa: I) -> ValueRange {
         let mut bounds = Bounds {
             min: [isa.splat(f32::INFINITY); 4],

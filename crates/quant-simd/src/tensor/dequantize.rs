@@ -15,7 +15,7 @@ use crate::param_source::PADDING;
 use crate::params::{Division, KernelParams, ParamTable};
 use crate::{ArgumentError, Element, argument, columns, dialects, memory};
 
-/// Elements of a row that has terms in a table.
+/// Elements of a row that has parameters in a table.
 const ROW: usize = 1 << 16;
 /// Elements for which such a table is made.
 const SLAB: usize = 1 << 20;
@@ -181,6 +181,7 @@ impl TensorQuantizer {
     }
 
     /// `codes` are those of the elements.
+    // Long: one case per way in which blocks lie.
     fn dequantize_chunk<F: Element>(
         &self,
         codes: &[u8],

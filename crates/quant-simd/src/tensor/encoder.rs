@@ -37,6 +37,7 @@ fn first<T: Clone + Default>(vector: &mut Vec<T>, len: usize) -> Result<&mut [T]
 
 impl Encoder {
     /// Encodes a chunk, packs it, and adds up its errors.
+    // Long: the cases share their buffers.
     pub(super) fn encode<const STATS: bool, F: Element>(
         &mut self,
         quantizer: &TensorQuantizer,

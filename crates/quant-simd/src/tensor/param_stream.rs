@@ -1,4 +1,4 @@
-//! Terms for the elements of a chunk, segment by segment.
+//! Parameters for the elements of a chunk, segment by segment.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -18,9 +18,9 @@ use crate::param_layout::{BLOCKS, ElementParams, EncodeSpec, ParamLayout, is_blo
 use crate::param_source::PADDING;
 use crate::params::{BlockParams, CodeRange, Division, KernelParams, ParamTable};
 
-/// Where the encoder finds terms.
+/// Where the encoder finds parameters.
 pub(super) trait ParamStream {
-    /// Terms of elements from `position` on, at most so many; and how many they serve, which is
+    /// Parameters of elements from `position` on, at most so many; and how many they serve, which is
     /// an even number or up to the end of a chunk where they are per block.
     ///
     /// # Errors
@@ -32,7 +32,7 @@ pub(super) trait ParamStream {
     ) -> Result<(usize, EncodeSpec, ParamLayout<'_>), Flaw>;
 }
 
-/// Terms of groups that follow one another, found as they are needed.
+/// Parameters of groups that follow one another, found as they are needed.
 pub(super) struct Groups<'a, F> {
     quantizer: &'a TensorQuantizer,
     values: Values<'a, F>,
@@ -46,7 +46,7 @@ pub(super) struct Groups<'a, F> {
     now: Current,
 }
 
-/// The terms at hand.
+/// The parameters at hand.
 enum Current {
     Nothing,
     Run(Range<usize>, EncodeSpec, ParamLayout<'static>),
@@ -196,7 +196,7 @@ impl<F: Element> ParamStream for Groups<'_, F> {
     }
 }
 
-/// The terms of a group of rows.
+/// The parameters of a group of rows.
 pub(super) struct RowParams {
     group: Range<usize>,
     row: usize,

@@ -15,7 +15,7 @@ use crate::memory::{self, NoMemory};
 use crate::param_layout::BLOCKS;
 use crate::params::{BlockParams, SCALE};
 
-/// Elements that are encoded at a time; together with what they become they fit the first cache.
+/// Elements that are encoded at a time; together with their results they fit the first cache.
 pub(super) const PIECE: usize = 2048;
 impl TensorQuantizer {
     /// Parameters of the scales of a row, whose columns have these bounds.

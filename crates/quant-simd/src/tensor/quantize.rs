@@ -18,7 +18,7 @@ use crate::{ArgumentError, Element, argument, dialects, memory};
 
 /// Elements of a group that stay in the cache between the search for its range and its encoding.
 const GROUP: usize = 1 << 20;
-/// Elements of a row that has terms in a table.
+/// Elements of a row that has parameters in a table.
 const ROW: usize = 1 << 16;
 /// Chunks that one thread works through in order, so that a group that lies across two of them is
 /// looked at twice only at the borders.
@@ -41,7 +41,7 @@ impl<'a> Origin<'a> {
 }
 
 impl TensorQuantizer {
-    /// Quantizes little-endian values into `sink`, and tells what that lost.
+    /// Quantizes little-endian values into `sink`, and returns its error statistics.
     ///
     /// # Errors
     /// Values, or a sink, of another size than the shape's. Non-finite values, a block without
@@ -56,7 +56,7 @@ impl TensorQuantizer {
         erased(sink, |sink| self.quantize_measured(values, sink))
     }
 
-    /// [`quantize`](Self::quantize) for whom it does not matter what that lost: it is faster.
+    /// [`quantize`](Self::quantize) without error statistics: it is faster.
     ///
     /// # Errors
     /// As `quantize`.

@@ -338,7 +338,7 @@ fn range_of_a_large_slice() {
     }
 }
 
-/// Enough that results are stored around the cache, unless it is larger than any we know of; to an
+/// Enough that results are written by non-temporal stores, unless it is larger than any we know of; to an
 /// odd address, and with a tile that is done again.
 #[test]
 fn results_beyond_the_cache() {
@@ -386,7 +386,7 @@ fn results_beyond_the_cache() {
                 .unwrap();
             (codes, scales, zero_points)
         };
-        // Small blocks of the scalar backend go one by one, and never around the cache.
+        // Small blocks of the scalar backend go one by one, and never by non-temporal stores.
         let want = run(quant_simd::Backend::Scalar);
         for &backend in quant_simd::Backend::available() {
             assert!(run(backend) == want, "{} {dtype:?}", backend.name());

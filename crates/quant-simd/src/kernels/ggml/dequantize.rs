@@ -9,9 +9,9 @@ use crate::lane::Lane;
 pub struct DequantizeGgml<'a, F, const BITS: u32, const MIN: bool, const SIZE: usize> {
     /// The blocks.
     pub blocks: &'a [u8],
-    /// Room for their values.
+    /// Buffer for their values.
     pub values: &'a mut [F],
-    /// Whether to store around the cache.
+    /// Whether to store past the cache (non-temporal stores).
     pub stream: bool,
 }
 

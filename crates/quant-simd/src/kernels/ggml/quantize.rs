@@ -14,9 +14,9 @@ const AHEAD: usize = 16 << 10;
 pub struct QuantizeGgml<'a, F, const BITS: u32, const MIN: bool, const SIZE: usize> {
     /// The values, whole blocks of them.
     pub values: &'a [F],
-    /// Room for the blocks.
+    /// Buffer for the blocks.
     pub blocks: &'a mut [u8],
-    /// Whether to store around the cache.
+    /// Whether to store past the cache (non-temporal stores).
     pub stream: bool,
 }
 
