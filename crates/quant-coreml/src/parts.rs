@@ -96,8 +96,7 @@ pub(crate) fn read<'p>(
     let (Some(codes), Some(scale)) = (tensor(package, codes)?, tensor(package, scale)?) else {
         return Ok(None);
     };
-    let offset = offset.map(|value| tensor(package, value)).transpose()?;
-    let offset = match offset {
+    let offset = match offset.map(|value| tensor(package, value)).transpose()? {
         Some(None) => return Ok(None),
         offset => offset.flatten(),
     };

@@ -41,21 +41,7 @@ pub(crate) fn convert(
     weights_only: bool,
     job: &Job<'_>,
 ) -> Result<Converted, Error> {
-    let bad = |problem: String| Error::file(input, problem);
-    let Some(from) = model.encodings().next() else {
-        return Err(bad(
-            "holds no tensor that quant quantized; `quant quantize` writes it in this format"
-                .into(),
-        ));
-    };
-    if from == encoding {
-        return Err(bad(format!("is in the format {encoding} already")));
-    }
-    if encoding == Encoding::Mlx {
-        return Err(bad(
-            "is not converted to mlx, which has float biases in place of zero points; quantize the float model".into(),
-        ));
-    }
+    let from = source_encoding(model, input, encoding)?;
     let (source, target) = (convention(from), convention(encoding));
     target.check_model(&model.base, &QuantizeOptions::for_encoding(encoding))?;
     let tensors = model.tensors_for(job)?;
@@ -98,6 +84,26 @@ pub(crate) fn convert(
 }
 
 const CONFIG: &str = "config.json";
+
+/// The encoding that a model has, if it can be converted.
+fn source_encoding(model: &Model, input: &Path, encoding: Encoding) -> Result<Encoding, Error> {
+    let bad = |problem: String| Err(Error::file(input, problem));
+    let Some(from) = model.encodings().next() else {
+        return bad(
+            "holds no tensor that quant quantized; `quant quantize` writes it in this format"
+                .into(),
+        );
+    };
+    if from == encoding {
+        return bad(format!("is in the format {encoding} already"));
+    }
+    if encoding == Encoding::Mlx {
+        return bad(
+            "is not converted to mlx, which has float biases in place of zero points; quantize the float model".into(),
+        );
+    }
+    Ok(from)
+}
 
 /// One per tensor; none for those that are not quantized.
 fn changes(

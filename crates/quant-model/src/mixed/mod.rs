@@ -224,7 +224,7 @@ impl<'w> Work<'w> {
                     .into(),
             ));
         }
-        let problem = Message {
+        let problem = Knapsack {
             work: &self,
             places,
         };
@@ -265,12 +265,12 @@ impl<'w> Work<'w> {
 }
 
 /// The tensors that have a choice.
-struct Message<'p> {
+struct Knapsack<'p> {
     work: &'p Work<'p>,
     places: Vec<usize>,
 }
 
-impl Message<'_> {
+impl Knapsack<'_> {
     fn alternatives(&self, place: usize) -> &[Alternative] {
         &self.work.alternatives[place]
     }

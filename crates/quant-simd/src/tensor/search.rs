@@ -92,10 +92,19 @@ impl<F: Element> Searcher<F> {
         if is_surely_better(quantizer, (found, plain), sums, values.len()) {
             return Ok(found);
         }
-        let (by_found, by_plain) = (
-            self.noise(quantizer, values, found)?,
-            self.noise(quantizer, values, plain)?,
-        );
+        self.better(quantizer, values, found, plain)
+    }
+
+    /// What was found, if the restored values lose less by it.
+    fn better(
+        &mut self,
+        quantizer: &TensorQuantizer,
+        values: &[F],
+        found: Params,
+        plain: Params,
+    ) -> Result<Params, NoMemory> {
+        let by_found = self.noise(quantizer, values, found)?;
+        let by_plain = self.noise(quantizer, values, plain)?;
         let better = by_found.non_finite < by_plain.non_finite
             || by_found.non_finite == by_plain.non_finite && by_found.noise < by_plain.noise;
         Ok(if better { found } else { plain })
