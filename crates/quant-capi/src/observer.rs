@@ -176,7 +176,12 @@ pub unsafe extern "C" fn quant_observer_params(
         let (source, scheme) = (known(dtype)?, Scheme::try_from(scheme)?);
         memory::expect(ROOM)?;
         let range = observer.range(scheme.dtype, scheme.mode);
-        let found = scheme.params(&range.unwrap_or(ValueRange::EMPTY), source)?;
+        // What was not finite is left out of the range; here it is no error.
+        let range = ValueRange {
+            non_finite: 0,
+            ..range.unwrap_or(ValueRange::EMPTY)
+        };
+        let found = scheme.params(&range, source)?;
         // SAFETY: the caller's promise.
         unsafe { put(params, QuantParams::from_params(found)) }
     })

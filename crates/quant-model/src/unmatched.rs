@@ -256,9 +256,9 @@ mod tests {
         let patterns = ["lm_head", "embed$"].map(|pattern| Regex::new(pattern).unwrap());
         let found = known.patterns("exclude", &patterns);
         assert_eq!(found.len(), 1);
-        let text = found[0].to_string();
+        let text = crate::Note::from(found[0].to_string()).to_string();
         assert!(
-            text.starts_with("--exclude `embed$` matches no tensor; near it: `model.embed"),
+            text.starts_with("`exclude` `embed$` matches no tensor; near it: `model.embed"),
             "{text}"
         );
         let none = Known::new("tensor", []).keys("t", ["x"].into_iter());

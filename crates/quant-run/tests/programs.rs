@@ -477,3 +477,17 @@ fn hostile_operations_are_errors() {
     }
     assert!(refused > 500, "{refused}");
 }
+
+#[test]
+fn a_linear_of_floats_takes_a_bias_of_integers() {
+    let inputs: [(&str, &[&str]); 3] = [("x", &["x"]), ("weight", &["w"]), ("bias", &["b"])];
+    let operations = [
+        floats("w", &[2, 3], &[1.0, 0.5, -2.0, 0.0, 4.0, 1.0]),
+        ints("b", &[2], &[10, -7]),
+        operation("linear", &inputs, &[("y", FLOAT32, &[1, 2])], &[]),
+    ];
+    let (_folder, package) = simple(&[1, 3], &operations);
+    let given = Tensor::from_floats(&[1, 3], vec![1.0, 2.0, 3.0]).unwrap();
+    let y = run(&package, given, RunOptions::default()).unwrap();
+    assert_eq!(y.floats().unwrap(), &[6.0, 4.0]);
+}

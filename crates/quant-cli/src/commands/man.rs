@@ -31,9 +31,9 @@ const COMMANDS: &[&str] = &[
     #[cfg(feature = "run")]
     "evaluate",
     "dequantize",
+    "convert",
     "inspect",
     "index",
-    "convert",
     "diff",
     "backends",
     "completions",

@@ -38,7 +38,8 @@ fn linear(call: &mut Call<'_>) -> Result<Vec<Tensor>, String> {
         return int_linear(call, shape);
     }
     let xs = as_floats(x)?;
-    let bias = call.optional_floats("bias")?;
+    let bias = call.optional("bias").map(as_floats).transpose()?;
+    let bias = bias.as_deref();
     if elements == 0 {
         return typed(call, shape, Vec::new());
     }
