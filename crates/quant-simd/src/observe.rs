@@ -16,7 +16,7 @@ const FEW: usize = 256;
 const PIECE: usize = 1024;
 
 impl Backend {
-    /// The count of `values`, and the range of the finite ones: [`MinMax::of`].
+    /// The count of `values`, and the range of the finite ones: [`MinMax::from_values`].
     ///
     /// ```
     /// let found = quant_simd::Backend::detect().min_max(&[0.5_f32, -2.0, f32::INFINITY]);
