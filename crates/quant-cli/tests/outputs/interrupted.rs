@@ -56,11 +56,12 @@ fn stops(tensors: usize, moments: u32, seconds: f64) {
         for moment in 1..moments {
             let mut child = command(options).spawn().unwrap();
             std::thread::sleep(whole * moment / moments);
-            let (before, _) = processor_seconds(child.id()).unwrap();
             let kill = Command::new("kill")
                 .args(["-INT", &child.id().to_string()])
                 .status();
             assert!(kill.unwrap().success());
+            // Not before: on a busy machine it takes a while until the signal is sent.
+            let (before, _) = processor_seconds(child.id()).unwrap();
             let mut taken = before;
             while let Some((now, ended)) = processor_seconds(child.id()) {
                 taken = now;
