@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use quant_core::{GgmlType, Named as _};
+use quant_core::GgmlType;
 use quant_fuzz::{JOB, check_refusal};
 use quant_models::{Encoding, NonFinite, QuantizeOptions, dequantize, diff, inspect, quantize};
 
