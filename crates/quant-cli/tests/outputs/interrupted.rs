@@ -43,7 +43,13 @@ fn stops(tensors: usize, moments: u32, seconds: f64) {
     many(&folder, tensors);
     let command = |options: &[&str]| {
         let quantize = ["quantize", "m.safetensors", "-o", "out"];
-        let mut command = folder.command(&[&quantize[..], options].concat());
+        let plain = folder.command(&[&quantize[..], options].concat());
+        // Tests in the background of a shell are run with the signal ignored, and so is what they
+        // start, until it has a handler.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(plain.get_program());
+        command.args(plain.get_args());
+        command.current_dir(plain.get_current_dir().unwrap());
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     };
