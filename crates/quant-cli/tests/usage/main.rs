@@ -105,8 +105,13 @@ fn a_signal_ends_with_its_number_and_the_second_at_once() {
     for (signal, status) in [("HUP", 129), ("INT", 130), ("TERM", 143)] {
         // It waits for its standard input.
         let start = || {
-            let child = folder
-                .command(&["calibrate", "-", "--name", "x", "-o", "r.json"])
+            let plain = folder.command(&["calibrate", "-", "--name", "x", "-o", "r.json"]);
+            // A shell in the background has tests ignore signals, and quant what is ignored.
+            let child = std::process::Command::new("env")
+                .arg("--default-signal=HUP,INT,TERM")
+                .arg(plain.get_program())
+                .args(plain.get_args())
+                .current_dir(plain.get_current_dir().unwrap())
                 .stdin(Stdio::piped())
                 .stderr(Stdio::piped())
                 .spawn()
