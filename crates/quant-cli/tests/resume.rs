@@ -1,6 +1,7 @@
 //! `quant calibrate`, killed and interrupted, and resumed.
 
 mod recordings;
+mod signals;
 
 use std::fs;
 use std::io::{self, Cursor, Read};
@@ -14,6 +15,7 @@ use quant_core::{IntType, Mode};
 use quant_models::{CalibrationOptions, CalibrationSettings, Error, Job, Recordings};
 use quant_simd::Backend;
 use recordings::{Folder, npy_f32, values};
+use signals::with_default_signals;
 
 impl Folder {
     /// Fails with one line that holds all of `words`, and leaves the folder as it was.
@@ -105,12 +107,7 @@ fn ctrl_c_leaves_a_checkpoint() {
         "--checkpoint",
         "0",
     ]);
-    // A shell that runs tests in the background has them ignore the signal, which quant respects.
-    let child = Command::new("env")
-        .arg("--default-signal=INT")
-        .arg(plain.get_program())
-        .args(plain.get_args())
-        .current_dir(plain.get_current_dir().unwrap())
+    let child = with_default_signals(&plain)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

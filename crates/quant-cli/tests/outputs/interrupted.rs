@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::folder::Folder;
+use crate::signals::with_default_signals;
 
 /// Tensors of 16 bytes.
 fn many(folder: &Folder, tensors: usize) {
@@ -44,12 +45,7 @@ fn stops(tensors: usize, moments: u32, seconds: f64) {
     let command = |options: &[&str]| {
         let quantize = ["quantize", "m.safetensors", "-o", "out"];
         let plain = folder.command(&[&quantize[..], options].concat());
-        // Tests in the background of a shell are run with the signal ignored, and so is what they
-        // start, until it has a handler.
-        let mut command = Command::new("env");
-        command.arg("--default-signal=INT").arg(plain.get_program());
-        command.args(plain.get_args());
-        command.current_dir(plain.get_current_dir().unwrap());
+        let mut command = with_default_signals(&plain);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     };

@@ -13,3 +13,6 @@ mod places;
 mod reports;
 mod shards;
 mod shortened;
+#[cfg(target_os = "linux")]
+#[path = "../signals/mod.rs"]
+mod signals;

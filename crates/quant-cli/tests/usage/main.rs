@@ -4,6 +4,8 @@
 mod folder;
 mod help;
 mod options;
+#[path = "../signals/mod.rs"]
+mod signals;
 mod values;
 
 use std::fs;
@@ -11,6 +13,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::process::Stdio;
 
 use folder::{Folder, f32_bytes, wave};
+use signals::{wait_until_it_listens, with_default_signals};
 
 fn model(folder: &Folder, file: &str) {
     let (w, b) = (f32_bytes(64 * 96, wave), f32_bytes(64, wave));
@@ -106,17 +109,12 @@ fn a_signal_ends_with_its_number_and_the_second_at_once() {
         // It waits for its standard input.
         let start = || {
             let plain = folder.command(&["calibrate", "-", "--name", "x", "-o", "r.json"]);
-            // A shell in the background has tests ignore signals, and quant what is ignored.
-            let child = std::process::Command::new("env")
-                .arg("--default-signal=HUP,INT,TERM")
-                .arg(plain.get_program())
-                .args(plain.get_args())
-                .current_dir(plain.get_current_dir().unwrap())
+            let mut child = with_default_signals(&plain)
                 .stdin(Stdio::piped())
                 .stderr(Stdio::piped())
                 .spawn()
                 .unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(500));
+            wait_until_it_listens(&mut child);
             child
         };
         let kill = |id: u32| {
@@ -131,7 +129,9 @@ fn a_signal_ends_with_its_number_and_the_second_at_once() {
         std::thread::sleep(std::time::Duration::from_millis(100));
         // What it waits for comes no more.
         drop(child.stdin.take());
-        assert_eq!(child.wait().unwrap().code(), Some(status), "{signal}");
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{signal}: {stderr}");
 
         let mut child = start();
         let input = child.stdin.take();
