@@ -77,6 +77,20 @@ impl Scheme {
     pub fn adds_zero_point_first(self) -> bool {
         self.dialect.adds_zero_point_first(self.mode)
     }
+
+    /// What codes and zero points are less where [a zero point is added
+    /// first](Self::adds_zero_point_first): half of an unsigned type, whose codes are those of signed
+    /// integers less the smallest one.
+    ///
+    /// ```
+    /// use quant_core::{Dialect, IntType, Mode, Scheme};
+    /// let scheme = Scheme::new(IntType::Uint4, Mode::Affine);
+    /// assert_eq!(scheme.zero_point_shift(), 0);
+    /// assert_eq!(scheme.with_dialect(Dialect::CompressedTensors).zero_point_shift(), 8);
+    /// ```
+    pub fn zero_point_shift(self) -> i32 {
+        self.dialect.zero_point_shift(self.dtype)
+    }
 }
 
 impl Scheme {

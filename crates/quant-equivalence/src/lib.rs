@@ -13,6 +13,7 @@ mod blocks;
 mod buffer;
 mod case;
 mod columns;
+mod dialects;
 mod elements;
 mod ggml;
 mod mlx;
@@ -31,7 +32,8 @@ pub use record::Record;
 
 /// A function, and the calls of it.
 pub struct Function {
-    /// Its name in quant-simd; that of a method of `TensorQuantizer` begins with `tensor_`.
+    /// Its name in quant-simd; that of a method of `TensorQuantizer` begins with `tensor_`, and of what
+    /// is called in other dialects with `dialects_`.
     pub name: &'static str,
     /// How many calls there are.
     pub cases: usize,
@@ -40,7 +42,7 @@ pub struct Function {
 }
 
 /// Every function. Most have three float types and sixteen schemes for each length.
-pub const FUNCTIONS: [Function; 31] = [
+pub const FUNCTIONS: [Function; 36] = [
     Function::new("range", 300 * 48, elements::range),
     Function::new("quantize", 360 * 48, elements::quantize),
     Function::new(
@@ -59,6 +61,19 @@ pub const FUNCTIONS: [Function; 31] = [
     Function::new("dequantize_ggml", 90 * 48, ggml::dequantize_ggml),
     Function::new("quantize_mlx", 60 * 48, mlx::quantize),
     Function::new("dequantize_mlx", 40 * 48, mlx::dequantize),
+    Function::new("dialects_blocks", 60 * 48, dialects::quantize_blocks),
+    Function::new(
+        "dialects_dequantize_blocks",
+        30 * 48,
+        dialects::dequantize_blocks,
+    ),
+    Function::new(
+        "dialects_with_stats",
+        60 * 48,
+        dialects::quantize_with_stats,
+    ),
+    Function::new("dialects_fake_quantize", 40 * 48, dialects::fake_quantize),
+    Function::new("dialects_tensor", 40 * 48, dialects::quantize_tensor),
     Function::new("column_ranges", 120 * 48, columns::column_ranges),
     Function::new("quantize_columns", 180 * 48, columns::quantize_columns),
     Function::new("dequantize_columns", 180 * 48, columns::dequantize_columns),

@@ -20,6 +20,8 @@ pub const EXACT_SCALES: (f32, f32) = (
 pub trait Quotient: Copy {
     /// Whether it takes a division after all.
     const DIVIDES: bool = false;
+    /// Whether the zero point is added to the quotient before this is rounded to an integer.
+    const ADDS_FIRST: bool = false;
     /// The type that the quotient is rounded to before it is rounded to an integer.
     const ROUND: FloatType = FloatType::F32;
     /// The quotient, or something that rounds to the same integer.
@@ -63,6 +65,19 @@ impl Quotient for Divide {
     #[inline(always)]
     fn quotient<I: Isa>(isa: I, value: I::F32, reciprocal: I::F32, _: I::F32) -> I::F32 {
         isa.mul(value, reciprocal)
+    }
+}
+
+/// [`Divide`], and the zero point is added to the quotient before this is rounded to an integer.
+#[derive(Clone, Copy)]
+pub struct DivideAndAdd;
+
+impl Quotient for DivideAndAdd {
+    const DIVIDES: bool = true;
+    const ADDS_FIRST: bool = true;
+    #[inline(always)]
+    fn quotient<I: Isa>(isa: I, value: I::F32, reciprocal: I::F32, residual: I::F32) -> I::F32 {
+        Divide::quotient(isa, value, reciprocal, residual)
     }
 }
 
@@ -113,6 +128,8 @@ pub struct CodeRange {
     pub high: i8,
     /// Subtracted from codes and zero points.
     pub shift: i32,
+    /// What codes and zero points, shifted, are less where a zero point is added to a quotient.
+    pub added_shift: i32,
 }
 
 impl CodeRange {
@@ -126,6 +143,7 @@ impl CodeRange {
             low: (scheme.qmin() - shift) as i8,
             high: (scheme.qmax() - shift) as i8,
             shift,
+            added_shift: scheme.zero_point_shift() - shift,
         }
     }
 }
@@ -302,6 +320,16 @@ impl<const BLOCKS: usize> BlockParams<BLOCKS> {
             floats: self.floats.map(|row| row[block]),
             zero_point: self.zero_points[block],
         }
+    }
+
+    /// Replaces one block's.
+    pub fn set(&mut self, block: usize, own: KernelParams) {
+        for (row, float) in self.floats.iter_mut().zip(own.floats) {
+            row[block] = float;
+        }
+        self.reciprocal_twins[block] = own.floats[RECIPROCAL];
+        self.residual_twins[block] = own.floats[RESIDUAL];
+        self.zero_points[block] = own.zero_point;
     }
 
     /// One block's scale and zero point, as they are stored.

@@ -23,7 +23,7 @@ fn code<F: Float>(value: F, scheme: Scheme, params: Params) -> f32 {
     let (quotient, zero_point) = (rounding.round(quotient), params.zero_point() as f32);
     match scheme.adds_zero_point_first() {
         true => {
-            let shift = scheme.dialect.zero_point_shift(scheme.dtype) as f32;
+            let shift = scheme.zero_point_shift() as f32;
             ties.round(rounding.round(quotient + (zero_point - shift))) + shift
         }
         false => ties.round(quotient) + zero_point,

@@ -7,8 +7,9 @@ Prints a line per case: safetensors models of families of diffusion models, and 
 block type, where the whole file is to have the bytes that gguf-py's quantizer and writer give with the
 rules of ComfyUI-GGUF; GGUF files, of which metadata and all that is not quantized must stay; what
 `quant dequantize` restores, beside gguf-py's values. With --candle, PROGRAM loads each file, and must
-restore the same values. With --golden, writes small models and the files that they become, which a test
-reads. Needs gguf 0.19 and numpy; `cargo xtask formats` makes the environment.
+restore the same values; a tensor of five axes, as Wan has one, it must refuse. With --golden, writes
+small models and the files that they become, which a test reads. Needs gguf 0.19 and numpy; `cargo xtask
+formats` makes the environment.
 """
 
 import json
@@ -183,9 +184,16 @@ def values(tensor):
 
 
 def loaded(candle, path):
-    """Whether candle restores what gguf-py restores."""
+    """Whether candle restores what gguf-py restores, or refuses the file for a tensor of five axes."""
+    tensors = gguf.GGUFReader(path).tensors
+    five = [it.name for it in tensors if len(it.shape) > 4]
+    if five:
+        done = subprocess.run([candle, path], capture_output=True, text=True)
+        return f"'{five[0]}' has 5 dimensions, max is 4" in done.stderr
     found = {line.split()[0]: line.split()[-1] for line in run(candle, path).splitlines()}
-    return found == {it.name: digest(values(it)) for it in gguf.GGUFReader(path).tensors}
+    # Random bits of K blocks are NaN here and there.
+    known = {it.name: digest(values(it)) for it in tensors if it.tensor_type != Type.Q4_K}
+    return known.items() <= found.items() and len(found) == len(tensors)
 
 
 def restored(quant, path, folder):
@@ -228,9 +236,9 @@ def safetensors_case(quant, candle, family, dtype, kind, folder, prefix):
     return tell(f"{family:8} {dtype:4} {kind} {'with prefix, ' if prefix else ''}{count} quantized tensors", checks)
 
 
-def llm(path, dtype, alignment):
+def llm(path, dtype, alignment, integers=True):
     """A GGUF file with metadata of all kinds, and a tensor of a type that quant does not know how to
-    restore."""
+    restore; one of integers, too."""
     writer = gguf.GGUFWriter(path=None, arch="llama")
     writer.add_custom_alignment(alignment)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
@@ -252,7 +260,8 @@ def llm(path, dtype, alignment):
     writer.add_tensor("blk.0.ffn_down.weight", random.integers(0, 256, (16, 144), np.uint8), raw_dtype=Type.Q4_K)
     old = gguf.quants.quantize(random.standard_normal((48, 64)).astype(np.float32), Type.Q8_0)
     writer.add_tensor("blk.0.attn_k.weight", old, raw_dtype=Type.Q8_0)
-    writer.add_tensor("ids", np.arange(24, dtype=np.int32))
+    if integers:
+        writer.add_tensor("ids", np.arange(24, dtype=np.int32))
     write(writer, path)
 
 
@@ -284,6 +293,11 @@ def gguf_case(quant, candle, dtype, kind, folder, again, alignment):
         "file type": field.contents() == TYPES[kind].value,
         "dequantize": restored(quant, ours, folder),
     }
+    if candle:
+        # It knows no tensors of integers.
+        llm(source, dtype, alignment, integers=False)
+        run(quant, "quantize", source, "--type", kind, "-o", ours, "--quiet", "--force", *more)
+        checks["candle"] = loaded(candle, ours)
     return tell(f"GGUF     {dtype:4} {kind} {'anew, ' if again else ''}alignment {alignment}", checks)
 
 

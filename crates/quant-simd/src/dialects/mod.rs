@@ -16,9 +16,7 @@ pub fn has_block_formula(dialect: Dialect) -> bool {
 /// Whether the kernels compute this scheme's codes and values, given scale and zero point. What they
 /// do not is left to the reference.
 pub fn has_kernels(scheme: Scheme) -> bool {
-    scheme.offset() != OffsetKind::Bias
-        && scheme.dialect.ties() == Ties::Even
-        && !scheme.adds_zero_point_first()
+    scheme.offset() != OffsetKind::Bias && scheme.dialect.ties() == Ties::Even
 }
 
 /// Whether [`mlx`] computes this scheme's scales, biases, codes and values, many blocks at once.

@@ -2,10 +2,10 @@
 
 use std::marker::PhantomData;
 
-use quant_core::{FloatType, GgmlType, IntType, Mode, Packing, Scheme, reference};
+use quant_core::{FloatType, GgmlType, IntType, Mode, Packing, Scheme, ValueRange, reference};
 
 use crate::dialects::mlx::{DequantizeMlx, QuantizeMlx, ToDequantize, ToQuantize};
-use crate::kernels::blocks::{FindBlockParams, QuantizeBlocks};
+use crate::kernels::blocks::{BATCH, FindBlockParams, FindBlockRanges, QuantizeBlocks, Ranges};
 use crate::kernels::dequantize::Dequantize;
 use crate::kernels::encode::{Encode, Encoded};
 use crate::kernels::ggml::{DequantizeGgml, QuantizeGgml};
@@ -17,7 +17,9 @@ use crate::param_layout::{BLOCKS, Batches, EncodeSpec, ParamLayout};
 use crate::param_source::{
     Block32, BlockSize, ParamSource, PerBlock, PerElement, PowerOfTwo, Uniform,
 };
-use crate::params::{BlockParams, CodeRange, Divide, Division, Exact, Quotient};
+use crate::params::{
+    BlockParams, CodeRange, Divide, DivideAndAdd, Division, Exact, KernelParams, Quotient,
+};
 use crate::{Backend, dialects, stream};
 
 // Long: the list of instances.
@@ -51,11 +53,12 @@ pub fn quantize<F: Lane, C: CodeLayout>(
         match backend.run_vectors(kernel) {
             Ok(non_finite) => non_finite,
             Err(kernel) => {
-                slow::<_, _, C>(backend, kernel.values, scheme, source, row, kernel.codes)
+                let (values, codes) = (kernel.values, kernel.codes);
+                slow::<_, _, Divide, C>(backend, values, scheme, source, row, codes)
             }
         }
     }
-    fn slow<F: Lane, S: ParamSource, C: CodeLayout>(
+    fn slow<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout>(
         backend: Backend,
         values: &[F],
         scheme: Scheme,
@@ -63,7 +66,7 @@ pub fn quantize<F: Lane, C: CodeLayout>(
         row: usize,
         codes: &mut [u8],
     ) -> u64 {
-        backend.run(QuantizeSlow::<_, _, C> {
+        backend.run(QuantizeSlow::<_, _, Q, C> {
             values,
             codes,
             source,
@@ -71,7 +74,7 @@ pub fn quantize<F: Lane, C: CodeLayout>(
             row,
             range: CodeRange::new(scheme),
             rounding: scheme.dialect.rounding(F::TYPE),
-            form: PhantomData,
+            marker: PhantomData,
         })
     }
     let scheme = spec.scheme;
@@ -86,11 +89,25 @@ pub fn quantize<F: Lane, C: CodeLayout>(
                 Division::Half => {
                     fast::<F, _, F::Own, C>(backend, values, scheme, $source, row, codes, stream)
                 }
-                Division::Divide => slow::<_, _, C>(backend, values, scheme, $source, row, codes),
+                Division::Divide => {
+                    slow::<_, _, Divide, C>(backend, values, scheme, $source, row, codes)
+                }
             }
         };
     }
+    macro_rules! add_first {
+        ($source:expr) => {
+            slow::<_, _, DivideAndAdd, C>(backend, values, scheme, $source, row, codes)
+        };
+    }
     match place {
+        ParamLayout::Uniform(kernel_params) if scheme.adds_zero_point_first() => {
+            add_first!(Uniform::<true>(kernel_params))
+        }
+        ParamLayout::PerElement(kernel_params) if scheme.adds_zero_point_first() => {
+            row = kernel_params.len;
+            add_first!(PerElement::<true>(kernel_params.rows))
+        }
         ParamLayout::Uniform(kernel_params)
             if kernel_params.zero_point == 0 && CodeRange::new(scheme).shift == 0 =>
         {
@@ -132,6 +149,9 @@ pub fn encode<F: Lane, B: Lane, S: ParamSource, const CODES: bool>(
                 marker: PhantomData,
             }
         };
+    }
+    if scheme.adds_zero_point_first() {
+        return backend.run(kernel!(DivideAndAdd));
     }
     let fast = backend.has_reciprocal();
     let f16_scale = spec.scale_type == FloatType::F16;
@@ -268,7 +288,7 @@ pub fn block_terms<F: Lane>(
         };
     }
     if !dialects::has_block_formula(scheme.dialect) {
-        return None;
+        return found_one_by_one(backend, values, block_size, scheme, kernel_params);
     }
     let (found, division) = match scheme.dialect.rounding(F::TYPE) {
         FloatType::F16 => (
@@ -281,6 +301,44 @@ pub fn block_terms<F: Lane>(
         ),
     };
     found.then_some(division)
+}
+
+/// [`block_terms`] of a dialect whose formula the kernels do not know: ranges many at a time, their
+/// parameters by the reference.
+fn found_one_by_one<F: Lane>(
+    backend: Backend,
+    values: &[F],
+    block_size: usize,
+    scheme: Scheme,
+    kernel_params: &mut BlockParams<BLOCKS>,
+) -> Option<Division> {
+    if !dialects::has_kernels(scheme) {
+        return None;
+    }
+    let mut found = Ranges::default();
+    let ranges = FindBlockRanges {
+        values,
+        block_size,
+        mode: scheme.mode,
+        found: &mut found,
+    };
+    backend.run_vectors(ranges).ok()?;
+    let mut division: Option<Division> = None;
+    for block in 0..BATCH {
+        let range = ValueRange {
+            min: found.min[block],
+            max: found.max[block],
+            non_finite: 0,
+        };
+        let params = scheme.params(&range, F::TYPE).ok()?;
+        if params.scale() == 0.0 {
+            return None;
+        }
+        let (own, by) = KernelParams::new(scheme, F::TYPE, params);
+        kernel_params.set(block, own);
+        division = Some(division.map_or(by, |known| known.and(by)));
+    }
+    division
 }
 
 pub fn count_bins<F: Lane>(

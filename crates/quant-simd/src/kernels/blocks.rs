@@ -46,9 +46,21 @@ pub struct QuantizeBlocks<'a, F, Q, C, B> {
 
 /// The ranges of a batch.
 #[repr(align(64))]
-struct Ranges {
-    min: [f32; BATCH],
-    max: [f32; BATCH],
+pub struct Ranges {
+    /// The smallest value of each block, or 0.
+    pub min: [f32; BATCH],
+    /// The largest value of each block, or 0.
+    pub max: [f32; BATCH],
+}
+
+impl Default for Ranges {
+    #[inline(always)]
+    fn default() -> Self {
+        Self {
+            min: [0.0; BATCH],
+            max: [0.0; BATCH],
+        }
+    }
 }
 
 /// The parameters of a batch, as vectors.
@@ -227,10 +239,7 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
         let units = BATCH / blocks_per_unit;
         let per_batch = units * groups_per_unit;
         let shift = CodeRange::new(self.scheme).shift;
-        let mut found = Ranges {
-            min: [0.0; BATCH],
-            max: [0.0; BATCH],
-        };
+        let mut found = Ranges::default();
         // While a batch is quantized, parameters of the next one are found, whose divisions take their
         // time, and bounds of the one after that, which wait for memory.
         let mut bounds = Bounds::<I>::new(isa);
@@ -360,16 +369,8 @@ impl<F: Lane, Q: Quotient, const N: usize> Kernel for FindBlockParams<'_, F, Q, 
 impl<F: Lane, Q: Quotient, const N: usize> FindBlockParams<'_, F, Q, N> {
     #[inline(always)]
     fn terms_of<I: Isa, const AFFINE: bool>(self, isa: I, values: &[F::Vector<I>]) -> bool {
-        let mut bounds = Bounds::<I>::new(isa);
-        let blocks = values.chunks_exact(self.block_size / I::LANES);
-        for (index, block) in blocks.enumerate() {
-            bounds.set::<AFFINE>(index, bound::<I, F, AFFINE>(isa, block));
-        }
-        let mut found = Ranges {
-            min: [0.0; BATCH],
-            max: [0.0; BATCH],
-        };
-        ranges::<I, AFFINE>(isa, &bounds, &mut found);
+        let mut found = Ranges::default();
+        ranges_of::<I, F, AFFINE>(isa, values, self.block_size, &mut found);
         let kernel_params = self.kernel_params;
         if !params::<I, Q, N>(isa, self.scheme, F::TYPE, &mut found, kernel_params) {
             return false;
@@ -379,5 +380,48 @@ impl<F: Lane, Q: Quotient, const N: usize> FindBlockParams<'_, F, Q, N> {
             kernel_params.floats[DIVISOR][block] = if scale == 0.0 { f32::INFINITY } else { scale };
         }
         true
+    }
+}
+
+/// The ranges of one batch of blocks.
+#[inline(always)]
+fn ranges_of<I: Isa, F: Lane, const AFFINE: bool>(
+    isa: I,
+    values: &[F::Vector<I>],
+    block_size: usize,
+    found: &mut Ranges,
+) {
+    let mut bounds = Bounds::<I>::new(isa);
+    let per_block = block_size / I::LANES;
+    for index in 0..values.len() / per_block {
+        let block = &values[index * per_block..][..per_block];
+        bounds.set::<AFFINE>(index, bound::<I, F, AFFINE>(isa, block));
+    }
+    ranges::<I, AFFINE>(isa, &bounds, found);
+}
+
+/// The ranges of one batch of blocks, which hold 0; symmetric ones in symmetric mode. NaN may go
+/// unnoticed.
+pub struct FindBlockRanges<'a, F> {
+    /// The values of [`BATCH`] blocks.
+    pub values: &'a [F],
+    /// Values per block, a power of two of at least two vectors.
+    pub block_size: usize,
+    /// What the ranges are for.
+    pub mode: Mode,
+    /// Where they go.
+    pub found: &'a mut Ranges,
+}
+
+impl<F: Lane> Kernel for FindBlockRanges<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (values, _) = groups::<F::Vector<I>, F>(self.values);
+        match self.mode {
+            Mode::Affine => ranges_of::<I, F, true>(isa, values, self.block_size, self.found),
+            Mode::Symmetric => ranges_of::<I, F, false>(isa, values, self.block_size, self.found),
+        }
     }
 }

@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 
 use quant_core::FloatType;
 
-use super::quantize::Clip;
+use super::quantize::{Clip, added_first};
 use super::{Group, Tiles, groups, groups_mut, lane_sum, padded, unpadded};
 use crate::isa::{Isa, Kernel};
 use crate::lane::Lane;
@@ -29,7 +29,7 @@ pub struct Encoded {
 /// and for values of bf16 also bf16.
 ///
 /// A tile whose quotients are not all finite and far below 2^31 is done again, by a division. Given
-/// [`Divide`], there is nothing to be done again.
+/// [`Divide`] or what also adds, there is nothing to be done again.
 pub struct Encode<'a, F, B, S, Q, const CODES: bool> {
     /// The values.
     pub values: &'a [F],
@@ -63,6 +63,8 @@ impl<F: Lane, B: Lane, S: ParamSource, Q: Quotient, const CODES: bool> Kernel
         let clip = Clip::new(isa, self.range);
         let low = isa.splat_i32(self.range.low.into());
         let high = isa.splat_i32(self.range.high.into());
+        let shift = isa.splat_i32(self.range.added_shift);
+        let unshift = isa.splat_i16(self.range.added_shift as i16);
         let (one, zero) = (isa.splat(1.0), isa.splat(0.0));
         // 2^104: from 2^25 on, which is long before integers end, a quotient makes the sum infinite,
         // whatever finite sum it is added to.
@@ -104,25 +106,40 @@ impl<F: Lane, B: Lane, S: ParamSource, Q: Quotient, const CODES: bool> Kernel
                         let value = F::widen(isa, values[i][2 * p + v]);
                         let quotient = if Q::DIVIDES {
                             sticky = isa.add(sticky, isa.mul(value, zero));
-                            round(isa, isa.div(value, first[v]), self.rounding)
+                            let quotient = isa.div(value, first[v]);
+                            match Q::ADDS_FIRST {
+                                true => quotient,
+                                false => round(isa, quotient, self.rounding),
+                            }
                         } else {
                             let quotient = Q::quotient(isa, value, first[v], second[v]);
                             sticky = isa.fma(quotient, too_far, sticky);
                             quotient
                         };
-                        let low = isa.sub_i32(low, zero_points[v]);
-                        let high = isa.sub_i32(high, zero_points[v]);
+                        let from = if Q::ADDS_FIRST { shift } else { zero_points[v] };
+                        let low = isa.sub_i32(low, from);
+                        let high = isa.sub_i32(high, from);
                         let free = if Q::DIVIDES {
                             // One step beyond the bounds, so that what is clipped can be told.
                             let below = isa.sub(isa.to_f32(low), one);
                             let above = isa.add(isa.to_f32(high), one);
-                            isa.clamp_round(quotient, below, above)
+                            if Q::ADDS_FIRST {
+                                let zero_point = isa.sub_i32(zero_points[v], shift);
+                                let bounds = [below, above];
+                                added_first(isa, quotient, zero_point, self.rounding, bounds)
+                            } else {
+                                isa.clamp_round(quotient, below, above)
+                            }
                         } else {
                             isa.round_i32(quotient)
                         };
                         steps[v] = isa.min_i32(isa.max_i32(free, low), high);
                         isa.count_equal(free, steps[v], &mut unclipped);
-                        let value = isa.mul(scales[v], isa.to_f32(steps[v]));
+                        let from_zero = match Q::ADDS_FIRST {
+                            true => isa.sub_i32(steps[v], isa.sub_i32(zero_points[v], shift)),
+                            false => steps[v],
+                        };
+                        let value = isa.mul(scales[v], isa.to_f32(from_zero));
                         let rounded = match (Q::DIVIDES, Q::ROUND, F::TYPE) {
                             (false, FloatType::F16, _) => round_f16(isa, value),
                             (
@@ -139,8 +156,11 @@ impl<F: Lane, B: Lane, S: ParamSource, Q: Quotient, const CODES: bool> Kernel
                     }
                     if CODES {
                         let narrow = isa.narrow_i16(steps[0], steps[1]);
-                        let zero_points = source.narrow_zero_points(isa, &loaded, pair);
-                        pairs[p] = isa.add_i16(narrow, zero_points);
+                        let from = match Q::ADDS_FIRST {
+                            true => unshift,
+                            false => source.narrow_zero_points(isa, &loaded, pair),
+                        };
+                        pairs[p] = isa.add_i16(narrow, from);
                     }
                 }
                 if CODES {

@@ -8,7 +8,7 @@ use super::{CodeLayout, Group, Tiles, first_groups_mut, groups, lane_sum, padded
 use crate::isa::{Isa, Kernel};
 use crate::lane::Lane;
 use crate::param_source::ParamSource;
-use crate::params::{CodeRange, DIVISOR, Quotient, RECIPROCAL, RESIDUAL, round};
+use crate::params::{CodeRange, DIVISOR, Divide, Quotient, RECIPROCAL, RESIDUAL, round};
 
 /// `clip(round(value / scale) + zero_point)`; gives the number of values that are NaN or infinite.
 ///
@@ -181,7 +181,7 @@ impl<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout> Kernel for Quantize<'_
                 let mut sticky = isa.sticky_clear();
                 fast.quantize::<Q, true>(isa, self.stream && !tile.padded, &mut sticky);
                 if isa.needs_fallback(sticky) {
-                    non_finite += isa.run(QuantizeSlow::<F, S, C> {
+                    non_finite += isa.run(QuantizeSlow::<F, S, Divide, C> {
                         values: bytemuck::cast_slice(values),
                         codes: bytemuck::cast_slice_mut(codes),
                         source: self.source,
@@ -189,7 +189,7 @@ impl<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout> Kernel for Quantize<'_
                         row: values.len() * 4 * I::LANES,
                         range: self.range,
                         rounding: self.rounding,
-                        form: PhantomData,
+                        marker: PhantomData,
                     });
                 }
             }
@@ -203,8 +203,8 @@ impl<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout> Kernel for Quantize<'_
 }
 
 /// [`Quantize`] by division, for anything at all; gives the number of values that are NaN or
-/// infinite.
-pub struct QuantizeSlow<'a, F, S, C> {
+/// infinite. `Q` divides.
+pub struct QuantizeSlow<'a, F, S, Q, C> {
     /// The values.
     pub values: &'a [F],
     /// Buffer for their codes.
@@ -219,11 +219,28 @@ pub struct QuantizeSlow<'a, F, S, C> {
     pub range: CodeRange,
     /// The type that quotients are rounded to.
     pub rounding: FloatType,
-    /// How codes lie in memory.
-    pub form: PhantomData<C>,
+    /// Where the zero point is added, and how codes lie in memory.
+    pub marker: PhantomData<(Q, C)>,
 }
 
-impl<F: Lane, S: ParamSource, C: CodeLayout> Kernel for QuantizeSlow<'_, F, S, C> {
+/// The integer nearest to `quotient + zero_point`, in `[low, high]`; the sum is rounded to `rounding`
+/// as the quotient is. NaN gives the zero point.
+#[inline(always)]
+pub fn added_first<I: Isa>(
+    isa: I,
+    quotient: I::F32,
+    zero_point: I::I32,
+    rounding: FloatType,
+    bounds: [I::F32; 2],
+) -> I::I32 {
+    let zero_point = isa.to_f32(zero_point);
+    let sum = isa.add(round(isa, quotient, rounding), zero_point);
+    let sum = round(isa, sum, rounding);
+    let sum = isa.if_number(quotient, sum, zero_point);
+    isa.clamp_round(sum, bounds[0], bounds[1])
+}
+
+impl<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout> Kernel for QuantizeSlow<'_, F, S, Q, C> {
     type Output = u64;
 
     #[inline(always)]
@@ -232,6 +249,8 @@ impl<F: Lane, S: ParamSource, C: CodeLayout> Kernel for QuantizeSlow<'_, F, S, C
         let clip = Clip::new(isa, self.range);
         let low = isa.splat_i32(self.range.low.into());
         let high = isa.splat_i32(self.range.high.into());
+        let shift = isa.splat_i32(self.range.added_shift);
+        let unshift = isa.splat_i16(self.range.added_shift as i16);
         let per_row = match C::PACKED {
             true => self.row.div_ceil(2),
             false => self.row,
@@ -259,14 +278,24 @@ impl<F: Lane, S: ParamSource, C: CodeLayout> Kernel for QuantizeSlow<'_, F, S, C
                     for v in 0..2 {
                         let value = F::widen(isa, group[2 * pair + v]);
                         isa.count_finite(value, &mut finite_lanes);
-                        let quotient = round(isa, isa.div(value, divisors[v]), self.rounding);
-                        let low = isa.to_f32(isa.sub_i32(low, zero_points[v]));
-                        let high = isa.to_f32(isa.sub_i32(high, zero_points[v]));
-                        steps[v] = isa.clamp_round(quotient, low, high);
+                        let quotient = isa.div(value, divisors[v]);
+                        let from = if Q::ADDS_FIRST { shift } else { zero_points[v] };
+                        let low = isa.to_f32(isa.sub_i32(low, from));
+                        let high = isa.to_f32(isa.sub_i32(high, from));
+                        steps[v] = if Q::ADDS_FIRST {
+                            let zero_point = isa.sub_i32(zero_points[v], shift);
+                            added_first(isa, quotient, zero_point, self.rounding, [low, high])
+                        } else {
+                            let quotient = round(isa, quotient, self.rounding);
+                            isa.clamp_round(quotient, low, high)
+                        };
                     }
                     let steps = isa.narrow_i16(steps[0], steps[1]);
-                    let zero_points = source.narrow_zero_points(isa, &loaded, pair);
-                    pairs[pair] = isa.add_i16(steps, zero_points);
+                    let from = match Q::ADDS_FIRST {
+                        true => unshift,
+                        false => source.narrow_zero_points(isa, &loaded, pair),
+                    };
+                    pairs[pair] = isa.add_i16(steps, from);
                 }
                 *codes = C::form(isa, clip.codes::<false, true, true>(isa, pairs));
                 finite += lane_sum(finite_lanes);
