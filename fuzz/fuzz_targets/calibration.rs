@@ -43,6 +43,7 @@ fuzz_target!(|bytes: &[u8]| {
         force: false,
         progress: &|_| (),
         cancelled: &AtomicBool::new(false),
+        ..Job::UNWATCHED
     };
     let of_file = |output: &Path, job: &Job<'_>| {
         Recordings::list(std::slice::from_ref(&input), None, output)

@@ -53,6 +53,7 @@ fuzz_target!(|bytes: &[u8]| {
         force: false,
         progress: &|_| (),
         cancelled: &AtomicBool::new(false),
+        ..Job::UNWATCHED
     };
     let _ = inspect(&input, true);
     if let Err(error) = quantize(&input, &codes, &options, &job) {

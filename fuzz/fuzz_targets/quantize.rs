@@ -30,6 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
         force: false,
         progress: &|_| (),
         cancelled: &AtomicBool::new(false),
+        ..Job::UNWATCHED
     };
     let Ok(report) = quantize(&input, &codes, &options, &job) else {
         assert!(!codes.exists());

@@ -112,6 +112,7 @@ pub static JOB: Job<'static> = Job {
     force: false,
     progress: &|_| (),
     cancelled: &NEVER,
+    ..Job::UNWATCHED
 };
 static NEVER: AtomicBool = AtomicBool::new(false);
 

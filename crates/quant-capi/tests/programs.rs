@@ -124,6 +124,7 @@ fn quantize(model: &Path, to: &Path, options: &QuantizeOptions) {
         force: true,
         progress: &|_| {},
         cancelled: &AtomicBool::new(false),
+        ..Job::UNWATCHED
     };
     quant_models::quantize(model, to, options, &job).unwrap();
 }

@@ -97,6 +97,7 @@ pub fn with_progress<T: Send>(
             watch.done.fetch_add(bytes, Ordering::Relaxed);
         },
         cancelled: &watch.cancelled,
+        ..Job::UNWATCHED
     };
     pool.install(|| work(&job))
 }

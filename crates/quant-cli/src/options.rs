@@ -3,7 +3,7 @@
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueHint};
 use quant_core::{Named, Scheme, UnknownName};
-use quant_models::{Error, patterns};
+use quant_models::{Error, Job, patterns};
 use quant_simd::Backend;
 use regex::Regex;
 
@@ -15,6 +15,21 @@ pub struct ForceOption {
     /// Replace what exists
     #[arg(short, long)]
     pub force: bool,
+}
+
+/// Of a command that writes a model.
+#[derive(Args)]
+pub struct SyncOption {
+    /// Do not wait for the disk: sooner done, but a power cut soon after may leave an incomplete result
+    #[arg(long)]
+    no_sync: bool,
+}
+
+impl SyncOption {
+    /// The job that waits as the option says.
+    pub fn of<'a>(&self, job: &Job<'a>) -> Job<'a> {
+        job.with_sync(!self.no_sync)
+    }
 }
 
 #[derive(Args)]

@@ -97,6 +97,7 @@ pub fn with_progress<T: Send>(
         force,
         progress: &|bytes| bar.inc(bytes),
         cancelled: &CANCELLED,
+        ..Job::UNWATCHED
     };
     let result = pool.install(|| work(&job));
     bar.finish_and_clear();

@@ -201,6 +201,7 @@ fn a_search_for_ranges_that_is_stopped_is_resumed() {
         force: false,
         progress: &progress,
         cancelled: &cancelled,
+        ..Job::UNWATCHED
     };
     let stopped = quant_models::calibrate(&recordings, &output, &options, &job);
     assert!(matches!(stopped, Err(Error::Paused { .. })), "{stopped:?}");
@@ -237,6 +238,7 @@ fn a_stream_whose_reader_panics_has_not_ended() {
         force: false,
         progress: &|_| {},
         cancelled: &AtomicBool::new(false),
+        ..Job::UNWATCHED
     };
     let stream = Panics(Cursor::new([array.clone(), array].concat()));
     let found = quant_models::calibrate_stream(stream, &folder.path("out.json"), &options, &job);

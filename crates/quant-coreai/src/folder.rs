@@ -14,7 +14,7 @@ use crate::changes::Layout;
 use crate::model::with_model;
 use quant_model::io::{
     self, Destination, InputFile, Inputs, Links, PreallocatedFile, TemporaryFolder,
-    group_and_others, parent, read_bounded, sync,
+    group_and_others, parent, read_bounded, sync_for,
 };
 use quant_model::{Error, Job};
 
@@ -156,7 +156,8 @@ impl<'t> Target<'t> {
         path: &Path,
         job: &Job<'_>,
     ) -> Result<Self, Error> {
-        let destination = Destination::folder(path, job.force, inputs, own_files)?;
+        let destination =
+            Destination::folder(path, job.force, inputs, own_files)?.with_sync(job.sync);
         let links = Links::new(input)?;
         for inner in contents(input)?.0 {
             links.inside_package(&input.join(inner))?;
@@ -212,7 +213,7 @@ impl<'t> Target<'t> {
         let failed = || Error::io(&shown, "write it");
         let place = self.folder.path().join(PROGRAM);
         let file = io::create(&place, self.others(Path::new(PROGRAM)));
-        let file = file.and_then(|file| PreallocatedFile::new(file, layout.len));
+        let file = file.and_then(|file| PreallocatedFile::new(file, layout.len, job.sync));
         let program = Program {
             file: file.map_err(failed())?,
             shown: shown.clone(),
@@ -237,14 +238,14 @@ impl<'t> Target<'t> {
     pub fn end(self, program: Program, job: &Job<'_>) -> Result<(), Error> {
         program
             .file
-            .sync()
+            .finish()
             .map_err(Error::io(&program.shown, "sync it"))?;
         let hash = self.hash(job)?;
         let place = self.folder.path().join(HASH);
         let written = io::create(&place, self.others(Path::new(PROGRAM)));
         let written = written.and_then(|mut file| {
             file.write_all(&hash)?;
-            file.sync_all()
+            sync_for(job, &place)
         });
         written.map_err(Error::io(&self.destination.path().join(HASH), "write it"))?;
         self.finish(job)
@@ -272,7 +273,7 @@ impl<'t> Target<'t> {
             );
             Error::file(path, problem)
         })?;
-        sync(made).map_err(Error::io(path, "sync it"))?;
+        sync_for(job, made).map_err(Error::io(path, "sync it"))?;
         job.check()?;
         self.destination.put_folder(self.folder)
     }

@@ -145,12 +145,18 @@ pub(crate) struct WeightWriter {
 
 impl WeightWriter {
     /// Makes room for `len` bytes, which may turn out to be more than it takes. `others` is what
-    /// group and others may do with it at most.
-    pub fn create(at: &Path, path: &Path, len: u64, others: u32) -> Result<Self, Error> {
+    /// group and others may do with it at most; `sync` is [`Job::sync`](quant_model::Job::sync).
+    pub fn create(
+        at: &Path,
+        path: &Path,
+        len: u64,
+        others: u32,
+        sync: bool,
+    ) -> Result<Self, Error> {
         let file = io::create(at, others).map_err(Error::io(path, "create it"))?;
         let sized = file
             .try_clone()
-            .and_then(|file| PreallocatedFile::new(file, len));
+            .and_then(|file| PreallocatedFile::new(file, len, sync));
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -253,7 +259,7 @@ impl WeightWriter {
         Ok(true)
     }
 
-    /// Writes the file's own header, waits until all of it is on the disk, and returns its bytes.
+    /// Writes the file's own header, waits for the disk where that is wanted, and returns its bytes.
     pub fn finish(self) -> Result<u64, Error> {
         let mut header = [0; ALIGN as usize];
         header[..4].copy_from_slice(&self.records.to_le_bytes());
@@ -262,7 +268,7 @@ impl WeightWriter {
         let set = self.file.set_len(self.end);
         set.map_err(Error::io(&self.path, "write it"))?;
         self.sized
-            .sync()
+            .finish()
             .map_err(Error::io(&self.path, "sync it"))?;
         Ok(self.end)
     }

@@ -153,7 +153,8 @@ impl<'p> Emitter<'p> {
         let inner = self.inner(file)?;
         let at = self.target.place(&inner)?;
         let others = self.target.others(&inner);
-        let writer = WeightWriter::create(&at, &self.target.shown(&inner), len, others)?;
+        let shown = self.target.shown(&inner);
+        let writer = WeightWriter::create(&at, &shown, len, others, self.job.sync)?;
         self.writers.insert(file.to_owned(), writer);
         Ok(())
     }
@@ -349,7 +350,7 @@ impl<'p> Emitter<'p> {
         let model = (package.model.to_owned(), model);
         let manifest = manifest.map(|manifest| (MANIFEST.into(), manifest));
         for (inner, content) in [Some(model), manifest].into_iter().flatten() {
-            target.put(&inner, &content)?;
+            target.put(&inner, &content, self.job)?;
             bytes += content.len() as u64;
             written.push(inner);
         }

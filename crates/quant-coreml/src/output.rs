@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use quant_model::io::{
-    self, Destination, Inputs, Links, TemporaryFolder, group_and_others, parent, sync,
+    self, Destination, Inputs, Links, TemporaryFolder, group_and_others, parent, sync, sync_for,
 };
 use quant_model::{Error, Job};
 
@@ -32,7 +32,8 @@ impl Target {
         path: &Path,
         job: &Job<'_>,
     ) -> Result<Self, Error> {
-        let destination = Destination::folder(path, job.force, inputs, own_files)?;
+        let destination =
+            Destination::folder(path, job.force, inputs, own_files)?.with_sync(job.sync);
         let links = Links::new(package.path)?;
         for inner in contents(package.path)?.files {
             links.inside_package(&package.path.join(inner))?;
@@ -113,9 +114,11 @@ impl Target {
     }
 
     /// Writes the model.
-    pub fn put(&self, inner: &Path, bytes: &[u8]) -> Result<(), Error> {
-        io::create(&self.place(inner)?, self.others(inner))
+    pub fn put(&self, inner: &Path, bytes: &[u8], job: &Job<'_>) -> Result<(), Error> {
+        let place = self.place(inner)?;
+        io::create(&place, self.others(inner))
             .and_then(|mut file| file.write_all(bytes))
+            .and_then(|()| sync_for(job, &place))
             .map_err(Error::io(&self.shown(inner), "write it"))
     }
 
@@ -138,18 +141,20 @@ impl Target {
     /// Gives the package its name, once it can be read again.
     pub fn finish(self, job: &Job<'_>) -> Result<(), Error> {
         self.check()?;
-        sync_all(self.folder.path()).map_err(Error::io(self.path(), "sync it"))?;
+        if job.sync {
+            sync_folders(self.folder.path()).map_err(Error::io(self.path(), "sync it"))?;
+        }
         job.check()?;
         self.destination.put_folder(self.folder)
     }
 }
 
-fn sync_all(folder: &Path) -> std::io::Result<()> {
+/// Files have been synced as they were written.
+fn sync_folders(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            true => sync_all(&entry.path())?,
-            false => sync(&entry.path())?,
+        if entry.file_type()?.is_dir() {
+            sync_folders(&entry.path())?;
         }
     }
     sync(folder)

@@ -184,13 +184,13 @@ pub(crate) fn write(
     measured: Measured<'_>,
 ) -> Result<(u64, Vec<String>), Error> {
     let (header, places, len) = layout(plan, job)?;
-    let destination = Destination::file(output, "output", job.force, inputs)?;
+    let destination = Destination::file(output, "output", job.force, inputs)?.with_sync(job.sync);
     let warnings = io::clean(parent(output));
     io::check_room(output, len)?;
     let others = fs::metadata(&plan.like).map_or(0, |input| group_and_others(&input));
     let temporary = TemporaryFile::new(parent(output), output, others)?;
     let file = temporary.file().try_clone();
-    let file = file.and_then(|file| PreallocatedFile::new(file, len));
+    let file = file.and_then(|file| PreallocatedFile::new(file, len, job.sync));
     let file = file.map_err(Error::io(output, "write it"))?;
     let put = |bytes: &[u8], offset: u64| {
         let written = file.write_at(bytes, offset);
@@ -205,7 +205,7 @@ pub(crate) fn write(
             measured(tensor.index, stats);
         }
     }
-    file.sync().map_err(Error::io(output, "sync it"))?;
+    file.finish().map_err(Error::io(output, "sync it"))?;
     job.check()?;
     check_written(temporary.path(), output, job)?;
     destination.put_file(temporary)?;

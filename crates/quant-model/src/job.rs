@@ -18,12 +18,15 @@ use crate::Error;
 ///     eprintln!("{so_far} of {total} bytes");
 /// };
 /// let job = Job::new().with_progress(&progress).with_cancel(&stop).with_force(true);
-/// assert!(job.force && job.check().is_ok());
+/// assert!(job.force && job.sync && job.check().is_ok());
 /// ```
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
     /// Replace an output that is there already; else that is an error.
     pub force: bool,
+    /// Wait until the output is on the disk before it gets its name, so that it outlives a power cut.
+    /// Without it, a power cut may leave an output with its name that is incomplete.
+    pub sync: bool,
     /// Called, from any thread, with the number of input bytes that have been dealt with since the
     /// last call: the sum of all calls so far is the progress, and [`total_bytes`] about what it comes
     /// to.
@@ -38,6 +41,7 @@ impl Job<'static> {
     /// Work that nobody watches or ends.
     pub const UNWATCHED: Self = Self {
         force: false,
+        sync: true,
         progress: &|_| {},
         cancelled: &NEVER,
     };
@@ -53,6 +57,12 @@ impl<'a> Job<'a> {
     #[must_use]
     pub const fn with_force(self, force: bool) -> Self {
         Self { force, ..self }
+    }
+
+    /// See [`Job::sync`].
+    #[must_use]
+    pub const fn with_sync(self, sync: bool) -> Self {
+        Self { sync, ..self }
     }
 
     /// See [`Job::progress`].

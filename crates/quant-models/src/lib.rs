@@ -1,4 +1,4 @@
-//! Model files: safetensors, Core ML packages and GGUF files in, quantized ones out, in bounded memory.
+//! Model files: safetensors, Core ML packages, Core AI models and GGUF files in, quantized ones out, in bounded memory.
 //!
 //! Inputs are read window by window, and may be larger than memory. Outputs are written under a temporary name in the target folder,
 //! synced and renamed: they appear whole or not at all.
@@ -29,7 +29,7 @@
 //!
 //! [`quantize`], [`plan()`](plan()), [`dequantize`], [`inspect()`](inspect()) and [`diff()`](diff()) take the path
 //! of a model of any format that quant knows: a safetensors file, a folder or an index of such, a Core
-//! ML package. [`calibrate`] finds the ranges that quantized activations need. A [`Job`] watches and
+//! ML package, a Core AI model, a GGUF file. [`calibrate`] finds the ranges that quantized activations need. A [`Job`] watches and
 //! stops a call; an [`Error`] has a kind, and hints that name fields of the options.
 #![forbid(unsafe_code)]
 

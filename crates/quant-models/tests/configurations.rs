@@ -36,6 +36,7 @@ fn configurations_are_taken_as_coremltools_takes_them() {
                 force: true,
                 progress: &|_| {},
                 cancelled: &flag,
+                ..Job::UNWATCHED
             };
             quant_models::quantize(&input, &out, &options, &job)?;
             let digest = Sha256::digest(fs::read(out.join(WEIGHTS)).unwrap());

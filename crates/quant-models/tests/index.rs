@@ -30,6 +30,7 @@ const JOB: Job<'_> = Job {
     force: false,
     progress: &|_| {},
     cancelled: &NEVER,
+    ..Job::UNWATCHED
 };
 static NEVER: AtomicBool = AtomicBool::new(false);
 

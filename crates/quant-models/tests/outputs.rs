@@ -85,6 +85,7 @@ fn nothing_appears_meanwhile() {
         force: false,
         progress: &|_| {},
         cancelled: &AtomicBool::new(false),
+        ..Job::UNWATCHED
     };
     for (from, to) in [("model", "q"), ("m.mlpackage", "q.mlpackage")] {
         quantize(at(from))(&at(to), &free).unwrap();
@@ -119,6 +120,7 @@ fn nothing_appears_meanwhile() {
                         }
                     },
                     cancelled: &AtomicBool::new(false),
+                    ..Job::UNWATCHED
                 };
                 let said = run(&output, &job).expect_err(what).to_string();
                 assert!(said.contains("meanwhile"), "{what}, {appears}: {said}");
@@ -154,6 +156,7 @@ fn what_is_replaced_is_what_was_checked() {
             force: true,
             progress: &|_| {},
             cancelled: &AtomicBool::new(false),
+            ..Job::UNWATCHED
         };
         quant_models::quantize(&at(input), &at("out"), &options, &free).unwrap();
         let change = |done: &(dyn Fn() + Sync)| {
@@ -213,6 +216,7 @@ fn of_two_runs_only_one_succeeds() {
                         force,
                         progress: &|_| wait(),
                         cancelled: &AtomicBool::new(false),
+                        ..Job::UNWATCHED
                     };
                     quant_models::quantize(&at(input), &at("out"), &options, &job)
                 };
@@ -248,6 +252,7 @@ fn an_input_that_becomes_shorter_is_an_error() {
         force: false,
         progress: &|_| {},
         cancelled: &AtomicBool::new(false),
+        ..Job::UNWATCHED
     };
     large("m.safetensors", 8);
     quant_models::quantize(&at("m.safetensors"), &at("q.safetensors"), &options, &free).unwrap();

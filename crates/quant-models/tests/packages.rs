@@ -19,6 +19,7 @@ fn job(cancelled: &AtomicBool) -> Job<'_> {
         force: true,
         progress: &|_| {},
         cancelled,
+        ..Job::UNWATCHED
     }
 }
 

@@ -215,8 +215,10 @@ def test_what_progress_raises_ends_the_work(large: Path, tmp_path: Path) -> None
 
 
 def test_ctrl_c_leaves_nothing_behind(large: Path, tmp_path: Path) -> None:
+    # What a shell starts in the background is born with the signal switched off, and so are its children.
     program = f"""
-import linquant, sys
+import linquant, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 print("ready", flush=True)
 try:
     while True:
@@ -225,10 +227,13 @@ except KeyboardInterrupt:
     print("interrupted")
 """
     child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None and child.stdout.readline() == "ready\n"
-    time.sleep(0.5)
-    child.send_signal(signal.SIGINT)
-    out, _ = child.communicate(timeout=60)
+    try:
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+        time.sleep(0.5)
+        child.send_signal(signal.SIGINT)
+        out, _ = child.communicate(timeout=60)
+    finally:
+        child.kill()
     assert (child.returncode, out) == (0, "interrupted\n")
     assert {path.name for path in tmp_path.iterdir()} <= {"o.safetensors"}
 

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use quant_model::io::{
     self, Data, Destination, Inputs, PreallocatedFile, TemporaryFile, TemporaryFolder,
-    group_and_others, parent, sync,
+    group_and_others, parent, sync_for,
 };
 use quant_model::{Error, Job};
 use quant_simd::{Sink, Source as _};
@@ -98,6 +98,8 @@ pub(crate) struct Target<'a> {
     written: Written,
     /// Bytes of the files.
     bytes: u64,
+    /// See [`Job::sync`].
+    sync: bool,
     /// What the user should know, a line each.
     pub warnings: Vec<String>,
     /// The files beside the weights that were copied.
@@ -115,12 +117,13 @@ impl<'a> Target<'a> {
         job: &Job<'_>,
     ) -> Result<Self, Error> {
         let destination = match &model.base.folder {
-            None => Destination::file(path, "output", job.force, inputs)?,
+            None => Destination::file(path, "output", job.force, inputs),
             Some(input) => {
                 let own = |folder: &Path| own_files(folder, input);
-                Destination::folder(path, job.force, inputs, own)?
+                Destination::folder(path, job.force, inputs, own)
             }
         };
+        let destination = destination?.with_sync(job.sync);
         let warnings = io::clean(parent(destination.path()));
         io::check_room(destination.path(), layouts.iter().map(Layout::len).sum())?;
         let folder = match &model.base.folder {
@@ -141,6 +144,7 @@ impl<'a> Target<'a> {
                 tensor_bytes: 0,
             },
             bytes: 0,
+            sync: job.sync,
             warnings,
             copied: Vec::new(),
         })
@@ -157,7 +161,7 @@ impl<'a> Target<'a> {
         let others = meta.map_or(0, |input| group_and_others(&input));
         let temporary = TemporaryFile::new(folder, path, others)?;
         let file = temporary.file().try_clone();
-        let file = file.and_then(|file| PreallocatedFile::new(file, layout.len()));
+        let file = file.and_then(|file| PreallocatedFile::new(file, layout.len(), self.sync));
         let output = Output {
             path: path.to_owned(),
             file: file.map_err(Error::io(path, "write it"))?,
@@ -179,7 +183,7 @@ impl<'a> Target<'a> {
             layout,
             ..
         } = output;
-        file.sync().map_err(Error::io(path, "sync it"))?;
+        file.finish().map_err(Error::io(path, "sync it"))?;
         self.bytes += layout.len();
         self.written.tensor_bytes += layout.places.values().map(|(_, len)| len).sum::<usize>();
         job.check()?;
@@ -229,7 +233,7 @@ impl<'a> Target<'a> {
             return Ok(self.bytes);
         };
         self.check_written(folder.path(), job)?;
-        sync(folder.path()).map_err(Error::io(self.destination.path(), "sync it"))?;
+        sync_for(job, folder.path()).map_err(Error::io(self.destination.path(), "sync it"))?;
         job.check()?;
         self.destination.put_folder(folder)?;
         Ok(self.bytes)
@@ -263,7 +267,10 @@ impl<'a> Target<'a> {
             let path = folder.path().join(&document.name);
             let written = io::create(&path, others).and_then(|mut file| {
                 file.write_all(document.text.as_bytes())
-                    .and_then(|()| file.sync_all())
+                    .and_then(|()| match self.sync {
+                        true => file.sync_all(),
+                        false => Ok(()),
+                    })
             });
             written.map_err(Error::io(self.destination.path(), "write its index"))?;
         }
@@ -384,6 +391,7 @@ mod tests {
             force: true,
             progress: &|_| {},
             cancelled: &AtomicBool::new(false),
+            ..Job::UNWATCHED
         };
         let header = br#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
         let mut file = (header.len() as u64).to_le_bytes().to_vec();

@@ -37,6 +37,7 @@ pub struct WrittenIndex {
 ///     force: false,
 ///     progress: &|_| {},
 ///     cancelled: &std::sync::atomic::AtomicBool::new(false),
+///     ..Job::UNWATCHED
 /// };
 /// let index = write_index("model".as_ref(), &job)?;
 /// println!("{} shards, {} tensors", index.shards, index.tensors);

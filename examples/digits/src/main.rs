@@ -131,6 +131,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         force: false,
         progress: &|_| {},
         cancelled: &cancelled,
+        ..Job::UNWATCHED
     };
     let per_channel = Granularity::PerChannel { axis: 0 };
     let per_block = Granularity::PerBlock {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::needs::lines;
 use crate::options::{
-    ActivationScheme, CautionOptions, ForceOption, JsonOption, NameOptions, QuietOption,
+    ActivationScheme, CautionOptions, ForceOption, JsonOption, NameOptions, QuietOption, SyncOption,
 };
 use crate::paths::{Kind, default_output};
 use crate::progress::{only_words_are_left, with_progress};
@@ -63,6 +63,8 @@ pub struct Activations {
     #[command(flatten)]
     force: ForceOption,
     #[command(flatten)]
+    sync: SyncOption,
+    #[command(flatten)]
     quiet: QuietOption,
     #[command(flatten)]
     json: JsonOption,
@@ -100,7 +102,7 @@ impl Activations {
         let start = Instant::now();
         let bytes = quant_models::total_bytes(&self.model);
         let report = with_progress(1, true, self.force.force, bytes, |job| {
-            quant_models::quantize_activations(&self.model, &output, &options, job)
+            quant_models::quantize_activations(&self.model, &output, &options, &self.sync.of(job))
         })?;
         warn(&lines(&report.warnings));
         only_words_are_left();

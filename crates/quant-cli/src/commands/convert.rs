@@ -8,7 +8,7 @@ use quant_models::{DequantizeOptions, Encoding, Error, Inputs, convert, quantize
 use serde_json::json;
 
 use crate::options::{
-    ForceOption, JsonOption, QuietOption, ThreadsOption, WeightsOnlyOption, named,
+    ForceOption, JsonOption, QuietOption, SyncOption, ThreadsOption, WeightsOnlyOption, named,
 };
 use crate::paths::{Kind, default_output};
 use crate::progress::{only_words_are_left, with_progress};
@@ -41,6 +41,8 @@ pub struct Convert {
     #[command(flatten)]
     force: ForceOption,
     #[command(flatten)]
+    sync: SyncOption,
+    #[command(flatten)]
     weights_only: WeightsOnlyOption,
     #[command(flatten)]
     quiet: QuietOption,
@@ -65,7 +67,13 @@ impl Convert {
             weights_only: self.weights_only.weights_only,
         };
         let made = with_progress(threads, quiet, force, bytes, |job| {
-            convert(&self.model, &output, self.format, &options, job)
+            convert(
+                &self.model,
+                &output,
+                self.format,
+                &options,
+                &self.sync.of(job),
+            )
         })?;
         warn(&made.warnings);
         only_words_are_left();

@@ -8,7 +8,9 @@ use quant_models::{DequantizeOptions, Error, Inputs, result_kind};
 use serde_json::json;
 
 use crate::needs::lines;
-use crate::options::{ForceOption, JsonOption, QuietOption, ThreadsOption, WeightsOnlyOption};
+use crate::options::{
+    ForceOption, JsonOption, QuietOption, SyncOption, ThreadsOption, WeightsOnlyOption,
+};
 use crate::paths::{Kind, default_output};
 use crate::progress::{only_words_are_left, with_progress};
 use crate::report::copied;
@@ -34,6 +36,8 @@ pub struct Dequantize {
     #[command(flatten)]
     force: ForceOption,
     #[command(flatten)]
+    sync: SyncOption,
+    #[command(flatten)]
     weights_only: WeightsOnlyOption,
     #[command(flatten)]
     quiet: QuietOption,
@@ -58,7 +62,7 @@ impl Dequantize {
             weights_only: self.weights_only.weights_only,
         };
         let restored = with_progress(threads, quiet, force, bytes, |job| {
-            quant_models::dequantize(&self.file, &output, &options, job)
+            quant_models::dequantize(&self.file, &output, &options, &self.sync.of(job))
         })?;
         warn(&lines(&restored.warnings));
         only_words_are_left();

@@ -14,7 +14,8 @@ use crate::called;
 use crate::choices::{ByteType, Mode, NonFinite, Target};
 use crate::needs::lines;
 use crate::options::{
-    BackendOption, CautionOptions, ForceOption, JsonOption, ThreadsOption, WeightsOnlyOption,
+    BackendOption, CautionOptions, ForceOption, JsonOption, SyncOption, ThreadsOption,
+    WeightsOnlyOption,
 };
 use crate::paths::{Kind, default_output};
 use crate::progress::{only_words_are_left, with_progress};
@@ -71,6 +72,8 @@ pub struct Quantize {
     caution: CautionOptions,
     #[command(flatten)]
     force: ForceOption,
+    #[command(flatten)]
+    sync: SyncOption,
     #[command(flatten)]
     weights_only: WeightsOnlyOption,
     /// Print nothing but errors and warnings, and do not measure what was lost: it is faster
@@ -150,7 +153,7 @@ impl Quantize {
             quiet,
             self.force.force,
             bytes,
-            |job| quant_models::quantize(&self.model, &output, &options, job),
+            |job| quant_models::quantize(&self.model, &output, &options, &self.sync.of(job)),
         )?;
         let seconds = start.elapsed().as_secs_f64();
         let value = || {

@@ -125,3 +125,37 @@ fn the_old_one_is_removed_last() {
         }
     }
 }
+
+/// The same result, and nothing waits for the disk.
+#[test]
+#[ignore = "takes strace: run by cargo xtask outputs"]
+fn without_waiting_for_the_disk() {
+    for (input, output) in INPUTS {
+        for force in [false, true] {
+            let folder = project();
+            let quantize = |output: &str, option: Option<&str>| {
+                let arguments = ["quantize", input, "-o", output, "--quiet"];
+                let arguments: Vec<&str> = arguments.into_iter().chain(option).collect();
+                let arguments = [&arguments[..], if force { &["--force"] } else { &[] }].concat();
+                let done = traced(&folder, &["-e", "trace=fsync,fdatasync"], &arguments);
+                assert!(done.status.success(), "{arguments:?}");
+                fs::read_to_string(folder.path("trace")).unwrap()
+            };
+            if force {
+                quantize(output, None);
+            }
+            let trace = quantize(output, Some("--no-sync"));
+            assert!(!trace.contains("sync("), "{trace}");
+            let other = format!("waited-{output}");
+            assert!(quantize(&other, None).contains("sync("));
+            let mut compare = Command::new("diff");
+            compare
+                .args(["-r", output, &other])
+                .current_dir(folder.path("work"));
+            assert!(
+                compare.status().unwrap().success(),
+                "{output}: not the same"
+            );
+        }
+    }
+}

@@ -54,6 +54,8 @@ pub fn copy(from: &Path, to: &Path, job: &Job<'_>) -> Result<u64, Error> {
             ));
         }
     }
-    output.sync_all().map_err(failed("copy it"))?;
+    if job.sync {
+        output.sync_all().map_err(failed("copy it"))?;
+    }
     Ok(bytes)
 }

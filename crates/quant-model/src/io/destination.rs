@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::rename::{ANY, Refusal, Renames};
 use super::temporary::{TemporaryFile, TemporaryFolder};
-use super::{Id, Inputs, id, leftovers, parent, sync};
+use super::{Id, Inputs, id, leftovers, parent};
 use crate::Error;
 
 pub(crate) const EXISTS: &str =
@@ -143,6 +143,13 @@ impl Destination {
         Ok(destination)
     }
 
+    /// Whether its name is to be on the disk before the work ends: else it may be lost by a power cut.
+    #[must_use]
+    pub fn with_sync(mut self, sync: bool) -> Self {
+        self.renames.sync = sync;
+        self
+    }
+
     /// Where the output is to be.
     pub fn path(&self) -> &Path {
         &self.path
@@ -161,8 +168,7 @@ impl Destination {
             file.forget();
         }
         done.map_err(|refusal| self.error(refusal))?;
-        // The rename itself should survive a power cut; not every file system can promise it.
-        let _ = sync(parent(&self.path));
+        self.renames.sync_names(&self.path);
         Ok(())
     }
 
@@ -191,7 +197,7 @@ impl Destination {
                 return Err(self.error(refusal));
             }
         }
-        let _ = sync(parent(&self.path));
+        self.renames.sync_names(&self.path);
         Ok(())
     }
 

@@ -18,6 +18,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::Job;
+
 pub use atomic_file::AtomicFile;
 pub use atomic_folder::AtomicFolder;
 pub use inputs::Inputs;
@@ -44,6 +46,17 @@ pub fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
+    }
+}
+
+/// Waits until a file or folder is on the disk, where a job wants that ([`Job::sync`]).
+///
+/// # Errors
+/// What the operating system says.
+pub fn sync_for(job: &Job<'_>, path: &Path) -> std::io::Result<()> {
+    match job.sync {
+        true => sync(path),
+        false => Ok(()),
     }
 }
 

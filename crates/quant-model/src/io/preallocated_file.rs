@@ -12,9 +12,10 @@ const STEP: u64 = 8 << 20;
 
 /// Buffer for the whole file is reserved at the start: a full disk shows before any work is done, and
 /// the writes need not look for room one by one. Large files go to the disk while the rest is
-/// still being made, so that there is little left to wait for in [`sync`](Self::sync).
+/// still being made, so that there is little left to wait for in [`finish`](Self::finish).
 pub struct PreallocatedFile {
     file: File,
+    sync: bool,
     written: AtomicU64,
     write_back: Option<WriteBack>,
 }
@@ -25,15 +26,16 @@ struct WriteBack {
 }
 
 impl PreallocatedFile {
-    /// Gives an empty file its size.
-    pub fn new(file: File, len: u64) -> io::Result<Self> {
+    /// Gives an empty file its size. With `sync`, [`finish`](Self::finish) waits for the disk.
+    pub fn new(file: File, len: u64, sync: bool) -> io::Result<Self> {
         reserve(&file, len)?;
-        let write_back = match len > STEP {
+        let write_back = match sync && len > STEP {
             true => Some(WriteBack::new(file.try_clone()?)?),
             false => None,
         };
         Ok(Self {
             file,
+            sync,
             written: AtomicU64::new(0),
             write_back,
         })
@@ -53,8 +55,8 @@ impl PreallocatedFile {
         Ok(())
     }
 
-    /// Waits until all of it is on the disk.
-    pub fn sync(self) -> io::Result<()> {
+    /// Waits until all of it is on the disk, where that is wanted.
+    pub fn finish(self) -> io::Result<()> {
         if let Some(WriteBack { begin, thread }) = self.write_back {
             drop(begin);
             // The operating system tells of a failure once, and may have told it there.
@@ -62,7 +64,10 @@ impl PreallocatedFile {
                 .join()
                 .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
         }
-        self.file.sync_all()
+        match self.sync {
+            true => self.file.sync_all(),
+            false => Ok(()),
+        }
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Renames {
     pub links: bool,
     /// A folder may be renamed over an empty one.
     pub(crate) over_empty: bool,
+    /// Whether a new name is to be on the disk before what it replaced is removed.
+    pub(crate) sync: bool,
 }
 
 /// Ask for everything; a refusal leads to the next best way.
@@ -27,6 +29,7 @@ pub const ANY: Renames = Renames {
     flags: true,
     links: true,
     over_empty: true,
+    sync: true,
 };
 
 /// Why nothing was replaced.
@@ -77,6 +80,13 @@ impl Renames {
         match self.over_empty {
             true => fs::rename(from, to),
             false => Err(Errno::EXIST.into()),
+        }
+    }
+
+    /// A rename should survive a power cut, too; not every file system can promise it.
+    pub(crate) fn sync_names(self, target: &Path) {
+        if self.sync {
+            let _ = sync(parent(target));
         }
     }
 
@@ -138,7 +148,7 @@ impl Renames {
         let changed = || Refusal::Changed("something else has been put there meanwhile".into());
         match self.with_flags(temporary, target, RenameFlags::EXCHANGE) {
             Ok(()) if is_old(temporary) => {
-                let _ = sync(parent(target));
+                self.sync_names(target);
                 fs::remove_file(temporary).map_err(|error| Refusal::Left(temporary.into(), error))
             }
             Ok(()) => {
@@ -189,7 +199,7 @@ impl Renames {
             }
         };
         // Not before the new one would survive a power cut.
-        let _ = sync(parent(target));
+        self.sync_names(target);
         remove(old).map_err(|error| Refusal::Left(old.into(), error))
     }
 }

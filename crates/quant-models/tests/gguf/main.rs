@@ -19,6 +19,7 @@ const JOB: Job<'_> = Job {
     force: true,
     progress: &|_| {},
     cancelled: &NEVER,
+    ..Job::UNWATCHED
 };
 
 fn models() -> PathBuf {

@@ -32,6 +32,7 @@ fn activations(package: &Package, options: &ActivationOptions) -> Result<Report,
         force: true,
         progress: &|_| {},
         cancelled: &AtomicBool::new(false),
+        ..Job::UNWATCHED
     };
     let (input, output) = (package.path(), package.out());
     let done = quant_models::quantize_activations(&input, &output, options, &job);

@@ -49,6 +49,7 @@ fn job(cancelled: &AtomicBool) -> Job<'_> {
         force: false,
         progress: &|_| {},
         cancelled,
+        ..Job::UNWATCHED
     }
 }
 

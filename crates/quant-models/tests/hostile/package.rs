@@ -73,6 +73,7 @@ pub fn run(input: &Path, output: &Path, options: &QuantizeOptions) -> Result<Rep
         force: false,
         progress: &|_| {},
         cancelled: &AtomicBool::new(false),
+        ..Job::UNWATCHED
     };
     kept(
         quant_models::quantize(input, output, options, &job),

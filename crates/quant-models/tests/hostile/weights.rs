@@ -351,6 +351,7 @@ fn shared_weights_stay_shared() {
         force: false,
         progress: &|_| {},
         cancelled: &flag,
+        ..Job::UNWATCHED
     };
     let done = quant_models::dequantize(&package.out(), &floats, &Default::default(), &job);
     kept(done, &package.out(), &floats).unwrap();

@@ -16,6 +16,7 @@ pub fn job(cancelled: &AtomicBool) -> Job<'_> {
         force: true,
         progress: &|_| {},
         cancelled,
+        ..Job::UNWATCHED
     }
 }
 

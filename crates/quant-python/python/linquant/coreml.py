@@ -152,6 +152,7 @@ def linear_quantize_weights(
     *,
     output: PathLike | None = None,
     force: bool = False,
+    sync: bool = False,
     threads: int = 0,
     progress: Progress = None,
 ) -> Any:
@@ -163,6 +164,8 @@ def linear_quantize_weights(
             or the dictionary that this holds.
         joint_compression: Not supported.
         output: Write the package there, and return its path; ``force`` replaces what is there.
+        sync: Wait until the package is on the disk, as :func:`linquant.quantize_file` does, so that it
+            outlives a power cut. coremltools does not.
         threads, progress: As in :func:`linquant.quantize_file`.
 
     Returns:
@@ -188,6 +191,7 @@ def linear_quantize_weights(
             force=force,
             threads=threads,
             progress=progress,
+            no_sync=not sync,
         )
         for tensor in report.tensors:
             if tensor.skipped:
@@ -226,6 +230,7 @@ def linear_quantize_activations(
     *,
     output: PathLike | None = None,
     force: bool = False,
+    sync: bool = False,
     round_f16: bool = False,
     threads: int = 0,
     progress: Progress = None,
@@ -240,7 +245,7 @@ def linear_quantize_activations(
         config: As in :func:`linear_quantize_weights`, with ``dtype`` ``int8`` or ``uint8``.
         sample_data: For each sample its inputs by their names; ``None`` names the only one.
         calibration_op_group_size: Has no effect: values are observed as they are computed.
-        output, force, threads, progress: As in :func:`linear_quantize_weights`.
+        output, force, sync, threads, progress: As in :func:`linear_quantize_weights`.
         round_f16: Round every float16 value to float16 while the model runs; without it, in float32.
 
     Returns:
@@ -266,7 +271,9 @@ def linear_quantize_activations(
             threads=threads,
             progress=progress,
         )
-        _files.quantize_activations_file(package, target, ranges=ranges, config=config, force=force)
+        _files.quantize_activations_file(
+            package, target, ranges=ranges, config=config, force=force, no_sync=not sync
+        )
         return _result(mlmodel, target, output)
 
 

@@ -216,6 +216,9 @@ impl TensorQuantizer {
                 let values = values.window(chunk.clone(), buffer)?;
                 let here = values.with(chunk, |values| {
                     let count = self.backend.range(values).non_finite;
+                    if count == 0 {
+                        return None;
+                    }
                     let first = values
                         .iter()
                         .position(|value| !value.to_f32().is_finite())?;

@@ -44,6 +44,7 @@ fn kinds() -> [Renames; 2] {
         flags: false,
         links: false,
         over_empty: false,
+        sync: false,
     };
     [ANY, without]
 }

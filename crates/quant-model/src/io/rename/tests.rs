@@ -6,6 +6,7 @@ fn kinds() -> impl Iterator<Item = Renames> {
         flags: bits & 1 != 0,
         links: bits & 2 != 0,
         over_empty: bits & 4 != 0,
+        sync: true,
     })
 }
 
