@@ -23,7 +23,7 @@ pub fn python(all: bool) -> Outcome {
         std::fs::remove_dir_all(&wheels)?;
     }
     let mut maturin = Command::new(environment.join("bin/maturin"));
-    maturin.args(["build", "--release", "--quiet", "--out"]);
+    maturin.args(["build", "--release", "--locked", "--quiet", "--out"]);
     run(maturin.arg(&wheels).current_dir(root().join(PACKAGE)))?;
     let python = environment.join("bin/python");
     let mut pip = Command::new(&python);

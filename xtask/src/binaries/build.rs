@@ -37,10 +37,12 @@ impl Drop for Notices {
 }
 
 /// The package's sources, with all that they are compiled from.
-pub fn sdist(tools: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
+pub fn sdist(tools: &Path, folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let before = files(folder)?;
     let mut maturin = Command::new(tools.join("bin/maturin"));
     maturin.args(["sdist", "--out"]).arg(folder);
-    run(maturin.current_dir(root().join(PACKAGE)))
+    run(maturin.current_dir(root().join(PACKAGE)))?;
+    new_file(folder, &before)
 }
 
 /// A wheel for a target.
@@ -55,6 +57,7 @@ pub fn wheel(
     maturin.args([
         "build",
         "--release",
+        "--locked",
         "--zig",
         "--target",
         target.triple,
@@ -74,7 +77,7 @@ pub fn wheel(
 pub fn command(tools: &Path, system: &System) -> Result<PathBuf, Box<dyn Error>> {
     let toolchain = Toolchain::find(system.command)?;
     let mut cargo = toolchain.cargo("zigbuild");
-    cargo.args(["--release", "--package", "quant-cli"]);
+    cargo.args(["--release", "--locked", "--package", "quant-cli"]);
     cargo.args(["--config", "profile.release.strip=\"symbols\""]);
     let flags: &[&str] = match system.command.triple.ends_with("musl") {
         // Zig brings the C library, and what begins a program.

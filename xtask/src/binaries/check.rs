@@ -13,7 +13,7 @@ use super::{System, is_host, pack, pythons};
 use crate::Outcome;
 use crate::dist::{fresh_folder, run};
 use crate::not_run;
-use crate::toolchain::{program, root};
+use crate::toolchain::{program, root, target_dir};
 
 /// The command: of Linux, static, and used in a folder where there is nothing else.
 pub fn command(system: &System, archive: &Path) -> Outcome {
@@ -99,14 +99,28 @@ pub fn wheel(system: &System, wheel: &Path) -> Outcome {
     Ok(())
 }
 
+/// The sources: installed as by those for whose system there is no wheel, and used. Nothing is optimized,
+/// since that says nothing about them.
+pub fn sources(sources: &Path) -> Outcome {
+    let pythons = pythons::oldest_and_newest()?;
+    let told = used(pythons.first().ok_or("no Python")?, sources)?;
+    println!("sources: built, and they work with {}", told.trim());
+    Ok(())
+}
+
 /// The example of the package's README, run without cargo and rustc on the `PATH`.
-fn used(python: &Path, wheel: &Path) -> Result<String, Box<dyn Error>> {
+fn used(python: &Path, package: &Path) -> Result<String, Box<dyn Error>> {
     let folder = fresh_folder("environment")?;
     run(Command::new(python).args(["-m", "venv"]).arg(&folder))?;
     let own = folder.join("bin/python");
-    run(Command::new(&own)
+    let mut install = Command::new(&own);
+    install
         .args(["-m", "pip", "install", "--quiet"])
-        .arg(wheel))?;
+        .arg(package);
+    // For sources alone.
+    install.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0");
+    install.env("CARGO_TARGET_DIR", target_dir().join("sources"));
+    run(&mut install)?;
     let example = example()?;
     let clean = |program: &Path| {
         let mut command = Command::new(program);

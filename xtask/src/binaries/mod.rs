@@ -69,7 +69,8 @@ pub fn release(only: &[String], address: Option<&str>) -> Outcome {
     let folder = fresh_folder(&name)?;
     let notices = build::Notices::write()?;
     if wanted.has("sdist", "") {
-        build::sdist(&tools, &folder)?;
+        let sources = build::sdist(&tools, &folder)?;
+        check::sources(&sources)?;
     }
     for system in &SYSTEMS {
         if wanted.has(system.name, "-command") {
