@@ -23,6 +23,12 @@ pub fn report(folder: &Path) -> Result<(), Box<dyn Error>> {
         return Err("no large model".into());
     }
     fs::write(&input, ones(4096))?;
+    // Programs are built without what runs models elsewhere.
+    let mut build = cargo("build");
+    build.args(["--release", "--quiet", "--package", "quant-cli"]);
+    if !build.status()?.success() {
+        return Err("the build failed".into());
+    }
     let mut run = Command::new("target/release/quant");
     run.arg("run").arg(&package).arg("--input").arg(&input);
     run.args(["--force", "--quiet", "--threads", "1", "-o"]);

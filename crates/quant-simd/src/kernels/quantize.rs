@@ -240,6 +240,26 @@ pub fn added_first<I: Isa>(
     isa.clamp_round(sum, bounds[0], bounds[1])
 }
 
+/// Steps from the zero point, or from the added shift where zero points are added to quotients.
+#[inline(always)]
+fn slow_steps<I: Isa, Q: Quotient>(
+    isa: I,
+    quotient: I::F32,
+    (zero_point, shift, rounding): (I::I32, I::I32, FloatType),
+    codes: [I::I32; 2],
+) -> I::I32 {
+    let from = if Q::ADDS_FIRST { shift } else { zero_point };
+    let low = isa.to_f32(isa.sub_i32(codes[0], from));
+    let high = isa.to_f32(isa.sub_i32(codes[1], from));
+    match Q::ADDS_FIRST {
+        true => {
+            let zero_point = isa.sub_i32(zero_point, shift);
+            added_first(isa, quotient, zero_point, rounding, [low, high])
+        }
+        false => isa.clamp_round(round(isa, quotient, rounding), low, high),
+    }
+}
+
 impl<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout> Kernel for QuantizeSlow<'_, F, S, Q, C> {
     type Output = u64;
 
@@ -279,16 +299,8 @@ impl<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout> Kernel for QuantizeSlo
                         let value = F::widen(isa, group[2 * pair + v]);
                         isa.count_finite(value, &mut finite_lanes);
                         let quotient = isa.div(value, divisors[v]);
-                        let from = if Q::ADDS_FIRST { shift } else { zero_points[v] };
-                        let low = isa.to_f32(isa.sub_i32(low, from));
-                        let high = isa.to_f32(isa.sub_i32(high, from));
-                        steps[v] = if Q::ADDS_FIRST {
-                            let zero_point = isa.sub_i32(zero_points[v], shift);
-                            added_first(isa, quotient, zero_point, self.rounding, [low, high])
-                        } else {
-                            let quotient = round(isa, quotient, self.rounding);
-                            isa.clamp_round(quotient, low, high)
-                        };
+                        let terms = (zero_points[v], shift, self.rounding);
+                        steps[v] = slow_steps::<I, Q>(isa, quotient, terms, [low, high]);
                     }
                     let steps = isa.narrow_i16(steps[0], steps[1]);
                     let from = match Q::ADDS_FIRST {
