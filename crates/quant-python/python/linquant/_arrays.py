@@ -288,8 +288,8 @@ def quantize(
         block_size: Elements per block along ``block_axis``, 32 if not given; or one for each axis, where 0
             is all of the axis.
         dialect: Whose arithmetic, to the last bit: ``"coremltools"``; ``"f32"``, the same all in float32;
-            ``"torch"``; ``"mlx"``, which stores biases (affine and unsigned types only);
-            ``"compressed-tensors"``; ``"coreai"`` or ``"coreai-torch"``, as coreai-opt.
+            ``"torch"``; ``"coremltools-activations"``; ``"mlx"``, which stores biases (affine and unsigned
+            types only); ``"compressed-tensors"``; ``"coreai"`` or ``"coreai-torch"``, as coreai-opt.
         block_axis: The axis that is cut into blocks, 1 if not given.
         packed: Codes of fewer than 8 bits share bytes; otherwise each has its own.
         stats: Measure the error, which takes a third of the time.
