@@ -8,7 +8,6 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from . import _native
@@ -133,7 +132,7 @@ def document_file(document: object) -> Iterator[PathLike | None]:
         from .coreml import config_dict
 
         document = config_dict(document)
-    with tempfile.TemporaryDirectory(prefix="linquant-") as folder:
-        path = Path(folder, "document.json")
-        path.write_text(json.dumps(document))
-        yield path
+    with tempfile.NamedTemporaryFile("w", prefix="linquant-", suffix=".json") as file:
+        json.dump(document, file)
+        file.flush()
+        yield file.name
