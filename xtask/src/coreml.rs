@@ -31,7 +31,8 @@ fn open_what_tests_write(python: &Path) -> Outcome {
     }
     std::fs::create_dir_all(&kept)?;
     let models = ["packages", "layouts", "activations", "hostile"];
-    for (package, tests) in [("quant-models", &models[..]), ("quant-cli", &["packages"])] {
+    let command = ["packages", "outputs", "plan", "running", "text", "usage"];
+    for (package, tests) in [("quant-models", &models[..]), ("quant-cli", &command[..])] {
         let mut cargo = Command::new("cargo");
         cargo.args(["test", "--quiet", "-p", package]);
         for test in tests {

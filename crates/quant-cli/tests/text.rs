@@ -131,6 +131,17 @@ fn every_command(folder: &Folder, name: &str) {
         "calibrate --merge ranges.json ranges.json -o merged.json -f",
         "plot ranges.json -f",
         "plot ranges.json -o ranges.svg -f",
+        "plan m.safetensors",
+        "plan n.safetensors -o plan.json -f",
+        "plan n.safetensors --target-bits 6",
+        "quantize n.safetensors --plan plan.json -f",
+        "quantize n.safetensors --format gguf -o n.gguf -f",
+        "quantize n.safetensors --format compressed-tensors -f",
+        "convert m.int8.safetensors --format gguf -f",
+        "convert m.int8.safetensors --format compressed-tensors -f",
+        "inspect n.gguf",
+        "diff n.gguf n.safetensors",
+        "dequantize n.gguf -f",
     ] {
         let arguments: Vec<&str> = arguments.split(' ').collect();
         check(&folder.quant(&arguments), &arguments.join(" "));
@@ -159,6 +170,45 @@ fn names_from_files_are_escaped() {
         let document: Value = serde_json::from_str(&folder.succeeds(command)).unwrap();
         let names = document["tensors"].as_array().unwrap();
         assert!(names.iter().any(|tensor| tensor["name"] == name.as_str()));
+    }
+}
+
+/// Every text of a GGUF file: keys, values, the architecture, tensors.
+#[test]
+fn names_of_gguf_files_are_escaped() {
+    let folder = Folder::new();
+    let name = hostile();
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let number = |number: u64| number.to_le_bytes().to_vec();
+    let kind = |kind: u32| kind.to_le_bytes().to_vec();
+    for (key, value, tensor) in [
+        ("general.architecture", name.as_str(), name.as_str()),
+        (&name, &name, "w"),
+        ("general.file_type", &name, &name),
+    ] {
+        let head = [&b"GGUF"[..], &kind(3), &number(1), &number(1)].concat();
+        let pair = [text(key), kind(8), text(value)].concat();
+        for (kind_of_tensor, dims) in [(0, [96, 64]), (77, [96, 64]), (0, [u64::MAX, 64])] {
+            let dims = dims.map(u64::to_le_bytes).concat();
+            let entry = [text(tensor), kind(2), dims, kind(kind_of_tensor), number(0)].concat();
+            let mut bytes = [&head[..], &pair, &entry].concat();
+            bytes.resize(bytes.len().next_multiple_of(32), 0);
+            bytes.extend(f32_bytes(64 * 96, wave));
+            fs::write(folder.path("m.gguf"), bytes).unwrap();
+            for arguments in [
+                "inspect m.gguf",
+                "inspect m.gguf --json",
+                "plan m.gguf",
+                "quantize m.gguf -o q.gguf -f",
+                "quantize m.gguf -o q.gguf -f --exclude nothing --strict",
+                "quantize q.gguf -o r.gguf -f",
+                "dequantize q.gguf -o f.gguf -f",
+                "diff m.gguf q.gguf",
+            ] {
+                let words: Vec<&str> = arguments.split(' ').collect();
+                check(&folder.quant(&words), arguments);
+            }
+        }
     }
 }
 

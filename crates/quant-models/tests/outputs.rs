@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use quant_models::{DequantizeOptions, Error, Job, QuantizeOptions};
+use quant_core::Dialect;
+use quant_models::{DequantizeOptions, Encoding, Error, Grouping, Job, QuantizeOptions};
 use safetensors::tensor::{Dtype, TensorView};
 
 fn model(path: &Path, tensor: &str) {
@@ -32,6 +33,30 @@ fn sharded(folder: &Path) {
 fn package(to: &Path) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/coreml/packages");
     copy(&from.join("linear_18_f16.mlpackage"), to);
+}
+
+fn gguf(to: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gguf/models/llm.gguf");
+    fs::copy(from, to).unwrap();
+}
+
+fn core_ai(to: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/coreai/models");
+    copy(&from.join("uint4/float.aimodel"), to);
+}
+
+/// What suits the format.
+fn options(input: &Path) -> QuantizeOptions {
+    let name = input.to_str().unwrap();
+    if name.ends_with(".gguf") {
+        return QuantizeOptions::for_encoding(Encoding::Gguf);
+    }
+    let mut options = QuantizeOptions::default();
+    if name.ends_with(".aimodel") {
+        options.scheme = options.scheme.with_dialect(Dialect::Coreai);
+        options.min_elements = 0;
+    }
+    options
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -68,11 +93,11 @@ fn nothing_appears_meanwhile() {
     model(&at("m.safetensors"), "w");
     sharded(&at("model"));
     package(&at("m.mlpackage"));
-    let options = QuantizeOptions::default();
+    gguf(&at("m.gguf"));
+    core_ai(&at("m.aimodel"));
     let quantize = |input: PathBuf| {
-        let options = &options;
         move |output: &Path, job: &Job<'_>| {
-            quant_models::quantize(&input, output, options, job).map(drop)
+            quant_models::quantize(&input, output, &options(&input), job).map(drop)
         }
     };
     let dequantize = |input: PathBuf| {
@@ -87,15 +112,36 @@ fn nothing_appears_meanwhile() {
         cancelled: &AtomicBool::new(false),
         ..Job::UNWATCHED
     };
-    for (from, to) in [("model", "q"), ("m.mlpackage", "q.mlpackage")] {
+    fs::create_dir(at("ct")).unwrap();
+    model(&at("ct/model.safetensors"), "layers.0.mlp.up_proj.weight");
+    fs::write(at("ct/config.json"), "{}").unwrap();
+    let compressed = QuantizeOptions::for_encoding(Encoding::CompressedTensors);
+    let compressed = QuantizeOptions {
+        granularity: Grouping::PerChannel { axis: None },
+        ..compressed
+    };
+    quant_models::quantize(&at("ct"), &at("c"), &compressed, &free).unwrap();
+    let converted = |output: &Path, job: &Job<'_>| {
+        let options = DequantizeOptions::default();
+        quant_models::convert(&at("c"), output, Encoding::Native, &options, job).map(drop)
+    };
+    for (from, to) in [
+        ("model", "q"),
+        ("m.mlpackage", "q.mlpackage"),
+        ("m.aimodel", "q.aimodel"),
+    ] {
         quantize(at(from))(&at(to), &free).unwrap();
     }
-    let runs: [Run<'_>; 5] = [
+    let runs: [Run<'_>; 9] = [
         ("file", &quantize(at("m.safetensors"))),
         ("folder", &quantize(at("model"))),
         ("float folder", &dequantize(at("q"))),
         ("package", &quantize(at("m.mlpackage"))),
         ("float package", &dequantize(at("q.mlpackage"))),
+        ("blocks", &quantize(at("m.gguf"))),
+        ("program", &quantize(at("m.aimodel"))),
+        ("float program", &dequantize(at("q.aimodel"))),
+        ("converted", &converted),
     ];
     for (what, run) in runs {
         for force in [false, true] {
@@ -150,8 +196,9 @@ fn what_is_replaced_is_what_was_checked() {
     let at = |name: &str| folder.path().join(name);
     sharded(&at("model"));
     package(&at("m.mlpackage"));
-    let options = QuantizeOptions::default();
-    for input in ["model", "m.mlpackage"] {
+    core_ai(&at("m.aimodel"));
+    for input in ["model", "m.mlpackage", "m.aimodel"] {
+        let options = options(&at(input));
         let free = Job {
             force: true,
             progress: &|_| {},
@@ -199,8 +246,16 @@ fn of_two_runs_only_one_succeeds() {
     model(&at("m.safetensors"), "w");
     sharded(&at("model"));
     package(&at("m.mlpackage"));
-    let options = QuantizeOptions::default();
-    for input in ["m.safetensors", "model", "m.mlpackage"] {
+    gguf(&at("m.gguf"));
+    core_ai(&at("m.aimodel"));
+    for input in [
+        "m.safetensors",
+        "model",
+        "m.mlpackage",
+        "m.gguf",
+        "m.aimodel",
+    ] {
+        let options = options(&at(input));
         for force in [false, true] {
             for _ in 0..10 {
                 let start = std::sync::Barrier::new(2);
@@ -247,7 +302,6 @@ fn an_input_that_becomes_shorter_is_an_error() {
         let views = (0..tensors).map(|i| (format!("w{i}"), view()));
         fs::write(at(name), safetensors::serialize(views, None).unwrap()).unwrap();
     };
-    let options = QuantizeOptions::default();
     let free = Job {
         force: false,
         progress: &|_| {},
@@ -255,13 +309,20 @@ fn an_input_that_becomes_shorter_is_an_error() {
         ..Job::UNWATCHED
     };
     large("m.safetensors", 8);
-    quant_models::quantize(&at("m.safetensors"), &at("q.safetensors"), &options, &free).unwrap();
+    let quantize = |input: &Path, output: &Path, job: &Job<'_>| {
+        quant_models::quantize(input, output, &options(input), job).map(drop)
+    };
+    quantize(&at("m.safetensors"), &at("q.safetensors"), &free).unwrap();
     package(&at("m.mlpackage"));
+    gguf(&at("m.gguf"));
+    core_ai(&at("m.aimodel"));
     let weights = "m.mlpackage/Data/com.apple.CoreML/weights/weight.bin";
     for (input, shortened, is_quantized) in [
         ("m.safetensors", "m.safetensors", false),
         ("q.safetensors", "q.safetensors", true),
         ("m.mlpackage", weights, false),
+        ("m.gguf", "m.gguf", false),
+        ("m.aimodel", "m.aimodel/main.mlirb", false),
     ] {
         for divisor in [2, 1000] {
             let whole = fs::read(at(shortened)).unwrap();
@@ -281,13 +342,13 @@ fn an_input_that_becomes_shorter_is_an_error() {
                     let options = DequantizeOptions::default();
                     quant_models::dequantize(&at(input), &at("out"), &options, &job).map(drop)
                 }
-                false => quant_models::quantize(&at(input), &at("out"), &options, &job).map(drop),
+                false => quantize(&at(input), &at("out"), &job),
             };
             let said = done.unwrap_err().to_string();
             assert!(said.contains("shorter"), "{input}: {said}");
             assert!(said.contains(shortened), "{input}: {said}");
             let names = fs::read_dir(folder.path()).unwrap().count();
-            assert_eq!(names, 3, "{input}: only the inputs");
+            assert_eq!(names, 5, "{input}: only the inputs");
             fs::write(at(shortened), whole).unwrap();
         }
     }

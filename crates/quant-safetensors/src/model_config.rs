@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use quant_model::Error;
-use quant_model::io::read_bounded;
+use quant_model::io::{Links, parent, read_bounded};
 use serde_json::{Map, Value};
 
 pub(crate) const CONFIG: &str = "config.json";
@@ -34,7 +34,7 @@ impl ModelConfig {
     /// What it says; `None` where there is no such file.
     ///
     /// # Errors
-    /// A file that cannot be read, or is no JSON object.
+    /// A file that cannot be read, is no JSON object, or is elsewhere: what it says comes into results.
     pub fn get(&self) -> Result<Option<&Map<String, Value>>, Error> {
         if let Some(read) = self.read.get() {
             return Ok(read.as_ref());
@@ -42,11 +42,14 @@ impl ModelConfig {
         if !self.path.exists() {
             return Ok(self.read.get_or_init(|| None).as_ref());
         }
-        let text = read_bounded(
-            &self.path,
-            LARGEST,
-            "it should be the model's configuration",
-        )?;
+        let real = Links::new(parent(&self.path))?.inside(&self.path)?;
+        let real = real.ok_or_else(|| {
+            let problem =
+                "a link that leads out of the model; put the file itself there, or remove the link";
+            Error::file(&self.path, problem)
+        })?;
+        let text = read_bounded(&real, LARGEST, "it should be the model's configuration")
+            .map_err(|error| error.at(&self.path))?;
         let read: Map<String, Value> = serde_json::from_slice(&text)
             .map_err(|error| Error::file(&self.path, format!("not a configuration: {error}")))?;
         Ok(self.read.get_or_init(|| Some(read)).as_ref())

@@ -8,6 +8,9 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+#[path = "../kept/mod.rs"]
+mod kept;
+
 pub struct Folder(TempDir);
 
 impl Folder {
@@ -44,7 +47,11 @@ impl Folder {
     }
 
     pub fn quant<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Output {
-        self.command(arguments).output().unwrap()
+        let output = self.command(arguments).output().unwrap();
+        if output.status.success() {
+            kept::keep(self.0.path(), arguments);
+        }
+        output
     }
 
     /// What is printed; the exit status is 0.

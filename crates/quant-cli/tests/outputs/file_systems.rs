@@ -6,10 +6,12 @@ use std::process::{Command, Output};
 
 use crate::folder::Folder;
 
-const WITHOUT: [&[&str]; 4] = [
+const WITHOUT: [&[&str]; 5] = [
     &["-e", "inject=renameat2:error=EINVAL"],
     &["-e", "inject=renameat2:error=ENOSYS"],
     &["-e", "inject=renameat2:error=EOPNOTSUPP"],
+    // What some say of all that they do not know.
+    &["-e", "inject=renameat2:error=EIO"],
     &[
         "-e",
         "inject=renameat2:error=EINVAL",
@@ -34,14 +36,26 @@ fn project() -> Folder {
     folder.sharded("work/model", 3);
     folder.package("linear_18_f16", "work/m.mlpackage");
     folder.model("work/m.safetensors", "w");
+    folder.gguf("work/m.gguf");
+    folder.core_ai("work/m.aimodel");
     folder
 }
 
-const INPUTS: [(&str, &str); 3] = [
+const INPUTS: [(&str, &str); 5] = [
     ("model", "out"),
     ("m.mlpackage", "out.mlpackage"),
     ("m.safetensors", "out.safetensors"),
+    ("m.gguf", "out.gguf"),
+    ("m.aimodel", "out.aimodel"),
 ];
+
+fn quantize(input: &'static str, output: &'static str) -> Vec<&'static str> {
+    let mut arguments = vec!["quantize", input, "-o", output, "--quiet"];
+    if input.ends_with(".aimodel") {
+        arguments.extend(["--dialect", "coreai-torch"]);
+    }
+    arguments
+}
 
 #[test]
 #[ignore = "takes strace: run by cargo xtask outputs"]
@@ -49,7 +63,7 @@ fn renames_without_flags() {
     for without in WITHOUT {
         for (input, output) in INPUTS {
             let folder = project();
-            let quantize = ["quantize", input, "-o", output, "--quiet"];
+            let quantize = quantize(input, output);
             let forced = [&quantize[..], &["--force"]].concat();
             let succeeds = |arguments: &[&str]| {
                 let done = traced(&folder, without, arguments);
@@ -82,7 +96,7 @@ fn the_old_one_is_removed_last() {
     for without in [&[][..], WITHOUT[0]] {
         for (input, output) in INPUTS {
             let folder = project();
-            let quantize = ["quantize", input, "-o", output, "--quiet", "--force"];
+            let quantize = [&quantize(input, output)[..], &["--force"]].concat();
             assert!(traced(&folder, &[], &quantize).status.success());
             let options = [&["-y", "-e", calls], without].concat();
             assert!(traced(&folder, &options, &quantize).status.success());
@@ -102,6 +116,8 @@ fn the_old_one_is_removed_last() {
                 // Shards and index; manifest, model and weights; and the folders.
                 "out" => 3 + 1 + 1,
                 "out.mlpackage" => 3 + 4,
+                // Program, digest and metadata.
+                "out.aimodel" => 3 + 1,
                 _ => 1,
             };
             assert!(
@@ -119,7 +135,7 @@ fn the_old_one_is_removed_last() {
                 assert!(parent < removed, "removed too early: {trace}");
             }
             assert!(
-                removed.is_some() || output.ends_with(".safetensors"),
+                removed.is_some() || ["out.safetensors", "out.gguf"].contains(&output),
                 "{trace}"
             );
         }

@@ -8,6 +8,9 @@ use std::process::{Command, Output};
 use safetensors::tensor::{Dtype, TensorView};
 use tempfile::TempDir;
 
+#[path = "../kept/mod.rs"]
+mod kept;
+
 pub struct Folder(TempDir);
 
 impl Folder {
@@ -68,6 +71,21 @@ impl Folder {
         copy(&from, &self.path(name));
     }
 
+    /// A Core AI model.
+    pub fn core_ai(&self, name: &str) {
+        let from = fixtures().join("../../coreai/models/uint4/float.aimodel");
+        copy(&from, &self.path(name));
+    }
+
+    /// A GGUF file of floats.
+    pub fn gguf(&self, name: &str) {
+        fs::copy(
+            fixtures().join("../../gguf/models/llm.gguf"),
+            self.path(name),
+        )
+        .unwrap();
+    }
+
     /// `ranges.json` of a fixture.
     pub fn ranges(&self, fixture: &str) {
         let expected = fixtures().join("../expected_activations.json");
@@ -83,7 +101,11 @@ impl Folder {
     }
 
     pub fn quant(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        let output = self.command(arguments).output().unwrap();
+        if output.status.success() {
+            kept::keep(self.0.path(), arguments);
+        }
+        output
     }
 
     pub fn succeeds(&self, arguments: &[&str]) -> (String, String) {

@@ -6,7 +6,7 @@ use crate::folder::Folder;
 
 /// The commands that write folders, with an input each: its name, and that of the folder that holds
 /// it.
-const COMMANDS: [(&[&str], &str); 5] = [
+const COMMANDS: [(&[&str], &str); 8] = [
     (&["quantize"], "proj/model"),
     (&["quantize"], "proj/model/model.safetensors.index.json"),
     (&["dequantize"], "proj/q"),
@@ -15,6 +15,9 @@ const COMMANDS: [(&[&str], &str); 5] = [
         &["activations", "--ranges", "ranges.json"],
         "proj/a.mlpackage",
     ),
+    (&["quantize", "--dialect", "coreai-torch"], "proj/c.aimodel"),
+    (&["dequantize"], "proj/cq.aimodel"),
+    (&["convert", "--format", "native"], "proj/ct"),
 ];
 
 fn project() -> Folder {
@@ -24,9 +27,21 @@ fn project() -> Folder {
     folder.package("../activations/conv_18_f16", "proj/a.mlpackage");
     folder.ranges("conv_18_f16");
     folder.file("proj/src/main.rs", "fn main() {}");
+    folder.core_ai("proj/c.aimodel");
     folder.succeeds(&["quantize", "proj/model", "-o", "proj/q"]);
+    folder.succeeds(&[&CORE_AI[..], &["-o", "proj/cq.aimodel"]].concat());
+    folder.model(
+        "proj/m/model.safetensors",
+        "model.layers.0.mlp.up_proj.weight",
+    );
+    folder.file("proj/m/config.json", r#"{"model_type": "llama"}"#);
+    let compressed = ["--format", "compressed-tensors", "--group-size", "32"];
+    let quantize = ["quantize", "proj/m", "-o", "proj/ct"];
+    folder.succeeds(&[&quantize[..], &compressed].concat());
     folder
 }
+
+const CORE_AI: [&str; 4] = ["quantize", "proj/c.aimodel", "--dialect", "coreai-torch"];
 
 /// Refused by every command, before any work.
 fn refuses_all(folder: &Folder, output: &str, words: &[&str]) {
@@ -47,11 +62,13 @@ fn folders_of_other_things() {
     );
     folder.file("extension/background.js", "precious");
     folder.file("site.mlpackage/index.html", "precious");
+    folder.file("site.aimodel/metadata.json", r#"{"assetVersion": "2.0"}"#);
     refuses_all(&folder, "photos", &["photos"]);
     refuses_all(&folder, "photos/", &["photos"]);
     refuses_all(&folder, "empty", &["empty"]);
     refuses_all(&folder, "extension", &["extension"]);
     refuses_all(&folder, "site.mlpackage", &["site.mlpackage"]);
+    refuses_all(&folder, "site.aimodel", &["site.aimodel"]);
     // What stands in the way is named.
     folder.refuses(
         &["quantize", "proj/model", "-o", "photos", "--force"],
@@ -159,6 +176,14 @@ fn models_with_a_file_too_many() {
         ];
         folder.refuses(&quantize, &["out.mlpackage", name]);
     }
+    for stray in ["NOTES.md", "main.mlirb.old", "src/main.rs"] {
+        let folder = project();
+        folder.core_ai("out.aimodel");
+        folder.file(&format!("out.aimodel/{stray}"), "precious");
+        let name = stray.split('/').next().unwrap();
+        let quantize = [&CORE_AI[..], &["-o", "out.aimodel", "--force"]].concat();
+        folder.refuses(&quantize, &["out.aimodel", name]);
+    }
 }
 
 /// A folder that is empty but for a folder counts, too.
@@ -207,6 +232,15 @@ fn models_are_replaced() {
     let to = ["-o", "out.mlpackage", "--force"];
     folder.succeeds(&[&activations[..], &to].concat());
     folder.succeeds(&["inspect", "out.mlpackage"]);
+
+    let quantize = [&CORE_AI[..], &["-o", "out.aimodel"]].concat();
+    folder.succeeds(&quantize);
+    let first = folder.tree();
+    folder.succeeds(&[&quantize[..], &["--force"]].concat());
+    assert!(folder.tree() == first, "the same again");
+    let convert = ["convert", "--format", "native", "proj/ct", "-o", "out"];
+    folder.refuses(&convert, &["out"]);
+    folder.succeeds(&[&convert[..], &["--force"]].concat());
     assert!(
         folder
             .names("")

@@ -41,7 +41,15 @@ fn outputs_are_as_open_as_umask_and_input_say() {
             folder.model("m.safetensors", "w");
             folder.sharded("model", 2);
             folder.package("linear_18_f16", "m.mlpackage");
-            for input in ["m.safetensors", "model", "m.mlpackage"] {
+            folder.gguf("m.gguf");
+            folder.core_ai("m.aimodel");
+            for input in [
+                "m.safetensors",
+                "model",
+                "m.mlpackage",
+                "m.gguf",
+                "m.aimodel",
+            ] {
                 let all = below(&folder.path(input));
                 for path in all.iter().rev() {
                     set(path, if path.is_dir() { dir } else { file });
@@ -51,7 +59,9 @@ fn outputs_are_as_open_as_umask_and_input_say() {
                 "umask {umask:03o}; '{quant}' quantize m.safetensors -o one --quiet --report r.json && \
                  '{quant}' quantize model -o many --quiet && \
                  '{quant}' dequantize many -o back --quiet && \
-                 '{quant}' quantize m.mlpackage -o o.mlpackage --quiet"
+                 '{quant}' quantize m.mlpackage -o o.mlpackage --quiet && \
+                 '{quant}' quantize m.gguf -o o.gguf --quiet && \
+                 '{quant}' quantize m.aimodel -o o.aimodel --dialect coreai-torch --quiet"
             );
             let status = Command::new("sh")
                 .args(["-c", &script])
@@ -59,7 +69,7 @@ fn outputs_are_as_open_as_umask_and_input_say() {
                 .status()
                 .unwrap();
             assert!(status.success());
-            for output in ["one", "many", "back", "o.mlpackage"] {
+            for output in ["one", "many", "back", "o.mlpackage", "o.gguf", "o.aimodel"] {
                 for path in below(&folder.path(output)) {
                     let (own, others) = match path.is_dir() {
                         true => (0o700, dir & 0o077),

@@ -144,6 +144,35 @@ fn what_a_loader_needs_goes_along() {
 }
 
 /// In a hub's cache everything is a link; what a link leads to elsewhere is no part of a package.
+/// What such a configuration says would be in the result.
+#[test]
+fn a_configuration_that_is_elsewhere_is_refused() {
+    let folder = Folder::new();
+    let secret = r#"{"model_type": "llama", "token": "secret"}"#;
+    folder.file("secret.json", secret);
+    folder.model(
+        "model/model.safetensors",
+        "model.layers.0.mlp.up_proj.weight",
+    );
+    folder.link("../secret.json", "model/config.json");
+    for format in ["mlx", "compressed-tensors"] {
+        let quantize = ["quantize", "model", "--format", format, "-o", "out"];
+        let quantize = [&quantize[..], &["--group-size", "32"]].concat();
+        folder.refuses(&quantize, &["config.json", "leads out of the model"]);
+        // Of a quantized model, too.
+        fs::remove_file(folder.path("model/config.json")).unwrap();
+        folder.file("model/config.json", secret);
+        folder.succeeds(&quantize);
+        fs::rename(folder.path("out/config.json"), folder.path("moved.json")).unwrap();
+        folder.link("../moved.json", "out/config.json");
+        let dequantize = ["dequantize", "out", "-o", "back"];
+        folder.refuses(&dequantize, &["config.json", "leads out of the model"]);
+        fs::remove_dir_all(folder.path("out")).unwrap();
+        fs::remove_file(folder.path("model/config.json")).unwrap();
+        folder.link("../secret.json", "model/config.json");
+    }
+}
+
 #[test]
 fn links_out_of_a_package_are_refused() {
     let folder = Folder::new();

@@ -12,12 +12,14 @@ fn no_report_replaces_an_input() {
     folder.model("m.safetensors", "w");
     folder.package("linear_18_f16", "m.mlpackage");
     folder.package("../activations/conv_18_f16", "a.mlpackage");
+    folder.gguf("m.gguf");
+    folder.core_ai("m.aimodel");
     folder.ranges("conv_18_f16");
     let config = "config_type: OpLinearQuantizerConfig\nglobal_config: {mode: linear_symmetric}\n";
     folder.file("c.yaml", config);
     let inputs = folder.tree();
     let index = "model/model.safetensors.index.json";
-    let commands: [(&str, &[&str], &[&str]); 5] = [
+    let commands: [(&str, &[&str], &[&str]); 7] = [
         ("model", &[], &["model/"]),
         (index, &[], &["model/"]),
         (
@@ -35,6 +37,8 @@ fn no_report_replaces_an_input() {
             &["--ranges", "ranges.json"],
             &["a.mlpackage/", "ranges.json"],
         ),
+        ("m.gguf", &[], &["m.gguf"]),
+        ("m.aimodel", &["--dialect", "coreai-torch"], &["m.aimodel/"]),
     ];
     for (input, options, of_it) in commands {
         for path in inputs.keys() {

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+#[path = "../kept/mod.rs"]
+mod kept;
 
 pub const WEIGHTS: &str = "Data/com.apple.CoreML/weights/weight.bin";
 
@@ -44,27 +46,9 @@ impl Folder {
         command.args(arguments).current_dir(self.0.path());
         let output = command.output().unwrap();
         if output.status.success() {
-            self.keep();
+            kept::keep(self.0.path(), arguments);
         }
         output
-    }
-
-    /// Keeps the packages that there are, where `cargo xtask coreml` asks for it.
-    fn keep(&self) {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let Some(kept) = std::env::var_os("QUANT_KEEP_PACKAGES") else {
-            return;
-        };
-        let names = self.names().into_iter();
-        for name in names.filter(|name| name.ends_with(".mlpackage") && name != "m.mlpackage") {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let place = |end: &str| {
-                let name = format!("cli-{}-{count}.{end}.mlpackage", std::process::id());
-                Path::new(&kept).join(name)
-            };
-            copy(&self.path("m.mlpackage"), &place("in"));
-            copy(&self.path(&name), &place("out"));
-        }
     }
 
     /// The ranges of a fixture, as `ranges.json`.

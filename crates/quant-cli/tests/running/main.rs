@@ -3,6 +3,8 @@
 
 mod evaluating;
 mod images;
+#[path = "../kept/mod.rs"]
+mod kept;
 mod samples;
 
 use std::fs;
@@ -26,11 +28,12 @@ impl Room {
 
     fn quant(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quant"));
-        command
-            .args(arguments)
-            .current_dir(self.0.path())
-            .output()
-            .unwrap()
+        command.args(arguments).current_dir(self.0.path());
+        let output = command.output().unwrap();
+        if output.status.success() {
+            kept::keep(self.0.path(), arguments);
+        }
+        output
     }
 
     fn done(&self, arguments: &[&str]) -> String {

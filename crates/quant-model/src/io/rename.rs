@@ -48,17 +48,10 @@ impl From<io::Error> for Refusal {
     }
 }
 
-fn is_unsupported(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    // ENOTSUP and EOPNOTSUPP are two numbers on some systems.
-    let known = [
-        Errno::INVAL,
-        Errno::NOSYS,
-        Errno::OPNOTSUPP,
-        Errno::NOTSUP,
-        Errno::NOTTY,
-    ];
-    errno.is_some_and(|errno| known.contains(&errno))
+/// Whether another way may work: what file systems say of flags that they do not know is any error.
+/// Where the reason is another one, the other way meets it, too.
+fn may_be_unsupported(error: &io::Error) -> bool {
+    error.kind() != io::ErrorKind::AlreadyExists
 }
 
 impl Renames {
@@ -93,7 +86,7 @@ impl Renames {
     /// Gives a file a name that nothing has.
     pub(crate) fn place_file(self, temporary: &Path, target: &Path) -> io::Result<()> {
         match self.with_flags(temporary, target, RenameFlags::NOREPLACE) {
-            Err(error) if is_unsupported(&error) => {}
+            Err(error) if may_be_unsupported(&error) => {}
             done => return done,
         }
         match self.link(temporary, target) {
@@ -118,7 +111,7 @@ impl Renames {
     /// Gives a folder a name that nothing has.
     pub(crate) fn place_folder(self, temporary: &Path, target: &Path) -> io::Result<()> {
         match self.with_flags(temporary, target, RenameFlags::NOREPLACE) {
-            Err(error) if is_unsupported(&error) => {}
+            Err(error) if may_be_unsupported(&error) => {}
             done => return done,
         }
         fs::create_dir(target)?;

@@ -66,7 +66,7 @@ def main(folder):
         told = looked_at(after)
         if told is None:
             opened += 1
-        elif looked_at(before) is None:
+        elif not before.exists() or looked_at(before) is None:
             wrong += 1
             print(f"{after.name}: {told}", flush=True)
         else:

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use quant_core::{IntType, Mode};
-use quant_model::io::read_bounded;
+use quant_model::io::{Links, parent, read_bounded};
 use quant_model::options::QuantizeOptions;
 use quant_model::report::Decision;
 use quant_model::settings::Grouping;
@@ -131,7 +131,8 @@ pub(super) fn quantized(
 /// That of `generation_config.json` takes the place of the configuration's.
 fn end_token(model: &ModelFiles) -> Option<Value> {
     let path = model.config.path().with_file_name(GENERATION);
-    let text = read_bounded(&path, 1 << 20, "").ok()?;
+    let real = Links::new(parent(&path)).ok()?.inside(&path).ok()??;
+    let text = read_bounded(&real, 1 << 20, "").ok()?;
     let content: Value = serde_json::from_slice(&text).ok()?;
     let token = content.get("eos_token_id")?;
     let is_empty = match token {
