@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
 
 use arbitrary::{Result, Unstructured};
 use quant_core::{
@@ -107,14 +106,11 @@ impl Sink for Memory {
     }
 }
 
-/// Nobody looks on, and nothing is replaced.
+/// Nobody looks on, nothing is replaced, and nothing waits for the disk.
 pub static JOB: Job<'static> = Job {
-    force: false,
-    progress: &|_| (),
-    cancelled: &NEVER,
+    sync: false,
     ..Job::UNWATCHED
 };
-static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// What a refusal must be: one line without control characters, of a size that can be read; and the
 /// folder holds what it held before.

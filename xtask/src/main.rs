@@ -17,6 +17,7 @@ mod cross;
 mod dist;
 mod equivalence;
 mod formats;
+mod fuzz;
 mod hide;
 mod ios;
 mod lengths;
@@ -175,6 +176,15 @@ enum Task {
         /// One format, such as mlx [default: all]
         name: Option<String>,
     },
+    /// Feed hostile inputs to the fuzz targets, by libFuzzer (C++ compiler)
+    Fuzz {
+        /// Such as `index` [default: all]
+        #[arg(value_name = "TARGET")]
+        targets: Vec<String>,
+        /// How long each of them runs
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Measure the memory that quantizing a 2 GiB model takes, and calibrating with a long stream
     Memory {
         /// Samples of the stream, 32 KiB each
@@ -253,6 +263,7 @@ impl Task {
             Self::Mca { .. } => Some("mca"),
             Self::Doc => Some("doc"),
             Self::Deny => Some("deny"),
+            Self::Fuzz { .. } => Some("fuzz"),
             Self::Semver { .. } => Some("semver"),
             _ => None,
         }
@@ -299,6 +310,7 @@ fn run(task: Task) -> Outcome {
         Task::Python { all } => python::python(all),
         Task::Circles => circles::circles(),
         Task::Formats { name } => formats::formats(name.as_deref()),
+        Task::Fuzz { targets, seconds } => fuzz::fuzz(&targets, seconds),
         Task::Memory { samples } => memory::report(samples),
         Task::Doc => release::doc(),
         Task::Deny => release::deny(),

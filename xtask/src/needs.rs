@@ -75,7 +75,7 @@ const RELEASE: &[Need] = &[
 ];
 
 /// The tasks that need something, and the groups of what they need.
-const TASKS: [(&str, &[&[Need]]); 17] = [
+const TASKS: [(&str, &[&[Need]]); 18] = [
     ("test", &[ARM, QEMU, BOCHS]),
     ("ci", &[ARM, QEMU, BOCHS, HOST_DIST, &[Swift]]),
     ("cross", &[ARM, QEMU]),
@@ -89,6 +89,7 @@ const TASKS: [(&str, &[&[Need]]); 17] = [
     ("mca", &[MCA]),
     ("outputs", &[&[Program("strace", "strace")]]),
     ("sanitize", &[&[Nightly, Program("valgrind", "valgrind")]]),
+    ("fuzz", &[&[Program("c++", "g++")]]),
     ("deny", &[&[Cargo("cargo-deny")]]),
     ("release", &[RELEASE, QEMU, HOST_DIST, APPLE_DIST]),
     ("release --only", &[RELEASE, QEMU]),
