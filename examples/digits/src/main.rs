@@ -12,7 +12,6 @@ mod net;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use activations::Activations;
 use net::{Net, SIDE};
@@ -126,13 +125,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let folder = tempfile::tempdir()?;
-    let cancelled = AtomicBool::new(false);
-    let job = Job {
-        force: false,
-        progress: &|_| {},
-        cancelled: &cancelled,
-        ..Job::UNWATCHED
-    };
     let per_channel = Granularity::PerChannel { axis: 0 };
     let per_block = Granularity::PerBlock {
         axis: 0,
@@ -152,7 +144,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             // The second convolution has 16 input channels: blocks of 32 do not fit it.
             ..QuantizeOptions::default()
         };
-        quant_models::quantize(Path::new(MODEL), &path, &options, &job)?;
+        quant_models::quantize(Path::new(MODEL), &path, &options, &Job::new())?;
         Row::measure(&path, &held_out)?.print(name, &float);
     }
 
