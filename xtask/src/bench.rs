@@ -2,17 +2,25 @@
 
 use std::error::Error;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::memory::{self, Model, Usage};
+use crate::toolchain::root;
 
 const PAIRS: usize = 5;
 
-/// `--models` measures whole models; any other options are the report's own.
+/// `--models` measures whole models, `--table` prints what benches/README.md shows of the newest record;
+/// any other options are the report's own.
 pub fn run(options: &[&str]) -> Result<(), Box<dyn Error>> {
     match options {
         ["--models"] => models(),
+        ["--table"] => {
+            print!("{}", table(&newest_record()?)?);
+            Ok(())
+        }
         _ => kernels(options),
     }
 }
@@ -116,4 +124,84 @@ fn run_to_end(command: &mut Command) -> Result<(), Box<dyn Error>> {
 fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
+}
+
+/// The kernels that benches/README.md shows, in its words.
+const SHOWN: [(&str, &str); 8] = [
+    ("A", "f32 -> int8, scale given"),
+    ("B", "int8 -> f32"),
+    ("C", "f32 -> int8, blocks of 32, scales found"),
+    ("D", "f32 -> int4, blocks of 32, scales found"),
+    ("E", "int4 -> f32, blocks of 32"),
+    ("F", "range of f32"),
+    ("G", "f16 -> int8, scale given"),
+    ("N", "histogram of f32, 2048 bins"),
+];
+
+/// What was measured last, on any machine.
+fn newest_record() -> Result<Value, Box<dyn Error>> {
+    let mut records: Vec<(String, PathBuf)> = Vec::new();
+    for folder in fs::read_dir(root().join("benches/record"))? {
+        let folder = folder?.path();
+        if !folder.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(folder)? {
+            let file = file?.path();
+            if let (Some(date), Some("json")) = (
+                file.file_stem().and_then(|it| it.to_str()),
+                file.extension().and_then(|it| it.to_str()),
+            ) {
+                records.push((date.to_owned(), file));
+            }
+        }
+    }
+    let (_, newest) = records.into_iter().max().ok_or("no record")?;
+    Ok(serde_json::from_str(&fs::read_to_string(newest)?)?)
+}
+
+/// The table of benches/README.md, and the line that says where it comes from.
+fn table(record: &Value) -> Result<String, Box<dyn Error>> {
+    let rows = record["rows"].as_array().ok_or("a record without rows")?;
+    let mut table = String::from(
+        "| one thread, billions of elements per second, (share of the memory limit) \
+         | 16 Ki, AVX-512 | AVX2 | 1 Mi, AVX-512 | AVX2 |\n|---|---|---|---|---|\n",
+    );
+    for (kernel, words) in SHOWN {
+        let mut cells = Vec::new();
+        for elements in [16 << 10, 1 << 20] {
+            for backend in ["avx512", "avx2"] {
+                let row = rows.iter().find(|row| {
+                    row["kernel"] == kernel && row["elements"] == elements && row["by"] == backend
+                });
+                let figure = |name: &str| row.and_then(|row| row[name].as_f64());
+                cells.push(match (figure("gels"), figure("of_limit")) {
+                    (Some(speed), Some(share)) => format!("{speed:.1} ({share:.2})"),
+                    _ => "-".into(),
+                });
+            }
+        }
+        table += &format!("| {words} | {} |\n", cells.join(" | "));
+    }
+    let text = |name: &str| record[name].as_str().ok_or("a record without its origin");
+    table += &format!("\nMeasured on {}, {}", text("cpu")?, text("date")?);
+    Ok(table + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{newest_record, table};
+    use crate::toolchain::root;
+
+    #[test]
+    fn readme_shows_the_newest_record() {
+        let table = table(&newest_record().unwrap()).unwrap();
+        let readme = fs::read_to_string(root().join("benches/README.md")).unwrap();
+        assert!(
+            readme.contains(table.trim_end()),
+            "benches/README.md lacks what `cargo xtask bench --table` prints:\n{table}"
+        );
+    }
 }
