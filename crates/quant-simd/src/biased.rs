@@ -40,13 +40,14 @@ impl<F: Element, S: Element> Biased<'_, F, S> {
             // Those take room of their own.
             Packing::Bits(_) => BATCH,
         };
+        let mut bytes = [0; BATCH * LARGEST];
         let mut start = 0;
         while start < self.scales.len() {
             let left = (self.values.len() / self.block_size).saturating_sub(start);
             let done = match left {
                 BATCH.. => {
                     let blocks = left.min(most) / BATCH * BATCH;
-                    self.batches(backend, start, blocks, far)
+                    self.batches(backend, start, blocks, far, &mut bytes)
                 }
                 _ => self.part_of_a_batch(backend, start, left),
             };
@@ -62,13 +63,19 @@ impl<F: Element, S: Element> Biased<'_, F, S> {
         Ok(())
     }
 
-    /// Whole batches; gives the number of blocks done.
-    fn batches(&mut self, backend: Backend, start: usize, blocks: usize, far: bool) -> usize {
+    /// Whole batches; gives the number of blocks done. `bytes` is room for codes that are packed later.
+    fn batches(
+        &mut self,
+        backend: Backend,
+        start: usize,
+        blocks: usize,
+        far: bool,
+        bytes: &mut [u8; BATCH * LARGEST],
+    ) -> usize {
         let (dtype, size) = (self.scheme.dtype, self.block_size);
         let values = &self.values[start * size..][..blocks * size];
         let mut wide = [[0.0; SPAN]; 2];
         let [scales, biases] = &mut wide;
-        let mut bytes = [0; BATCH * LARGEST];
         let codes = match dtype.packing() {
             Packing::Bytes | Packing::Nibbles => {
                 &mut self.codes[dtype.storage_len(start * size)..]
@@ -179,11 +186,12 @@ impl StoredBiased<'_> {
         values: &mut [F],
     ) -> Result<(), TensorError> {
         let (dtype, size) = (self.scheme.dtype, self.block_size);
+        let mut narrow = [[S::zeroed(); BATCH]; 2];
+        let mut wide = [[0.0; BATCH]; 2];
+        let mut bytes = [0; BATCH * LARGEST];
         for (i, values) in values.chunks_mut(BATCH * size).enumerate() {
             let start = i * BATCH;
             let blocks = values.len().div_ceil(size);
-            let mut narrow = [[S::zeroed(); BATCH]; 2];
-            let mut wide = [[0.0; BATCH]; 2];
             for (part, from) in [self.scales, self.biases].into_iter().enumerate() {
                 let from = &from[start * size_of::<S>()..][..blocks * size_of::<S>()];
                 bytemuck::cast_slice_mut(&mut narrow[part][..blocks]).copy_from_slice(from);
@@ -192,7 +200,6 @@ impl StoredBiased<'_> {
             let [scales, biases] = &wide;
             expect_finite(&scales[..blocks], start, ParamsError::InvalidScale)?;
             expect_finite(&biases[..blocks], start, ParamsError::InvalidBias)?;
-            let mut bytes = [0; BATCH * LARGEST];
             let codes = match dtype.packing() {
                 Packing::Bytes | Packing::Nibbles => {
                     let from = dtype.storage_len(start * size);

@@ -3,7 +3,22 @@
 use quant_core::{IntType, Packing};
 
 use crate::Backend;
-use crate::kernels::pack::{Pack, Unpack};
+use crate::kernels::pack::{Pack, PackBits, Unpack, UnpackBits};
+
+/// Runs a kernel for so many bits.
+macro_rules! by_bits {
+    ($backend:expr, $bits:expr, $Kernel:ident { $($field:ident: $value:expr),* }) => {
+        match $bits {
+            1 => $backend.run($Kernel::<1> { $($field: $value),* }),
+            2 => $backend.run($Kernel::<2> { $($field: $value),* }),
+            3 => $backend.run($Kernel::<3> { $($field: $value),* }),
+            5 => $backend.run($Kernel::<5> { $($field: $value),* }),
+            6 => $backend.run($Kernel::<6> { $($field: $value),* }),
+            7 => $backend.run($Kernel::<7> { $($field: $value),* }),
+            bits => unreachable!("codes of {bits} bits fill bytes or nibbles"),
+        }
+    };
+}
 
 impl Backend {
     /// Packs codes, one per byte, as codes `offset` and following of `packed`: see [`Packing`].
@@ -25,7 +40,7 @@ impl Backend {
         match dtype.packing() {
             Packing::Bytes => packed[offset..][..codes.len()].copy_from_slice(codes),
             Packing::Nibbles => self.pack_nibbles(codes, packed, offset),
-            Packing::Bits(bits) => pack_bits(codes, bits as usize, packed, offset),
+            Packing::Bits(bits) => self.pack_bits(codes, bits as usize, packed, offset),
         }
     }
 
@@ -41,7 +56,7 @@ impl Backend {
             Packing::Bytes => codes.copy_from_slice(&packed[offset..][..codes.len()]),
             Packing::Nibbles => self.unpack_nibbles(packed, offset, dtype.is_signed(), codes),
             Packing::Bits(bits) => {
-                unpack_bits(packed, offset, bits as usize, dtype.is_signed(), codes);
+                self.unpack_bits(packed, offset, bits as usize, dtype.is_signed(), codes);
             }
         }
     }
@@ -93,6 +108,69 @@ impl Backend {
     }
 }
 
+/// [`Packing::Bits`]: one by one to where the next code starts a byte, then eight at a time, which fill as
+/// many bytes as a code has bits.
+impl Backend {
+    fn pack_bits(self, codes: &[u8], bits: usize, packed: &mut [u8], offset: usize) {
+        let head = ((8 - offset % 8) % 8).min(codes.len());
+        let (head, rest) = codes.split_at(head);
+        for (i, &code) in head.iter().enumerate() {
+            put(code, bits, packed, offset + i);
+        }
+        let offset = offset + head.len();
+        let (eights, tail) = rest.as_chunks::<8>();
+        let (start, _) = position(offset, bits);
+        let bytes = &mut packed[start..][..eights.len() * bits];
+        by_bits!(
+            self,
+            bits,
+            PackBits {
+                codes: eights,
+                packed: bytes
+            }
+        );
+        for (i, &code) in tail.iter().enumerate() {
+            put(code, bits, packed, offset + 8 * eights.len() + i);
+        }
+    }
+
+    fn unpack_bits(
+        self,
+        packed: &[u8],
+        offset: usize,
+        bits: usize,
+        signed: bool,
+        codes: &mut [u8],
+    ) {
+        let extend = |code: u8| match signed {
+            true => ((code << (8 - bits)) as i8 >> (8 - bits)) as u8,
+            false => code,
+        };
+        let head = ((8 - offset % 8) % 8).min(codes.len());
+        let (head, rest) = codes.split_at_mut(head);
+        let offset_of_rest = offset + head.len();
+        for (i, code) in head.iter_mut().enumerate() {
+            *code = extend(get(packed, bits, offset + i));
+        }
+        let (eights, tail) = rest.as_chunks_mut::<8>();
+        let (start, _) = position(offset_of_rest, bits);
+        let bytes = &packed[start..][..eights.len() * bits];
+        let offset_of_tail = offset_of_rest + 8 * eights.len();
+        by_bits!(
+            self,
+            bits,
+            UnpackBits {
+                packed: bytes,
+                codes: eights,
+                signed: signed
+            }
+        );
+        for (i, code) in tail.iter_mut().enumerate() {
+            *code = extend(get(packed, bits, offset_of_tail + i));
+        }
+    }
+}
+
 /// Clears the bits from code `end` to the end of its byte.
 pub(crate) fn clear_behind(packed: &mut [u8], dtype: IntType, end: usize) {
     let used = end % 8 * dtype.bits() as usize % 8;
@@ -107,32 +185,6 @@ fn position(code: usize, bits: usize) -> (usize, usize) {
     (code / 8 * bits + rest / 8, rest % 8)
 }
 
-/// Codes one by one to where the next one starts a byte, then eight at a time, which fill as many
-/// bytes as a code has bits.
-fn pack_bits(codes: &[u8], bits: usize, packed: &mut [u8], offset: usize) {
-    let mask = (1_u64 << bits) - 1;
-    let head = ((8 - offset % 8) % 8).min(codes.len());
-    let (head, rest) = codes.split_at(head);
-    for (i, &code) in head.iter().enumerate() {
-        put(code, bits, packed, offset + i);
-    }
-    let offset = offset + head.len();
-    let (eights, tail) = rest.as_chunks::<8>();
-    let (start, _) = position(offset, bits);
-    let bytes = packed[start..].chunks_exact_mut(bits);
-    assert!(bytes.len() >= eights.len(), "room for each code");
-    for (codes, bytes) in eights.iter().zip(bytes) {
-        let mut word = 0;
-        for (i, &code) in codes.iter().enumerate() {
-            word |= (u64::from(code) & mask) << (i * bits);
-        }
-        bytes.copy_from_slice(&word.to_le_bytes()[..bits]);
-    }
-    for (i, &code) in tail.iter().enumerate() {
-        put(code, bits, packed, offset + 8 * eights.len() + i);
-    }
-}
-
 fn put(code: u8, bits: usize, packed: &mut [u8], at: usize) {
     let (byte, bit) = position(at, bits);
     let mask = ((1_u16 << bits) - 1) << bit;
@@ -141,36 +193,6 @@ fn put(code: u8, bits: usize, packed: &mut [u8], at: usize) {
     packed[byte] = packed[byte] & !low_mask | low;
     if high_mask != 0 {
         packed[byte + 1] = packed[byte + 1] & !high_mask | high;
-    }
-}
-
-fn unpack_bits(packed: &[u8], offset: usize, bits: usize, signed: bool, codes: &mut [u8]) {
-    let extend = |code: u8| match signed {
-        true => ((code << (8 - bits)) as i8 >> (8 - bits)) as u8,
-        false => code,
-    };
-    let mask = (1_u64 << bits) - 1;
-    let head = ((8 - offset % 8) % 8).min(codes.len());
-    let (head, rest) = codes.split_at_mut(head);
-    let offset_of_rest = offset + head.len();
-    for (i, code) in head.iter_mut().enumerate() {
-        *code = extend(get(packed, bits, offset + i));
-    }
-    let (eights, tail) = rest.as_chunks_mut::<8>();
-    let (start, _) = position(offset_of_rest, bits);
-    let bytes = packed[start..].chunks_exact(bits);
-    assert!(bytes.len() >= eights.len(), "as many codes as are packed");
-    let offset_of_tail = offset_of_rest + 8 * eights.len();
-    for (codes, bytes) in eights.iter_mut().zip(bytes) {
-        let mut word = [0; 8];
-        word[..bits].copy_from_slice(bytes);
-        let word = u64::from_le_bytes(word);
-        for (i, code) in codes.iter_mut().enumerate() {
-            *code = extend((word >> (i * bits) & mask) as u8);
-        }
-    }
-    for (i, code) in tail.iter_mut().enumerate() {
-        *code = extend(get(packed, bits, offset_of_tail + i));
     }
 }
 
