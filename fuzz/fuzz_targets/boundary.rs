@@ -42,6 +42,10 @@ enum Fault {
 const VALUES: usize = 0;
 const CODES: usize = 1;
 
+/// Numbers of enumerations from which on there are none.
+const DIALECTS: u32 = quant_core::Dialect::ALL.len() as u32;
+const CODES_KNOWN: u32 = quant_core::IntType::ALL.len() as u32;
+
 /// As it is passed; `length` is what the functions on slices and blocks call its size.
 struct Buffer {
     memory: Vec<u8>,
@@ -386,7 +390,7 @@ fn check_rest(u: &mut Unstructured<'_>) -> Result<()> {
     let scheme = QuantScheme {
         dtype: number(code),
         mode: number(u.int_in_range(0..=1)?),
-        dialect: number(kind(u.int_in_range(0..=1)?, 6)),
+        dialect: number(kind(u.int_in_range(0..=1)?, DIALECTS)),
     };
     let given = QuantRange {
         min: u.arbitrary()?,
@@ -400,7 +404,7 @@ fn check_rest(u: &mut Unstructured<'_>) -> Result<()> {
     let (of_range, of_codes, without) = unsafe {
         (
             quant_params_from_range(number(float), given, scheme, params.as_mut_ptr()),
-            quant_codes_size(number(kind(code, 12)), length, &mut size),
+            quant_codes_size(number(kind(code, CODES_KNOWN)), length, &mut size),
             quant_codes_size(number(code), length, null_mut()),
         )
     };
@@ -433,7 +437,7 @@ fn check_rest(u: &mut Unstructured<'_>) -> Result<()> {
                 count,
             ),
             quant_unpack4(
-                number(kind(code % 2, 12)),
+                number(kind(code % 2, CODES_KNOWN)),
                 packed.pointer,
                 count.div_ceil(2),
                 codes.pointer,
