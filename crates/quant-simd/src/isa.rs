@@ -39,6 +39,8 @@ pub trait Isa: Copy {
     /// Whether a number broadcast from memory costs nothing as an operand, but a shuffle as a
     /// register that several operations share.
     const TWINS: bool = false;
+    /// Whether what is NaN, or beyond every integer, is rounded to the smallest i32.
+    const ROUND_SHOWS_NAN: bool = false;
     /// `LANES` f32.
     type F32: Pod;
     /// `LANES / 2` f64.
@@ -166,6 +168,12 @@ pub trait Isa: Copy {
     fn narrow_i16(self, a: Self::I32, b: Self::I32) -> Self::I16;
     /// `a + b`, saturating.
     fn add_i16(self, a: Self::I16, b: Self::I16) -> Self::I16;
+    /// The smaller.
+    fn min_i16(self, a: Self::I16, b: Self::I16) -> Self::I16;
+    /// The larger.
+    fn max_i16(self, a: Self::I16, b: Self::I16) -> Self::I16;
+    /// The larger of two without a sign.
+    fn max_u16(self, a: Self::I16, b: Self::I16) -> Self::I16;
     /// To 8 bits, saturating. If `ZIPPED`, each argument was narrowed from vectors as
     /// [`widen_bf16_zipped`](Self::widen_bf16_zipped) gives them.
     fn narrow_i8<const ZIPPED: bool>(self, a: Self::I16, b: Self::I16) -> Self::I8;

@@ -14,6 +14,8 @@ pub trait Lane: Float + Pod {
     /// The division that serves where quotients are rounded to this type.
     type Own: Quotient;
     fn widen<I: Isa>(isa: I, vector: Self::Vector<I>) -> I::F32;
+    /// The bits of infinity, if they are 16.
+    const INFINITY: Option<i16>;
     /// Whether [`Lane::widen_pair`] changes the order of elements.
     const ZIPPED: bool = false;
     /// Two vectors; narrowing them together restores the order.
@@ -27,12 +29,13 @@ pub trait Lane: Float + Pod {
 
 macro_rules! element {
     (
-        $float:ty, $vector:ident, $own:ty, |$isa:ident, $v:ident| $widen:expr, $narrow:expr
+        $float:ty, $vector:ident, $own:ty, $infinity:expr, |$isa:ident, $v:ident| $widen:expr, $narrow:expr
         $(, zipped |$a:ident, $b:ident| $pair:expr)?
     ) => {
         impl Lane for $float {
             type Vector<I: Isa> = I::$vector;
             type Own = $own;
+            const INFINITY: Option<i16> = $infinity;
             $(
                 const ZIPPED: bool = true;
                 #[inline(always)]
@@ -52,12 +55,20 @@ macro_rules! element {
     };
 }
 
-element!(f32, F32, Exact, |_isa, v| v, v);
-element!(f16, U16, Half, |isa, v| isa.widen_f16(v), isa.narrow_f16(v));
+element!(f32, F32, Exact, None, |_isa, v| v, v);
+element!(
+    f16,
+    U16,
+    Half,
+    Some(0x7c00),
+    |isa, v| isa.widen_f16(v),
+    isa.narrow_f16(v)
+);
 element!(
     bf16,
     U16,
     Exact,
+    Some(0x7f80),
     |isa, v| isa.widen_bf16(v),
     isa.narrow_bf16(v),
     zipped | a,

@@ -44,6 +44,7 @@ impl Isa for Avx2 {
     const LANES: usize = 8;
     const RECIPROCAL: bool = true;
     const MIN_SKIPS_NAN: bool = true;
+    const ROUND_SHOWS_NAN: bool = true;
     type F32 = f32x8;
     type F64 = f64x4;
     type I32 = i32x8;
@@ -259,6 +260,18 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn add_i16(self, a: i16x16, b: i16x16) -> i16x16 {
         cast(self.avx2._mm256_adds_epi16(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn min_i16(self, a: i16x16, b: i16x16) -> i16x16 {
+        cast(self.avx2._mm256_min_epi16(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn max_i16(self, a: i16x16, b: i16x16) -> i16x16 {
+        cast(self.avx2._mm256_max_epi16(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn max_u16(self, a: i16x16, b: i16x16) -> i16x16 {
+        cast(self.avx2._mm256_max_epu16(cast(a), cast(b)))
     }
     #[inline(always)]
     fn narrow_i8<const ZIPPED: bool>(self, a: i16x16, b: i16x16) -> i8x32 {

@@ -46,6 +46,7 @@ impl Isa for Avx512 {
     const RECIPROCAL: bool = true;
     const MIN_SKIPS_NAN: bool = true;
     const TWINS: bool = true;
+    const ROUND_SHOWS_NAN: bool = true;
     type F32 = f32x16;
     type F64 = f64x8;
     type I32 = i32x16;
@@ -267,6 +268,18 @@ impl Isa for Avx512 {
     #[inline(always)]
     fn add_i16(self, a: i16x32, b: i16x32) -> i16x32 {
         cast(self.0.avx512bw._mm512_adds_epi16(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn min_i16(self, a: i16x32, b: i16x32) -> i16x32 {
+        cast(self.0.avx512bw._mm512_min_epi16(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn max_i16(self, a: i16x32, b: i16x32) -> i16x32 {
+        cast(self.0.avx512bw._mm512_max_epi16(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn max_u16(self, a: i16x32, b: i16x32) -> i16x32 {
+        cast(self.0.avx512bw._mm512_max_epu16(cast(a), cast(b)))
     }
     #[inline(always)]
     fn narrow_i8<const ZIPPED: bool>(self, a: i16x32, b: i16x32) -> i8x64 {

@@ -248,6 +248,18 @@ impl Isa for Neon {
         cast(self.0.neon.vqaddq_s16(cast(a), cast(b)))
     }
     #[inline(always)]
+    fn min_i16(self, a: i16x8, b: i16x8) -> i16x8 {
+        cast(self.0.neon.vminq_s16(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn max_i16(self, a: i16x8, b: i16x8) -> i16x8 {
+        cast(self.0.neon.vmaxq_s16(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn max_u16(self, a: i16x8, b: i16x8) -> i16x8 {
+        cast(self.0.neon.vmaxq_u16(cast(a), cast(b)))
+    }
+    #[inline(always)]
     fn narrow_i8<const ZIPPED: bool>(self, a: i16x8, b: i16x8) -> i8x16 {
         let low = self.0.neon.vqmovn_s16(cast(a));
         cast(self.0.neon.vqmovn_high_s16(low, cast(b)))

@@ -211,6 +211,18 @@ impl Isa for Scalar {
         lanes!(8, |i| a[i].saturating_add(b[i]))
     }
     #[inline(always)]
+    fn min_i16(self, a: [i16; 8], b: [i16; 8]) -> [i16; 8] {
+        lanes!(8, |i| Ord::min(a[i], b[i]))
+    }
+    #[inline(always)]
+    fn max_i16(self, a: [i16; 8], b: [i16; 8]) -> [i16; 8] {
+        lanes!(8, |i| Ord::max(a[i], b[i]))
+    }
+    #[inline(always)]
+    fn max_u16(self, a: [i16; 8], b: [i16; 8]) -> [i16; 8] {
+        lanes!(8, |i| Ord::max(a[i] as u16, b[i] as u16) as i16)
+    }
+    #[inline(always)]
     fn narrow_i8<const ZIPPED: bool>(self, a: [i16; 8], b: [i16; 8]) -> [i8; 16] {
         let narrow = |wide: i16| wide.clamp(i8::MIN.into(), i8::MAX.into()) as i8;
         lanes!(16, |i| narrow(if i < 8 { a[i] } else { b[i - 8] }))
