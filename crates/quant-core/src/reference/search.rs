@@ -24,7 +24,7 @@ const ROUND: f32 = 12_582_912.0;
 /// 3. The least sum wins, the first one of equal sums.
 /// 4. If that is not the first candidate, which is the plain one: both quantize the block and restore
 ///    it, as the dialect says. The winner stays if fewer of its restored values are infinite, or as
-///    many, and its squared errors, added as [`ErrorStats`] adds them, are less.
+///    many, and its squared errors, added as [`ErrorStats`] adds those of runs in f64, are less.
 ///
 /// So what is found is never worse than the plain parameters.
 ///
@@ -158,7 +158,7 @@ fn noise<F: Float>(
         let pairs = values[chunk.clone()].iter().zip(&restored[chunk]);
         let pairs = pairs.map(|(value, &restored)| (value.to_f32(), restored));
         let stats = match weights {
-            None => ErrorStats::of_chunk(pairs),
+            None => ErrorStats::of_chunk_in_f64(pairs),
             Some(weights) => ErrorStats::of_weighted_chunk(pairs, weights),
         };
         noise.non_finite += stats.non_finite;

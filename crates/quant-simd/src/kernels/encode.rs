@@ -28,8 +28,9 @@ pub struct Encoded {
 /// The fast paths are for scales of the usual type: f16 where quotients are rounded to f16, else f32,
 /// and for values of bf16 also bf16.
 ///
-/// A tile whose quotients are not all finite and far below 2^31 is done again, by a division. Given
-/// [`Divide`] or what also adds, there is nothing to be done again.
+/// Mostly no code is clipped: what clips is done after a tile in which some were, and for tiles in which
+/// it turns out that some are. A tile whose quotients are not all finite and far below 2^31 is done
+/// again, by a division. Given [`Divide`] or what also adds, there is nothing to be done again.
 pub struct Encode<'a, F, B, S, Q, const CODES: bool> {
     /// The values.
     pub values: &'a [F],
@@ -76,6 +77,7 @@ impl<F: Lane, B: Lane, S: ParamSource, Q: Quotient, const CODES: bool> Kernel
         let mut padding_codes: [I::I8; 1] = [bytemuck::Zeroable::zeroed()];
         let mut padding_dequantized: [Group<B, I>; 1] = [bytemuck::Zeroable::zeroed()];
         let mut total = Encoded::default();
+        let mut clips = Q::DIVIDES;
         for tile in Tiles::new(values.len(), rest.len()) {
             let (values, dequantized) = match tile.padded {
                 true => (&padding[..], &mut padding_dequantized[..]),
@@ -88,6 +90,20 @@ impl<F: Lane, B: Lane, S: ParamSource, Q: Quotient, const CODES: bool> Kernel
             };
             let first_pair = self.first_pair + 2 * tile.start;
             let loaded = source.load(isa, first_pair);
+            if !clips {
+                let free = FreeTile::<F, B, S, I, CODES> {
+                    values,
+                    codes: &mut *codes,
+                    dequantized: &mut *dequantized,
+                    source,
+                    first_pair,
+                    range: self.range,
+                    scale_type,
+                };
+                if free.encode::<Q>(isa, clip) {
+                    continue;
+                }
+            }
             let mut unclipped = isa.splat_i32(0);
             let mut sticky = zero;
             for i in 0..values.len() {
@@ -140,18 +156,7 @@ impl<F: Lane, B: Lane, S: ParamSource, Q: Quotient, const CODES: bool> Kernel
                             false => steps[v],
                         };
                         let value = isa.mul(scales[v], isa.to_f32(from_zero));
-                        let rounded = match (Q::DIVIDES, Q::ROUND, F::TYPE) {
-                            (false, FloatType::F16, _) => round_f16(isa, value),
-                            (
-                                false,
-                                FloatType::F32 | FloatType::Bf16,
-                                FloatType::F32 | FloatType::F16,
-                            ) => value,
-                            (true, _, _)
-                            | (false, FloatType::F32 | FloatType::Bf16, FloatType::Bf16) => {
-                                round(isa, value, scale_type)
-                            }
-                        };
+                        let rounded = restored::<I, F, Q>(isa, value, scale_type);
                         dequantized[i][2 * p + v] = B::narrow(isa, rounded);
                     }
                     if CODES {
@@ -173,6 +178,7 @@ impl<F: Lane, B: Lane, S: ParamSource, Q: Quotient, const CODES: bool> Kernel
             let clipped = lanes - lane_sum(unclipped);
             if lane_sum(sure) == I::LANES as u64 {
                 total.clipped += clipped;
+                clips = Q::DIVIDES || clipped > 0;
             } else if Q::DIVIDES {
                 total.clipped += clipped;
                 let mut finite = isa.splat_i32(0);
@@ -204,5 +210,75 @@ impl<F: Lane, B: Lane, S: ParamSource, Q: Quotient, const CODES: bool> Kernel
         }
         unpadded(padding_dequantized[0], rest_dequantized);
         total
+    }
+}
+
+/// What steps times scale becomes: it is rounded to the scale's type, which the fast paths know.
+#[inline(always)]
+fn restored<I: Isa, F: Lane, Q: Quotient>(isa: I, value: I::F32, scale_type: FloatType) -> I::F32 {
+    match (Q::DIVIDES, Q::ROUND, F::TYPE) {
+        (false, FloatType::F16, _) => round_f16(isa, value),
+        (false, FloatType::F32 | FloatType::Bf16, FloatType::F32 | FloatType::F16) => value,
+        (true, _, _) | (false, FloatType::F32 | FloatType::Bf16, FloatType::Bf16) => {
+            round(isa, value, scale_type)
+        }
+    }
+}
+
+/// A tile of which no code need be clipped.
+struct FreeTile<'a, F: Lane, B: Lane, S: ParamSource, I: Isa, const CODES: bool> {
+    values: &'a [Group<F, I>],
+    codes: &'a mut [I::I8],
+    dequantized: &'a mut [Group<B, I>],
+    source: S,
+    first_pair: usize,
+    range: CodeRange,
+    scale_type: FloatType,
+}
+
+impl<F: Lane, B: Lane, S: ParamSource, I: Isa, const CODES: bool> FreeTile<'_, F, B, S, I, CODES> {
+    /// Encodes it; whether it was one, and everything finite. Else what was written is void.
+    #[inline(always)]
+    fn encode<Q: Quotient>(self, isa: I, clip: Clip<I>) -> bool {
+        let source = self.source;
+        let loaded = source.load(isa, self.first_pair);
+        let mut sticky = isa.sticky_clear();
+        let mut least = isa.splat_i16(self.range.low.into());
+        let mut most = least;
+        for i in 0..self.values.len() {
+            let mut pairs = [isa.splat_i16(0); 2];
+            for p in 0..2 {
+                let pair = 2 * i + p;
+                let reciprocals = source.floats(isa, &loaded, RECIPROCAL, pair);
+                let residuals = source.floats(isa, &loaded, RESIDUAL, pair);
+                let scales = source.floats(isa, &loaded, SCALE, pair);
+                let mut quotients = [isa.splat(0.0); 2];
+                let mut steps = [isa.splat_i32(0); 2];
+                for v in 0..2 {
+                    let value = F::widen(isa, self.values[i][2 * p + v]);
+                    quotients[v] = Q::quotient(isa, value, reciprocals[v], residuals[v]);
+                    steps[v] = isa.round_i32(quotients[v]);
+                    let value = isa.mul(scales[v], isa.to_f32(steps[v]));
+                    let rounded = restored::<I, F, Q>(isa, value, self.scale_type);
+                    self.dequantized[i][2 * p + v] = B::narrow(isa, rounded);
+                }
+                let narrow = match I::ROUND_SHOWS_NAN {
+                    true => isa.narrow_i16(steps[0], steps[1]),
+                    false => isa.round_i16(quotients[0], quotients[1], &mut sticky),
+                };
+                let zero_points = source.narrow_zero_points(isa, &loaded, pair);
+                pairs[p] = isa.add_i16(narrow, zero_points);
+                least = isa.min_i16(least, pairs[p]);
+                most = isa.max_i16(most, pairs[p]);
+            }
+            if CODES {
+                self.codes[i] = clip.codes::<false, false, true>(isa, pairs);
+            }
+        }
+        let mut within = true;
+        for &lane in bytemuck::cast_slice::<I::I16, i16>(&[least, most]) {
+            within &= i16::from(self.range.low) <= lane && lane <= i16::from(self.range.high);
+        }
+        within && (I::ROUND_SHOWS_NAN || !isa.needs_fallback(sticky))
     }
 }

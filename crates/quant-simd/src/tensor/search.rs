@@ -134,7 +134,7 @@ impl<F: Element> Searcher<F> {
         let (spec, place) = EncodeSpec::new::<F>(quantizer.scheme, params);
         let mut stats = ErrorStats::default();
         for chunk in values.chunks(STATS_CHUNK) {
-            let mut sums = ErrorSums::default();
+            let mut sums = ErrorSums::wide();
             for values in chunk.chunks(PIECE) {
                 let restored = &mut self.restored[..values.len()];
                 let codes = &mut self.codes[..values.len()];
