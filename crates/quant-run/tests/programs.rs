@@ -491,3 +491,50 @@ fn a_linear_of_floats_takes_a_bias_of_integers() {
     let y = run(&package, given, RunOptions::default()).unwrap();
     assert_eq!(y.floats().unwrap(), &[6.0, 4.0]);
 }
+
+#[test]
+fn resizing_takes_the_nearest_center_and_upsampling_the_nearest_start() {
+    let y = [("y", FLOAT32, &[1, 5, 1][..])];
+    let kinds: [(&str, &[(&str, &[&str])]); 3] = [
+        (
+            "resize_nearest_neighbor",
+            &[
+                ("x", &["x"]),
+                ("target_size_height", &["five"]),
+                ("target_size_width", &["one"]),
+            ],
+        ),
+        (
+            "resize",
+            &[
+                ("x", &["x"]),
+                ("shape", &["size"]),
+                ("resized_dims", &["two"]),
+                ("interpolation_mode", &["nearest"]),
+            ],
+        ),
+        (
+            "upsample_nearest_neighbor",
+            &[("x", &["x"]), ("scale_factor_height", &["factor"])],
+        ),
+    ];
+    for (kind, inputs) in kinds {
+        let operations = [
+            ints("one", &[], &[1]),
+            ints("two", &[], &[2]),
+            ints("five", &[], &[5]),
+            ints("size", &[2], &[5, 1]),
+            text("nearest", "NEAREST_NEIGHBOR"),
+            floats("factor", &[], &[5.0 / 3.0]),
+            operation(kind, inputs, &y, &[]),
+        ];
+        let (_folder, package) = simple(&[1, 3, 1], &operations);
+        let given = Tensor::from_floats(&[1, 3, 1], vec![1.0, 2.0, 3.0]).unwrap();
+        let found = run(&package, given, RunOptions::default()).unwrap();
+        let wanted = match kind {
+            "upsample_nearest_neighbor" => [1.0, 1.0, 2.0, 2.0, 3.0],
+            _ => [1.0, 1.0, 2.0, 3.0, 3.0],
+        };
+        assert_eq!(found.floats().unwrap(), &wanted, "{kind}");
+    }
+}

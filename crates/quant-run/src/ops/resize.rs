@@ -13,7 +13,7 @@ pub(super) const TABLE: Table = &[
     }),
     ("resize_nearest_neighbor", |c| {
         let size = target(c)?;
-        nearest(c, size)
+        nearest(c, size, Places::Centers)
     }),
     ("upsample_bilinear", |c| {
         let size = scaled(c)?;
@@ -25,7 +25,7 @@ pub(super) const TABLE: Table = &[
     }),
     ("upsample_nearest_neighbor", |c| {
         let size = scaled(c)?;
-        nearest(c, size)
+        nearest(c, size, Places::Starts)
     }),
 ];
 
@@ -115,12 +115,25 @@ fn resized(x: &Tensor, size: [usize; 2]) -> Vec<usize> {
     shape
 }
 
-fn nearest(call: &mut Call<'_>, size: [usize; 2]) -> Result<Vec<Tensor>, String> {
+/// What of a result's elements is looked up among the input's: where they start, as upsampling has
+/// it, or their centers, as resizing to a size has it (TensorFlow's `half_pixel_centers`).
+#[derive(Clone, Copy)]
+enum Places {
+    Starts,
+    Centers,
+}
+
+fn nearest(call: &mut Call<'_>, size: [usize; 2], places: Places) -> Result<Vec<Tensor>, String> {
     let x = call.tensor("x")?;
     let dims = plane(x)?;
+    call.room(&resized(x, size))?;
     let picks = |i: usize| -> Vec<usize> {
-        let (dim, out) = (dims[i], size[i]);
-        (0..out).map(|at| (at * dim / out).min(dim - 1)).collect()
+        let (dim, out) = (dims[i] as u128, size[i] as u128);
+        let place = |at: u128| match places {
+            Places::Starts => at * dim / out,
+            Places::Centers => (2 * at + 1) * dim / (2 * out),
+        };
+        (0..out).map(|at| place(at).min(dim - 1) as usize).collect()
     };
     pick(call, size, &picks(0), &picks(1))
 }
@@ -226,8 +239,9 @@ fn resize(call: &mut Call<'_>) -> Result<Vec<Tensor>, String> {
     let mode = Sampling::read(&call.text("sampling_mode", "DEFAULT")?)?;
     match call.text("interpolation_mode", "LINEAR")?.as_str() {
         "LINEAR" => bilinear(call, size, mode),
-        "NEAREST_NEIGHBOR" if mode == Sampling::Default => nearest(call, size),
+        "NEAREST_NEIGHBOR" if mode == Sampling::Default => nearest(call, size, Places::Centers),
         "NEAREST_NEIGHBOR" => {
+            call.room(&resized(x, size))?;
             let picks = |dim: usize, out: usize| -> Vec<usize> {
                 let last = (dim - 1) as f64;
                 let grid = mode.grid(0.0, last, dim as f64, out);
