@@ -319,31 +319,3 @@ fn experts_that_cannot_be_stacked_are_told() {
     folder.model("m/model.safetensors", &[]);
     folder.refuses(&quantize, 1, &["holds no tensor"]);
 }
-
-/// Where f16 holds scales and biases, blocks of ggml have the same codes and values; elsewhere nothing is
-/// written.
-#[test]
-fn blocks_of_32_become_blocks_of_ggml() {
-    let folder = Folder::new();
-    let convert = ["convert", "q", "--format", "gguf", "-o", "q.gguf"];
-    let quantize = |values: &[u8]| {
-        fs::create_dir_all(folder.path("m")).unwrap();
-        folder.model(
-            "m/model.safetensors",
-            &[("a.q_proj.weight", "F32", &[64, 64], values)],
-        );
-        fs::write(folder.path("m/config.json"), r#"{"model_type": "llama"}"#).unwrap();
-        let line = ["quantize", "m", "--format", "mlx", "--group-size", "32"];
-        folder.succeeds(&[&line[..], &["-f", "-o", "q"]].concat());
-    };
-    quantize(&f32_bytes(64 * 64, |i| wave(i) * 1.000_1));
-    folder.refuses(&convert, 1, &["a.q_proj.weight"]);
-    assert!(!folder.path("q.gguf").exists());
-    quantize(&f32_bytes(64 * 64, |i| (i % 16) as f32 * 0.5 - 4.0));
-    folder.succeeds(&convert);
-    let out = folder.quant(&["diff", "q", "q.gguf"]);
-    let words = String::from_utf8(out.stdout).unwrap();
-    assert!(words.contains("the values are equal"), "{words}");
-    let listed = folder.succeeds(&["inspect", "q.gguf"]);
-    assert!(listed.contains("Q4_1"), "{listed}");
-}

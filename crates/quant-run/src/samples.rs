@@ -266,10 +266,7 @@ fn named(
 ) -> Result<Vec<(String, Tensor)>, String> {
     let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
     if let ([only], [(name, _)]) = (&names[..], &mut arrays[..]) {
-        // numpy's name for an array that was given none.
-        if name.as_deref().is_none_or(|name| name == "arr_0") {
-            *name = Some((*only).into());
-        }
+        *name = Some((*only).into());
     }
     let mut found = Vec::with_capacity(names.len());
     for (name, tensor) in arrays {

@@ -495,7 +495,8 @@ fn a_linear_of_floats_takes_a_bias_of_integers() {
 #[test]
 fn resizing_takes_the_nearest_center_and_upsampling_the_nearest_start() {
     let y = [("y", FLOAT32, &[1, 5, 1][..])];
-    let kinds: [(&str, &[(&str, &[&str])]); 3] = [
+    type Inputs = [(&'static str, &'static [&'static str])];
+    let kinds: [(&str, &Inputs); 3] = [
         (
             "resize_nearest_neighbor",
             &[
@@ -537,4 +538,21 @@ fn resizing_takes_the_nearest_center_and_upsampling_the_nearest_start() {
         };
         assert_eq!(found.floats().unwrap(), &wanted, "{kind}");
     }
+}
+
+#[test]
+fn zeros_of_a_shape_are_dimensions_counted_from_the_last() {
+    let operations = [
+        ints("shape", &[4], &[1, 0, -1, 0]),
+        operation(
+            "reshape",
+            &[("x", &["x"]), ("shape", &["shape"])],
+            &[("y", FLOAT32, &[1, 1, 2, 3])],
+            &[],
+        ),
+    ];
+    let (_folder, package) = simple(&[2, 3], &operations);
+    let given = Tensor::from_floats(&[2, 3], vec![1.0; 6]).unwrap();
+    let found = run(&package, given, RunOptions::default()).unwrap();
+    assert_eq!(found.shape(), [1, 1, 2, 3]);
 }

@@ -211,13 +211,6 @@ fn bad_samples_are_one_line_each() {
     fs::create_dir(room.path("named")).unwrap();
     fs::write(room.path("named/a.npz"), archive).unwrap();
     calibrate("named", &["a.npz", "`z` is no input"]);
-    // One array may lack a name, and not have another.
-    let archive = |name: &str| write_npz(&[(name.into(), sample(&NET_SHAPE, 0))]).unwrap();
-    fs::write(room.path("named/a.npz"), archive("z")).unwrap();
-    calibrate("named", &["a.npz", "`z` is no input"]);
-    fs::write(room.path("named/a.npz"), archive("arr_0")).unwrap();
-    room.done(&["calibrate", &net, "--samples", "named", "-o", "r.json"]);
-    fs::remove_file(room.path("r.json")).unwrap();
     room.refuses(&["calibrate", &net, "-o", "r.json"], &["give --samples"]);
 }
 

@@ -69,8 +69,12 @@ fn reshape(call: &mut Call<'_>) -> Result<Vec<Tensor>, String> {
     let mut open = None;
     for (i, &dim) in wanted.iter().enumerate() {
         dims.push(match dim {
-            // Where the ranks differ, a 0 is an empty dimension.
-            0 if wanted.len() == x.rank() => x.shape[i],
+            // The dimension as far from the last one; beyond the first one there are only 1s. Without
+            // elements and of another rank, it is an empty dimension.
+            0 if wanted.len() == x.rank() || !x.is_empty() => {
+                let own = x.rank().checked_sub(wanted.len() - i);
+                own.map_or(1, |own| x.shape[own])
+            }
             -1 if open.is_none() => {
                 open = Some(i);
                 1
