@@ -49,7 +49,7 @@ const INPUTS: [(&str, &str); 5] = [
     ("m.aimodel", "out.aimodel"),
 ];
 
-fn quantize(input: &'static str, output: &'static str) -> Vec<&'static str> {
+fn quantize<'a>(input: &'a str, output: &'a str) -> Vec<&'a str> {
     let mut arguments = vec!["quantize", input, "-o", output, "--quiet"];
     if input.ends_with(".aimodel") {
         arguments.extend(["--dialect", "coreai-torch"]);
@@ -149,21 +149,21 @@ fn without_waiting_for_the_disk() {
     for (input, output) in INPUTS {
         for force in [false, true] {
             let folder = project();
-            let quantize = |output: &str, option: Option<&str>| {
-                let arguments = ["quantize", input, "-o", output, "--quiet"];
-                let arguments: Vec<&str> = arguments.into_iter().chain(option).collect();
+            let run = |output: &str, option: Option<&str>| {
+                let mut arguments = quantize(input, output);
+                arguments.extend(option);
                 let arguments = [&arguments[..], if force { &["--force"] } else { &[] }].concat();
                 let done = traced(&folder, &["-e", "trace=fsync,fdatasync"], &arguments);
                 assert!(done.status.success(), "{arguments:?}");
                 fs::read_to_string(folder.path("trace")).unwrap()
             };
             if force {
-                quantize(output, None);
+                run(output, None);
             }
-            let trace = quantize(output, Some("--no-sync"));
+            let trace = run(output, Some("--no-sync"));
             assert!(!trace.contains("sync("), "{trace}");
             let other = format!("waited-{output}");
-            assert!(quantize(&other, None).contains("sync("));
+            assert!(run(&other, None).contains("sync("));
             let mut compare = Command::new("diff");
             compare
                 .args(["-r", output, &other])
