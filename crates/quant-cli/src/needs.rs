@@ -143,7 +143,7 @@ pub const NEEDS: &[Need] = &[
         "activations",
         "list",
         Without(&[
-            "ranges", "output", "dtype", "mode", "dry_run", "force", "quiet",
+            "ranges", "output", "dtype", "mode", "dry_run", "force", "no_sync", "quiet",
         ]),
     ),
     need("activations", "config", Without(&["dtype", "mode"])),

@@ -349,7 +349,7 @@ impl Interpreter<'_, '_> {
             self.iterations += 1;
             if self.iterations > self.options.max_iterations {
                 return Err(failed(format!(
-                    "the loops of the model went round more than {} times; allow more",
+                    "the loops of the model went round more than {} times; allow more iterations",
                     self.options.max_iterations
                 )));
             }

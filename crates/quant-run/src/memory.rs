@@ -29,7 +29,7 @@ impl Budget {
         match live.checked_add(bytes).filter(|&all| all <= self.limit) {
             Some(_) => Ok(()),
             None => Err(format!(
-                "its result takes {}, and {} of the {} that a run may take are in use; allow more",
+                "its result takes {}, and {} of the {} that a run may take are in use; allow more memory",
                 megabytes(bytes),
                 megabytes(live),
                 megabytes(self.limit)

@@ -20,8 +20,8 @@ const MOST: u64 = 8 << 30;
 /// Samples in files, one file each, or in a stream of npz archives.
 ///
 /// An npy array is a sample of a model with one input. An npz or safetensors file has an array for
-/// each input, by its name; for a model with one input any name will do, if there is one array. A png
-/// or jpeg image is a sample of a model whose one input is declared as an image.
+/// each input, by its name; the only array of an npz file may be without one (`arr_0`) where a model has
+/// one input. A png or jpeg image is a sample of a model whose one input is declared as an image.
 #[derive(Debug)]
 pub struct Samples {
     files: Vec<PathBuf>,
@@ -259,6 +259,9 @@ pub fn read_image(path: &Path, input: &ModelInput, fit: ImageFit) -> Result<Tens
     image::read(path, input, fit)
 }
 
+/// What NumPy calls an array that was saved without a name.
+const NAMELESS: &str = "arr_0";
+
 /// Gives arrays the names of a model's inputs.
 fn named(
     mut arrays: Vec<(Option<String>, Tensor)>,
@@ -266,7 +269,9 @@ fn named(
 ) -> Result<Vec<(String, Tensor)>, String> {
     let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
     if let ([only], [(name, _)]) = (&names[..], &mut arrays[..]) {
-        *name = Some((*only).into());
+        if name.as_deref().is_none_or(|name| name == NAMELESS) {
+            *name = Some((*only).into());
+        }
     }
     let mut found = Vec::with_capacity(names.len());
     for (name, tensor) in arrays {

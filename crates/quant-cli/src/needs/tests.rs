@@ -35,6 +35,7 @@ const FREE: &[(&str, &[&str])] = &[
             "strict",
             "dry_run",
             "force",
+            "no_sync",
             "quiet",
             "json",
             "report",
@@ -71,7 +72,7 @@ const FREE: &[(&str, &[&str])] = &[
         "activations",
         &[
             "ranges", "output", "dtype", "mode", "include", "exclude", "strict", "dry_run",
-            "force", "quiet", "json",
+            "force", "no_sync", "quiet", "json",
         ],
     ),
     (
@@ -121,11 +122,13 @@ const FREE: &[(&str, &[&str])] = &[
     ),
     (
         "dequantize",
-        &["output", "threads", "force", "quiet", "json"],
+        &["output", "threads", "force", "no_sync", "quiet", "json"],
     ),
     (
         "convert",
-        &["output", "format", "threads", "force", "quiet", "json"],
+        &[
+            "output", "format", "threads", "force", "no_sync", "quiet", "json",
+        ],
     ),
     ("inspect", &["values", "json"]),
     ("index", &["force", "quiet", "json"]),

@@ -122,6 +122,17 @@ fn archives_in_a_stream_are_samples() {
     for end in [3, 20, 60, 200, 250, last] {
         refused(&stream[..end], "ends inside");
     }
+    // An array that is named for another input is a mistake, also where it is the only one.
+    let header = br#"{"z":{"dtype":"F32","shape":[1,4],"data_offsets":[0,16]}}"#;
+    let mut named = (header.len() as u64).to_le_bytes().to_vec();
+    named.extend(header);
+    named.extend([0; 16]);
+    fs::write(room.path("z.safetensors"), named).unwrap();
+    let samples = ["--samples", "z.safetensors", "-o", "no.json"];
+    room.refuses(
+        &[&["calibrate", &sum], &samples[..]].concat(),
+        &["`z` is no input of the model"],
+    );
     let mut other = stream.clone();
     let values = 30 + "x.npy".len() + 20 + 128;
     other[values + 1] ^= 1;
