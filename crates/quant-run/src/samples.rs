@@ -268,10 +268,10 @@ fn named(
     inputs: &[ModelInput],
 ) -> Result<Vec<(String, Tensor)>, String> {
     let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
-    if let ([only], [(name, _)]) = (&names[..], &mut arrays[..]) {
-        if name.as_deref().is_none_or(|name| name == NAMELESS) {
-            *name = Some((*only).into());
-        }
+    if let ([only], [(name, _)]) = (&names[..], &mut arrays[..])
+        && name.as_deref().is_none_or(|name| name == NAMELESS)
+    {
+        *name = Some((*only).into());
     }
     let mut found = Vec::with_capacity(names.len());
     for (name, tensor) in arrays {
