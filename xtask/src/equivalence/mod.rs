@@ -212,14 +212,13 @@ fn plan<'a>(
 }
 
 /// Leaves all cases to the first of the targets that execute the same instructions. The others show
-/// that they can execute them; slow ones do so for their first backend only. Where a processor does
-/// not convert f16, the half crate does, by the same portable code everywhere: one target without
-/// AVX and NEON runs that in all cases.
-fn share(tasks: &mut Vec<Task<'_>>) {
+/// that they can execute them. Where a processor does not convert f16, the half crate does, by the
+/// same portable code everywhere: one target without AVX and NEON runs that in all cases.
+fn share(tasks: &mut [Task<'_>]) {
     let mut seen = BTreeSet::new();
-    tasks.retain_mut(|task| {
+    for task in tasks {
         let Some(backend) = task.backend else {
-            return true;
+            continue;
         };
         let target = task.target;
         let mut is_first = seen.insert((target.architecture, backend, true));
@@ -232,8 +231,7 @@ fn share(tasks: &mut Vec<Task<'_>>) {
             is_first |= seen.insert((converts_by, backend, false));
         }
         task.share = target.is_slow() || !is_first;
-        is_first || !target.is_slow() || target.backends.first() == Some(&backend)
-    });
+    }
 }
 
 fn check_names(targets: &[Target], require: &[String]) -> Outcome {
