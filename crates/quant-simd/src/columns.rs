@@ -7,7 +7,7 @@ use crate::memory::{self, NoMemory};
 use crate::pack::clear_behind;
 use crate::param_layout::{ElementParams, EncodeSpec, ParamLayout};
 use crate::param_source::PADDING;
-use crate::params::{CodeRange, KernelParams, ParamTable};
+use crate::params::{KernelParams, ParamTable, code_shift};
 use crate::slice::assert_storage;
 use crate::{Backend, Element, dialects, stream};
 
@@ -173,7 +173,7 @@ impl Columns {
         ElementParams {
             rows: table.rows(),
             len: self.width(),
-            has_zero_points: table.has_zero_points() || CodeRange::new(self.scheme).shift != 0,
+            has_zero_points: table.has_zero_points() || code_shift(self.scheme.dtype) != 0,
         }
     }
 

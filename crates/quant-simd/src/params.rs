@@ -1,6 +1,6 @@
 //! What the kernels need to know of scales and zero points.
 
-use quant_core::{FloatType, Params, Scheme};
+use quant_core::{FloatType, IntType, Params, Scheme};
 
 use crate::isa::Isa;
 use crate::memory::{self, NoMemory};
@@ -132,16 +132,23 @@ pub struct CodeRange {
     pub added_shift: i32,
 }
 
+/// [`CodeRange::shift`] of an integer type.
+pub fn code_shift(dtype: IntType) -> i32 {
+    match dtype.max_value() > i8::MAX.into() {
+        true => 128,
+        false => 0,
+    }
+}
+
 impl CodeRange {
     /// Of `scheme`.
     pub fn new(scheme: Scheme) -> Self {
-        let shift = match scheme.dtype.max_value() > i8::MAX.into() {
-            true => 128,
-            false => 0,
-        };
+        let shift = code_shift(scheme.dtype);
+        // Once: what a dialect answers is a call, and a few values take no longer than some of these.
+        let (low, high) = scheme.dialect.code_range(scheme.dtype, scheme.mode);
         Self {
-            low: (scheme.qmin() - shift) as i8,
-            high: (scheme.qmax() - shift) as i8,
+            low: (low - shift) as i8,
+            high: (high - shift) as i8,
             shift,
             added_shift: scheme.zero_point_shift() - shift,
         }
@@ -169,7 +176,7 @@ pub struct KernelParams {
 impl KernelParams {
     /// For values of type `source`; and the division that they allow.
     pub fn new(scheme: Scheme, source: FloatType, params: Params) -> (Self, Division) {
-        let shift = CodeRange::new(scheme).shift;
+        let shift = code_shift(scheme.dtype);
         let scale = params.scale();
         let rounding = scheme.dialect.rounding(source);
         if scale == 0.0 {
@@ -334,7 +341,7 @@ impl<const BLOCKS: usize> BlockParams<BLOCKS> {
 
     /// One block's scale and zero point, as they are stored.
     pub fn params_of(&self, block: usize, scheme: Scheme) -> (f32, i32) {
-        let zero_point = self.zero_points[block] + CodeRange::new(scheme).shift;
+        let zero_point = self.zero_points[block] + code_shift(scheme.dtype);
         (self.floats[SCALE][block], zero_point)
     }
 

@@ -19,6 +19,7 @@ use crate::param_source::{
 };
 use crate::params::{
     BlockParams, CodeRange, Divide, DivideAndAdd, Division, Exact, KernelParams, Quotient,
+    code_shift,
 };
 use crate::{Backend, dialects, stream};
 
@@ -109,7 +110,7 @@ pub fn quantize<F: Lane, C: CodeLayout>(
             add_first!(PerElement::<true>(kernel_params.rows))
         }
         ParamLayout::Uniform(kernel_params)
-            if kernel_params.zero_point == 0 && CodeRange::new(scheme).shift == 0 =>
+            if kernel_params.zero_point == 0 && code_shift(scheme.dtype) == 0 =>
         {
             run!(Uniform::<false>(kernel_params))
         }

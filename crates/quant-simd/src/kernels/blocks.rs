@@ -10,7 +10,8 @@ use crate::isa::{Isa, Kernel};
 use crate::lane::Lane;
 use crate::param_source::{BlockSize, PerBlock};
 use crate::params::{
-    BlockParams, CodeRange, DIVISOR, EXACT_SCALES, Quotient, RECIPROCAL, RESIDUAL, SCALE, round,
+    BlockParams, CodeRange, DIVISOR, EXACT_SCALES, Quotient, RECIPROCAL, RESIDUAL, SCALE,
+    code_shift, round,
 };
 
 /// Blocks that are quantized together. Their ranges are reduced as in a transposition, and one
@@ -141,28 +142,53 @@ fn ranges<I: Isa, const AFFINE: bool>(isa: I, bounds: &Bounds<I>, ranges: &mut R
     }
 }
 
+/// What parameters of blocks are made with. It is asked for once: a batch takes some 50 ns, and a
+/// scheme's answers are calls, before which every vector in a register must be saved.
+#[derive(Clone, Copy)]
+struct Rule {
+    scale_type: FloatType,
+    qmin: f32,
+    qmax: f32,
+    is_symmetric: bool,
+    symmetric_zero_point: i32,
+    stores_zero_point: bool,
+    /// See [`CodeRange::shift`].
+    shift: i32,
+    /// The least scale: where one is a subnormal number, the quotients of a block are beyond the codes.
+    least: f32,
+}
+
+impl Rule {
+    fn new(scheme: Scheme, source: FloatType) -> Self {
+        let scale_type = scheme.dialect.scale_type(source);
+        Self {
+            scale_type,
+            qmin: scheme.qmin() as f32,
+            qmax: scheme.qmax() as f32,
+            is_symmetric: scheme.mode == Mode::Symmetric,
+            symmetric_zero_point: scheme.symmetric_zero_point(),
+            stores_zero_point: scheme.stores_zero_point(),
+            shift: code_shift(scheme.dtype),
+            least: match scale_type {
+                FloatType::F16 => f32::from_bits((127 - 14) << 23),
+                FloatType::F32 | FloatType::Bf16 => EXACT_SCALES.0,
+            },
+        }
+    }
+}
+
 /// `Scheme::params`, for all blocks of a batch; whether all of them are ordinary.
 #[inline(always)]
 // Long: one loop over vectors; what is a function of its own costs registers.
 fn params<I: Isa, Q: Quotient, const N: usize>(
     isa: I,
-    scheme: Scheme,
-    source: FloatType,
+    rule: &Rule,
     ranges: &mut Ranges,
     kernel_params: &mut BlockParams<N>,
 ) -> bool {
-    let scale_type = scheme.dialect.scale_type(source);
-    let (qmin, qmax) = (scheme.qmin() as f32, scheme.qmax() as f32);
-    let (low_code, high_code) = (isa.splat(qmin), isa.splat(qmax));
-    let levels = isa.splat(qmax - qmin);
+    let (low_code, high_code) = (isa.splat(rule.qmin), isa.splat(rule.qmax));
+    let levels = isa.splat(rule.qmax - rule.qmin);
     let (one, zero) = (isa.splat(1.0), isa.splat(0.0));
-    let symmetric = scheme.mode == Mode::Symmetric;
-    let shift = CodeRange::new(scheme).shift;
-    // The quotients of a block are beyond the codes where its scale is a subnormal number.
-    let least = match scale_type {
-        FloatType::F16 => f32::from_bits((127 - 14) << 23),
-        FloatType::F32 | FloatType::Bf16 => EXACT_SCALES.0,
-    };
     let mut smallest = isa.splat_i32(i32::MAX);
     let mut largest = isa.splat_i32(0);
     let mut extreme = isa.splat_i32(0);
@@ -171,7 +197,7 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
         let max = vectors::<I::F32, _, _>(&mut ranges.max)[chunk];
         let width = round(isa, isa.sub(max, min), Q::ROUND);
         let scale = round(isa, isa.div(width, levels), Q::ROUND);
-        let scale = round(isa, scale, scale_type);
+        let scale = round(isa, scale, rule.scale_type);
         let reciprocal = isa.div(one, scale);
         let lack = isa.fma(isa.sub(zero, scale), reciprocal, one);
         vectors(&mut kernel_params.floats[SCALE])[chunk] = scale;
@@ -187,8 +213,8 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
         }
         smallest = isa.min_i32(smallest, isa.magnitude_bits(scale));
         largest = isa.max_i32(largest, isa.magnitude_bits(scale));
-        let zero_points = if symmetric {
-            isa.splat_i32(scheme.symmetric_zero_point())
+        let zero_points = if rule.is_symmetric {
+            isa.splat_i32(rule.symmetric_zero_point)
         } else {
             let low = round(isa, isa.mul(low_code, max), Q::ROUND);
             let high = round(isa, isa.mul(high_code, min), Q::ROUND);
@@ -198,20 +224,20 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
             extreme = isa.max_i32(extreme, isa.magnitude_bits(quotient));
             isa.clamp_round(quotient, low_code, high_code)
         };
-        let zero_points = isa.sub_i32(zero_points, isa.splat_i32(shift));
+        let zero_points = isa.sub_i32(zero_points, isa.splat_i32(rule.shift));
         vectors(&mut kernel_params.zero_points)[chunk] = zero_points;
     }
     let high = EXACT_SCALES.1.to_bits() as i32;
     if !isa.all_in_i32(largest, 0, high) || !isa.all_in_i32(extreme, 0, 0x7f7f_ffff) {
         return false;
     }
-    if isa.all_in_i32(smallest, least.to_bits() as i32, high) {
+    if isa.all_in_i32(smallest, rule.least.to_bits() as i32, high) {
         return true;
     }
     // Blocks of zeros are ordinary where their codes are: 0, and the zero point is 0.
-    let mut ordinary = symmetric && scheme.symmetric_zero_point() == 0;
+    let mut ordinary = rule.is_symmetric && rule.symmetric_zero_point == 0;
     for block in 0..BATCH {
-        if kernel_params.floats[SCALE][block] < least {
+        if kernel_params.floats[SCALE][block] < rule.least {
             ordinary &= ranges.max[block] == 0.0;
             kernel_params.floats[RECIPROCAL][block] = 0.0;
             kernel_params.floats[RESIDUAL][block] = 0.0;
@@ -238,7 +264,7 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
         };
         let units = BATCH / blocks_per_unit;
         let per_batch = units * groups_per_unit;
-        let shift = CodeRange::new(self.scheme).shift;
+        let rule = Rule::new(self.scheme, F::TYPE);
         let mut found = Ranges::default();
         // While a batch is quantized, parameters of the next one are found, whose divisions take their
         // time, and bounds of the one after that, which wait for memory.
@@ -254,8 +280,7 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
             if (1..=batches).contains(&ahead) {
                 ranges::<I, AFFINE>(isa, &bounds, &mut found);
                 let next = &mut kernel_params[(ahead + 1) % 2];
-                ordinary[(ahead + 1) % 2] =
-                    params::<I, Q, BATCH>(isa, self.scheme, F::TYPE, &mut found, next);
+                ordinary[(ahead + 1) % 2] = params::<I, Q, BATCH>(isa, &rule, &mut found, next);
             }
             let (is_bounding, is_quantizing) = (ahead < batches, ahead >= 2);
             if is_quantizing && !ordinary[ahead % 2] {
@@ -310,10 +335,10 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
             }
             self.scales[done * BATCH..][..BATCH]
                 .copy_from_slice(&kernel_params.floats[SCALE][..BATCH]);
-            if ZERO_POINTS && self.scheme.stores_zero_point() {
+            if ZERO_POINTS && rule.stores_zero_point {
                 let zero_points = &mut self.zero_points[done * BATCH..][..BATCH];
                 for (to, from) in zero_points.iter_mut().zip(&kernel_params.zero_points) {
-                    *to = (from + shift) as u8;
+                    *to = (from + rule.shift) as u8;
                 }
             }
             done += 1;
@@ -372,7 +397,8 @@ impl<F: Lane, Q: Quotient, const N: usize> FindBlockParams<'_, F, Q, N> {
         let mut found = Ranges::default();
         ranges_of::<I, F, AFFINE>(isa, values, self.block_size, &mut found);
         let kernel_params = self.kernel_params;
-        if !params::<I, Q, N>(isa, self.scheme, F::TYPE, &mut found, kernel_params) {
+        let rule = Rule::new(self.scheme, F::TYPE);
+        if !params::<I, Q, N>(isa, &rule, &mut found, kernel_params) {
             return false;
         }
         for block in 0..BATCH {

@@ -16,7 +16,7 @@ use crate::kernels::blocks::BATCH;
 use crate::memory::{self, NoMemory};
 use crate::param_layout::{BLOCKS, ElementParams, EncodeSpec, ParamLayout, is_block_size};
 use crate::param_source::PADDING;
-use crate::params::{BlockParams, CodeRange, Division, KernelParams, ParamTable};
+use crate::params::{BlockParams, Division, KernelParams, ParamTable, code_shift};
 
 /// Where the encoder finds parameters.
 pub(super) trait ParamStream {
@@ -225,7 +225,7 @@ impl RowParams {
         }
         let division = table.division();
         table.try_push(KernelParams::default(), division, PADDING)?;
-        let shifted = CodeRange::new(quantizer.scheme).shift != 0;
+        let shifted = code_shift(quantizer.scheme.dtype) != 0;
         Ok(Self {
             group,
             row,
