@@ -13,6 +13,7 @@ mod options;
 mod paths;
 mod progress;
 mod report;
+mod rewrite;
 mod status;
 mod table;
 mod terminal;

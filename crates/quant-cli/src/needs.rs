@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use quant_models::{
-    Encoding, Error, Hint, Note, ResultKind, encoding_of, quantized_kind, result_kind,
+    Encoding, Error, Hint, Note, encoding_of, has_activations, quantized_kind, result_kind,
 };
 
 use crate::called;
@@ -279,14 +279,14 @@ impl Need {
             },
             Package => match model(matches) {
                 // A model that is not there is another error.
-                Some(model) if model.exists() && result_kind(model) != ResultKind::Package => {
+                Some(model) if model.exists() && !has_activations(model) => {
                     Err(without_effect(model, "no Core ML package", &option))
                 }
                 _ => Ok(()),
             },
             Folder => match model(matches) {
                 Some(model)
-                    if matches!(result_kind(model), ResultKind::Package | ResultKind::CoreAi)
+                    if result_kind(model).is_package
                         || is_plain_file(model)
                         || is_one_file(matches, model) =>
                 {
@@ -320,7 +320,7 @@ fn model(matches: &ArgMatches) -> Option<&PathBuf> {
 /// Whether the result is one file, although the model may be a folder.
 fn is_one_file(matches: &ArgMatches, model: &Path) -> bool {
     let encoding = matches.try_get_one::<Encoding>("format").ok().flatten();
-    encoding.is_some_and(|encoding| quantized_kind(model, *encoding) == ResultKind::Gguf)
+    encoding.is_some_and(|encoding| !quantized_kind(model, *encoding).is_tensors)
 }
 
 /// A file that is no index.

@@ -1,22 +1,17 @@
 //! Names of outputs.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use quant_models::{Error, Inputs, ResultKind};
 
-/// What a command writes, which its name has to say.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Kind {
-    Safetensors,
-    /// Shards and their index.
-    Folder,
-    Package,
-    Gguf,
-    /// A Core AI model.
-    CoreAi,
-    Json,
-}
+/// What reports, ranges and plans are in.
+pub const JSON: ResultKind = ResultKind {
+    what: "JSON",
+    extension: Some("json"),
+    extension_of_folders: None,
+    is_package: false,
+    is_tensors: false,
+};
 
 /// Endings that say that a file is something else. Any other may be part of a name.
 const FOREIGN: &[&str] = &[
@@ -64,70 +59,51 @@ const FOREIGN: &[&str] = &[
     "zip",
 ];
 
-impl Kind {
-    fn of(result: ResultKind) -> Self {
-        match result {
-            ResultKind::Package => Self::Package,
-            ResultKind::CoreAi => Self::CoreAi,
-            ResultKind::Folder => Self::Folder,
-            ResultKind::Gguf => Self::Gguf,
-            _ => Self::Safetensors,
-        }
-    }
+/// The path of a result: as the user says it, checked; or beside the model, with `what` in its name.
+pub fn output_of(
+    given: Option<&Path>,
+    model: &Path,
+    result: ResultKind,
+    inputs: impl FnOnce() -> Inputs,
+    what: &str,
+) -> Result<PathBuf, Error> {
+    let Some(output) = given else {
+        return Ok(default_output(model, result, what));
+    };
+    inputs().check(output, "output")?;
+    check_name(result, output)?;
+    Ok(output.to_owned())
+}
 
-    /// Refuses a name for a result that promises something else; and, first, one that is an input's.
-    pub fn check_result(result: ResultKind, inputs: &Inputs, output: &Path) -> Result<(), Error> {
-        inputs.check(output, "output")?;
-        Self::of(result).check(output)
+/// Refuses a name that promises something else.
+pub fn check_name(result: ResultKind, output: &Path) -> Result<(), Error> {
+    let found = extension(output);
+    let found = found.as_deref();
+    let is_plain = found.is_none_or(|found| !result.is_package && !FOREIGN.contains(&found));
+    if is_plain || found.is_some() && found == result.extension {
+        return Ok(());
     }
-
-    /// Refuses a name that promises something else.
-    pub fn check(self, output: &Path) -> Result<(), Error> {
-        let found = extension(output);
-        let found = found.as_deref();
-        let is_plain = found.is_none_or(|found| !FOREIGN.contains(&found));
-        let (fits, what) = match self {
-            Self::Safetensors => (
-                is_plain || found == Some("safetensors"),
-                "a safetensors file",
-            ),
-            Self::Package => (
-                matches!(found, None | Some("mlpackage")),
-                "a Core ML package",
-            ),
-            Self::CoreAi => (matches!(found, None | Some("aimodel")), "a Core AI model"),
-            Self::Gguf => (is_plain || found == Some("gguf"), "a GGUF file"),
-            Self::Json => (is_plain || found == Some("json"), "JSON"),
-            Self::Folder => (is_plain, "a folder of safetensors files and their index"),
-        };
-        if fits {
-            return Ok(());
+    let name = Path::new(output.file_name().unwrap_or_default());
+    let (ending, better) = match result.extension {
+        Some(extension) => {
+            let better = match found {
+                Some(found) if FOREIGN.contains(&found) => name.with_extension(extension),
+                _ => {
+                    let mut name = name.as_os_str().to_owned();
+                    name.push(format!(".{extension}"));
+                    name.into()
+                }
+            };
+            (format!("ends with .{extension}"), better)
         }
-        let name = Path::new(output.file_name().unwrap_or_default());
-        let with = |extension: &str| match found {
-            Some(found) if FOREIGN.contains(&found) => name.with_extension(extension),
-            _ => {
-                let mut name = name.as_os_str().to_owned();
-                name.push(format!(".{extension}"));
-                name.into()
-            }
-        };
-        let (ending, better) = match self {
-            Self::Safetensors => ("ends with .safetensors", with("safetensors")),
-            Self::Package => ("ends with .mlpackage", with("mlpackage")),
-            Self::CoreAi => ("ends with .aimodel", with("aimodel")),
-            Self::Gguf => ("ends with .gguf", with("gguf")),
-            Self::Json => ("ends with .json", with("json")),
-            Self::Folder => ("has no such ending", name.with_extension("")),
-        };
-        Err(Error::File {
-            file: output.to_owned(),
-            problem: format!(
-                "the result is {what}, and its name {ending}; such as {}",
-                better.display()
-            ),
-        })
-    }
+        None => ("has no such ending".into(), name.with_extension("")),
+    };
+    let problem = format!(
+        "the result is {}, and its name {ending}; such as {}",
+        result.what,
+        better.display()
+    );
+    Err(Error::file(output, problem))
 }
 
 /// In small letters.
@@ -137,7 +113,7 @@ fn extension(path: &Path) -> Option<String> {
 
 /// `model.safetensors` becomes `model.WHAT.safetensors`, `Model.mlpackage` `Model.WHAT.mlpackage`, a
 /// folder `model` becomes `model.WHAT`: beside what was named, be it a link.
-pub fn default_output(model: &Path, result: ResultKind, what: &str) -> PathBuf {
+fn default_output(model: &Path, result: ResultKind, what: &str) -> PathBuf {
     let model = match model.extension() {
         Some(extension) if extension == "json" => match model.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -150,32 +126,31 @@ pub fn default_output(model: &Path, result: ResultKind, what: &str) -> PathBuf {
         Some(_) => model.to_owned(),
         None => model.canonicalize().unwrap_or_else(|_| model.to_owned()),
     };
-    let with = |name: Option<&OsStr>, end: &str| {
-        let mut name = name.unwrap_or_default().to_owned();
-        name.push(".");
-        name.push(what);
-        name.push(end);
-        named.with_file_name(name)
+    let is_folder = named.is_dir();
+    let (base, extension) = match (is_folder, result.is_package) {
+        (true, false) => (named.file_name(), result.extension_of_folders),
+        (true, true) => (named.file_stem(), result.extension_of_folders),
+        (false, _) => (named.file_stem(), result.extension.or(Some("safetensors"))),
     };
-    match (named.is_dir(), result) {
-        (true, ResultKind::Package) => with(named.file_stem(), ".mlpackage"),
-        (true, ResultKind::CoreAi) => with(named.file_stem(), ".aimodel"),
-        (true, ResultKind::Gguf) => with(named.file_name(), ".gguf"),
-        (true, _) => with(named.file_name(), ""),
-        (false, ResultKind::Gguf) => with(named.file_stem(), ".gguf"),
-        (false, _) => with(named.file_stem(), ".safetensors"),
+    let mut name = base.unwrap_or_default().to_owned();
+    for part in [Some(what), extension].into_iter().flatten() {
+        name.push(".");
+        name.push(part);
     }
+    named.with_file_name(name)
 }
 
 #[cfg(test)]
 mod tests {
+    use quant_models::result_kind;
+
     use super::*;
 
     #[test]
     fn names_say_what_is_written() {
         for (kind, good, bad) in [
             (
-                Kind::Safetensors,
+                result_kind("m.safetensors".as_ref()),
                 &[
                     "m.safetensors",
                     "m",
@@ -187,17 +162,17 @@ mod tests {
                 &["m.mlpackage", "m.gguf", "m.bin", "m.Onnx", "m.safetensor"][..],
             ),
             (
-                Kind::Package,
+                result_kind("m.mlpackage".as_ref()),
                 &["m.mlpackage", "a.b.mlpackage", "m.mlpackage/", "m"],
                 &["m.mlmodel", "m.safetensors", "m.mlmodelc", "m.int8"],
             ),
             (
-                Kind::CoreAi,
+                result_kind("m.aimodel".as_ref()),
                 &["m.aimodel", "m", "x/m.AIMODEL"],
                 &["m.mlpackage", "m.safetensors", "m.int8"],
             ),
             (
-                Kind::Folder,
+                result_kind("m.safetensors.index.json".as_ref()),
                 &["m", "m.int8", "Llama-3.2-1B", "m.float/"],
                 &[
                     "m.safetensors",
@@ -208,21 +183,24 @@ mod tests {
                 ],
             ),
             (
-                Kind::Json,
+                JSON,
                 &["r.json", "r"],
                 &["r.yaml", "r.safetensors", "r.mlpackage", "r.html"],
             ),
         ] {
             for name in good {
-                assert!(kind.check(Path::new(name)).is_ok(), "{name}");
+                assert!(check_name(kind, Path::new(name)).is_ok(), "{name}");
             }
             for name in bad {
-                assert!(kind.check(Path::new(name)).is_err(), "{name}");
+                assert!(check_name(kind, Path::new(name)).is_err(), "{name}");
             }
         }
-        let said = |kind: Kind, name: &str| kind.check(Path::new(name)).unwrap_err().to_string();
-        assert!(said(Kind::Safetensors, "o.gguf").ends_with("such as o.safetensors"));
-        assert!(said(Kind::Package, "a.b").ends_with("such as a.b.mlpackage"));
-        assert!(said(Kind::Folder, "a.mlpackage").ends_with("such as a"));
+        let said = |model: &str, name: &str| {
+            let refused = check_name(result_kind(model.as_ref()), Path::new(name));
+            refused.unwrap_err().to_string()
+        };
+        assert!(said("m.safetensors", "o.gguf").ends_with("such as o.safetensors"));
+        assert!(said("m.mlpackage", "a.b").ends_with("such as a.b.mlpackage"));
+        assert!(said("index.json", "a.mlpackage").ends_with("such as a"));
     }
 }

@@ -4,8 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Mutex;
 
-use quant_simd::ProcessError;
-
 use crate::changes::Changes;
 use crate::folder::Target;
 use crate::graph::{SCALED, Weight, constant};
@@ -15,6 +13,7 @@ use crate::quantize::{PartSink, needed};
 use crate::rewrite::{Edit, NewOperation};
 use crate::types::Held;
 use quant_model::io::Data;
+use quant_model::restored::{Restoring, left_alone, nothing_to_restore, restore_tensor};
 use quant_model::stored::Parts;
 use quant_model::{Error, Inputs, Job, Note, Restored};
 
@@ -32,16 +31,16 @@ pub(crate) fn dequantize(
     output: &Path,
     job: &Job<'_>,
 ) -> Result<Restored, Error> {
-    let inputs = Inputs::of_model(model.path);
-    let mut target = Target::new(model.path, &inputs, output, job)?;
-    let mut warnings = std::mem::take(&mut target.warnings);
+    let mut warnings = Vec::new();
     let mut changes = Changes::new(model);
     let items = plan(model, &mut changes, &mut warnings)?;
     if items.is_empty() {
-        let bytes = target.copy(&[], job)?;
-        target.finish(job)?;
-        return Ok(restored(bytes, warnings));
+        let left = warnings.last().map(String::as_str);
+        return Err(nothing_to_restore(model.path, left));
     }
+    let inputs = Inputs::of_model(model.path);
+    let mut target = Target::new(model.path, &inputs, output, job)?;
+    warnings.append(&mut target.warnings);
     let layout = changes.layout();
     let (program, bytes) = target.begin(&layout, &model.file.file, job)?;
     for item in &items {
@@ -57,34 +56,22 @@ pub(crate) fn dequantize(
                 quantizer.source.size() as u64 * 8,
             ),
         };
-        let (scales, points) = (item.parts.scales.whole()?, item.parts.zero_points.whole()?);
-        quantizer
-            .dequantize_source(&item.codes, &scales, &points, quantizer.source, &sink)
-            .map_err(|failure| failed(model, item.weight, failure))?;
+        let restoring = Restoring {
+            file: model.file.file.path(),
+            name: &item.weight.name,
+            quantizer,
+            codes: &item.codes,
+            scales: &item.parts.scales,
+            zero_points: &item.parts.zero_points,
+        };
+        restore_tensor(&restoring, &sink)?;
     }
     target.end(program, job)?;
-    Ok(restored(bytes, warnings))
-}
-
-fn restored(bytes: u64, warnings: Vec<String>) -> Restored {
-    Restored {
+    Ok(Restored {
         bytes,
         warnings: warnings.into_iter().map(Note::from).collect(),
         copied: Vec::new(),
-    }
-}
-
-fn failed(model: &Model<'_>, weight: &Weight<'_>, failure: ProcessError<Error>) -> Error {
-    let problem = match failure {
-        ProcessError::Sink(error) => return error,
-        ProcessError::NoMemory => return Error::no_memory(model.path),
-        ProcessError::Params { block, source } => {
-            format!("block {block}: {source}; the model is damaged")
-        }
-        ProcessError::Argument(error) => format!("{error}; the model is damaged"),
-        ProcessError::NonFinite { .. } => "NaN or Inf; the model is damaged".into(),
-    };
-    Error::tensor(model.file.file.path(), &weight.name, problem)
+    })
 }
 
 /// Decides where values go, and what the program becomes.
@@ -99,10 +86,8 @@ fn plan<'m>(
     let mut gone = HashSet::new();
     for weight in graph.weights.iter().filter(|weight| weight.held.is_none()) {
         let Some((codes, parts)) = parts::read(model, weight)? else {
-            warnings.push(format!(
-                "`{}` is left alone: quant does not undo a {SCALED} like this one",
-                weight.name
-            ));
+            let what = format!("a {SCALED} like this one");
+            warnings.push(left_alone(&weight.name, &what));
             continue;
         };
         let operation = graph.nodes[weight.node].operation;

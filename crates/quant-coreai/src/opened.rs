@@ -27,6 +27,15 @@ const LARGEST_SPLAT: usize = 1 << 20;
 /// Core AI models.
 pub struct CoreAi;
 
+/// What results are.
+const MODEL: ResultKind = ResultKind {
+    what: "a Core AI model",
+    extension: Some("aimodel"),
+    extension_of_folders: Some("aimodel"),
+    is_package: true,
+    is_tensors: false,
+};
+
 impl Format for CoreAi {
     fn model(&self) -> &'static str {
         "a Core AI model"
@@ -46,7 +55,7 @@ impl Format for CoreAi {
     }
 
     fn result(&self, _model: &Path) -> ResultKind {
-        ResultKind::CoreAi
+        MODEL
     }
 }
 

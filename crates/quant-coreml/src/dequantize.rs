@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use quant_core::FloatType;
 use quant_model::io::{Data, DataKey};
-use quant_model::report::{Restoring, nothing_to_restore, restore_tensor};
+use quant_model::restored::{Restoring, left_alone, nothing_to_restore, restore_tensor};
 use quant_model::stored::Parts;
 use quant_model::{Error, Inputs, Job, Note, Restored};
 
@@ -32,9 +32,6 @@ pub(crate) fn dequantize<'p>(
     let input = package.path;
     let mut warnings = package.warnings();
     let quantized = quantized(package, graph, &mut warnings)?;
-    if quantized.is_empty() {
-        return Err(nothing_to_restore(input));
-    }
     warnings.extend(of_activations(package)?);
     let mut target = Target::new(package, &Inputs::of_model(input), output, job)?;
     warnings.append(&mut target.warnings);
@@ -142,22 +139,19 @@ struct Weight<'s, 'p> {
     parts: Parts<'p>,
 }
 
-/// The linearly quantized weights, by their operations; and a warning of each other one.
+/// The linearly quantized weights, by their operations, at least one; and a warning of each other one.
 fn quantized<'s, 'p>(
     package: &'p Package<'p>,
     graph: &'s Graph<'p, 'p>,
     warnings: &mut Vec<String>,
 ) -> Result<HashMap<usize, Weight<'s, 'p>>, Error> {
-    let mut found = HashMap::new();
+    let (mut found, known) = (HashMap::new(), warnings.len());
     let constants = graph.constants.iter();
     for constant in constants.filter(|one| one.operation.is_constexpr()) {
         let operation = constant.operation;
         let name = shown_name(&package.program, constant);
         let Some((codes, parts)) = parts::read(package, operation)? else {
-            warnings.push(format!(
-                "`{name}` is left alone: quant does not undo {}",
-                operation.kind
-            ));
+            warnings.push(left_alone(&name, operation.kind));
             continue;
         };
         let stage = package.program.functions[constant.function].stage;
@@ -173,6 +167,10 @@ fn quantized<'s, 'p>(
             parts,
         };
         found.insert(operation.id, weight);
+    }
+    if found.is_empty() {
+        let left = warnings[known..].last().map(String::as_str);
+        return Err(nothing_to_restore(package.path, left));
     }
     Ok(found)
 }

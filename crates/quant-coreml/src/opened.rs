@@ -34,6 +34,15 @@ const NO_ENCODING: &str = "this format is for safetensors; a Core ML package has
 /// Core ML packages.
 pub struct CoreMl;
 
+/// What results are.
+const PACKAGE: ResultKind = ResultKind {
+    what: "a Core ML package",
+    extension: Some("mlpackage"),
+    extension_of_folders: Some("mlpackage"),
+    is_package: true,
+    is_tensors: false,
+};
+
 impl Format for CoreMl {
     fn model(&self) -> &'static str {
         "a Core ML package"
@@ -54,7 +63,7 @@ impl Format for CoreMl {
     }
 
     fn result(&self, _model: &Path) -> ResultKind {
-        ResultKind::Package
+        PACKAGE
     }
 }
 

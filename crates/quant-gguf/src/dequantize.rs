@@ -7,6 +7,7 @@ use crate::types::TensorType;
 use crate::write::{self, Content, Metadata, Plan, Planned};
 use quant_core::FloatType;
 
+use quant_model::restored::nothing_to_restore;
 use quant_model::{Error, Inputs, Job, Note, Restored};
 
 /// Restores what is in blocks that quant knows as f32, as ggml does.
@@ -37,11 +38,7 @@ pub(crate) fn dequantize(file: &GgufFile, output: &Path, job: &Job<'_>) -> Resul
         )
     });
     if restored == 0 {
-        let problem = more.unwrap_or_else(|| "holds no quantized tensor".into());
-        return Err(Error::file(
-            file.path(),
-            format!("{problem}; there is nothing to do"),
-        ));
+        return Err(nothing_to_restore(file.path(), more.as_deref()));
     }
     let most = TensorType::of_floats(FloatType::F32);
     let plan = Plan {

@@ -28,9 +28,18 @@ use quant_model::{
 #[derive(Clone, Copy, Debug)]
 pub struct Gguf;
 
+/// What results are.
+const FILE: ResultKind = ResultKind {
+    what: "a GGUF file",
+    extension: Some("gguf"),
+    extension_of_folders: Some("gguf"),
+    is_package: false,
+    is_tensors: false,
+};
+
 impl Target for Gguf {
     fn result(&self) -> ResultKind {
-        ResultKind::Gguf
+        FILE
     }
 
     fn take(
@@ -82,7 +91,7 @@ impl Format for Gguf {
     }
 
     fn result(&self, _model: &Path) -> ResultKind {
-        ResultKind::Gguf
+        FILE
     }
 
     fn encoding(&self) -> Encoding {

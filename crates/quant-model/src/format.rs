@@ -77,20 +77,19 @@ pub trait Target: Sync {
 /// What is done with an open model.
 pub type Work<'w> = &'w mut dyn FnMut(&dyn OpenModel) -> Result<(), Error>;
 
-/// What a result is.
+/// What a result is. Each format says what its own are, beside its [`Format`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ResultKind {
-    /// One safetensors file.
-    Safetensors,
-    /// A folder of safetensors files and their index.
-    Folder,
-    /// A Core ML package.
-    Package,
-    /// A GGUF file.
-    Gguf,
-    /// A Core AI model.
-    CoreAi,
+pub struct ResultKind {
+    /// What people call it, with its article.
+    pub what: &'static str,
+    /// How its name ends, without the dot; `None` for folders of safetensors files.
+    pub extension: Option<&'static str>,
+    /// How the name ends of what becomes of a folder, where nobody names it.
+    pub extension_of_folders: Option<&'static str>,
+    /// Whether it is a folder that tools know by the ending of its name: no other ending will do.
+    pub is_package: bool,
+    /// Whether it is made of tensors alone, so that other formats can say it, too.
+    pub is_tensors: bool,
 }
 
 /// A model that is open.

@@ -25,7 +25,7 @@ mod policy;
 mod preset;
 pub mod ranges;
 pub mod report;
-mod restored;
+pub mod restored;
 pub mod scheme_record;
 pub mod settings;
 pub mod sniff;

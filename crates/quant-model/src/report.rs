@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::path::Path;
 
 use quant_core::ErrorStats;
 use quant_simd::{ProcessError, Sink, TensorQuantizer};
@@ -246,50 +245,4 @@ pub fn quantize_tensor<S: Sink<Error = Error>>(
             .quantize_source_unmeasured(values, sink)
             .map(|()| None),
     }
-}
-
-/// A quantized tensor that is to be restored, and its name for messages.
-pub struct Restoring<'a> {
-    /// The file that holds it.
-    pub file: &'a Path,
-    /// Its name there.
-    pub name: &'a str,
-    /// How it was quantized.
-    pub quantizer: &'a TensorQuantizer,
-    /// Its codes.
-    pub codes: &'a Data<'a>,
-    /// Its scales.
-    pub scales: &'a Data<'a>,
-    /// Its zero points or biases.
-    pub zero_points: &'a Data<'a>,
-}
-
-/// Restores the values of a tensor, in the type that they had; whatever fails is told here.
-///
-/// # Errors
-/// Parts that cannot be read, or do not make values; what the sink says.
-pub fn restore_tensor<S: Sink<Error = Error>>(
-    tensor: &Restoring<'_>,
-    sink: &S,
-) -> Result<(), Error> {
-    let (scales, zero_points) = (tensor.scales.whole()?, tensor.zero_points.whole()?);
-    let quantizer = tensor.quantizer;
-    let done =
-        quantizer.dequantize_source(tensor.codes, &scales, &zero_points, quantizer.source, sink);
-    done.map_err(|failure| match failure {
-        ProcessError::Sink(error) => error,
-        ProcessError::NoMemory => Error::no_memory(tensor.file),
-        damaged @ (ProcessError::Params { .. }
-        | ProcessError::NonFinite { .. }
-        | ProcessError::Argument(_)) => {
-            let problem = format!("{damaged}; the file is damaged");
-            Error::tensor(tensor.file, tensor.name, problem)
-        }
-    })
-}
-
-/// That a model holds nothing to be restored.
-pub fn nothing_to_restore(model: &Path) -> Error {
-    let problem = "holds no tensor that quant quantized; there is nothing to do";
-    Error::file(model, problem)
 }

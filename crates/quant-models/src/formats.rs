@@ -103,10 +103,7 @@ pub(crate) fn convert(
     job: &Job<'_>,
 ) -> Result<Converted, Error> {
     // Tensors alone; what has a program has names of its own for them.
-    let is_tensors = matches!(
-        result_kind(path),
-        ResultKind::Safetensors | ResultKind::Folder
-    );
+    let is_tensors = result_kind(path).is_tensors;
     open(path, job, |model| match target(encoding) {
         Some(target) if is_tensors => target.convert(model, path, output, job),
         _ => model.convert(path, output, encoding, options, job),

@@ -127,9 +127,10 @@ pub fn convert(
     formats::convert(input, output, encoding, options, job)
 }
 
-/// Whether a path is that of a Core ML package, by its form or its name.
-pub fn is_package(path: &Path) -> bool {
-    result_kind(path) == ResultKind::Package
+/// Whether a path is that of a model that says where its activations are, by its form or its name: of
+/// a Core ML package.
+pub fn has_activations(path: &Path) -> bool {
+    formats::format(path).has_activations()
 }
 
 /// The README's example.

@@ -353,3 +353,32 @@ fn an_input_that_becomes_shorter_is_an_error() {
         }
     }
 }
+
+#[test]
+fn a_float_model_is_not_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    model(&at("m.safetensors"), "w");
+    sharded(&at("model"));
+    package(&at("m.mlpackage"));
+    core_ai(&at("m.aimodel"));
+    gguf(&at("llm.gguf"));
+    let floats = at("m.gguf");
+    let options = DequantizeOptions::default();
+    quant_models::dequantize(&at("llm.gguf"), &floats, &options, &Job::UNWATCHED).unwrap();
+    let before = tree(folder.path());
+    for input in [
+        "m.safetensors",
+        "model",
+        "m.mlpackage",
+        "m.aimodel",
+        "m.gguf",
+    ] {
+        let input = at(input);
+        let said = quant_models::dequantize(&input, &at("out"), &options, &Job::UNWATCHED);
+        let said = said.unwrap_err().to_string();
+        assert!(said.contains(input.to_str().unwrap()), "{said}");
+        assert!(said.ends_with("there is nothing to do"), "{said}");
+    }
+    assert_eq!(before, tree(folder.path()));
+}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use quant_model::report::{Restoring, nothing_to_restore, restore_tensor};
+use quant_model::restored::{Restoring, nothing_to_restore, restore_tensor};
 use quant_model::{DequantizeOptions, Error, Inputs, Job, Note, Restored};
 
 use super::encodings::{OutputFile, PartOffset, Step, convention, type_name};
@@ -19,7 +19,7 @@ pub(crate) fn dequantize(
     job: &Job<'_>,
 ) -> Result<Restored, Error> {
     let Some(encoding) = model.encodings().next() else {
-        return Err(nothing_to_restore(input));
+        return Err(nothing_to_restore(input, None));
     };
     let convention = convention(encoding);
     let tensors = model.tensors_for(job)?;

@@ -25,6 +25,22 @@ use crate::{Entry, Model, SafetensorsFile};
 /// Safetensors files, and folders of them.
 pub struct Safetensors;
 
+/// What becomes of one file.
+const FILE: ResultKind = ResultKind {
+    what: "a safetensors file",
+    extension: Some("safetensors"),
+    extension_of_folders: None,
+    is_package: false,
+    is_tensors: true,
+};
+
+/// What becomes of files and their index.
+const FOLDER: ResultKind = ResultKind {
+    what: "a folder of safetensors files and their index",
+    extension: None,
+    ..FILE
+};
+
 impl Format for Safetensors {
     fn model(&self) -> &'static str {
         "a safetensors model"
@@ -61,9 +77,9 @@ impl Format for Safetensors {
             .extension()
             .is_some_and(|end| end.eq_ignore_ascii_case("json"));
         match is_index || model.is_dir() && has_index(model) {
-            true => ResultKind::Folder,
+            true => FOLDER,
             // A folder of one file without an index gives one file.
-            false => ResultKind::Safetensors,
+            false => FILE,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::needs::lines;
 use crate::options::{
     ActivationScheme, CautionOptions, ForceOption, JsonOption, NameOptions, QuietOption, SyncOption,
 };
-use crate::paths::{Kind, default_output};
+use crate::paths::output_of;
 use crate::progress::{only_words_are_left, with_progress};
 use crate::report::print_operations;
 use crate::table::{Row, print_table};
@@ -92,13 +92,9 @@ impl Activations {
             return self.list(&options);
         }
         let result = result_kind(&self.model);
-        let output = match &self.output {
-            Some(output) => {
-                Kind::check_result(result, &Inputs::of_model(&self.model), output)?;
-                output.clone()
-            }
-            None => default_output(&self.model, result, "activations"),
-        };
+        let inputs = || Inputs::of_model(&self.model);
+        let given = self.output.as_deref();
+        let output = output_of(given, &self.model, result, inputs, "activations")?;
         let start = Instant::now();
         let bytes = quant_models::total_bytes(&self.model);
         let report = with_progress(1, true, self.force.force, bytes, |job| {

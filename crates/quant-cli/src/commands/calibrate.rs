@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::options::{
     ActivationScheme, BackendOption, ForceOption, JsonOption, QuietOption, ThreadsOption,
 };
-use crate::paths::Kind;
+use crate::paths::{JSON, check_name};
 use crate::progress::with_progress;
 use crate::table::{Row, print_table};
 use crate::terminal::{count, number, print, print_json, shown, warn};
@@ -171,7 +171,7 @@ impl Calibrate {
         let output = &self.output;
         let (calibration, bytes) = if self.merge {
             if !self.data.contains(output) {
-                Kind::Json.check(output)?;
+                check_name(JSON, output)?;
             }
             let merged = with_progress(threads, true, force, 0, |job| {
                 quant_models::merge_calibrations(&self.data, output, job)
@@ -196,7 +196,7 @@ impl Calibrate {
                 return self.report(&found.0, start, found.1);
             }
             if self.data == [stream] {
-                Kind::Json.check(output)?;
+                check_name(JSON, output)?;
                 let found = with_progress(threads, quiet, force, 0, |job| {
                     quant_models::calibrate_stream(std::io::stdin(), output, &options, job)
                 })?;
@@ -207,7 +207,7 @@ impl Calibrate {
             } else {
                 let name = options.activation.as_deref();
                 let recordings = Recordings::list(&self.data, name, output)?;
-                Kind::Json.check(output)?;
+                check_name(JSON, output)?;
                 let bytes = recordings.bytes();
                 let found = with_progress(threads, quiet, force, bytes, |job| {
                     quant_models::calibrate(&recordings, output, &options, job)
@@ -228,7 +228,7 @@ impl Calibrate {
     ) -> Result<Option<(Calibration, u64)>, Error> {
         use super::{observing::Passing, running::bytes_of};
         let model_path = match (self.samples.is_empty(), self.data.as_slice()) {
-            (true, [path, ..]) if quant_models::is_package(path) => {
+            (true, [path, ..]) if quant_models::has_activations(path) => {
                 return Err(Error::File {
                     file: path.clone(),
                     problem: "a model and no recording; give --samples to pass through it".into(),
@@ -243,7 +243,7 @@ impl Calibrate {
         };
         let model = self.running.open(model_path)?;
         let samples = self.sample.list(&self.samples, &model)?;
-        Kind::Json.check(&self.output)?;
+        check_name(JSON, &self.output)?;
         let bytes = (0..samples.count().unwrap_or(0))
             .map(|index| bytes_of(&samples, index))
             .sum();

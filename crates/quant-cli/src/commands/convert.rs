@@ -3,17 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
-use indicatif::HumanBytes;
-use quant_models::{DequantizeOptions, Encoding, Error, Inputs, convert, quantized_kind};
-use serde_json::json;
+use quant_models::{Encoding, Error, Inputs, convert, quantized_kind};
 
-use crate::options::{
-    ForceOption, JsonOption, QuietOption, SyncOption, ThreadsOption, WeightsOnlyOption, named,
-};
-use crate::paths::{Kind, default_output};
-use crate::progress::{only_words_are_left, with_progress};
-use crate::report::copied;
-use crate::terminal::{count, print, print_json, shown, warn};
+use crate::options::named;
+use crate::paths::output_of;
+use crate::rewrite::{RewriteOptions, Rewritten};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,66 +31,23 @@ pub struct Convert {
     #[arg(short, long, value_hint = ValueHint::AnyPath)]
     output: Option<PathBuf>,
     #[command(flatten)]
-    threads: ThreadsOption,
-    #[command(flatten)]
-    force: ForceOption,
-    #[command(flatten)]
-    sync: SyncOption,
-    #[command(flatten)]
-    weights_only: WeightsOnlyOption,
-    #[command(flatten)]
-    quiet: QuietOption,
-    #[command(flatten)]
-    json: JsonOption,
+    rewrite: RewriteOptions,
 }
 
 impl Convert {
     pub fn run(&self) -> Result<(), Error> {
         let result = quantized_kind(&self.model, self.format);
-        let output = match &self.output {
-            Some(output) => {
-                Kind::check_result(result, &Inputs::of_model(&self.model), output)?;
-                output.clone()
-            }
-            None => default_output(&self.model, result, self.format.name()),
-        };
-        let bytes = quant_models::total_bytes(&self.model);
-        let (threads, force) = (self.threads.threads, self.force.force);
-        let quiet = self.quiet.quiet || self.json.json;
-        let options = DequantizeOptions {
-            weights_only: self.weights_only.weights_only,
-        };
-        let made = with_progress(threads, quiet, force, bytes, |job| {
-            convert(
-                &self.model,
-                &output,
-                self.format,
-                &options,
-                &self.sync.of(job),
-            )
-        })?;
-        warn(&made.warnings);
-        only_words_are_left();
-        if self.json.json {
-            return print_json(&json!({
-                "version": 1,
-                "input": self.model.to_string_lossy(),
-                "output": output.to_string_lossy(),
-                "tensors": made.tensors,
-                "bytes": made.bytes,
-                "warnings": made.warnings,
-                "copied": made.copied,
-            }));
-        }
-        if quiet {
-            return Ok(());
-        }
-        print(&format!(
-            "{}{}  {} converted, {}\n",
-            copied(&made.copied),
-            shown(&output),
-            count(made.tensors, "tensor"),
-            HumanBytes(made.bytes)
-        ))
+        let inputs = || Inputs::of_model(&self.model);
+        let given = self.output.as_deref();
+        let output = output_of(given, &self.model, result, inputs, self.format.name())?;
+        self.rewrite.run(&self.model, &output, |options, job| {
+            let made = convert(&self.model, &output, self.format, options, job)?;
+            Ok(Rewritten {
+                bytes: made.bytes,
+                tensors: Some(made.tensors),
+                warnings: made.warnings,
+                copied: made.copied,
+            })
+        })
     }
 }

@@ -9,7 +9,7 @@ use crate::choices::NonFinite;
 use crate::mixed::{MixedFlags, told};
 use crate::needs::lines;
 use crate::options::{ForceOption, QuietOption};
-use crate::paths::Kind;
+use crate::paths::{JSON, check_name};
 use crate::progress::{only_words_are_left, with_progress};
 use crate::terminal::{count, json_text, print, print_json, shown, warn};
 use crate::weights::WeightOptions;
@@ -59,7 +59,7 @@ impl Plan {
             let inputs = options.inputs(&self.model);
             let file = AtomicFile::create(path, "output", self.force.force, &inputs)?;
             warn(file.warnings());
-            Kind::Json.check(path)?;
+            check_name(JSON, path)?;
             Ok::<_, Error>(file)
         });
         let file = file.transpose()?;

@@ -17,7 +17,7 @@ use crate::options::{
     BackendOption, CautionOptions, ForceOption, JsonOption, SyncOption, ThreadsOption,
     WeightsOnlyOption,
 };
-use crate::paths::{Kind, default_output};
+use crate::paths::{JSON, check_name, output_of};
 use crate::progress::{only_words_are_left, with_progress};
 use crate::report::print_summary;
 use crate::terminal::{json_text, print_json, warn};
@@ -128,20 +128,22 @@ impl Quantize {
             None => options.encoding,
         };
         let result = quantized_kind(&self.model, encoding);
-        let output = match &self.output {
-            Some(output) => {
-                Kind::check_result(result, &options.inputs(&self.model), output)?;
-                output.clone()
-            }
-            None => default_output(&self.model, result, Self::suffix(&options, encoding)),
-        };
+        let inputs = || options.inputs(&self.model);
+        let given = self.output.as_deref();
+        let output = output_of(
+            given,
+            &self.model,
+            result,
+            inputs,
+            Self::suffix(&options, encoding),
+        )?;
         // A report that cannot be written ends the work before it begins.
         let report_file = self.report.as_deref().map(|path| {
             let mut inputs = options.inputs(&self.model);
             inputs.output(&output);
             let file = AtomicFile::create(path, "report", self.force.force, &inputs)?;
             warn(file.warnings());
-            Kind::Json.check(path)?;
+            check_name(JSON, path)?;
             Ok::<_, Error>(file)
         });
         let report_file = report_file.transpose()?;

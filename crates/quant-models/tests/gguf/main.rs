@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicBool;
 
 use quant_core::GgmlType;
 use quant_models::{
-    DequantizeOptions, Encoding, Error, Job, Plan, QuantizeOptions, Report, ResultKind, dequantize,
-    diff, encoding_of, inspect, patterns, plan, quantize, quantized_kind,
+    DequantizeOptions, Encoding, Error, Job, Plan, QuantizeOptions, Report, dequantize, diff,
+    encoding_of, inspect, patterns, plan, quantize, quantized_kind,
 };
 use quant_simd::Backend;
 
@@ -172,7 +172,8 @@ fn gguf_files_are_quantized_and_what_is_quantized_stays() {
     );
     let model = models().join("llm.gguf");
     assert_eq!(encoding_of(&model), Encoding::Gguf);
-    assert_eq!(quantized_kind(&model, Encoding::Gguf), ResultKind::Gguf);
+    let result = quantized_kind(&model, Encoding::Gguf);
+    assert_eq!(result.extension, Some("gguf"));
     let report = run(&model, &output, &options(GgmlType::Q5_1)).unwrap();
     let reason = |name: &str| {
         let tensor = report.tensors.iter().find(|it| it.name == name).unwrap();
