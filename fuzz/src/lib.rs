@@ -121,5 +121,7 @@ pub fn check_refusal(error: &Error, folder: &Path, held: &[&str]) {
     let names = std::fs::read_dir(folder).unwrap();
     let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
+    let mut held = held.to_vec();
+    held.sort();
     assert_eq!(names, held, "{text}");
 }
