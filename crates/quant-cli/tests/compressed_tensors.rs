@@ -1,5 +1,7 @@
 //! The convention of compressed-tensors: the files that llm-compressor writes, and what is done with
 //! them. `crates/quant-models/tests/compressed_tensors/check.py` made the models.
+//!
+//! Long: one program for all of it, which is quicker to link than two.
 
 mod folder;
 
@@ -308,13 +310,16 @@ fn damaged_folders_are_told() {
     let folder = model("llama-w8a16");
     fs::write(folder.path("theirs/config.json"), "{").unwrap();
     folder.refuses(&["inspect", "theirs"], 1, &["config.json"]);
-    // Without a configuration they are some other tool's.
-    fs::remove_file(folder.path("theirs/config.json")).unwrap();
-    folder.refuses(
-        &["quantize", "theirs", "-o", "x"],
-        1,
-        &["compressed-tensors"],
-    );
+    // Without a configuration, or in a format of other numbers, they are some other tool's.
+    let other = json!({"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"});
+    let other = json!({"quantization_config": other}).to_string();
+    for config in ["{}", &*other] {
+        fs::write(folder.path("theirs/config.json"), config).unwrap();
+        for command in ["quantize", "dequantize"] {
+            let arguments = [command, "theirs", "-o", "x"];
+            folder.refuses(&arguments, 1, &["in the format compressed-tensors"]);
+        }
+    }
 }
 
 /// Whether two models stand for the same values, tensor by tensor.

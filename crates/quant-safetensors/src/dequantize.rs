@@ -6,6 +6,7 @@ use quant_model::restored::{Restoring, nothing_to_restore, restore_tensor};
 use quant_model::{DequantizeOptions, Error, Inputs, Job, Note, Restored};
 
 use super::encodings::{OutputFile, PartOffset, Step, convention, type_name};
+use super::foreign::Foreign;
 use super::output::{Layout, Output, PartSink, Target};
 use super::part::Part;
 use crate::{Model, Tensor};
@@ -19,7 +20,8 @@ pub(crate) fn dequantize(
     job: &Job<'_>,
 ) -> Result<Restored, Error> {
     let Some(encoding) = model.encodings().next() else {
-        return Err(nothing_to_restore(input, None));
+        let left = Foreign::find(model, job)?.unrestored();
+        return Err(nothing_to_restore(input, left.as_deref()));
     };
     let convention = convention(encoding);
     let tensors = model.tensors_for(job)?;

@@ -403,6 +403,18 @@ impl<'m> Foreign<'m> {
         })
     }
 
+    /// That there are some, none of which quant can restore.
+    pub fn unrestored(&self) -> Option<String> {
+        (!self.by_name.is_empty()).then(|| {
+            format!(
+                "{} tensors are quantized, in the format {} ({}), in a way that quant does not undo or that its config.json does not say",
+                self.by_name.len(),
+                self.tools(),
+                self.example()
+            )
+        })
+    }
+
     /// That some are left alone.
     pub fn warning(&self) -> Option<String> {
         (!self.by_name.is_empty()).then(|| {

@@ -20,6 +20,13 @@ const KEY: &str = "quantization_config";
 const METHOD: &str = "compressed-tensors";
 /// The version whose convention this is.
 const VERSION: &str = "0.20.0";
+/// Formats whose integers lie as this convention says. In others the same names hold something else.
+const READ: [&str; 4] = [
+    "pack-quantized",
+    "int-quantized",
+    "naive-quantized",
+    "mixed-precision",
+];
 
 /// A model's configuration, and where it is.
 fn of(model: &ModelFiles) -> Result<(&Path, &Map<String, Value>), Error> {
@@ -227,8 +234,13 @@ pub(super) fn find(files: &ModelFiles) -> Result<BTreeMap<String, SchemeRecord>,
         return Ok(found);
     }
     let config = files.config.get()?.and_then(|it| it.get(KEY));
-    let method = config.and_then(|config| config.get("quant_method"));
-    if method.is_none_or(|method| method != METHOD) {
+    let said = |key: &str| {
+        config
+            .and_then(|config| config.get(key))
+            .and_then(Value::as_str)
+    };
+    let is_read = said("format").is_none_or(|format| READ.contains(&format));
+    if said("quant_method") != Some(METHOD) || !is_read {
         return Ok(found);
     }
     let places: BTreeMap<&str, _> = all()
