@@ -15,6 +15,7 @@ use crate::parts::packed;
 use crate::rewrite::{Edit, NewOperation};
 use crate::types::{Element, Held, TensorType, mentioned};
 use crate::wire::Reader;
+use quant_model::given::quantize_given;
 use quant_model::report::{self, Decision};
 use quant_model::{Error, Job, QuantizeOptions, Report, values};
 
@@ -53,7 +54,7 @@ pub(crate) fn quantize(
     let layout = changes.layout();
     let (program, bytes) = target.begin(&layout, &model.file.file, job)?;
     for item in &items {
-        let stats = item.run(model, &layout, &program, options.stats, job)?;
+        let stats = item.run(model, &layout, &program, options, job)?;
         for weight in [item.weight].iter().chain(&item.others) {
             report.tensors[*weight].set_stats(stats.as_ref());
         }
@@ -258,7 +259,7 @@ impl<'d> Item<'d> {
         model: &Model<'_>,
         layout: &Layout,
         program: &Program,
-        stats: bool,
+        options: &QuantizeOptions,
         job: &Job<'_>,
     ) -> Result<Option<ErrorStats>, Error> {
         let (weight, quantizer) = (&model.graph.weights[self.weight], self.quantizer);
@@ -274,7 +275,10 @@ impl<'d> Item<'d> {
             ),
         };
         let values = model.data(weight).expect("its values are in the file");
-        let done = report::quantize_tensor(quantizer, stats, &values, &sink);
+        let done = match options.given(&weight.name) {
+            Some(codes) => quantize_given(quantizer, codes, options.stats, &values, &sink),
+            None => report::quantize_tensor(quantizer, options.stats, &values, &sink),
+        };
         let stats = done.map_err(|failure| {
             let at = values::Tensor {
                 file: model.file.file.path(),

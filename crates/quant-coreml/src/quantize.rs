@@ -45,7 +45,7 @@ pub(crate) fn quantize(
     }
     let room = room(package, graph, candidates, decisions)?;
     let emitter = Emitter::create(package, graph, &target, room, job)?;
-    let mut weights = Weights::new(package, graph, emitter, job, options.stats);
+    let mut weights = Weights::new(package, graph, emitter, job, options);
     weights.quantize(candidates, decisions, &mut report.tensors)?;
     let (emitter, mut changes) = weights.into_parts();
     if raise_versions(package, graph, candidates, decisions, &mut changes) {

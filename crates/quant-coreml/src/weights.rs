@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use quant_core::{ErrorStats, Scheme};
+use quant_model::given::quantize_given;
 use quant_model::io::Data;
 use quant_model::report::{Decision, quantize_tensor};
-use quant_model::{Error, Job, TensorReport, values};
+use quant_model::{Error, Job, QuantizeOptions, TensorReport, values};
 use quant_simd::TensorQuantizer;
 use rayon::prelude::*;
 
@@ -31,7 +32,7 @@ pub(crate) struct Weights<'r, 'p, 'a> {
     graph: &'r Graph<'p, 'a>,
     emitter: Emitter<'r>,
     job: &'r Job<'r>,
-    stats: bool,
+    options: &'r QuantizeOptions,
     changes: Changes,
     /// Weights of other blocks that share record, type and geometry.
     shared: HashMap<Shared, (Vec<NewValue>, Option<ErrorStats>)>,
@@ -65,6 +66,8 @@ struct Weight<'s, 'a> {
     choice: &'s Candidate<'s, 'a>,
     quantizer: &'s TensorQuantizer,
     value: &'s Value<'a>,
+    /// Codes that take the place of the nearest ones.
+    given: Option<&'s [u8]>,
     /// The operation's position.
     id: usize,
     /// The weight file that it goes to.
@@ -103,7 +106,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
         graph: &'r Graph<'p, 'a>,
         emitter: Emitter<'r>,
         job: &'r Job<'r>,
-        stats: bool,
+        options: &'r QuantizeOptions,
     ) -> Self {
         let names = graph.names.iter();
         let owned = |names: &HashSet<&str>| names.iter().map(|&name| name.to_owned()).collect();
@@ -112,7 +115,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
             graph,
             emitter,
             job,
-            stats,
+            options,
             changes: Changes::default(),
             shared: HashMap::new(),
             names: names.map(owned).collect(),
@@ -132,7 +135,7 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
         decisions: &[Decision],
         reports: &mut [TensorReport],
     ) -> Result<(), Error> {
-        let mut quantized = HashMap::new();
+        let (mut quantized, mut given) = (HashMap::new(), HashMap::new());
         for ((choice, decision), report) in candidates.iter().zip(decisions).zip(reports) {
             if let (Decision::Quantize(quantizer), Some(value)) = (decision, choice.value) {
                 let constant = &self.graph.constants[choice.constant];
@@ -152,13 +155,21 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
                     choice,
                     quantizer,
                     value,
+                    given: self.options.given(&choice.name),
                     id,
                     file,
                     layout,
                     report,
                 };
+                if let Some(codes) = weight.given {
+                    given.entry(weight.key()).or_insert(codes);
+                }
                 quantized.insert(id, weight);
             }
+        }
+        // What shares a record has the same codes, whichever of them they were found for.
+        for weight in quantized.values_mut() {
+            weight.given = given.get(&weight.key()).copied();
         }
         let mut steps = Vec::new();
         let program = &self.package.program;
@@ -281,7 +292,11 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
                 quantizer.scheme.dtype.bits().into(),
             ),
         };
-        let quantized = quantize_tensor(quantizer, self.stats, &data, &sink);
+        let stats = self.options.stats;
+        let quantized = match weight.given {
+            Some(codes) => quantize_given(quantizer, codes, stats, &data, &sink),
+            None => quantize_tensor(quantizer, stats, &data, &sink),
+        };
         let stats = quantized.map_err(|failure| {
             let at = values::Tensor {
                 file: &self.package.file_of(value),

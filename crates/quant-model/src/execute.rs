@@ -3,11 +3,20 @@
 
 use std::path::{Path, PathBuf};
 
+use quant_simd::TensorQuantizer;
+
 use crate::format::{Inserted, OpenModel};
 use crate::plan::{PlannedTensor, TensorSpec, VERSION};
 use crate::policy::{self, Decided};
 use crate::report::Decision;
 use crate::{Error, Job, NonFinite, Note, Plan, QuantizeOptions, Report, TensorReport};
+
+/// Is shown a tensor: its name, what makes its codes, and what reads its values, which are little-endian.
+pub type Visit<'v> = &'v mut dyn FnMut(
+    &str,
+    &TensorQuantizer,
+    &dyn Fn() -> Result<Vec<u8>, Error>,
+) -> Result<(), Error>;
 
 /// What is decided, and reported if nothing is written.
 pub(crate) fn decide(
@@ -31,7 +40,11 @@ pub(crate) fn decide(
     let mut reports = Vec::new();
     for (facts, decision) in tensors.into_iter().zip(&decided.decisions) {
         job.check()?;
-        reports.push(TensorReport::new(facts, decision));
+        let mut report = TensorReport::new(facts, decision);
+        if report.scheme.is_some() && options.given(&report.name).is_some() {
+            report.method = options.codes.as_ref().map(|codes| codes.method().into());
+        }
+        reports.push(report);
     }
     let mut report = Report {
         tensors: reports,
@@ -69,6 +82,29 @@ pub fn quantize(
         model.quantize(output, &decided.decisions, options, job, &mut report)?;
     }
     Ok(report)
+}
+
+/// Shows each tensor that [`quantize`] would give codes, with what makes them and its values.
+///
+/// # Errors
+/// As [`plan`]; what `visit` says.
+pub fn visit_quantized(
+    model: &dyn OpenModel,
+    options: &QuantizeOptions,
+    job: &Job<'_>,
+    visit: Visit<'_>,
+) -> Result<(), Error> {
+    let (decided, report) = decide(model, Inserted::default(), options, job)?;
+    let tensors = report.tensors.iter().zip(&decided.decisions).enumerate();
+    for (index, (tensor, decision)) in tensors {
+        job.check()?;
+        if let Decision::Quantize(quantizer) = decision {
+            visit(&tensor.name, quantizer, &|| {
+                Ok(model.data(index)?.whole()?.into_owned())
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// The plan for a model that is open; and what the user should know, a line each.

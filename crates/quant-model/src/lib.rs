@@ -14,6 +14,7 @@ pub mod error;
 pub mod execute;
 pub mod facts;
 pub mod format;
+pub mod given;
 pub mod io;
 mod job;
 pub mod mixed;
@@ -43,9 +44,12 @@ pub use config::Config;
 pub use encoding::Encoding;
 pub use error::{Error, ErrorKind};
 pub use format::ResultKind;
+pub use given::GivenCodes;
 pub use io::{AtomicFile, AtomicFolder, Inputs};
 pub use job::{Job, total_bytes};
-pub use mixed::{Candidate, Extent, MixedOptions, MixedSummary, MixedTarget};
+pub use mixed::{
+    Candidate, Curve, CurvePoint, Damage, Extent, MixedOptions, MixedSummary, MixedTarget,
+};
 pub use options::{ComputeUnit, ExpertAxes, Experts, NonFinite, QuantizeOptions};
 pub use patterns::patterns;
 pub use plan::{Plan, PlannedTensor, TensorSpec};

@@ -1,6 +1,7 @@
 //! How to quantize a model, whatever its format.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use quant_core::{GgmlType, IntType, Mode, Scheme, Search};
 use quant_simd::Backend;
@@ -8,7 +9,7 @@ use regex::Regex;
 
 use crate::settings::Settings;
 use crate::unmatched::{Known, Unmatched};
-use crate::{ActivationOptions, Config, Encoding, Error, Grouping, Inputs, Plan};
+use crate::{ActivationOptions, Config, Encoding, Error, GivenCodes, Grouping, Inputs, Plan};
 
 /// What to do with a tensor that holds NaN or infinities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -79,6 +80,8 @@ pub struct QuantizeOptions {
     pub granularity: Grouping,
     /// How scales are chosen.
     pub search: Search,
+    /// Codes that were found elsewhere, in place of those that the values have: each the nearest.
+    pub codes: Option<Arc<GivenCodes>>,
     /// GGUF: the type of the blocks, in place of scheme and granularity.
     pub block_type: Option<GgmlType>,
     /// GGUF: quantize anew what is in blocks already. It loses more than the float model would.
@@ -130,6 +133,7 @@ impl Default for QuantizeOptions {
             block_type: None,
             requantize: false,
             search: Search::None,
+            codes: None,
             encoding: Encoding::Native,
             min_elements: 2048,
             plan: None,
@@ -201,6 +205,12 @@ impl QuantizeOptions {
             inputs.file(plan.path(), "the plan");
         }
         inputs
+    }
+
+    /// The codes that a tensor is given.
+    #[doc(hidden)]
+    pub fn given(&self, tensor: &str) -> Option<&[u8]> {
+        self.codes.as_ref().and_then(|codes| codes.of(tensor))
     }
 
     /// How quantized tensors lie in the files.

@@ -145,6 +145,9 @@ pub struct TensorReport {
     pub bytes_after: u64,
     /// How it was quantized; `None` where it was left alone.
     pub scheme: Option<SchemeRecord>,
+    /// What found its codes, where this was not rounding: `gptq`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
     /// Why it was left alone.
     pub reason: Option<String>,
     /// Whether it was left alone although it was selected.
@@ -193,6 +196,7 @@ impl TensorReport {
             bytes_before: facts.bytes,
             bytes_after,
             scheme,
+            method: None,
             reason,
             skipped: matches!(decision, Decision::Skip(_)),
             consumers: facts.consumers,

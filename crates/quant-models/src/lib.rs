@@ -52,17 +52,18 @@ pub use quant_coreml::program;
 pub use quant_core;
 pub use quant_model::{
     ActivationOptions, ActivationRange, AtomicFile, AtomicFolder, Candidate, ComputeUnit, Config,
-    Consumer, Converted, DequantizeOptions, Encoding, Error, ErrorKind, ExpertAxes, Experts,
-    Extent, Grouping, Hint, Inputs, Job, MixedOptions, MixedSummary, MixedTarget, NonFinite, Note,
-    OperationReport, Plan, PlannedTensor, Preset, QuantizeOptions, QuantizedActivation, Ranges,
-    Report, Restored, ResultKind, SchemeRecord, TensorReport, TensorSpec, WantedActivation,
-    WantedActivations, columns, patterns, printable, shortened, total_bytes,
+    Consumer, Converted, Curve, CurvePoint, Damage, DequantizeOptions, Encoding, Error, ErrorKind,
+    ExpertAxes, Experts, Extent, GivenCodes, Grouping, Hint, Inputs, Job, MixedOptions,
+    MixedSummary, MixedTarget, NonFinite, Note, OperationReport, Plan, PlannedTensor, Preset,
+    QuantizeOptions, QuantizedActivation, Ranges, Report, Restored, ResultKind, SchemeRecord,
+    TensorReport, TensorSpec, WantedActivation, WantedActivations, columns, patterns, printable,
+    shortened, total_bytes,
 };
 pub use quant_safetensors::{
     Entry, Model, Quantized, SafetensorsFile, Tensor, WrittenIndex, write_index,
 };
 pub use quant_simd;
-pub use quantize::{plan, plan_mixed, quantize};
+pub use quantize::{plan, plan_mixed, quantize, visit_quantized};
 pub use regex::Regex;
 
 /// Writes the Core ML package at `input` to `output` with `quantize` and `dequantize` operations

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use quant_model::format::Inserted;
-use quant_model::mixed::{MixedOptions, MixedSummary};
+use quant_model::mixed::{Damage, MixedOptions, MixedSummary};
 use quant_model::{Error, Job, Note, Plan, QuantizeOptions, Report, execute, mixed};
 
 use crate::formats;
@@ -68,8 +68,36 @@ pub fn plan(
     })
 }
 
+/// Shows each tensor that [`quantize`] would give codes, with what makes them and its values: for codes
+/// that are found in another way, see [`GivenCodes`](crate::GivenCodes).
+///
+/// ```no_run
+/// use quant_models::{Job, QuantizeOptions, visit_quantized};
+///
+/// let (model, options) = ("model.safetensors".as_ref(), QuantizeOptions::default());
+/// visit_quantized(model, &options, &Job::UNWATCHED, &mut |name, quantizer, values| {
+///     println!("{name}: {:?}, {} bytes", quantizer.blocks.shape(), values()?.len());
+///     Ok(())
+/// })?;
+/// # Ok::<(), quant_models::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`plan`]; what `visit` says.
+pub fn visit_quantized(
+    input: &Path,
+    options: &QuantizeOptions,
+    job: &Job<'_>,
+    visit: execute::Visit<'_>,
+) -> Result<(), Error> {
+    formats::open_for(input, options, job, |model| {
+        execute::visit_quantized(model, options, job, visit)
+    })
+}
+
 /// A plan that mixes precisions: of all that give each tensor one of the candidates and keep to the
-/// target, the one of least error; what it comes to; and what the user should know, a line each.
+/// target, the one of least error; what it comes to; and what the user should know, a line each. `damage`
+/// says the error of a tensor where more is known than its values.
 ///
 /// ```no_run
 /// use quant_models::{Candidate, Job, MixedOptions, MixedTarget, QuantizeOptions, plan_mixed};
@@ -77,10 +105,11 @@ pub fn plan(
 /// let mixed = MixedOptions {
 ///     target: MixedTarget::Bits(4.5),
 ///     candidates: vec!["int4:block32".parse()?, "int8".parse()?, Candidate::Float],
+///     points: 0,
 /// };
 /// let model = "model.safetensors".as_ref();
 /// let options = QuantizeOptions::default();
-/// let (plan, summary, _) = plan_mixed(model, &options, &mixed, &Job::UNWATCHED)?;
+/// let (plan, summary, _) = plan_mixed(model, &options, &mixed, &Job::UNWATCHED, None)?;
 /// println!("{} bits per weight", summary.bits);
 /// # drop(plan);
 /// # Ok::<(), quant_models::Error>(())
@@ -94,8 +123,9 @@ pub fn plan_mixed(
     options: &QuantizeOptions,
     mixed: &MixedOptions,
     job: &Job<'_>,
+    damage: Option<Damage<'_>>,
 ) -> Result<(Plan, MixedSummary, Vec<Note>), Error> {
     formats::open(input, job, |model| {
-        mixed::plan_mixed(model, options, mixed, job)
+        mixed::plan_mixed(model, options, mixed, job, damage)
     })
 }

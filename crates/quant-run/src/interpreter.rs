@@ -55,7 +55,8 @@ impl Interpreter<'_, '_> {
         Ok(())
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), Error> {
+    /// Computes the results of a step.
+    pub fn step(&mut self, step: &Step) -> Result<(), Error> {
         let failed = |problem: String| Error::Operation {
             name: step.name.clone(),
             kind: step.kind.clone(),
@@ -64,7 +65,7 @@ impl Interpreter<'_, '_> {
         let results = match step.action {
             Action::Compute(kernel) => {
                 let results = self.compute(step, kernel);
-                self.budget.give_back(self.passing.take());
+                self.end_passing();
                 results.map_err(failed)?
             }
             Action::Cond => self.cond(step)?,
@@ -159,7 +160,7 @@ impl Interpreter<'_, '_> {
             .cloned()
     }
 
-    fn call<'a>(
+    pub fn call<'a>(
         &'a self,
         step: &'a Step,
         arguments: Vec<(&'a str, Vec<Tensor>)>,
@@ -175,7 +176,7 @@ impl Interpreter<'_, '_> {
     }
 
     /// The arguments of a step; values that end with it are given away, if `moves`.
-    fn arguments<'s>(
+    pub fn arguments<'s>(
         &mut self,
         step: &'s Step,
         moves: bool,
@@ -208,7 +209,8 @@ impl Interpreter<'_, '_> {
         Ok(found)
     }
 
-    fn value(&self, slot: Slot) -> Result<Tensor, String> {
+    /// The value in a place.
+    pub fn value(&self, slot: Slot) -> Result<Tensor, String> {
         match &self.plan.sources[slot] {
             Source::Computed => self.slots[slot]
                 .clone()
@@ -248,6 +250,11 @@ impl Interpreter<'_, '_> {
     fn hold(&self, bytes: usize) {
         self.budget.take(bytes);
         self.passing.set(self.passing.get().saturating_add(bytes));
+    }
+
+    /// Gives up the constants that only the operation at hand held.
+    pub fn end_passing(&self) {
+        self.budget.give_back(self.passing.take());
     }
 
     fn decoded(&self, slot: Slot) -> Result<Tensor, String> {

@@ -21,9 +21,11 @@
 #![forbid(unsafe_code)]
 
 mod call;
+mod damage;
 mod engine;
 mod error;
 mod evaluate;
+mod gptq;
 mod image;
 mod index;
 mod interpreter;
@@ -38,8 +40,12 @@ mod samples;
 mod tensor;
 mod watch;
 
+pub use damage::Damage;
 pub use error::Error;
 pub use evaluate::{Evaluation, EvaluationOptions, OutputScore, Score, evaluate};
+pub use gptq::{
+    Gptq, GptqLayer, GptqOptions, Moments, MomentsError, Solved, WeightMatrix, gptq, solve,
+};
 pub use image::ImageFit;
 pub use model::{Model, ModelInput, States, operations};
 pub use npy::{read_npy, write_npy};

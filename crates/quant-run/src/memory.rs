@@ -23,6 +23,11 @@ impl Budget {
         }
     }
 
+    /// Bytes of what is alive.
+    pub fn live(&self) -> usize {
+        self.live.get()
+    }
+
     /// Whether there is room for so many bytes more.
     pub fn check(&self, bytes: usize) -> Result<(), String> {
         let live = self.live.get();

@@ -2,15 +2,16 @@
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use quant_models::program::{ElementType, Feature, FeatureKind, Program, TensorType, Variable};
 
 use crate::engine::Engine;
 use crate::interpreter::Interpreter;
 use crate::memory::{Budget, Kept};
-use crate::plan::{Action, Plan, PlanBlock};
-use crate::tensor::{Values, count};
-use crate::{Error, RunOptions, Tensor, Watch};
+use crate::plan::{Action, Input, Plan, PlanBlock, Slot, Source};
+use crate::tensor::{Values, count, decode};
+use crate::{Error, Quiet, RunOptions, Tensor, Watch};
 
 /// What a model wants.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,14 +30,30 @@ pub struct ModelInput {
 #[derive(Clone, Debug)]
 pub struct States(pub(crate) Vec<Tensor>);
 
+/// A run between two operations.
+pub(crate) struct Lane {
+    slots: Vec<Option<Tensor>>,
+    states: States,
+    budget: Budget,
+    iterations: u64,
+}
+
+impl Lane {
+    /// Bytes of the values that are alive.
+    pub fn bytes(&self) -> usize {
+        self.budget.live()
+    }
+}
+
 /// A package that is ready to run.
 pub struct Model {
     path: PathBuf,
-    plan: Plan,
+    function: String,
+    pub(crate) plan: Plan,
     inputs: Vec<ModelInput>,
-    options: RunOptions,
+    pub(crate) options: RunOptions,
     engine: Engine,
-    kept: Kept,
+    pub(crate) kept: Kept,
 }
 
 impl std::fmt::Debug for Model {
@@ -73,6 +90,7 @@ impl Model {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             path: path.to_owned(),
+            function: function.name.clone(),
             inputs,
             kept: Kept::new(match options.single_pass && !has_loops(&plan.block) {
                 true => 0,
@@ -87,6 +105,11 @@ impl Model {
     /// The package.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The function that runs.
+    pub(crate) fn function(&self) -> &str {
+        &self.function
     }
 
     /// What the model wants, in its order.
@@ -168,6 +191,19 @@ impl Model {
         states: &mut States,
         watch: &mut dyn Watch,
     ) -> Result<Vec<(String, Tensor)>, Error> {
+        let mut interpreter = self.begun(inputs, &mut states.0, watch)?;
+        let outputs = interpreter.run()?;
+        let names = self.plan.output_names.iter().cloned();
+        Ok(names.zip(outputs).collect())
+    }
+
+    /// A run that has its inputs.
+    fn begun<'r, 'w>(
+        &'r self,
+        inputs: &[(&str, Tensor)],
+        states: &'r mut Vec<Tensor>,
+        watch: &'w mut dyn Watch,
+    ) -> Result<Interpreter<'r, 'w>, Error> {
         for (i, (name, _)) in inputs.iter().enumerate() {
             let known = self.inputs.iter().any(|input| input.name == *name);
             if !known || inputs[..i].iter().any(|(other, _)| other == name) {
@@ -180,7 +216,7 @@ impl Model {
                 return Err(Error::Input { name, problem });
             }
         }
-        if states.0.len() != self.plan.states.len() {
+        if states.len() != self.plan.states.len() {
             return Err(Error::Value("states of another model".into()));
         }
         let mut interpreter = Interpreter {
@@ -189,7 +225,7 @@ impl Model {
             engine: &self.engine,
             budget: Budget::new(self.options.memory),
             slots: vec![None; self.plan.sources.len()],
-            states: &mut states.0,
+            states,
             watch,
             iterations: 0,
             kept: &self.kept,
@@ -215,9 +251,94 @@ impl Model {
                 .value("input", &variable.name, &variable.name, &value)?;
             interpreter.give(*slot, value);
         }
-        let outputs = interpreter.run()?;
-        let names = self.plan.output_names.iter().cloned();
-        Ok(names.zip(outputs).collect())
+        Ok(interpreter)
+    }
+
+    /// The place of a constant of the program that is not compressed.
+    pub(crate) fn constant(&self, name: &str) -> Option<Slot> {
+        let own = |other: &String| {
+            let rest = name.strip_suffix(other.as_str());
+            rest.is_some_and(|rest| {
+                rest.is_empty() || rest.strip_suffix('/') == Some(self.function())
+            })
+        };
+        let mut sources = self.plan.sources.iter().zip(&self.plan.names);
+        sources.position(|(source, other)| matches!(source, Source::Constant(..)) && own(other))
+    }
+
+    /// The value of a constant.
+    pub(crate) fn constant_value(&self, slot: Slot) -> Result<Tensor, Error> {
+        match &self.plan.sources[slot] {
+            Source::Constant(cell, constant) => match cell.get() {
+                Some(tensor) => Ok(tensor.clone()),
+                None => decode(constant).map_err(Error::Value),
+            },
+            _ => Err(Error::Value("no constant".into())),
+        }
+    }
+
+    /// Gives a constant another value of the same shape.
+    pub(crate) fn replace(&mut self, slot: Slot, tensor: Tensor) {
+        fn unpack(block: &mut PlanBlock, slot: Slot) {
+            for step in &mut block.steps {
+                step.blocks.iter_mut().for_each(|block| unpack(block, slot));
+                let mut inputs = step.arguments.iter().flat_map(|(_, inputs)| inputs);
+                if inputs.any(|input| matches!(input, Input::Slot(other) if *other == slot))
+                    && let Some(packed) = &mut step.packed
+                {
+                    *packed = OnceLock::new();
+                }
+            }
+        }
+        if let Source::Constant(cell, _) = &mut self.plan.sources[slot] {
+            *cell = OnceLock::from(tensor);
+        }
+        unpack(&mut self.plan.block, slot);
+    }
+
+    /// A run with these inputs before its first operation.
+    pub(crate) fn lane(
+        &self,
+        inputs: &[(&str, Tensor)],
+        mut states: States,
+    ) -> Result<Lane, Error> {
+        let mut quiet = Quiet;
+        let interpreter = self.begun(inputs, &mut states.0, &mut quiet)?;
+        // Weights that are kept belong to no lane.
+        interpreter.budget.give_back(self.kept.bytes());
+        let (slots, budget) = (interpreter.slots, interpreter.budget);
+        Ok(Lane {
+            slots,
+            states,
+            budget,
+            iterations: 0,
+        })
+    }
+
+    /// Goes on with a run for as long as `work` takes.
+    pub(crate) fn resume<T>(
+        &self,
+        lane: &mut Lane,
+        watch: &mut dyn Watch,
+        work: impl FnOnce(&mut Interpreter<'_, '_>) -> T,
+    ) -> T {
+        let mut interpreter = Interpreter {
+            plan: &self.plan,
+            options: &self.options,
+            engine: &self.engine,
+            budget: std::mem::replace(&mut lane.budget, Budget::new(0)),
+            slots: std::mem::take(&mut lane.slots),
+            states: &mut lane.states.0,
+            watch,
+            iterations: lane.iterations,
+            kept: &self.kept,
+            passing: Cell::new(0),
+        };
+        let done = work(&mut interpreter);
+        lane.iterations = interpreter.iterations;
+        lane.slots = std::mem::take(&mut interpreter.slots);
+        lane.budget = std::mem::replace(&mut interpreter.budget, Budget::new(0));
+        done
     }
 }
 

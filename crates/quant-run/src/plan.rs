@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub output_names: Vec<String>,
     /// Where the value of each slot comes from.
     pub sources: Vec<Source>,
+    /// The name of each slot.
+    pub names: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -154,6 +156,7 @@ impl Plan {
             block,
             output_names: function.block.outputs.clone(),
             sources: builder.sources,
+            names: builder.names,
         })
     }
 }
@@ -162,12 +165,14 @@ impl Plan {
 struct Builder {
     scopes: Vec<HashMap<String, Slot>>,
     sources: Vec<Source>,
+    names: Vec<String>,
 }
 
 impl Builder {
     fn define(&mut self, name: &str, source: Source) -> Slot {
         let slot = self.sources.len();
         self.sources.push(source);
+        self.names.push(name.into());
         if let Some(scope) = self.scopes.last_mut() {
             scope.insert(name.into(), slot);
         }

@@ -1,5 +1,6 @@
 //! Programs that run, and programs that must not.
 
+mod gptq;
 mod packages;
 
 use packages::*;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use quant_core::ErrorStats;
+use quant_model::given::quantize_given;
 use quant_model::report::{self, Decision};
 use quant_model::values;
 use quant_model::{Error, Job, QuantizeOptions, Report};
@@ -67,6 +68,7 @@ pub(crate) fn quantize(
                     let step = QuantizeStep {
                         quantizer,
                         places: (codes, scales, offsets.as_ref()),
+                        given: options.given(entries[*tensor].1),
                         stats: options.stats,
                     };
                     let stats = step.run(convention, entries[*tensor], &output, job)?;
@@ -89,6 +91,7 @@ pub(crate) fn quantize(
 struct QuantizeStep<'a> {
     quantizer: &'a TensorQuantizer,
     places: (&'a PartOffset, &'a PartOffset, Option<&'a PartOffset>),
+    given: Option<&'a [u8]>,
     stats: bool,
 }
 
@@ -116,7 +119,7 @@ impl QuantizeStep<'_> {
                 quantizer.scheme.dtype.bits().into(),
             ),
         };
-        let stats = quantize_tensor(entry, quantizer, &sink, self.stats)?;
+        let stats = quantize_tensor(entry, quantizer, self.given, &sink, self.stats)?;
         if let (Some(to), Some(gathered)) = (packed, gathered) {
             let gathered = gathered
                 .into_inner()
@@ -131,11 +134,15 @@ impl QuantizeStep<'_> {
 fn quantize_tensor(
     (file, name, entry): (&SafetensorsFile, &str, &Entry),
     quantizer: &TensorQuantizer,
+    given: Option<&[u8]>,
     sink: &PartSink<'_>,
     stats: bool,
 ) -> Result<Option<ErrorStats>, Error> {
     let values = file.data(entry);
-    let done = report::quantize_tensor(quantizer, stats, &values, sink);
+    let done = match given {
+        Some(codes) => quantize_given(quantizer, codes, stats, &values, sink),
+        None => report::quantize_tensor(quantizer, stats, &values, sink),
+    };
     done.map_err(|failure| {
         let at = values::Tensor {
             file: file.path(),

@@ -118,7 +118,10 @@ impl Candidate {
     }
 
     /// The options that make all tensors so; `None` for float.
-    pub(super) fn options(self, base: &QuantizeOptions) -> Result<Option<QuantizeOptions>, Error> {
+    ///
+    /// # Errors
+    /// Bits that the format does not have.
+    pub fn options(self, base: &QuantizeOptions) -> Result<Option<QuantizeOptions>, Error> {
         let Self::Codes(dtype, mode, extent) = self else {
             return Ok(None);
         };

@@ -1,9 +1,11 @@
 //! Plans that mix precisions: each tensor gets as many bits as serve the whole model best.
 
 mod candidate;
+mod curve;
 mod knapsack;
 
 pub use candidate::{Candidate, Extent};
+pub use curve::{Curve, CurvePoint};
 
 use std::path::PathBuf;
 
@@ -44,10 +46,12 @@ pub struct MixedOptions {
     pub target: MixedTarget,
     /// What each tensor may be.
     pub candidates: Vec<Candidate>,
+    /// How many sizes the summary's curve has.
+    pub points: usize,
 }
 
 /// What a mixed plan comes to.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct MixedSummary {
     /// Bits per weight, over all tensors that could be quantized.
@@ -59,7 +63,13 @@ pub struct MixedSummary {
     /// No plan of these candidates within the target has a better SQNR (or fewer bytes) than by so many
     /// dB (or percent): 0 where that is proven to be the best.
     pub gap: f64,
+    /// Plans of other sizes.
+    pub curve: Curve,
 }
+
+/// The error that a tensor has by what makes its codes, in place of that of its values: what it does to a
+/// model's outputs, for instance. `None` where nothing better is known.
+pub type Damage<'d> = &'d mut dyn FnMut(&str, &TensorQuantizer) -> Result<Option<f64>, Error>;
 
 /// Takes what is made and forgets it.
 struct Nowhere;
@@ -83,6 +93,7 @@ struct Alternative {
     bytes: u64,
     /// Squared errors by squared values.
     error: f64,
+    candidate: Candidate,
 }
 
 /// The plan of least error that keeps to a target.
@@ -90,7 +101,8 @@ struct Alternative {
 /// The error of a plan is the sum of its tensors' relative errors, squared errors by squared values: so
 /// they add up at the end of a chain of layers whose inputs are like noise. The assignment is solved
 /// exactly, as a multiple-choice knapsack, but for models where that would take too much memory; the
-/// summary says how far from the best it could be.
+/// summary says how far from the best it could be. Where `damage` knows better, it says the error of a
+/// tensor.
 ///
 /// # Errors
 /// As [`plan`](crate::execute::plan); a target that no plan of the candidates reaches; values that
@@ -100,10 +112,11 @@ pub fn plan_mixed(
     options: &QuantizeOptions,
     mixed: &MixedOptions,
     job: &Job<'_>,
+    mut damage: Option<Damage<'_>>,
 ) -> Result<(Plan, MixedSummary, Vec<Note>), Error> {
     let mut work = Work::new(model, options, job)?;
     for &candidate in &mixed.candidates {
-        work.add(candidate)?;
+        work.add(candidate, &mut damage)?;
     }
     work.finish(mixed)
 }
@@ -141,7 +154,7 @@ impl<'w> Work<'w> {
     }
 
     /// Measures what a candidate makes of each tensor.
-    fn add(&mut self, candidate: Candidate) -> Result<(), Error> {
+    fn add(&mut self, candidate: Candidate, damage: &mut Option<Damage<'_>>) -> Result<(), Error> {
         let Some(options) = candidate.options(self.options)? else {
             self.allows_float = true;
             return Ok(());
@@ -156,7 +169,16 @@ impl<'w> Work<'w> {
             self.job.check()?;
             match &decision {
                 Decision::Quantize(quantizer) => {
-                    if let Some(error) = self.measured(index, quantizer)? {
+                    let name = &self.tensors[index].name;
+                    let known = match damage {
+                        Some(damage) => damage(name, quantizer)?,
+                        None => None,
+                    };
+                    let error = match known {
+                        None => self.measured(index, quantizer)?,
+                        known => known.filter(|error| error.is_finite()),
+                    };
+                    if let Some(error) = error {
                         let bytes = quantizer.codes_len()
                             + quantizer.scales_len()
                             + quantizer.zero_points_len();
@@ -164,6 +186,7 @@ impl<'w> Work<'w> {
                             decision,
                             bytes: bytes as u64,
                             error,
+                            candidate,
                         });
                     }
                 }
@@ -214,6 +237,7 @@ impl<'w> Work<'w> {
                     decision: Decision::LeaveAlone("float is better here".into()),
                     bytes: self.tensors[index].bytes,
                     error: 0.0,
+                    candidate: Candidate::Float,
                 });
             }
             places.push(index);
@@ -230,7 +254,8 @@ impl<'w> Work<'w> {
         };
         let (picks, gap) = problem.solve(mixed.target)?;
         let decisions = problem.decisions(&picks);
-        let summary = problem.summary(&picks, &decisions, gap)?;
+        let mut summary = problem.summary(&picks, &decisions, gap)?;
+        summary.curve = problem.curve(mixed)?;
         let plan = self.plan(&decisions);
         Ok((plan, summary, self.warnings))
     }
@@ -434,6 +459,7 @@ impl Knapsack<'_> {
                 false => -10.0 * error.log10(),
             },
             gap,
+            curve: Curve::default(),
         })
     }
 }

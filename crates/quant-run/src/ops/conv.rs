@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 pub(super) const TABLE: Table = &[("conv", conv)];
 
 /// How a window moves over the spatial dimensions: of `conv`, `conv_transpose` and pools.
-pub(super) struct Geometry {
+pub(crate) struct Geometry {
     /// Before and after each dimension.
     pub pads: Vec<(usize, usize)>,
     pub strides: Vec<usize>,

@@ -29,6 +29,7 @@ mod unary;
 
 use crate::call::Kernel;
 
+pub(crate) use conv::Geometry;
 pub(crate) use reduce::total;
 
 /// Names and what they compute.
