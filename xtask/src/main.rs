@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod accuracy;
 mod artifacts;
 mod asm;
 mod bench;
@@ -176,6 +177,8 @@ enum Task {
         /// One format, such as mlx [default: all]
         name: Option<String>,
     },
+    /// Measure what ways of quantizing cost trained models, into docs/accuracy.md (Python, wheels)
+    Accuracy,
     /// Feed hostile inputs to the fuzz targets, by libFuzzer (C++ compiler)
     Fuzz {
         /// Such as `index` [default: all]
@@ -310,6 +313,7 @@ fn run(task: Task) -> Outcome {
         Task::Python { all } => python::python(all),
         Task::Circles => circles::circles(),
         Task::Formats { name } => formats::formats(name.as_deref()),
+        Task::Accuracy => accuracy::accuracy(),
         Task::Fuzz { targets, seconds } => fuzz::fuzz(&targets, seconds),
         Task::Memory { samples } => memory::report(samples),
         Task::Doc => release::doc(),

@@ -1,7 +1,12 @@
 //! Options of plans that mix precisions.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueHint};
 use quant_models::{Candidate, Error, MixedOptions, MixedSummary, MixedTarget, QuantizeOptions};
+
+/// Points of a curve.
+const POINTS: usize = 32;
 
 #[derive(Args)]
 pub struct MixedFlags {
@@ -24,6 +29,9 @@ pub struct MixedFlags {
     /// per channel; or float.
     #[arg(long, value_delimiter = ',', value_name = "A,B,...", value_hint = ValueHint::Other)]
     candidates: Vec<String>,
+    /// With a target: draw size against error, and where the plan lies, into a page
+    #[arg(long, value_name = "FILE.html", value_hint = ValueHint::FilePath)]
+    pub report: Option<PathBuf>,
 }
 
 impl MixedFlags {
@@ -33,7 +41,15 @@ impl MixedFlags {
             (Some(bits), _, _) => MixedTarget::Bits(bits),
             (_, Some(bytes), _) => MixedTarget::Bytes(bytes),
             (_, _, Some(db)) => MixedTarget::Sqnr(db),
-            (None, None, None) if self.candidates.is_empty() => return Ok(None),
+            (None, None, None) if self.candidates.is_empty() && self.report.is_none() => {
+                return Ok(None);
+            }
+            (None, None, None) if self.candidates.is_empty() => {
+                return Err(Error::Option(
+                    "--report needs a target; give --target-bits, --target-size or --target-sqnr"
+                        .into(),
+                ));
+            }
             (None, None, None) => {
                 return Err(Error::Option(
                     "--candidates need a target; give --target-bits, --target-size or --target-sqnr"
@@ -46,7 +62,11 @@ impl MixedFlags {
         if candidates.is_empty() {
             candidates = Candidate::defaults(options.encoding);
         }
-        Ok(Some(MixedOptions { target, candidates }))
+        Ok(Some(MixedOptions {
+            target,
+            candidates,
+            points: if self.report.is_some() { POINTS } else { 0 },
+        }))
     }
 }
 

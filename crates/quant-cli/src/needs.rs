@@ -122,9 +122,24 @@ pub const NEEDS: &[Need] = &[
             "exact_selection",
         ]),
     ),
+    need("quantize", "auto", Without(WITHOUT_TARGETS)),
+    need(
+        "quantize",
+        "auto",
+        Without(&["plan", "ranges", "search", "dialect", "type", "requantize"]),
+    ),
+    need("quantize", "quality", Given("auto")),
     need("plan", "target_bits", Without(WITHOUT_TARGETS)),
     need("plan", "target_size", Without(WITHOUT_TARGETS)),
     need("plan", "target_sqnr", Without(WITHOUT_TARGETS)),
+    #[cfg(feature = "run")]
+    need("plan", "samples", Package),
+    #[cfg(feature = "run")]
+    need("plan", "samples_limit", Given("samples")),
+    #[cfg(feature = "run")]
+    need("plan", "image_fit", Given("samples")),
+    #[cfg(feature = "run")]
+    need("plan", "memory", Given("samples")),
     need("plan", "target_size", Without(&["target_bits"])),
     need(
         "plan",
@@ -133,6 +148,32 @@ pub const NEEDS: &[Need] = &[
     ),
     need("quantize", "activation_dtype", Given("ranges")),
     need("quantize", "activation_mode", Given("ranges")),
+    #[cfg(feature = "run")]
+    need("quantize", "samples", Value("method", &["gptq"])),
+    #[cfg(feature = "run")]
+    need("quantize", "samples_limit", Value("method", &["gptq"])),
+    #[cfg(feature = "run")]
+    need("quantize", "image_fit", Value("method", &["gptq"])),
+    #[cfg(feature = "run")]
+    need("quantize", "damping", Value("method", &["gptq"])),
+    #[cfg(feature = "run")]
+    need("quantize", "act_order", Value("method", &["gptq"])),
+    #[cfg(feature = "run")]
+    need("quantize", "memory", Value("method", &["gptq"])),
+    #[cfg(feature = "run")]
+    need("quantize", "samples", Package),
+    #[cfg(feature = "run")]
+    need("quantize", "hessians", Value("method", &["gptq"])),
+    #[cfg(feature = "run")]
+    need("quantize", "hessians", Without(&["samples"])),
+    #[cfg(feature = "run")]
+    need("quantize", "samples_limit", Given("samples")),
+    #[cfg(feature = "run")]
+    need("quantize", "image_fit", Given("samples")),
+    #[cfg(feature = "run")]
+    need("quantize", "memory", Given("samples")),
+    #[cfg(feature = "run")]
+    need("quantize", "ranges", Value("method", &["nearest"])),
     need("quantize", "ranges", Package),
     need("quantize", "exact_selection", Package),
     need("quantize", "target", Package),
@@ -220,15 +261,20 @@ pub fn check(matches: &ArgMatches) -> Result<(), Error> {
     check_encoding(matches)
 }
 
-/// What the options of a command need; those of `quant plan` as they do in `quant quantize`.
+/// What the options of a command need; those of `quant plan` as they do in `quant quantize`, but for
+/// those that mean something else there.
 fn needs(command: &str) -> impl Iterator<Item = &'static Need> {
     let alike = match command {
         "plan" => "quantize",
         other => other,
     };
-    NEEDS
-        .iter()
-        .filter(move |need| need.command == command || need.command == alike)
+    let has_own = move |option: &str| {
+        let mut own = NEEDS.iter().filter(|need| need.command == command);
+        own.any(|need| need.option == option)
+    };
+    NEEDS.iter().filter(move |need| {
+        need.command == command || need.command == alike && !has_own(need.option)
+    })
 }
 
 /// An encoding has a dialect of its own, or takes the options of the others.

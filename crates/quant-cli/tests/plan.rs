@@ -445,3 +445,77 @@ fn mixed_plans_keep_to_their_target_and_lose_no_more_than_uniform_ones() {
         folder.refuses(&line, status, words);
     }
 }
+
+#[test]
+fn everything_is_decided() {
+    let folder = model();
+    let line = [
+        "quantize",
+        "m.safetensors",
+        "--auto",
+        "--quality",
+        "30dB",
+        "-o",
+        "s.safetensors",
+    ];
+    let report: Value =
+        serde_json::from_str(&folder.succeeds(&[&line[..], &["--json"]].concat())).unwrap();
+    let estimate = report["auto"]["estimated_sqnr_db"].as_f64().unwrap();
+    assert!((30.0..60.0).contains(&estimate), "{report}");
+    assert_eq!(report["auto"]["quality_db"], 30.0);
+    // It is what a plan of the same target does.
+    let plan = [
+        "plan",
+        "m.safetensors",
+        "--target-sqnr",
+        "30",
+        "--search",
+        "mse",
+        "-o",
+        "p.json",
+    ];
+    folder.succeeds(&plan);
+    folder.succeeds(&[
+        "quantize",
+        "m.safetensors",
+        "--plan",
+        "p.json",
+        "-o",
+        "t.safetensors",
+    ]);
+    assert_eq!(
+        bytes(&folder, "s.safetensors"),
+        bytes(&folder, "t.safetensors")
+    );
+    let text = folder.succeeds(&[&line[..], &["--force"]].concat());
+    assert!(
+        text.contains("of 4 tensors: ") && text.contains("bits per weight"),
+        "{text}"
+    );
+
+    for (more, words) in [
+        (
+            &["--dtype", "int4"][..],
+            "--auto and --dtype exclude each other",
+        ),
+        (
+            &["--plan", "p.json"],
+            "--auto and --plan exclude each other",
+        ),
+        (&["--format", "gguf"], "GGUF"),
+        (&["--quality", "none"], "40dB"),
+    ] {
+        let output = folder.quant(&[&line[..], more, &["--force"]].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && stderr.contains(words),
+            "{more:?}: {stderr}"
+        );
+    }
+    let output = folder.quant(&["quantize", "m.safetensors", "--quality", "30"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("--quality has no effect without --auto"),
+        "{stderr}"
+    );
+}

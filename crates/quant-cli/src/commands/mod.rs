@@ -1,6 +1,7 @@
 //! The subcommands, a file each: its arguments and its run.
 
 mod activations;
+mod auto;
 mod backends;
 mod calibrate;
 mod completions;
@@ -9,6 +10,8 @@ mod dequantize;
 mod diff;
 #[cfg(feature = "run")]
 mod evaluate;
+#[cfg(feature = "run")]
+mod gptq;
 mod index;
 mod inspect;
 mod man;

@@ -1,9 +1,13 @@
 //! `quant plan`.
 
+mod page;
+
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
-use quant_models::{AtomicFile, Error, QuantizeOptions};
+use quant_models::{
+    AtomicFile, Error, Inputs, Job, MixedOptions, MixedSummary, Note, QuantizeOptions,
+};
 
 use crate::choices::NonFinite;
 use crate::mixed::{MixedFlags, told};
@@ -19,7 +23,8 @@ Examples:
   quant plan model.safetensors --dtype int4 --granularity per-block -o plan.json
   quant quantize model.safetensors --plan plan.json
   quant plan model.safetensors --target-bits 5 --search mse -o plan.json
-  quant plan Model.mlpackage --target-size 12MB --candidates int4:block32,int8 -o plan.json";
+  quant plan Model.mlpackage --target-size 12MB --candidates int4:block32,int8 -o plan.json
+  quant plan Model.mlpackage --target-bits 6 --samples samples/ --report curve.html -o plan.json";
 
 /// Say what `quant quantize` would do with each tensor, as a file that can be changed by hand
 ///
@@ -39,6 +44,9 @@ pub struct Plan {
     weights: WeightOptions,
     #[command(flatten)]
     mixed: MixedFlags,
+    #[cfg(feature = "run")]
+    #[command(flatten)]
+    measuring: super::running::MeasuringOptions,
     /// What to do with a tensor that holds NaN or Inf
     #[arg(long, value_enum, default_value = "error")]
     non_finite: NonFinite,
@@ -49,20 +57,78 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What is read.
+    fn inputs(&self, options: &QuantizeOptions) -> Inputs {
+        #[cfg_attr(not(feature = "run"), expect(unused_mut, reason = "samples"))]
+        let mut inputs = options.inputs(&self.model);
+        #[cfg(feature = "run")]
+        self.measuring.add_inputs(&mut inputs);
+        inputs
+    }
+
+    /// Where the page goes, looked at before any work.
+    fn report_file(&self, options: &QuantizeOptions) -> Result<Option<AtomicFile>, Error> {
+        let Some(path) = &self.mixed.report else {
+            return Ok(None);
+        };
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if !extension.is_some_and(|extension| ["html", "htm"].contains(&extension)) {
+            return Err(Error::File {
+                file: path.clone(),
+                problem: "the name of a report ends with .html".into(),
+            });
+        }
+        let mut inputs = self.inputs(options);
+        if let Some(output) = &self.output {
+            inputs.output(output);
+        }
+        let file = AtomicFile::create(path, "report", self.force.force, &inputs)?;
+        warn(file.warnings());
+        Ok(Some(file.later()))
+    }
+
+    /// A mixed plan, by the weights or by what they do to the model's outputs.
+    fn mix(
+        &self,
+        options: &QuantizeOptions,
+        mixed: &MixedOptions,
+        job: &Job<'_>,
+    ) -> Result<(quant_models::Plan, MixedSummary, Vec<Note>), Error> {
+        #[cfg(feature = "run")]
+        if !self.measuring.samples.is_empty() {
+            let (mut model, samples) = self.measuring.open(&self.model)?;
+            let at = |error| super::running::at_model(&self.model, error);
+            let go_on = || !job.cancelled.load(std::sync::atomic::Ordering::Relaxed);
+            let damage = quant_run::Damage::new(&mut model, &samples, &go_on);
+            let mut damage = damage.map_err(at)?;
+            let mut of = |weight: &str, quantizer: &_| damage.of(weight, quantizer).map_err(at);
+            return quant_models::plan_mixed(&self.model, options, mixed, job, Some(&mut of));
+        }
+        quant_models::plan_mixed(&self.model, options, mixed, job, None)
+    }
+
     pub fn run(&self) -> Result<(), Error> {
         let options = QuantizeOptions {
             non_finite: self.non_finite.into(),
             ..self.weights.options(&self.model)?
         };
         let mixed = self.mixed.options(&options)?;
+        #[cfg(feature = "run")]
+        if mixed.is_none() && !self.measuring.samples.is_empty() {
+            return Err(Error::Option(
+                "--samples needs a target; give --target-bits, --target-size or --target-sqnr"
+                    .into(),
+            ));
+        }
         let file = self.output.as_deref().map(|path| {
-            let inputs = options.inputs(&self.model);
+            let inputs = self.inputs(&options);
             let file = AtomicFile::create(path, "output", self.force.force, &inputs)?;
             warn(file.warnings());
             check_name(JSON, path)?;
             Ok::<_, Error>(file)
         });
         let file = file.transpose()?;
+        let report = self.report_file(&options)?;
         let bytes = quant_models::total_bytes(&self.model);
         let (plan, summary, warnings) = with_progress(0, true, false, bytes, |job| match &mixed {
             None => {
@@ -70,12 +136,16 @@ impl Plan {
                 Ok((plan, None, warnings))
             }
             Some(mixed) => {
-                let (plan, summary, warnings) =
-                    quant_models::plan_mixed(&self.model, &options, mixed, job)?;
+                let (plan, summary, warnings) = self.mix(&options, mixed, job)?;
                 Ok((plan, Some(summary), warnings))
             }
         })?;
         warn(&lines(&warnings));
+        if let (Some(report), Some(summary)) = (report, &summary) {
+            let page = page::page(&self.model.to_string_lossy(), &plan, summary);
+            let page = page.map_err(|problem| Error::Option(format!("--report: {problem}")))?;
+            report.commit(page.as_bytes())?;
+        }
         let value = serde_json::to_value(&plan).map_err(|error| Error::File {
             file: self.model.clone(),
             problem: format!("its plan cannot be written: {error}"),

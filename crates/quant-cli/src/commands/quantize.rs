@@ -1,15 +1,17 @@
 //! `quant quantize`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueHint};
 use quant_core::Scheme;
 use quant_models::{
-    ActivationOptions, AtomicFile, Encoding, Error, Plan, QuantizeOptions, quantized_kind,
+    ActivationOptions, AtomicFile, Encoding, Error, Inputs, Job, Plan, QuantizeOptions, Report,
+    quantized_kind,
 };
 use serde_json::json;
 
+use super::auto::{AutoFlags, Decided};
 use crate::called;
 use crate::choices::{ByteType, Mode, NonFinite, Target};
 use crate::needs::lines;
@@ -20,7 +22,7 @@ use crate::options::{
 use crate::paths::{JSON, check_name, output_of};
 use crate::progress::{only_words_are_left, with_progress};
 use crate::report::print_summary;
-use crate::terminal::{json_text, print_json, warn};
+use crate::terminal::{json_text, print, print_json, warn};
 use crate::weights::WeightOptions;
 
 const EXAMPLES: &str = "\
@@ -30,8 +32,10 @@ Examples:
   quant quantize model.safetensors --exclude '^lm_head' --dry-run
   quant quantize Model.mlpackage --config config.yaml -o Small.mlpackage
   quant quantize Model.mlpackage --ranges ranges.json
+  quant quantize Model.mlpackage --dtype int4 --search mse --method gptq --samples samples/
   quant quantize Model.aimodel --dialect coreai-torch
   quant quantize model.safetensors --plan plan.json
+  quant quantize Model.mlpackage --auto --target ane --quality 35dB
   quant quantize flux.safetensors --format gguf --type q8_0";
 
 /// Quantize a model's weights
@@ -49,6 +53,9 @@ pub struct Quantize {
     /// What is to happen to each tensor, as `quant plan` writes it, in place of the options above
     #[arg(long, value_name = "FILE.json", value_hint = ValueHint::FilePath)]
     plan: Option<PathBuf>,
+    #[cfg(feature = "run")]
+    #[command(flatten)]
+    gptq: super::gptq::GptqFlags,
     /// Core ML: quantize activations too; their ranges, as `quant activations` takes them
     #[arg(long, value_name = "FILE.json", value_hint = ValueHint::FilePath)]
     ranges: Option<PathBuf>,
@@ -58,7 +65,9 @@ pub struct Quantize {
     /// With --ranges: range of the activations symmetric about zero, or as it is
     #[arg(long, value_enum, default_value = "symmetric")]
     activation_mode: Mode,
-    /// Core ML: warn of what is known to run badly there
+    #[command(flatten)]
+    auto: AutoFlags,
+    /// Core ML: warn of what is known to run badly there; with --auto, leave it out
     #[arg(long, value_enum)]
     target: Option<Target>,
     /// What to do with a tensor that holds NaN or Inf
@@ -110,14 +119,43 @@ impl Quantize {
     }
 
     /// What the name of the result says of it.
-    fn suffix(options: &QuantizeOptions, encoding: Encoding) -> &'static str {
+    fn suffix(&self, options: &QuantizeOptions, encoding: Encoding) -> &'static str {
+        let is_mixed = options.config.is_some() || options.plan.is_some() || self.auto.is_wanted();
         match encoding {
             Encoding::Gguf if options.plan.is_some() => "quantized",
             Encoding::Gguf => options.block_type.map_or("gguf", quant_core::Named::name),
-            Encoding::Native if options.config.is_some() || options.plan.is_some() => "quantized",
+            Encoding::Native if is_mixed => "quantized",
             Encoding::Native => options.scheme.dtype.name(),
             other => other.name(),
         }
+    }
+
+    /// What is read, beside the output.
+    fn inputs(&self, options: &QuantizeOptions) -> Inputs {
+        #[cfg_attr(not(feature = "run"), expect(unused_mut, reason = "samples"))]
+        let mut inputs = options.inputs(&self.model);
+        #[cfg(feature = "run")]
+        self.gptq.add_inputs(&mut inputs);
+        inputs
+    }
+
+    /// Does the work.
+    fn quantize(
+        &self,
+        output: &Path,
+        mut options: QuantizeOptions,
+        job: &Job<'_>,
+    ) -> Result<(Report, Option<Decided>), Error> {
+        let decided = match self.auto.is_wanted() {
+            true => Some(self.auto.decide(&self.model, &mut options, job)?),
+            false => None,
+        };
+        #[cfg(feature = "run")]
+        if self.gptq.is_wanted() {
+            self.gptq.find(&self.model, &mut options, job)?;
+        }
+        let report = quant_models::quantize(&self.model, output, &options, job)?;
+        Ok((report, decided))
     }
 
     // Long: the steps of the command, in order.
@@ -128,18 +166,18 @@ impl Quantize {
             None => options.encoding,
         };
         let result = quantized_kind(&self.model, encoding);
-        let inputs = || options.inputs(&self.model);
+        let inputs = || self.inputs(&options);
         let given = self.output.as_deref();
         let output = output_of(
             given,
             &self.model,
             result,
             inputs,
-            Self::suffix(&options, encoding),
+            self.suffix(&options, encoding),
         )?;
         // A report that cannot be written ends the work before it begins.
         let report_file = self.report.as_deref().map(|path| {
-            let mut inputs = options.inputs(&self.model);
+            let mut inputs = self.inputs(&options);
             inputs.output(&output);
             let file = AtomicFile::create(path, "report", self.force.force, &inputs)?;
             warn(file.warnings());
@@ -150,16 +188,16 @@ impl Quantize {
         let start = Instant::now();
         let quiet = self.quiet || self.json.json;
         let bytes = quant_models::total_bytes(&self.model);
-        let report = with_progress(
+        let (report, decided) = with_progress(
             self.threads.threads,
             quiet,
             self.force.force,
             bytes,
-            |job| quant_models::quantize(&self.model, &output, &options, &self.sync.of(job)),
+            |job| self.quantize(&output, options, &self.sync.of(job)),
         )?;
         let seconds = start.elapsed().as_secs_f64();
         let value = || {
-            json!({
+            let mut value = json!({
             "version": 1,
             "input": self.model.to_string_lossy(),
             "output": (!self.caution.dry_run).then(|| output.to_string_lossy()),
@@ -171,7 +209,11 @@ impl Quantize {
             "copied": report.copied,
             "tensors": report.tensors,
             "operations": report.operations,
-            })
+            });
+            if let (Some(decided), Some(value)) = (&decided, value.as_object_mut()) {
+                value.insert("auto".into(), decided.value.clone());
+            }
+            value
         };
         warn(&lines(&report.warnings));
         if let Some(file) = report_file {
@@ -181,7 +223,10 @@ impl Quantize {
         match (self.json.json, self.quiet) {
             (true, _) => print_json(&value()),
             (false, true) => Ok(()),
-            (false, false) => print_summary(&report, &output, seconds),
+            (false, false) => {
+                print_summary(&report, &output, seconds)?;
+                print(decided.as_ref().map_or("", |decided| &decided.text))
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
-use quant_models::Error;
+use quant_models::{Error, Inputs};
 use quant_run::{ImageFit, Model, RunOptions, Samples, States};
 
 use crate::terminal::{count, warn};
@@ -38,6 +38,49 @@ fn size(text: &str) -> Result<usize, String> {
     let number: usize = digits.parse().map_err(|_| "give a number, such as 512M")?;
     let bytes = number.checked_mul(1 << unit).filter(|&bytes| bytes > 0);
     bytes.ok_or_else(|| "out of range".into())
+}
+
+/// The samples that a model is measured with.
+#[derive(Args)]
+pub struct MeasuringOptions {
+    /// Files and folders of samples, as `quant evaluate` takes them; repeatable
+    #[arg(long, value_name = "PATH", num_args = 1.., value_hint = ValueHint::AnyPath)]
+    pub samples: Vec<PathBuf>,
+    /// Only the first so many samples
+    #[arg(long, value_name = "COUNT", value_hint = ValueHint::Other)]
+    samples_limit: Option<usize>,
+    /// What happens to images of another size than the model's
+    #[arg(long, value_enum, value_name = "HOW", default_value = "crop")]
+    image_fit: Fit,
+    /// Memory for weights and values, such as 512M or 8G [default: what the machine has]
+    #[arg(long, value_name = "SIZE", value_hint = ValueHint::Other, value_parser = size)]
+    memory: Option<usize>,
+}
+
+impl MeasuringOptions {
+    /// Adds the samples to what no output may be.
+    pub fn add_inputs(&self, inputs: &mut Inputs) {
+        let samples = self.samples.iter();
+        samples.for_each(|file| inputs.file(file, "the samples"));
+    }
+
+    /// The model at `path`, ready to run, and its samples.
+    pub fn open(&self, path: &Path) -> Result<(Model, Samples), Error> {
+        let running = RunningOptions {
+            function: None,
+            round_f16: false,
+            memory: self.memory,
+            max_iterations: 100_000,
+        };
+        let model = running.open(path)?;
+        let samples = SampleOptions {
+            samples_limit: self.samples_limit,
+            image_fit: self.image_fit,
+            sequence: false,
+        };
+        let samples = samples.list(&self.samples, &model)?;
+        Ok((model, samples))
+    }
 }
 
 /// The memory of this machine, where it says so.

@@ -64,6 +64,7 @@ const FREE: &[(&str, &[&str])] = &[
             "expert_axes",
             "non_finite",
             "candidates",
+            "report",
             "force",
             "quiet",
         ],

@@ -2,6 +2,7 @@
 #![cfg(feature = "run")]
 
 mod evaluating;
+mod gptq;
 mod images;
 #[path = "../kept/mod.rs"]
 mod kept;

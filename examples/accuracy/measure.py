@@ -1,0 +1,155 @@
+"""Measures what ways of quantizing cost the models that models.py made: the tables of docs/accuracy.md.
+
+    python measure.py QUANT FOLDER [DOCUMENT]
+
+QUANT is the command. The tables are printed; in DOCUMENT they replace what stands between the lines
+`<!-- accuracy -->` and `<!-- end of accuracy -->`.
+"""
+
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+MODELS = ["digits", "crepe", "minilm", "silero"]
+#: Embeddings are looked up, not multiplied by: they stay in float.
+OPTIONS = {"minilm": ["--exclude", "^words"]}
+PRECISIONS = {
+    "int4 per channel": ["--dtype", "int4"],
+    "int4 in blocks of 32": ["--dtype", "int4", "--granularity", "per-block"],
+    "int8 per channel": ["--dtype", "int8"],
+}
+SEARCH = ["--search", "mse"]
+WEIGHTED = [*SEARCH, "--importance", "{importance}"]
+GPTQ = ["--method", "gptq", "--samples", "{calibration}"]
+WAYS = {
+    "plain": [],
+    "affine": ["--mode", "affine"],
+    "searched": SEARCH,
+    "weighted": WEIGHTED,
+    "GPTQ": GPTQ,
+    "GPTQ, searched": [*SEARCH, *GPTQ],
+    "GPTQ, weighted, by size": [*WEIGHTED, *GPTQ, "--act-order"],
+    "GPTQ, affine, weighted": ["--mode", "affine", *WEIGHTED, *GPTQ],
+}
+MIXED = "mixed"
+START, END = "<!-- accuracy -->\n", "<!-- end of accuracy -->\n"
+
+
+class Measure:
+    def __init__(self, quant, folder):
+        self.quant, self.folder = quant, folder
+        help = self.run("calibrate", "--help", json_wanted=False)
+        self.has_importance = "--importance" in help
+        self.temporary = tempfile.TemporaryDirectory()
+        self.out = pathlib.Path(self.temporary.name)
+
+    def run(self, *line, json_wanted=True):
+        line = [self.quant, *map(str, line)]
+        done = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{' '.join(line)}\n{done.stderr}")
+        return json.loads(done.stdout) if json_wanted else done.stdout
+
+    def importance(self, model):
+        path = self.folder / model / "importance.safetensors"
+        if not path.exists() and self.has_importance:
+            package, samples = self.package(model), self.folder / model / "calibration"
+            line = ["calibrate", package, "--samples", samples, "--importance", "-o", path, "--quiet"]
+            self.run(*line, json_wanted=False)
+        return path
+
+    def package(self, model):
+        return self.folder / f"{model}.mlpackage"
+
+    def quantized(self, model, options):
+        """Bytes, weight SQNR, and what `evaluate` says."""
+        small = self.out / "small.mlpackage"
+        filled = [
+            option.format(
+                calibration=self.folder / model / "calibration",
+                importance=self.importance(model) if "{importance}" in option else "",
+            )
+            for option in options
+        ]
+        line = ["quantize", self.package(model), "-o", small, "--force", "--json", *filled]
+        report = self.run(*line)
+        sqnr = [tensor["sqnr_db"] for tensor in report["tensors"] if tensor["sqnr_db"] is not None]
+        labels = self.folder / model / "labels.csv"
+        line = ["evaluate", self.package(model), small, "--json", "--samples", self.folder / model / "test"]
+        if labels.exists():
+            line += ["--labels", labels]
+        outputs = self.run(*line)["outputs"]
+        return {
+            "bytes": report["bytes_after"],
+            "weights": statistics.mean(sqnr),
+            "output": statistics.mean(output["sqnr_db"] for output in outputs),
+            "right": outputs[0]["accuracy"],
+            "cosine": outputs[0]["cosine"],
+        }
+
+    def mixed(self, model, size):
+        """The plan that fits the size of a uniform one."""
+        plan = self.out / "plan.json"
+        line = ["plan", self.package(model), *OPTIONS.get(model, []), "--target-size", size, *SEARCH]
+        self.run(*line, "-o", plan, "--force", json_wanted=False)
+        return self.quantized(model, ["--plan", plan.as_posix()])
+
+    def all(self):
+        found = {}
+        for model in MODELS:
+            for precision, options in PRECISIONS.items():
+                for way, more in WAYS.items():
+                    if "--importance" in more and not self.has_importance:
+                        continue
+                    line = [*OPTIONS.get(model, []), *options, *more]
+                    found[model, precision, way] = self.quantized(model, line)
+                    print(model, precision, way, found[model, precision, way], file=sys.stderr, flush=True)
+                size = found[model, precision, "plain"]["bytes"]
+                found[model, precision, MIXED] = self.mixed(model, size)
+                print(model, precision, MIXED, found[model, precision, MIXED], file=sys.stderr, flush=True)
+        return found
+
+
+def tables(found):
+    text = ""
+    for model in MODELS:
+        rows = {key[1:]: one for key, one in found.items() if key[0] == model}
+        first = next(iter(rows.values()))
+        last = f"accuracy (float: {100 * first['right'][0]:.1f} %)" if first["right"] else "cosine"
+        text += f"**{model}**\n\n| | | bytes | weights | outputs | {last} |\n|---|---|---|---|---|---|\n"
+        before = None
+        for (precision, way), one in rows.items():
+            shown = precision if precision != before else ""
+            before = precision
+            right = f"{100 * one['right'][1]:.1f} %" if one["right"] else f"{one['cosine']:.5f}"
+            size, weights, output = one["bytes"], one["weights"], one["output"]
+            text += f"| {shown} | {way} | {size:,} | {weights:.1f} dB | {output:.1f} dB | {right} |\n"
+        text += "\n"
+    text += "Output SQNR above that of the plain scales, median over the models:\n\n"
+    ways = [way for way in [*WAYS, MIXED] if ("digits", "int4 per channel", way) in found and way != "plain"]
+    text += "| | " + " | ".join(ways) + " |\n|" + "---|" * (len(ways) + 1) + "\n"
+    for precision in PRECISIONS:
+        cells = []
+        for way in ways:
+            gains = [
+                found[model, precision, way]["output"] - found[model, precision, "plain"]["output"]
+                for model in MODELS
+            ]
+            cells.append(f"{statistics.median(gains):+.1f} dB")
+        text += f"| {precision} | " + " | ".join(cells) + " |\n"
+    return text
+
+
+def main():
+    text = tables(Measure(sys.argv[1], pathlib.Path(sys.argv[2])).all())
+    print(text)
+    if len(sys.argv) > 3:
+        document = pathlib.Path(sys.argv[3])
+        before, rest = document.read_text().split(START)
+        document.write_text(before + START + "\n" + text + "\n" + END + rest.split(END)[1])
+
+
+main()
