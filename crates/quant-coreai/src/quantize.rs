@@ -15,7 +15,7 @@ use crate::parts::packed;
 use crate::rewrite::{Edit, NewOperation};
 use crate::types::{Element, Held, TensorType, mentioned};
 use crate::wire::Reader;
-use quant_model::given::quantize_given;
+use quant_model::recoded::quantize_given;
 use quant_model::report::{self, Decision};
 use quant_model::{Error, Job, QuantizeOptions, Report, values};
 

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use quant_core::{ErrorStats, Scheme};
-use quant_model::given::quantize_given;
 use quant_model::io::Data;
+use quant_model::recoded::quantize_given;
 use quant_model::report::{Decision, quantize_tensor};
 use quant_model::{Error, Job, QuantizeOptions, TensorReport, values};
 use quant_simd::TensorQuantizer;
@@ -100,6 +100,50 @@ struct Written {
     stats: Option<ErrorStats>,
 }
 
+/// The weights to be quantized, by their operations.
+fn chosen<'s, 'a>(
+    (package, graph): (&Package<'a>, &Graph<'_, 'a>),
+    options: &'s QuantizeOptions,
+    candidates: &'s [Candidate<'s, 'a>],
+    decisions: &'s [Decision],
+    reports: &'s mut [TensorReport],
+) -> Result<HashMap<usize, Weight<'s, 'a>>, Error> {
+    let (mut quantized, mut given) = (HashMap::new(), HashMap::new());
+    for ((choice, decision), report) in candidates.iter().zip(decisions).zip(reports) {
+        if let (Decision::Quantize(quantizer), Some(value)) = (decision, choice.value) {
+            let constant = &graph.constants[choice.constant];
+            let id = constant.operation.id;
+            let program = &package.program;
+            let file = match &value.payload {
+                Payload::Blob(blob) => blob.file.to_owned(),
+                _ => package.weight_file(program.functions[constant.function].stage),
+            };
+            let since_18 = program.stage(constant.function).specification >= select::BLOCKWISE;
+            let layout = WeightLayout::new(quantizer, since_18)
+                .map_err(|problem| Error::tensor(&package.model_path(), &choice.name, problem))?;
+            let weight = Weight {
+                choice,
+                quantizer,
+                value,
+                given: options.given(&choice.name),
+                id,
+                file,
+                layout,
+                report,
+            };
+            if let Some(codes) = weight.given {
+                given.entry(weight.key()).or_insert(codes);
+            }
+            quantized.insert(id, weight);
+        }
+    }
+    // What shares a record has the same codes, whichever of them they were found for.
+    for weight in quantized.values_mut() {
+        weight.given = given.get(&weight.key()).copied();
+    }
+    Ok(quantized)
+}
+
 impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
     pub fn new(
         package: &'p Package<'a>,
@@ -135,42 +179,13 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
         decisions: &[Decision],
         reports: &mut [TensorReport],
     ) -> Result<(), Error> {
-        let (mut quantized, mut given) = (HashMap::new(), HashMap::new());
-        for ((choice, decision), report) in candidates.iter().zip(decisions).zip(reports) {
-            if let (Decision::Quantize(quantizer), Some(value)) = (decision, choice.value) {
-                let constant = &self.graph.constants[choice.constant];
-                let id = constant.operation.id;
-                let program = &self.package.program;
-                let file = match &value.payload {
-                    Payload::Blob(blob) => blob.file.to_owned(),
-                    _ => self
-                        .package
-                        .weight_file(program.functions[constant.function].stage),
-                };
-                let since_18 = program.stage(constant.function).specification >= select::BLOCKWISE;
-                let layout = WeightLayout::new(quantizer, since_18).map_err(|problem| {
-                    Error::tensor(&self.package.model_path(), &choice.name, problem)
-                })?;
-                let weight = Weight {
-                    choice,
-                    quantizer,
-                    value,
-                    given: self.options.given(&choice.name),
-                    id,
-                    file,
-                    layout,
-                    report,
-                };
-                if let Some(codes) = weight.given {
-                    given.entry(weight.key()).or_insert(codes);
-                }
-                quantized.insert(id, weight);
-            }
-        }
-        // What shares a record has the same codes, whichever of them they were found for.
-        for weight in quantized.values_mut() {
-            weight.given = given.get(&weight.key()).copied();
-        }
+        let mut quantized = chosen(
+            (self.package, self.graph),
+            self.options,
+            candidates,
+            decisions,
+            reports,
+        )?;
         let mut steps = Vec::new();
         let program = &self.package.program;
         program.each(&mut |_, operation| -> Result<(), Error> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use quant_core::ErrorStats;
-use quant_model::given::quantize_given;
+use quant_model::recoded::quantize_given;
 use quant_model::report::{self, Decision};
 use quant_model::values;
 use quant_model::{Error, Job, QuantizeOptions, Report};

@@ -2,7 +2,7 @@
 
 mod page;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
 use quant_models::{
@@ -159,15 +159,24 @@ impl Plan {
         if self.quiet.quiet {
             return Ok(());
         }
-        let planned = plan.tensors.iter().filter(|one| one.quantize.is_some());
-        if let Some(summary) = &summary {
-            print(&told(summary))?;
-        }
-        print(&format!(
-            "{} of {} to be quantized\n{}\n",
-            planned.count(),
-            count(plan.tensors.len(), "tensor"),
-            shown(path)
-        ))
+        told_of(&plan, summary.as_ref(), path)
     }
+}
+
+/// Says what a plan comes to, and where it is.
+fn told_of(
+    plan: &quant_models::Plan,
+    summary: Option<&MixedSummary>,
+    path: &Path,
+) -> Result<(), Error> {
+    let planned = plan.tensors.iter().filter(|one| one.quantize.is_some());
+    if let Some(summary) = summary {
+        print(&told(summary))?;
+    }
+    print(&format!(
+        "{} of {} to be quantized\n{}\n",
+        planned.count(),
+        count(plan.tensors.len(), "tensor"),
+        shown(path)
+    ))
 }

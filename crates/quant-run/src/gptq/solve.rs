@@ -1,5 +1,7 @@
 //! Codes of a weight, input by input.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 use quant_models::quant_core::{FloatType, Params, Scheme, reference};
 use quant_models::quant_simd::{QuantizedTensor, TensorQuantizer};
@@ -61,17 +63,7 @@ pub fn solve(
     moments: &Moments,
     options: GptqOptions,
 ) -> Result<Solved, String> {
-    let fits = matrix.outputs.checked_mul(matrix.inputs) == Some(values.len())
-        && values.len() == quantizer.blocks.element_count()
-        && (moments.groups(), moments.inputs()) == (matrix.groups, matrix.inputs)
-        && matrix.outputs.is_multiple_of(matrix.groups.max(1));
-    if !fits {
-        let (groups, inputs) = (moments.groups(), moments.inputs());
-        return Err(format!(
-            "moments of {groups} groups of {inputs} inputs, for a weight of {} groups of {}",
-            matrix.groups, matrix.inputs
-        ));
-    }
+    check(quantizer, values, matrix, moments)?;
     let plain = rounded(quantizer, values)?;
     let work = Work::new(quantizer, values, matrix, &plain)?;
     let mut solved = Solved {
@@ -115,6 +107,27 @@ pub fn solve(
         solved.restored[element] = work.restored(element, code);
     }
     Ok(solved)
+}
+
+/// Whether values, weight and moments go together.
+fn check(
+    quantizer: &TensorQuantizer,
+    values: &[f32],
+    matrix: WeightMatrix,
+    moments: &Moments,
+) -> Result<(), String> {
+    let fits = matrix.outputs.checked_mul(matrix.inputs) == Some(values.len())
+        && values.len() == quantizer.blocks.element_count()
+        && (moments.groups(), moments.inputs()) == (matrix.groups, matrix.inputs)
+        && matrix.outputs.is_multiple_of(matrix.groups.max(1));
+    if fits {
+        return Ok(());
+    }
+    let (groups, inputs) = (moments.groups(), moments.inputs());
+    Err(format!(
+        "moments of {groups} groups of {inputs} inputs, for a weight of {} groups of {}",
+        matrix.groups, matrix.inputs
+    ))
 }
 
 /// What rounding makes of a weight.
@@ -219,21 +232,10 @@ impl<'w> Work<'w> {
         for first in (0..n).step_by(BLOCK) {
             let last = (first + BLOCK).min(n);
             for row in 0..count {
-                let weights = &mut weights[row * n..(row + 1) * n];
+                let left = &mut weights[row * n..(row + 1) * n];
                 let errors = &mut errors[row * BLOCK..(row + 1) * BLOCK];
-                for at in first..last {
-                    let upper = &factor.upper[at * n..(at + 1) * n];
-                    let code = self.code(element(row, at), weights[at]);
-                    codes[row * n + at] = code;
-                    let restored = self.restored(element(row, at), code);
-                    let error = (weights[at] - f64::from(restored)) / upper[at];
-                    errors[at - first] = error;
-                    for (weight, upper) in
-                        weights[at + 1..last].iter_mut().zip(&upper[at + 1..last])
-                    {
-                        *weight -= error * upper;
-                    }
-                }
+                let codes = &mut codes[row * n..(row + 1) * n];
+                self.block(start + row, first..last, factor, (left, errors, codes));
             }
             if last < n {
                 let (width, rest) = (last - first, n - last);
@@ -270,6 +272,30 @@ impl<'w> Work<'w> {
             };
         }
         rows
+    }
+
+    /// The codes of some inputs of an output: what each has lost goes to those after it, and stays for
+    /// all later ones.
+    fn block(
+        &self,
+        output: usize,
+        inputs: Range<usize>,
+        factor: &Factor,
+        (left, errors, codes): (&mut [f64], &mut [f64], &mut [u8]),
+    ) {
+        let n = self.matrix.inputs;
+        for at in inputs.clone() {
+            let element = self.matrix.element(output, factor.order[at]);
+            let upper = &factor.upper[at * n..(at + 1) * n];
+            codes[at] = self.code(element, left[at]);
+            let restored = self.restored(element, codes[at]);
+            let error = (left[at] - f64::from(restored)) / upper[at];
+            errors[at - inputs.start] = error;
+            let later = left[at + 1..inputs.end].iter_mut();
+            for (value, upper) in later.zip(&upper[at + 1..inputs.end]) {
+                *value -= error * upper;
+            }
+        }
     }
 
     /// What each output loses by codes.

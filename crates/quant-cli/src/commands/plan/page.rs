@@ -1,6 +1,7 @@
 //! The curve of size against error, as a page.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -98,10 +99,8 @@ fn rows(text: &mut String, plan: &Plan) {
     *text += "</table></div>\n";
 }
 
-fn draw<B: DrawingBackend>(
-    area: &DrawingArea<B, Shift>,
-    summary: &MixedSummary,
-) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+/// The axes; plans without any error are at the end of the second one.
+fn extent(summary: &MixedSummary) -> (Range<f64>, Range<f64>) {
     let curve = &summary.curve;
     let all = curve
         .best
@@ -114,20 +113,29 @@ fn draw<B: DrawingBackend>(
         (low.min(db), high.max(db))
     });
     let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
-    // Plans without any error are at the upper edge.
     let top = high + 0.1 * (high - low).max(1.0);
     let bits = all.iter().map(|point| point.0);
     let (left, right) = bits.fold((f64::INFINITY, 0.0_f64), |(left, right), bits| {
         (left.min(bits), right.max(bits))
     });
     let room = 0.04 * (right - left).max(0.5);
+    (left - room..right + room, low - 1.0..top)
+}
+
+fn draw<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    summary: &MixedSummary,
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    let curve = &summary.curve;
+    let (xs, ys) = extent(summary);
+    let top = ys.end;
     let font = ("sans-serif", 14).into_font().color(&TEXT);
     let mut chart = ChartBuilder::on(area)
         .margin(8)
         .margin_right(24)
         .x_label_area_size(40)
         .y_label_area_size(64)
-        .build_cartesian_2d(left - room..right + room, low - 1.0..top + 0.5)?;
+        .build_cartesian_2d(xs, ys.start..top + 0.5)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
