@@ -31,10 +31,15 @@ WAYS = {
     "weighted": WEIGHTED,
     "GPTQ": GPTQ,
     "GPTQ, searched": [*SEARCH, *GPTQ],
-    "GPTQ, weighted, by size": [*WEIGHTED, *GPTQ, "--act-order"],
-    "GPTQ, affine, weighted": ["--mode", "affine", *WEIGHTED, *GPTQ],
+    "GPTQ, searched, by size": [*SEARCH, *GPTQ, "--act-order"],
 }
-MIXED = "mixed"
+#: Plans of the size of the plain package: by the weights, and by what the model answers.
+MIXED = {
+    "mixed": [],
+    "mixed, by answers": ["--samples", "{calibration}", "--samples-limit", "8"],
+}
+#: A layer of 8,192 inputs takes its time.
+FEWER = {"crepe": ["--samples-limit", "24"]}
 START, END = "<!-- accuracy -->\n", "<!-- end of accuracy -->\n"
 
 
@@ -64,17 +69,22 @@ class Measure:
     def package(self, model):
         return self.folder / f"{model}.mlpackage"
 
-    def quantized(self, model, options):
-        """Bytes, weight SQNR, and what `evaluate` says."""
-        small = self.out / "small.mlpackage"
-        filled = [
+    def filled(self, model, options):
+        return [
             option.format(
                 calibration=self.folder / model / "calibration",
                 importance=self.importance(model) if "{importance}" in option else "",
             )
             for option in options
         ]
-        line = ["quantize", self.package(model), "-o", small, "--force", "--json", *filled]
+
+    def quantized(self, model, options):
+        """Bytes, weight SQNR, and what `evaluate` says."""
+        small = self.out / "small.mlpackage"
+        if "--method" in options:
+            options = [*options, *FEWER.get(model, [])]
+        options = self.filled(model, options)
+        line = ["quantize", self.package(model), "-o", small, "--force", "--json", *options]
         report = self.run(*line)
         sqnr = [tensor["sqnr_db"] for tensor in report["tensors"] if tensor["sqnr_db"] is not None]
         labels = self.folder / model / "labels.csv"
@@ -90,11 +100,12 @@ class Measure:
             "cosine": outputs[0]["cosine"],
         }
 
-    def mixed(self, model, size):
+    def mixed(self, model, size, more):
         """The plan that fits the size of a uniform one."""
         plan = self.out / "plan.json"
         line = ["plan", self.package(model), *OPTIONS.get(model, []), "--target-size", size, *SEARCH]
-        self.run(*line, "-o", plan, "--force", json_wanted=False)
+        line += [*self.filled(model, more), "-o", plan, "--force"]
+        self.run(*line, json_wanted=False)
         return self.quantized(model, ["--plan", plan.as_posix()])
 
     def all(self):
@@ -108,8 +119,9 @@ class Measure:
                     found[model, precision, way] = self.quantized(model, line)
                     print(model, precision, way, found[model, precision, way], file=sys.stderr, flush=True)
                 size = found[model, precision, "plain"]["bytes"]
-                found[model, precision, MIXED] = self.mixed(model, size)
-                print(model, precision, MIXED, found[model, precision, MIXED], file=sys.stderr, flush=True)
+                for way, more in MIXED.items():
+                    found[model, precision, way] = self.mixed(model, size, more)
+                    print(model, precision, way, found[model, precision, way], file=sys.stderr, flush=True)
         return found
 
 
@@ -129,7 +141,7 @@ def tables(found):
             text += f"| {shown} | {way} | {size:,} | {weights:.1f} dB | {output:.1f} dB | {right} |\n"
         text += "\n"
     text += "Output SQNR above that of the plain scales, median over the models:\n\n"
-    ways = [way for way in [*WAYS, MIXED] if ("digits", "int4 per channel", way) in found and way != "plain"]
+    ways = [way for way in [*WAYS, *MIXED] if ("digits", "int4 per channel", way) in found and way != "plain"]
     text += "| | " + " | ".join(ways) + " |\n|" + "---|" * (len(ways) + 1) + "\n"
     for precision in PRECISIONS:
         cells = []

@@ -187,7 +187,9 @@ fn moments(
     let inputs = quantizer.blocks.element_count() / outputs.max(1);
     let groups = match entry.shape[..] {
         [a, b] if (a, b) == (inputs, inputs) => 1,
-        [groups, a, b] if (a, b) == (inputs, inputs) && groups > 0 && outputs % groups == 0 => {
+        [groups, a, b]
+            if (a, b) == (inputs, inputs) && groups > 0 && outputs.is_multiple_of(groups) =>
+        {
             groups
         }
         _ => {

@@ -23,6 +23,9 @@ const FREE: &[(&str, &[&str])] = &[
             "granularity",
             "dialect",
             "search",
+            // It needs samples or moments, and says so.
+            #[cfg(feature = "run")]
+            "method",
             "min_elements",
             "include",
             "exclude",

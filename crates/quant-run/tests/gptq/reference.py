@@ -70,8 +70,10 @@ def gptq(weights, moments, bits, mode, block, by_size):
     for at, column in enumerate(order):
         for row in range(outputs):
             scale, zero, low, high = grid[row][column // block]
-            for value, to, back in ((left[row, at], codes, restored), (weights[row, column], nearest, rounded)):
-                code = numpy.clip(numpy.rint(value / float(scale)) + zero, low, high)
+            # Rounding is coremltools', in f32.
+            steps = left[row, at] / float(scale), numpy.float32(weights[row, column]) / scale
+            for quotient, to, back in zip(steps, (codes, nearest), (restored, rounded)):
+                code = numpy.clip(numpy.rint(quotient) + zero, low, high)
                 to[row, column] = code
                 back[row, column] = numpy.float32(scale * numpy.float32(code - zero))
         error = (left[:, at] - restored[:, column]) / upper[at, at]
