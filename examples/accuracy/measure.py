@@ -13,12 +13,13 @@ import subprocess
 import sys
 import tempfile
 
-MODELS = ["digits", "crepe", "minilm", "silero"]
+MODELS = ["digits", "silero", "minilm", "crepe"]
 #: Embeddings are looked up, not multiplied by: they stay in float.
 OPTIONS = {"minilm": ["--exclude", "^words"]}
+BLOCKS = "int4 in blocks of 32"
 PRECISIONS = {
     "int4 per channel": ["--dtype", "int4"],
-    "int4 in blocks of 32": ["--dtype", "int4", "--granularity", "per-block"],
+    BLOCKS: ["--dtype", "int4", "--granularity", "per-block"],
     "int8 per channel": ["--dtype", "int8"],
 }
 SEARCH = ["--search", "mse"]
@@ -33,7 +34,7 @@ WAYS = {
     "GPTQ, searched": [*SEARCH, *GPTQ],
     "GPTQ, searched, by size": [*SEARCH, *GPTQ, "--act-order"],
 }
-#: Plans of the size of the plain package: by the weights, and by what the model answers.
+#: Plans of the size of the plain package in blocks of 32: by the weights, and by what the model answers.
 MIXED = {
     "mixed": [],
     "mixed, by answers": ["--samples", "{calibration}", "--samples-limit", "8"],
@@ -119,7 +120,7 @@ class Measure:
                     found[model, precision, way] = self.quantized(model, line)
                     print(model, precision, way, found[model, precision, way], file=sys.stderr, flush=True)
                 size = found[model, precision, "plain"]["bytes"]
-                for way, more in MIXED.items():
+                for way, more in MIXED.items() if precision == BLOCKS else ():
                     found[model, precision, way] = self.mixed(model, size, more)
                     print(model, precision, way, found[model, precision, way], file=sys.stderr, flush=True)
         return found
@@ -141,11 +142,14 @@ def tables(found):
             text += f"| {shown} | {way} | {size:,} | {weights:.1f} dB | {output:.1f} dB | {right} |\n"
         text += "\n"
     text += "Output SQNR above that of the plain scales, median over the models:\n\n"
-    ways = [way for way in [*WAYS, *MIXED] if ("digits", "int4 per channel", way) in found and way != "plain"]
+    ways = [way for way in [*WAYS, *MIXED] if ("digits", BLOCKS, way) in found and way != "plain"]
     text += "| | " + " | ".join(ways) + " |\n|" + "---|" * (len(ways) + 1) + "\n"
     for precision in PRECISIONS:
         cells = []
         for way in ways:
+            if ("digits", precision, way) not in found:
+                cells.append("")
+                continue
             gains = [
                 found[model, precision, way]["output"] - found[model, precision, "plain"]["output"]
                 for model in MODELS
