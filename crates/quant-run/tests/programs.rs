@@ -480,6 +480,24 @@ fn hostile_operations_are_errors() {
 }
 
 #[test]
+fn a_single_value_is_not_put_together_with_a_tensor() {
+    for values in [["s", "x"], ["x", "s"]] {
+        let operations = [
+            floats("s", &[], &[1.0]),
+            operation(
+                "concat",
+                &[("values", &values)],
+                &[("y", FLOAT32, &[-1])],
+                &[],
+            ),
+        ];
+        let (_folder, package) = simple(&[-1], &operations);
+        let said = message(run(&package, x(&[1.0, 2.0]), RunOptions::default()));
+        assert!(said.contains("concat"), "{said}");
+    }
+}
+
+#[test]
 fn a_linear_of_floats_takes_a_bias_of_integers() {
     let inputs: [(&str, &[&str]); 3] = [("x", &["x"]), ("weight", &["w"]), ("bias", &["b"])];
     let operations = [

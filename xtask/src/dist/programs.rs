@@ -56,11 +56,27 @@ fn by_pkg_config(prefix: &Path, folder: &Path) -> Result<Vec<PathBuf>, Box<dyn E
             if link == "static" {
                 compile.arg("-static");
             }
-            run(compile.args(flags.split_whitespace()))?;
+            run(compile.args(words(&flags)))?;
             programs.push(program);
         }
     }
     Ok(programs)
+}
+
+/// Words as a shell takes them: pkg-config writes a backslash before a blank that is part of one.
+fn words(flags: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut letters = flags.trim().chars();
+    while let Some(letter) = letters.next() {
+        let last = words.len() - 1;
+        match letter {
+            '\\' => words[last].extend(letters.next()),
+            _ if letter.is_whitespace() => words.push(String::new()),
+            _ => words[last].push(letter),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
 }
 
 fn by_cmake(prefix: &Path, folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
@@ -78,4 +94,16 @@ fn by_cmake(prefix: &Path, folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>
     Ok(names
         .map(|name| build.join(format!("model.{name}")))
         .to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn blanks_may_be_part_of_a_word() {
+        let flags = "-I/another\\ folder/include  -lquant\n";
+        assert_eq!(words(flags), ["-I/another folder/include", "-lquant"]);
+        assert!(words(" \n").is_empty());
+    }
 }

@@ -12,6 +12,9 @@ fn concat(call: &mut Call<'_>) -> Result<Vec<Tensor>, String> {
     let first = values.first().ok_or("nothing to put together")?;
     let interleave = call.bool("interleave", false)?;
     if first.rank() == 0 {
+        if let Some(other) = values.iter().find(|value| value.rank() != 0) {
+            return Err(format!("a single value and a tensor of {:?}", other.shape));
+        }
         let shape = vec![values.len()];
         return joined(values, shape, 1);
     }
