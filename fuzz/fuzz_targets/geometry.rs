@@ -69,6 +69,7 @@ fn tensor<F: Float + bytemuck::Pod>(u: &mut Unstructured<'_>, blocks: Blocks) ->
             source: F::TYPE,
             blocks: blocks.clone(),
             search: quant_core::Search::None,
+            importance: None,
         };
         let (codes, scales) = (quantizer.codes_len(), quantizer.scales_len());
         let memory = Memory::new(codes, scales, quantizer.zero_points_len());

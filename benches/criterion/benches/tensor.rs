@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use quant_core::{Blocks, FloatType, Granularity, IntType, Mode, Scheme};
+use quant_core::{Blocks, FloatType, Granularity, IntType, Mode, Scheme, Search};
 use quant_simd::{Backend, Sink, TensorQuantizer};
 
 const ROWS: usize = 1024;
@@ -44,19 +44,45 @@ fn tensor(criterion: &mut Criterion) {
     group.bench_function("memcpy", |b| {
         b.iter(|| black_box(&mut copy).copy_from_slice(black_box(&values)));
     });
-    for (name, dtype, granularity) in [
-        ("int8 per-tensor", IntType::Int8, Granularity::PerTensor),
+    let per_channel = Granularity::PerChannel { axis: 0 };
+    let columns = Granularity::PerChannel { axis: 1 };
+    for (name, dtype, granularity, search) in [
+        (
+            "int8 per-tensor",
+            IntType::Int8,
+            Granularity::PerTensor,
+            Search::None,
+        ),
         (
             "int8 per-channel",
             IntType::Int8,
-            Granularity::PerChannel { axis: 0 },
+            per_channel.clone(),
+            Search::None,
         ),
         (
             "int8 per-channel, columns",
             IntType::Int8,
-            Granularity::PerChannel { axis: 1 },
+            columns,
+            Search::None,
         ),
-        ("int4 per-block 32", IntType::Int4, per_block),
+        (
+            "int4 per-block 32",
+            IntType::Int4,
+            per_block.clone(),
+            Search::None,
+        ),
+        (
+            "int4 per-channel, searched",
+            IntType::Int4,
+            per_channel,
+            Search::Mse,
+        ),
+        (
+            "int4 per-block 32, searched",
+            IntType::Int4,
+            per_block,
+            Search::Mse,
+        ),
     ] {
         for &backend in Backend::available() {
             let quantizer = TensorQuantizer {
@@ -64,7 +90,8 @@ fn tensor(criterion: &mut Criterion) {
                 scheme: Scheme::new(dtype, Mode::Symmetric),
                 source: FloatType::F32,
                 blocks: Blocks::new(&[ROWS, ROWS], &granularity).unwrap(),
-                search: quant_core::Search::None,
+                search,
+                importance: None,
             };
             group.bench_function(format!("{name}, {}", backend.name()), |b| {
                 b.iter(|| quantizer.quantize(black_box(&values), &Discard));

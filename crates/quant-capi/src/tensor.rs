@@ -210,6 +210,7 @@ unsafe fn quantizer(tensor: *const QuantTensor) -> Result<TensorQuantizer, Quant
         source,
         blocks: Blocks::new(&shape, &granularity)?,
         search: quant_core::Search::None,
+        importance: None,
     })
 }
 

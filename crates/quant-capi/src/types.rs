@@ -28,7 +28,8 @@ pub enum QuantStatus {
     /// A block size is 0 where there must be one, or larger than its axis; or there is a part of a
     /// block where there must be whole ones.
     InvalidBlocks = 5,
-    /// A scale is negative, not finite, or not of its type; or a zero point is out of range.
+    /// A scale is negative where none may be, not finite, or not of its type; or a zero point is out of
+    /// range.
     InvalidParams = 6,
     /// There are NaN or infinities among values whose parameters were to be found.
     NonFinite = 7,
@@ -325,7 +326,8 @@ impl TryFrom<QuantScheme> for Scheme {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct QuantParams {
     /// What one step of the code is worth: exact in the type of the scales, and at least 0 but where
-    /// there is a bias.
+    /// there is a bias, or where symmetric signed codes have less than 8 bits in the dialects
+    /// coremltools and f32: a search for scales finds such.
     pub scale: f32,
     /// The code that stands for 0.
     pub zero_point: i32,

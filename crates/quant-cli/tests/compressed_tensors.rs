@@ -440,6 +440,9 @@ fn own_layouts_are_converted_where_values_stay() {
         1,
         &["its scales are f32, and would have to be bf16"],
     );
+    let searched = ["quantize", "m", "-f", "--dtype", "int4", "--search", "mse"];
+    folder.succeeds(&[&searched, &group[..], &excluded].concat());
+    folder.refuses(&convert, 1, &["scales below zero"]);
     folder.refuses(
         &["convert", "own", "--format", "native", "-o", "x"],
         1,
@@ -475,6 +478,10 @@ fn own_layouts_become_blocks_where_values_stay() {
         (&["--dtype", "int8", "--block-size", "32"][..], "Q8_0"),
         (&["--dtype", "int8", "--block-size", "64"], "Q8_0"),
         (&["--dtype", "int4", "--block-size", "32"], "Q4_0"),
+        (
+            &["--dtype", "int4", "--block-size", "32", "--search", "mse"],
+            "Q4_0",
+        ),
         (&["--dtype", "int8", "--granularity", "per-channel"], "Q8_0"),
     ] {
         let mut line = [&quantize[..], more].concat();

@@ -48,5 +48,8 @@ pub use packing::Packing;
 pub use params::{Offset, Params, ParamsError, ValueRange};
 pub use reference::TensorError;
 pub use scheme::Scheme;
-pub use search::{SEARCH_CANDIDATES, SEARCH_FACTORS, SEARCH_PIECE, SEARCH_SCALES, Search};
+pub use search::{
+    SEARCH_CANDIDATES, SEARCH_FACTORS, SEARCH_FACTORS_BELOW_ZERO, SEARCH_PIECE, SEARCH_SCALES,
+    Search,
+};
 pub use stats::{ErrorStats, STATS_CHUNK, STATS_PLAIN, STATS_RUN, STATS_STEP};

@@ -89,7 +89,7 @@ pub enum ParamsError {
     /// A step of the zero point's computation overflows.
     #[error("the values are so large that the zero point overflows")]
     ZeroPointOverflow,
-    /// A given scale is negative, NaN or infinite.
+    /// A given scale is NaN, infinite, or negative where none is.
     #[error("the scale is not a finite number of at least 0")]
     InvalidScale,
     /// A given zero point is outside the integer type.
@@ -112,6 +112,21 @@ impl Params {
             exact: (scale, 0.0),
             scale_type,
         }
+    }
+
+    /// The same zero point with another scale of the same type, which a search has found: it may be below
+    /// zero.
+    ///
+    /// # Panics
+    /// If there is a bias, or the scale is not finite.
+    #[must_use]
+    pub fn with_scale(self, scale: f32) -> Self {
+        assert!(scale.is_finite() && self.bias().is_none(), "a scale alone");
+        Self::found(
+            self.scale_type.round(scale),
+            self.zero_point(),
+            self.scale_type,
+        )
     }
 
     /// Scale and bias as a dialect computes them, before they are rounded to be stored.

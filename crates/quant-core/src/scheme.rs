@@ -65,6 +65,37 @@ impl Scheme {
         self.offset() == OffsetKind::ZeroPoint
     }
 
+    /// The scheme that values are quantized with by the scales of a [search](crate::Search): all codes
+    /// of the integer type, also where symmetric ones lack one by range. Of 8 bits one more is worth
+    /// nothing, and restored values that are rounded may lose by it.
+    ///
+    /// ```
+    /// use quant_core::{IntType, Mode, Scheme};
+    /// let scheme = Scheme::new(IntType::Int4, Mode::Symmetric);
+    /// assert_eq!((scheme.qmin(), scheme.searched().qmin()), (-7, -8));
+    /// ```
+    pub fn searched(self) -> Self {
+        let whole = Self {
+            mode: Mode::Affine,
+            ..self
+        };
+        let codes = |scheme: Self| (scheme.qmin(), scheme.qmax());
+        let is_whole = codes(whole) == (self.dtype.min_value(), self.dtype.max_value());
+        let is_narrow = self.dtype.bits() < 8;
+        match is_narrow && is_whole && codes(whole) != codes(self) && !whole.adds_zero_point_first()
+        {
+            true => whole,
+            false => self,
+        }
+    }
+
+    /// Whether a search may find scales below zero: the dialect's files hold such, and no offset that
+    /// says which side has a code more; and one more is worth something, as of less than 8 bits.
+    pub fn has_signed_scales(self) -> bool {
+        let is_narrow = self.dtype.bits() < 8;
+        is_narrow && self.offset() == OffsetKind::None && self.dialect.has_signed_scales()
+    }
+
     /// Whether a zero point is added to a quotient before this is rounded to an integer, and their
     /// sum rounded to the type that the quotient was; else it is added to the integer.
     ///
@@ -182,7 +213,8 @@ impl Params {
     /// is stored in: dequantized values are rounded to it.
     ///
     /// # Errors
-    /// A negative or non-finite scale; a scale that `scale_type` cannot hold; a zero point outside
+    /// A non-finite scale, or a negative one where the scheme [has](Scheme::has_signed_scales) none; a
+    /// scale that `scale_type` cannot hold; a zero point outside
     /// `scheme`'s range of codes (0 is always accepted: blocks of zeros have it); a scheme that stores
     /// a bias, for which see [`Params::with_bias`].
     pub fn new(
@@ -195,7 +227,7 @@ impl Params {
             return Err(ParamsError::InvalidBias);
         }
         let held = scale_type.round(scale) == scale;
-        if !(scale.is_finite() && scale >= 0.0 && held) {
+        if !(scale.is_finite() && held && (scale >= 0.0 || scheme.has_signed_scales())) {
             return Err(ParamsError::InvalidScale);
         }
         if zero_point != 0 && !(scheme.qmin()..=scheme.qmax()).contains(&zero_point) {

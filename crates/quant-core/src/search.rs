@@ -14,7 +14,8 @@ pub enum Search {
     #[default]
     None,
     /// The one of least squared error among [`SEARCH_CANDIDATES`], which clip the largest values
-    /// more and more.
+    /// more and more, and use all codes of the integer
+    /// type if it has less than 8 bits.
     Mse,
 }
 
@@ -31,6 +32,18 @@ pub const SEARCH_FACTORS: [f32; SEARCH_CANDIDATES] = {
     let mut k = 0;
     while k < SEARCH_CANDIDATES {
         factors[k] = (25 - k as u32) as f32 / 25.0;
+        k += 1;
+    }
+    factors
+};
+
+/// [`SEARCH_FACTORS`] for a block whose largest magnitude is that of a value above zero, where there is
+/// one negative code more: all but the plain scale are below zero.
+pub const SEARCH_FACTORS_BELOW_ZERO: [f32; SEARCH_CANDIDATES] = {
+    let mut factors = SEARCH_FACTORS;
+    let mut k = 1;
+    while k < SEARCH_CANDIDATES {
+        factors[k] = -factors[k];
         k += 1;
     }
     factors

@@ -108,6 +108,17 @@ fn given_parameters_are_checked() {
     for scale in [f32::NAN, f32::INFINITY, -1.0, 0.1] {
         assert_eq!(new(scale, 0), Err(ParamsError::InvalidScale), "{scale}");
     }
+    for (dtype, dialect, is_valid) in [
+        (IntType::Int4, Dialect::Coremltools, true),
+        (IntType::Int4, Dialect::F32, true),
+        (IntType::Int4, Dialect::Torch, false),
+        (IntType::Uint4, Dialect::Coremltools, false),
+        (IntType::Int8, Dialect::Coremltools, false),
+    ] {
+        let scheme = Scheme::new(dtype, Mode::Symmetric).with_dialect(dialect);
+        let negative = Params::new(scheme, -1.0, 0, FloatType::F16);
+        assert_eq!(negative.is_ok(), is_valid, "{scheme:?}");
+    }
     assert_eq!(new(0.5, -128), Err(ParamsError::InvalidZeroPoint));
     assert!(new(0.5, -127).is_ok());
 }
@@ -207,7 +218,46 @@ fn nothing_in_nothing_out() {
     );
 }
 
+/// Squared errors, each as often as its weight says.
+fn noise(values: &[f32], weights: &[f32], scheme: Scheme, params: Params) -> f64 {
+    let mut codes = vec![0; values.len()];
+    reference::quantize(values, scheme, params, &mut codes);
+    let mut restored = vec![0.0_f32; values.len()];
+    reference::dequantize(&codes, scheme, params, &mut restored);
+    let pairs = values.iter().zip(restored).zip(weights);
+    let squares = pairs.map(|((value, restored), weight)| {
+        f64::from(value - restored).powi(2) * f64::from(*weight)
+    });
+    squares.sum()
+}
+
 proptest! {
+    /// A search never finds what is worse than the plain scale, however errors are weighted.
+    #[test]
+    fn a_found_scale_is_never_worse(
+        dtype in prop::sample::select(IntType::ALL.to_vec()),
+        affine: bool,
+        dialect in prop::sample::select(Dialect::ALL.to_vec()),
+        values in prop::collection::vec((-1.0_f32..1.0, 1e-4_f32..1e4), 1..100),
+        exponent in 1_i32..6,
+    ) {
+        let mode = if affine { Mode::Affine } else { Mode::Symmetric };
+        let scheme = Scheme::new(dtype, mode).with_dialect(dialect);
+        let (values, weights): (Vec<_>, Vec<_>) = values.into_iter().unzip();
+        // The higher the power, the fewer values are large.
+        let values: Vec<f32> = values.iter().map(|value| value.powi(2 * exponent - 1)).collect();
+        let Ok(plain) = scheme.params(&reference::range(&values), FloatType::F32) else {
+            return Ok(());
+        };
+        for weights in [None, Some(&weights[..])] {
+            let found = reference::search(&values, scheme, plain, weights);
+            let weights = weights.map_or(vec![1.0; values.len()], <[f32]>::to_vec);
+            let by_plain = noise(&values, &weights, scheme, plain);
+            let by_found = noise(&values, &weights, scheme.searched(), found);
+            prop_assert!(by_found <= by_plain * (1.0 + 1e-12), "{} {}", by_found, by_plain);
+        }
+    }
+
     /// What codes stand for has these codes, in every type that holds the scale.
     #[test]
     fn dequantized_codes_quantize_to_themselves(

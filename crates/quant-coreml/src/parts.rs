@@ -125,6 +125,7 @@ pub(crate) fn read<'p>(
         source,
         blocks,
         search: quant_core::Search::None,
+        importance: None,
     };
     let count = quantizer.blocks.scale_count();
     let bytes_in_file = scale.bytes.len() + offset.as_ref().map_or(0, |offset| offset.bytes.len());

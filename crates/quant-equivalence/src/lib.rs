@@ -42,7 +42,7 @@ pub struct Function {
 }
 
 /// Every function. Most have three float types and sixteen schemes for each length.
-pub const FUNCTIONS: [Function; 36] = [
+pub const FUNCTIONS: [Function; 37] = [
     Function::new("range", 300 * 48, elements::range),
     Function::new("quantize", 360 * 48, elements::quantize),
     Function::new(
@@ -84,6 +84,11 @@ pub const FUNCTIONS: [Function; 36] = [
         tensors::quantize_unmeasured,
     ),
     Function::new("tensor_search", 60 * 48, tensors::quantize_searched),
+    Function::new(
+        "tensor_search_blocks",
+        6 * 48,
+        tensors::quantize_searched_blocks,
+    ),
     Function::new("tensor_dequantize", 80 * 48, tensors::dequantize),
     Function::new(
         "tensor_dequantize_range",

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{LazyLock, Mutex};
 
 use quant_core::{Blocks, ErrorStats, FloatType, Granularity, STATS_CHUNK, Search};
-use quant_simd::{ProcessError, Sink, TensorQuantizer};
+use quant_simd::{Importance, ProcessError, Sink, TensorQuantizer};
 use quant_testkit::hurtful;
 use rayon::ThreadPool;
 
@@ -126,6 +126,7 @@ fn quantizer(case: &mut Case<'_>) -> TensorQuantizer {
         source: case.float,
         blocks,
         search: Search::None,
+        importance: None,
     }
 }
 
@@ -198,6 +199,35 @@ pub fn quantize_searched(case: &mut Case<'_>) {
     by_float!(of(case));
 }
 
+/// Blocks that are searched many at a time, every second tensor by how much its elements matter.
+pub fn quantize_searched_blocks(case: &mut Case<'_>) {
+    fn of<F: Value>(case: &mut Case<'_>) {
+        let block_size = [32, 64][case.random.below(2)];
+        let shape = [1 + case.random.below(2), 1024 + 32 * case.random.below(40)];
+        let granularity = Granularity::Blocks(vec![1, block_size]);
+        let blocks = Blocks::new(&shape, &granularity).expect("blocks smaller than their axis");
+        case.record.parameter("shape", format!("{shape:?}"));
+        case.record.parameter("blocks of", block_size);
+        let axis = case.random.below(4);
+        let weights = shape.get(axis).map(|&len| {
+            let weights: Vec<f64> = (0..len).map(|_| case.random.below(99) as f64).collect();
+            Importance::new(&shape, axis, &weights)
+        });
+        let quantizer = TensorQuantizer {
+            backend: case.backend,
+            scheme: case.scheme,
+            source: case.float,
+            blocks,
+            search: Search::Mse,
+            importance: weights,
+        };
+        if let Some(stats) = record_by::<F, _>(case, &quantizer, TensorQuantizer::quantize) {
+            case.record.stats(&stats);
+        }
+    }
+    by_float!(of(case));
+}
+
 pub fn quantize_unmeasured(case: &mut Case<'_>) {
     fn of<F: Value>(case: &mut Case<'_>) {
         record_quantized::<F, _>(case, TensorQuantizer::quantize_unmeasured);
@@ -210,11 +240,19 @@ type Quantize<T> = fn(&TensorQuantizer, &[u8], &Memory) -> Result<T, ProcessErro
 
 fn record_quantized<F: Value, T: Send>(case: &mut Case<'_>, quantize: Quantize<T>) -> Option<T> {
     let quantizer = quantizer(case);
+    record_by::<F, T>(case, &quantizer, quantize)
+}
+
+fn record_by<F: Value, T: Send>(
+    case: &mut Case<'_>,
+    quantizer: &TensorQuantizer,
+    quantize: Quantize<T>,
+) -> Option<T> {
     let bytes = tensor::<F>(case, quantizer.blocks.element_count());
     let (values, pool) = (case.input("values", &bytes), pool(case));
     let (codes, scales) = (quantizer.codes_len(), quantizer.scales_len());
     let memory = Memory::new(codes, scales, quantizer.zero_points_len());
-    match pool.install(|| quantize(&quantizer, values.get(), &memory)) {
+    match pool.install(|| quantize(quantizer, values.get(), &memory)) {
         Ok(done) => {
             memory.record(case);
             Some(done)

@@ -6,6 +6,7 @@ mod floats;
 mod halves;
 mod mlx;
 mod proof;
+mod search;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -113,6 +114,7 @@ fn run(reduced: bool) -> bool {
     proof::rows(reduced).into_iter().for_each(&mut show);
     halves::rows(reduced).into_iter().for_each(&mut show);
     mlx::rows(reduced).into_iter().for_each(&mut show);
+    search::rows(reduced).into_iter().for_each(&mut show);
     floats::rows(reduced, &mut show);
     good
 }

@@ -207,6 +207,7 @@ impl Plan {
             source,
             blocks,
             search: spec.search.unwrap_or_default(),
+            importance: None,
         };
         match model.supports(facts, &quantizer, options) {
             Ok(()) => Ok(Decision::Quantize(quantizer)),

@@ -152,6 +152,7 @@ impl Policy<'_> {
             source,
             blocks,
             search: self.options.search,
+            importance: None,
         };
         match self.model.supports(facts, &quantizer, self.options) {
             Ok(()) => Ok(Decision::Quantize(quantizer)),

@@ -151,6 +151,7 @@ impl SchemeRecord {
             blocks,
             // Scales are as they were found.
             search: Search::None,
+            importance: None,
         })
     }
 }

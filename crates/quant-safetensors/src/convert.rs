@@ -147,6 +147,9 @@ fn change(
     let target = convention(encoding);
     let stored = quantized.zero_points.whole()?;
     let changed = match encoding {
+        Encoding::CompressedTensors if has_scales_below_zero(quantized)? => {
+            Err("a search found scales below zero for it, and the format has none".into())
+        }
         Encoding::CompressedTensors => unsigned(&quantized.quantizer, &stored),
         _ => Ok((quantized.quantizer.clone(), 0, stored.into_owned())),
     };
@@ -173,6 +176,15 @@ fn change(
         zero_points,
         parts,
     }))
+}
+
+fn has_scales_below_zero(quantized: &Quantized<'_>) -> Result<bool, Error> {
+    if !quantized.quantizer.scheme.has_signed_scales() {
+        return Ok(false);
+    }
+    let scales = quantized.scales.whole()?;
+    let scales = quant_simd::widen(&scales, quantized.quantizer.scale_type());
+    Ok(scales.iter().any(|&scale| scale < 0.0))
 }
 
 /// Why a loader wants the tensor in float.

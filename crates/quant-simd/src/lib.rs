@@ -72,7 +72,7 @@ pub use ggml::{
 pub use owned::{
     Buffers, QuantizeError, QuantizedTensor, as_i8, dequantize, quantize, quantize_tensor,
 };
-pub use tensor::{ProcessError, Sink, Source, TensorQuantizer, on_this_thread};
+pub use tensor::{Importance, ProcessError, Sink, Source, TensorQuantizer, on_this_thread};
 
 // What the signatures of this crate use, so that a program need not name the crates it is from.
 pub use half::{bf16, f16};

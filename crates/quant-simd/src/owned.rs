@@ -193,6 +193,7 @@ impl TensorQuantizer {
             source,
             blocks,
             search: quant_core::Search::None,
+            importance: None,
         }
     }
 

@@ -199,7 +199,8 @@ impl KernelParams {
         };
         let proven = match rounding {
             FloatType::F16 => FloatType::F16.round(scale) == scale,
-            FloatType::F32 => (EXACT_SCALES.0..=EXACT_SCALES.1).contains(&scale),
+            // Below zero all steps are the same but for their sign.
+            FloatType::F32 => (EXACT_SCALES.0..=EXACT_SCALES.1).contains(&scale.abs()),
             FloatType::Bf16 => false,
         };
         let division = match (proven, rounding) {

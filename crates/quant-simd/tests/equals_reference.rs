@@ -6,10 +6,10 @@ use std::sync::Mutex;
 use half::{bf16, f16};
 use proptest::prelude::*;
 use quant_core::{
-    Blocks, Dialect, Float, FloatType, Granularity, IntType, Mode, STATS_CHUNK, Scheme, Search,
-    reference,
+    Blocks, Dialect, Float, FloatType, Granularity, IntType, Mode, Params, STATS_CHUNK, Scheme,
+    Search, reference,
 };
-use quant_simd::{Backend, ProcessError, Sink, TensorQuantizer};
+use quant_simd::{Backend, Importance, ProcessError, Sink, TensorQuantizer};
 
 #[derive(Debug)]
 struct Memory {
@@ -61,11 +61,21 @@ fn bytes_of<F: Float>(values: &[F]) -> Vec<u8> {
 }
 
 fn check<F: Float>(values: &[F], scheme: Scheme, blocks: &Blocks, threads: usize) {
-    check_search(values, scheme, blocks, threads, Search::None);
+    check_search(values, scheme, blocks, threads, Search::None, None);
     // The reference tries all candidates one by one.
     if values.len() < 4096 {
-        check_search(values, scheme, blocks, threads, Search::Mse);
+        check_search(values, scheme, blocks, threads, Search::Mse, None);
     }
+    if values.len() < 512 && threads == 1 {
+        let axis = values.len() % blocks.shape().len();
+        let weights = weights(blocks.shape()[axis]);
+        let importance = Some(Importance::new(blocks.shape(), axis, &weights));
+        check_search(values, scheme, blocks, threads, Search::Mse, importance);
+    }
+}
+
+fn weights(count: usize) -> Vec<f64> {
+    (0..count).map(|i| (i * 7919 % 13) as f64).collect()
 }
 
 fn check_search<F: Float>(
@@ -74,13 +84,18 @@ fn check_search<F: Float>(
     blocks: &Blocks,
     threads: usize,
     search: Search,
+    importance: Option<Importance>,
 ) {
     let plain = reference::quantize_tensor(values, scheme, blocks);
     let expected = match search {
         Search::None => plain,
         _ => {
-            let found = reference::quantize_tensor_searched(values, scheme, blocks, None);
-            if let (Ok(plain), Ok(found)) = (plain, &found) {
+            let all = importance
+                .as_ref()
+                .map(|it| it.of_elements(0..values.len()));
+            let all = all.as_deref();
+            let found = reference::quantize_tensor_searched(values, scheme, blocks, all);
+            if let (Ok(plain), Ok(found), None) = (plain, &found, all) {
                 assert!(
                     found.stats.noise <= plain.stats.noise * (1.0 + 1e-6)
                         || found.stats.non_finite < plain.stats.non_finite,
@@ -100,6 +115,7 @@ fn check_search<F: Float>(
             source: F::TYPE,
             blocks: blocks.clone(),
             search,
+            importance: importance.clone(),
         };
         let (codes_len, scales_len) = (quantizer.codes_len(), quantizer.scales_len());
         let memory = Memory::new(codes_len, scales_len, quantizer.zero_points_len());
@@ -213,6 +229,69 @@ proptest! {
     }
 }
 
+/// Blocks of usual sizes are searched many at a time.
+#[test]
+fn batches_of_blocks_are_searched() {
+    // Few large values per block, on both sides; a block of zeros, and what is nearly beyond f16.
+    let random = (0..2048_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 8e6 - 1.0);
+    let mut values: Vec<f32> = random.map(|value| value * value * value).collect();
+    values[1700..1764].fill(0.0);
+    values[2000] = 30_000.0;
+    values[2040] = 3e-7;
+    let halves: Vec<f16> = values.iter().map(|&it| f16::from_f32(it)).collect();
+    let brains: Vec<bf16> = values.iter().map(|&it| bf16::from_f32(it)).collect();
+    for dialect in Dialect::ALL {
+        for mode in Mode::ALL {
+            for (dtype, shape, size) in [
+                (IntType::Int4, [2, 1024], 32),
+                (IntType::Uint4, [1, 2048], 64),
+            ] {
+                let scheme = Scheme::new(dtype, mode).with_dialect(dialect);
+                let sizes = Granularity::Blocks(vec![1, size]);
+                let blocks = Blocks::new(&shape, &sizes).unwrap();
+                let importance = Importance::new(&shape, 1, &weights(shape[1]));
+                for importance in [None, Some(importance)] {
+                    let search = Search::Mse;
+                    check_search(&values, scheme, &blocks, 1, search, importance.clone());
+                    check_search(&halves, scheme, &blocks, 1, search, importance.clone());
+                    check_search(&brains, scheme, &blocks, 1, search, importance);
+                }
+            }
+        }
+    }
+}
+
+/// Those that a search has found, given to functions of slices.
+#[test]
+fn scales_below_zero_are_as_good_as_others() {
+    let values: Vec<f32> = (0..80).map(|i| (i as f32 - 30.0) / 8.0).collect();
+    for dialect in [Dialect::Coremltools, Dialect::F32] {
+        let scheme = Scheme::new(IntType::Int3, Mode::Symmetric).with_dialect(dialect);
+        let params = Params::new(scheme, -0.75, 0, FloatType::F32).unwrap();
+        let mut expected = vec![0; values.len()];
+        reference::quantize(&values, scheme, params, &mut expected);
+        let mut packed = vec![0; scheme.dtype.storage_len(values.len())];
+        reference::pack(&expected, scheme.dtype, &mut packed);
+        let mut restored = vec![0.0_f32; values.len()];
+        reference::dequantize(&expected, scheme, params, &mut restored);
+        for &backend in Backend::available() {
+            let mut codes = vec![0; packed.len()];
+            backend.quantize(&values, scheme, params, &mut codes);
+            assert_eq!(codes, packed, "{}", backend.name());
+            let mut got = vec![0.0_f32; values.len()];
+            backend.dequantize(&codes, scheme, params, &mut got);
+            assert_eq!(got, restored, "{}", backend.name());
+            for size in [32, 9] {
+                let scales = vec![-0.75_f32; values.len().div_ceil(size)];
+                got.fill(0.0);
+                let done = backend.dequantize_blocks(&codes, size, scheme, &scales, &[], &mut got);
+                assert_eq!(done, Ok(()), "{}", backend.name());
+                assert_eq!(got, restored, "{}", backend.name());
+            }
+        }
+    }
+}
+
 #[test]
 fn across_chunks_and_windows() {
     let n = 33 * STATS_CHUNK + 77;
@@ -247,6 +326,7 @@ fn non_finite_values_are_located() {
         source: FloatType::F32,
         blocks,
         search: quant_core::Search::None,
+        importance: None,
     };
     let memory = Memory::new(32, 16, 0);
     assert_eq!(

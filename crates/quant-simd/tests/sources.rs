@@ -91,6 +91,7 @@ fn quantizers() -> Vec<TensorQuantizer> {
                     source,
                     blocks: Blocks::new(shape, &granularity).unwrap(),
                     search: quant_core::Search::None,
+                    importance: None,
                 });
             }
         }

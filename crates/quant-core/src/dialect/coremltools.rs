@@ -25,6 +25,10 @@ impl Arithmetic for Weights {
         source
     }
 
+    fn has_signed_scales() -> bool {
+        true
+    }
+
     fn params(
         range: &ValueRange,
         dtype: IntType,

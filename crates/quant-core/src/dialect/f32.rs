@@ -20,6 +20,10 @@ impl Arithmetic for F32 {
         FloatType::F32
     }
 
+    fn has_signed_scales() -> bool {
+        true
+    }
+
     fn params(
         range: &ValueRange,
         dtype: IntType,

@@ -125,6 +125,10 @@ trait Arithmetic {
     fn adds_zero_point_first(_: Mode) -> bool {
         false
     }
+    /// Whether files may hold a scale below zero, where no offset is stored.
+    fn has_signed_scales() -> bool {
+        false
+    }
     /// What a zero point that is added first is less than the stored one.
     fn zero_point_shift(_: IntType) -> i32 {
         0
@@ -191,6 +195,17 @@ impl Dialect {
 
     pub(crate) fn adds_zero_point_first(self, mode: Mode) -> bool {
         with_arithmetic!(self, A => A::adds_zero_point_first(mode))
+    }
+
+    /// Whether files may hold a scale below zero, where no offset is stored: a search writes such.
+    ///
+    /// ```
+    /// use quant_core::Dialect;
+    /// assert!(Dialect::Coremltools.has_signed_scales());
+    /// assert!(!Dialect::CompressedTensors.has_signed_scales());
+    /// ```
+    pub fn has_signed_scales(self) -> bool {
+        with_arithmetic!(self, A => A::has_signed_scales())
     }
 
     pub(crate) fn zero_point_shift(self, dtype: IntType) -> i32 {

@@ -3,7 +3,7 @@
 use alloc::vec;
 
 use super::{dequantize, quantize, range};
-use crate::search::{SEARCH_FACTORS, SEARCH_PIECE, SEARCH_SCALES};
+use crate::search::{SEARCH_FACTORS, SEARCH_FACTORS_BELOW_ZERO, SEARCH_PIECE, SEARCH_SCALES};
 use crate::{ErrorStats, Float, OffsetKind, Params, STATS_CHUNK, Scheme, ValueRange};
 
 /// 1.5 * 2^23: an f32 of a magnitude below 2^22 to which it is added is rounded to an integer.
@@ -14,8 +14,11 @@ const ROUND: f32 = 12_582_912.0;
 /// the range of the values.
 ///
 /// 1. Candidates: for each of [`SEARCH_FACTORS`](crate::SEARCH_FACTORS), the plain scale times the
-///    factor, rounded to its type, and the plain zero point; in a dialect that stores biases, what it
-///    has for the range times the factor. Those whose scale is not between
+///    factor, rounded to its type, and the plain zero point. Where the scheme
+///    [has](Scheme::has_signed_scales) scales below zero and the largest value is larger than the
+///    magnitude of the smallest, all but the first one are below zero: the one negative code more
+///    serves the larger side. In a dialect that stores biases, what it has for the range times the
+///    factor. Those whose scale is not between
 ///    [`SEARCH_SCALES`](crate::SEARCH_SCALES) are left out.
 /// 2. Each one's sum of squared errors, in f32: `steps = clamp(round(value * (1 / scale)))`,
 ///    `error = value - scale * steps`, both by a fused multiply-add, which is also what adds
@@ -26,7 +29,8 @@ const ROUND: f32 = 12_582_912.0;
 ///    it, as the dialect says. The winner stays if fewer of its restored values are infinite, or as
 ///    many, and its squared errors, added as [`ErrorStats`] adds those of runs in f64, are less.
 ///
-/// So what is found is never worse than the plain parameters.
+/// Codes are those of [`Scheme::searched`] throughout, and what is found is to be used with it. So it is
+/// never worse than the plain parameters.
 ///
 /// ```
 /// use quant_core::{FloatType, IntType, Mode, Scheme, reference};
@@ -34,7 +38,7 @@ const ROUND: f32 = 12_582_912.0;
 /// let scheme = Scheme::new(IntType::Int4, Mode::Symmetric);
 /// let plain = scheme.params(&reference::range(&values), FloatType::F32)?;
 /// let found = reference::search(&values, scheme, plain, None);
-/// assert_eq!((plain.scale(), found.scale()), (1.0 / 7.0, 1.0 / 7.0 * 0.92));
+/// assert_eq!((plain.scale(), found.scale()), (1.0 / 7.0, 1.0 / 7.0 * -0.88));
 /// # Ok::<(), quant_core::ParamsError>(())
 /// ```
 ///
@@ -46,12 +50,18 @@ pub fn search<F: Float>(
     plain: Params,
     importance: Option<&[f32]>,
 ) -> Params {
+    let signed = scheme.has_signed_scales();
     let importance = importance.inspect(|all| {
         assert_eq!(all.len(), values.len(), "one importance per value");
     });
+    let scheme = scheme.searched();
     let range = range(values);
+    let factors = match signed && range.max > -range.min {
+        true => SEARCH_FACTORS_BELOW_ZERO,
+        false => SEARCH_FACTORS,
+    };
     let mut best: Option<(usize, Params, f64)> = None;
-    for (k, &factor) in SEARCH_FACTORS.iter().enumerate() {
+    for (k, &factor) in factors.iter().enumerate() {
         let Some(params) = candidate(factor, &range, scheme, plain, F::TYPE) else {
             continue;
         };
@@ -80,8 +90,7 @@ fn candidate(
     let params = match scheme.offset() {
         OffsetKind::None | OffsetKind::ZeroPoint => {
             let scale_type = plain.scale_type();
-            let scale = scale_type.round(plain.scale() * factor);
-            Params::found(scale, plain.zero_point(), scale_type)
+            plain.with_scale(scale_type.round(plain.scale() * factor))
         }
         OffsetKind::Bias => {
             let narrowed = ValueRange {

@@ -74,7 +74,7 @@ pub fn quantize_tensor_searched<F: Float>(
         search(&of_block, scheme, plain, weights.as_deref())
     });
     let params = params.collect();
-    Ok(quantize_with(values, scheme, blocks, params))
+    Ok(quantize_with(values, scheme.searched(), blocks, params))
 }
 
 fn quantize_with<F: Float>(

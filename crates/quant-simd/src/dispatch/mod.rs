@@ -14,7 +14,6 @@ use crate::kernels::encode::Encoded;
 use crate::kernels::error::{AddErrors, ErrorSums};
 use crate::kernels::histogram::CELLS;
 use crate::kernels::range::FindRange;
-use crate::kernels::search::{ScoreScales, Scores};
 use crate::kernels::widen::{Narrow, Widen};
 use crate::kernels::{Bytes, Packed};
 use crate::lane::Lane;
@@ -101,8 +100,6 @@ pub trait Dispatch: Lane {
     );
     /// See [`AddErrors`].
     fn add_errors(backend: Backend, values: &[Self], dequantized: &[f32], sums: &mut ErrorSums);
-    /// See [`ScoreScales`].
-    fn score_scales(backend: Backend, block: ScoreScales<'_, Self>) -> Scores;
     /// See [`Widen`].
     fn widen_slice(backend: Backend, from: &[Self], to: &mut [f32]);
     /// See [`Narrow`].
@@ -260,9 +257,6 @@ macro_rules! dispatch {
                     dequantized,
                     sums,
                 });
-            }
-            fn score_scales(backend: Backend, block: ScoreScales<'_, Self>) -> Scores {
-                backend.run(block)
             }
             fn widen_slice(backend: Backend, from: &[Self], to: &mut [f32]) {
                 backend.run(Widen { from, to });

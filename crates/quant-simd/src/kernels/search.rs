@@ -1,10 +1,11 @@
-//! The squared errors of many scales at once.
+//! The squared errors of many scales at once. Kernels take f32, so that there is one of each for all
+//! types of values.
 
-use quant_core::{FloatType, SEARCH_CANDIDATES, SEARCH_FACTORS, SEARCH_PIECE};
+use quant_core::{
+    FloatType, SEARCH_CANDIDATES, SEARCH_FACTORS, SEARCH_FACTORS_BELOW_ZERO, SEARCH_SCALES,
+};
 
-use super::widen::Widen;
 use crate::isa::{Isa, Kernel};
-use crate::lane::Lane;
 use crate::params::round;
 
 /// 1.5 * 2^23, see [`quant_core::reference::search`].
@@ -12,63 +13,79 @@ const ROUND: f32 = 12_582_912.0;
 
 /// The candidates of [`quant_core::reference::search`], and the sum of squared errors of each.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
 pub struct Scores {
     /// The scales.
     pub scales: [f32; SEARCH_CANDIDATES],
     /// The sums.
-    pub sums: [f64; SEARCH_CANDIDATES],
+    pub sums: [f32; SEARCH_CANDIDATES],
 }
 
-/// Finds [`Scores`]: a lane is a candidate, and meets the values one after the other. So sums are
-/// those of the reference for any number of lanes, and blocks of any size need no padding.
-pub struct ScoreScales<'a, F> {
-    /// A block.
-    pub values: &'a [F],
+impl Scores {
+    /// The first candidate of the least sum.
+    pub fn best(&self) -> usize {
+        let mut best = 0;
+        for k in 1..SEARCH_CANDIDATES {
+            if self.sums[k] < self.sums[best] {
+                best = k;
+            }
+        }
+        best
+    }
+}
+
+/// Finds [`Scores`] for blocks that follow one another: a lane is a candidate, and meets the values
+/// one after the other. So sums are those of the reference for any number of lanes, and blocks of any
+/// size need no padding.
+pub struct ScoreScales<'a> {
+    /// The blocks, all of the same size, of at most [`SEARCH_PIECE`](quant_core::SEARCH_PIECE) values.
+    pub values: &'a [f32],
     /// As many weights of squared errors, if there are any.
     pub importance: Option<&'a [f32]>,
-    /// The plain scale.
-    pub scale: f32,
+    /// The plain scale of each block.
+    pub plain: &'a [f32],
+    /// Whether its other candidates are below zero.
+    pub is_below: &'a [bool],
+    /// Its zero point.
+    pub zero_points: &'a [i32],
+    /// The smallest and the largest code, shifted as zero points are.
+    pub codes: (i32, i32),
     /// The type that scales are stored in.
     pub scale_type: FloatType,
-    /// The smallest and the largest code, less the zero point.
-    pub steps: (f32, f32),
-    /// Room for [`SEARCH_PIECE`] values.
-    pub wide: &'a mut [f32],
+    /// What is found for each.
+    pub scores: &'a mut [Scores],
 }
 
-impl<F: Lane> Kernel for ScoreScales<'_, F> {
-    type Output = Scores;
+impl Kernel for ScoreScales<'_> {
+    type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Scores {
-        let mut scores = Scores::default();
-        let factors: &[I::F32] = bytemuck::cast_slice(&SEARCH_FACTORS);
-        let scales: &mut [I::F32] = bytemuck::cast_slice_mut(&mut scores.scales);
-        for v in 0..scales.len() {
-            let scale = isa.mul(isa.splat(self.scale), factors[v]);
-            scales[v] = round(isa, scale, self.scale_type);
-        }
-        let mut start = 0;
-        while start < self.values.len() {
-            let end = Ord::min(start + SEARCH_PIECE, self.values.len());
-            let wide = &mut self.wide[..end - start];
-            let widen = Widen {
-                from: &self.values[start..end],
-                to: &mut *wide,
+    fn run<I: Isa>(self, isa: I) {
+        let size = self.values.len() / self.scores.len();
+        for (block, to) in self.scores.iter_mut().enumerate() {
+            let values = &self.values[block * size..][..size];
+            let factors = match self.is_below[block] {
+                true => &SEARCH_FACTORS_BELOW_ZERO,
+                false => &SEARCH_FACTORS,
             };
-            widen.run(isa);
-            let sums = match self.importance {
-                None => piece::<I, false>(isa, wide, wide, &scores.scales, self.steps),
-                Some(all) => {
-                    piece::<I, true>(isa, wide, &all[start..end], &scores.scales, self.steps)
-                }
-            };
-            for k in 0..SEARCH_CANDIDATES {
-                scores.sums[k] += f64::from(sums[k]);
+            let plain = isa.splat(self.plain[block]);
+            let factors: &[I::F32] = bytemuck::cast_slice(factors);
+            let scales: &mut [I::F32] = bytemuck::cast_slice_mut(&mut to.scales);
+            for v in 0..scales.len() {
+                scales[v] = round(isa, isa.mul(plain, factors[v]), self.scale_type);
             }
-            start = end;
+            let zero_point = self.zero_points[block];
+            let steps = (
+                (self.codes.0 - zero_point) as f32,
+                (self.codes.1 - zero_point) as f32,
+            );
+            match self.importance {
+                None => add_up::<I, false>(isa, values, values, steps, to),
+                Some(all) => {
+                    add_up::<I, true>(isa, values, &all[block * size..][..size], steps, to);
+                }
+            }
         }
-        scores
     }
 }
 
@@ -82,18 +99,17 @@ struct Candidates<I: Isa> {
     round: I::F32,
 }
 
-/// The sums of a piece. `importance` is as long as the values, and not looked at unless `WEIGHTED`.
+/// Finds the sums. `importance` is as long as the values, and not looked at unless `WEIGHTED`.
 #[inline(always)]
-fn piece<I: Isa, const WEIGHTED: bool>(
+fn add_up<I: Isa, const WEIGHTED: bool>(
     isa: I,
     values: &[f32],
     importance: &[f32],
-    scales: &[f32; SEARCH_CANDIDATES],
     (low, high): (f32, f32),
-) -> [f32; SEARCH_CANDIDATES] {
-    let mut out = [0.0; SEARCH_CANDIDATES];
-    let to: &mut [I::F32] = bytemuck::cast_slice_mut(&mut out);
-    let scales: &[I::F32] = bytemuck::cast_slice(scales);
+    scores: &mut Scores,
+) {
+    let to: &mut [I::F32] = bytemuck::cast_slice_mut(&mut scores.sums);
+    let scales: &[I::F32] = bytemuck::cast_slice(&scores.scales);
     let importance = &importance[..values.len()];
     for v in 0..to.len() {
         let candidates = Candidates::<I> {
@@ -116,7 +132,6 @@ fn piece<I: Isa, const WEIGHTED: bool>(
         }
         to[v] = isa.add(even, odd);
     }
-    out
 }
 
 /// Adds the squared error of a value to each candidate's sum.
@@ -137,4 +152,79 @@ fn add<I: Isa, const WEIGHTED: bool>(
         true => isa.fma(isa.mul(error, isa.splat(importance)), error, sum),
         false => isa.fma(error, error, sum),
     }
+}
+
+/// Whether all candidates of a plain scale are between [`SEARCH_SCALES`].
+pub fn has_all_candidates(scale: f32) -> bool {
+    let last = SEARCH_FACTORS[SEARCH_CANDIDATES - 1];
+    // What rounding takes away is less than half.
+    scale * last >= SEARCH_SCALES.0 * 2.0 && scale <= SEARCH_SCALES.1 / 2.0
+}
+
+/// Adds squared errors of blocks that follow one another in f64, each to its lanes as
+/// [`ErrorStats`](quant_core::ErrorStats) does. An error that is not finite leaves a sum that is not.
+pub struct AddNoise<'a> {
+    /// The blocks, of as many elements each; a multiple of 16, or all one block.
+    pub values: &'a [f32],
+    /// Their dequantized values.
+    pub dequantized: &'a [f32],
+    /// As many weights of squared errors, if there are any.
+    pub importance: Option<&'a [f32]>,
+    /// The lanes of each block.
+    pub lanes: &'a mut [[f64; 16]],
+}
+
+impl Kernel for AddNoise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let size = self.values.len() / self.lanes.len();
+        for (block, lanes) in self.lanes.iter_mut().enumerate() {
+            let block = block * size..(block + 1) * size;
+            let values = &self.values[block.clone()];
+            let dequantized = &self.dequantized[block.clone()];
+            match self.importance {
+                None => add_noise::<false>(values, dequantized, values, lanes),
+                Some(all) => add_noise::<true>(values, dequantized, &all[block], lanes),
+            }
+        }
+    }
+}
+
+/// `importance` is as long as the values, and not looked at unless `WEIGHTED`. The compiler makes
+/// vectors of the lanes.
+#[inline(always)]
+fn add_noise<const WEIGHTED: bool>(
+    values: &[f32],
+    dequantized: &[f32],
+    importance: &[f32],
+    lanes: &mut [f64; 16],
+) {
+    let mut sums = *lanes;
+    let whole = values.len() - values.len() % 16;
+    let mut start = 0;
+    while start < whole {
+        let values = &values[start..start + 16];
+        let dequantized = &dequantized[start..start + 16];
+        let importance = &importance[start..start + 16];
+        for lane in 0..16 {
+            let error = f64::from(values[lane] - dequantized[lane]);
+            let square = error * error;
+            sums[lane] += match WEIGHTED {
+                true => square * f64::from(importance[lane]),
+                false => square,
+            };
+        }
+        start += 16;
+    }
+    for i in whole..values.len() {
+        let error = f64::from(values[i] - dequantized[i]);
+        let square = error * error;
+        sums[i - whole] += match WEIGHTED {
+            true => square * f64::from(importance[i]),
+            false => square,
+        };
+    }
+    *lanes = sums;
 }

@@ -8,10 +8,12 @@ mod biased;
 mod dequantize;
 mod encoder;
 mod erased;
+mod importance;
 mod param_stream;
 mod params;
 mod quantize;
 mod search;
+mod search_blocks;
 mod values;
 mod work;
 
@@ -19,6 +21,7 @@ use quant_core::{Blocks, FloatType, ParamsError, STATS_CHUNK, Scheme, Search};
 
 use crate::{ArgumentError, Backend};
 
+pub use importance::Importance;
 pub use work::on_this_thread;
 
 /// Takes the parts of a tensor as they are made, from any thread, in any order. Offsets are in
@@ -110,9 +113,19 @@ pub struct TensorQuantizer {
     /// How scales are chosen. A search in blocks that lie apart, or in channels of more than a million
     /// elements, reads the tensor into memory.
     pub search: Search,
+    /// How much errors in each element matter to a search; all the same where it is not given.
+    pub importance: Option<Importance>,
 }
 
 impl TensorQuantizer {
+    /// The scheme that values are encoded with: a search uses all codes of the integer type.
+    pub(crate) fn encoding_scheme(&self) -> Scheme {
+        match self.search {
+            Search::None => self.scheme,
+            Search::Mse => self.scheme.searched(),
+        }
+    }
+
     /// Bytes of codes.
     pub fn codes_len(&self) -> usize {
         self.scheme.dtype.storage_len(self.blocks.element_count())

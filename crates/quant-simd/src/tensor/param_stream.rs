@@ -125,10 +125,10 @@ impl<'a, F: Element> Groups<'a, F> {
             .map_err(|source| (scale, source))?;
         let searcher = &mut self.searcher;
         let params = self.values.with(group.clone(), |values| {
-            searcher.search(quantizer, values, params)
+            searcher.search_run(quantizer, values, group.start, params)
         })??;
         self.found(&group, &[params])?;
-        let (spec, place) = EncodeSpec::new::<F>(scheme, params);
+        let (spec, place) = EncodeSpec::new::<F>(quantizer.encoding_scheme(), params);
         self.now = Current::Run(group, spec, place);
         Ok(())
     }
@@ -141,24 +141,25 @@ impl<'a, F: Element> Groups<'a, F> {
         let (quantizer, size) = (self.quantizer, group.len());
         let batch = group.start..group.start + BATCH * size;
         // Ragged rows have shorter blocks in between.
-        let whole = quantizer.search == Search::None
-            && is_block_size(size)
+        let whole = is_block_size(size)
             && BATCH * size <= PIECE
             && batch.end <= quantizer.blocks.element_count()
             && !quantizer.blocks.is_ragged();
         if !whole {
             return Ok(None);
         }
-        let kernel_params = &mut self.blocks[0];
+        let (kernel_params, searcher) = (&mut self.blocks[0], &mut self.searcher);
         let division = self.values.with(batch.clone(), |values| {
-            F::block_terms(
-                quantizer.backend,
-                values,
-                size,
-                quantizer.scheme,
-                kernel_params,
-            )
-        })?;
+            let backend = quantizer.backend;
+            let scheme = quantizer.scheme;
+            let division = F::block_terms(backend, values, size, scheme, kernel_params);
+            match (division, quantizer.search) {
+                (Some(division), Search::Mse) => {
+                    searcher.search_batch(quantizer, values, batch.start, division, kernel_params)
+                }
+                (_, Search::None) | (None, _) => Ok(division),
+            }
+        })??;
         Ok(division.map(|division| (batch, division)))
     }
 }
@@ -219,7 +220,8 @@ impl RowParams {
         for _ in 0..repeats {
             let runs = quantizer.blocks.runs(group.start..group.start + row);
             for (run, &params) in runs.zip(params) {
-                let (spec, kernel_params) = EncodeSpec::with_params::<F>(quantizer.scheme, params);
+                let scheme = quantizer.encoding_scheme();
+                let (spec, kernel_params) = EncodeSpec::with_params::<F>(scheme, params);
                 table.try_push(kernel_params, spec.division, run.elements.len())?;
             }
         }
@@ -289,7 +291,7 @@ impl<F: Element> ParamStream for KnownParams<'_, F> {
         let mut runs = quantizer.blocks.runs(position..position + most);
         let run = runs.next().expect("elements that are there");
         let params = params[run.scale];
-        let (spec, place) = EncodeSpec::new::<F>(quantizer.scheme, params);
+        let (spec, place) = EncodeSpec::new::<F>(quantizer.encoding_scheme(), params);
         Ok((run.elements.len(), spec, place))
     }
 }
@@ -297,7 +299,7 @@ impl<F: Element> ParamStream for KnownParams<'_, F> {
 impl TensorQuantizer {
     fn spec(&self, division: Division) -> EncodeSpec {
         EncodeSpec {
-            scheme: self.scheme,
+            scheme: self.encoding_scheme(),
             division,
             scale_type: self.scale_type(),
         }

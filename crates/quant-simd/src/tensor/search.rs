@@ -3,96 +3,137 @@
 use std::ops::Range;
 
 use quant_core::{
-    ErrorStats, FloatType, OffsetKind, Params, SEARCH_PIECE, SEARCH_SCALES, STATS_CHUNK, Search,
-    reference,
+    ErrorStats, FloatType, OffsetKind, Params, SEARCH_CANDIDATES, SEARCH_PIECE, SEARCH_SCALES,
+    STATS_CHUNK, Scheme, Search, reference,
 };
 
 use super::params::PIECE;
 use super::values::Input;
 use super::work::{PassError, each};
 use super::{Sink, TensorQuantizer};
-use crate::Element;
 use crate::kernels::error::ErrorSums;
-use crate::kernels::search::ScoreScales;
+use crate::kernels::search::{AddNoise, ScoreScales, Scores};
 use crate::memory::{self, NoMemory};
-use crate::param_layout::EncodeSpec;
+use crate::param_layout::{BLOCKS, EncodeSpec};
+use crate::params::BlockParams;
+use crate::{Backend, Element};
 
 /// What a search needs room for.
 pub(super) struct Searcher<F> {
     /// A block whose elements do not follow one another.
     gathered: Vec<F>,
-    wide: Vec<f32>,
-    codes: Vec<u8>,
-    restored: Vec<f32>,
+    /// How much errors in the elements of a block, or a batch, matter.
+    pub(super) importance: Vec<f32>,
+    /// Values as f32.
+    pub(super) wide: Vec<f32>,
+    pub(super) codes: Vec<u8>,
+    pub(super) restored: Vec<f32>,
+    /// One.
+    pub(super) found: Vec<BlockParams<BLOCKS>>,
+    pub(super) scores: Vec<Scores>,
 }
 
 impl<F> Default for Searcher<F> {
     fn default() -> Self {
         Self {
             gathered: Vec::new(),
+            importance: Vec::new(),
             wide: Vec::new(),
             codes: Vec::new(),
             restored: Vec::new(),
+            found: Vec::new(),
+            scores: Vec::new(),
         }
     }
 }
 
 impl<F: Element> Searcher<F> {
-    /// What the search finds for a block, see [`reference::search`].
-    pub fn search(
+    /// What the search finds for a block of elements that follow one another from `start` on, see
+    /// [`reference::search`].
+    pub fn search_run(
         &mut self,
         quantizer: &TensorQuantizer,
         values: &[F],
+        start: usize,
+        plain: Params,
+    ) -> Result<Params, NoMemory> {
+        let all = self.important(quantizer, start..start + values.len())?;
+        let found = self.search(quantizer, values, all.as_deref(), plain);
+        self.importance = all.unwrap_or_default();
+        found
+    }
+
+    /// How much errors in these elements matter, in the memory that is there for it.
+    pub(super) fn important(
+        &mut self,
+        quantizer: &TensorQuantizer,
+        elements: Range<usize>,
+    ) -> Result<Option<Vec<f32>>, NoMemory> {
+        let Some(importance) = quantizer
+            .importance
+            .as_ref()
+            .filter(|_| quantizer.search != Search::None)
+        else {
+            return Ok(None);
+        };
+        let mut all = std::mem::take(&mut self.importance);
+        importance.fill(elements, &mut all)?;
+        Ok(Some(all))
+    }
+
+    fn search(
+        &mut self,
+        quantizer: &TensorQuantizer,
+        values: &[F],
+        importance: Option<&[f32]>,
         plain: Params,
     ) -> Result<Params, NoMemory> {
         let (backend, scheme) = (quantizer.backend, quantizer.scheme);
-        match quantizer.search {
-            Search::Mse if scheme.offset() == OffsetKind::Bias => {
-                return Ok(reference::search(values, scheme, plain, None));
-            }
-            Search::Mse => {}
-            Search::None => return Ok(plain),
-        }
-        if plain.scale() == 0.0 {
+        if quantizer.search == Search::None || plain.scale() == 0.0 && plain.bias().is_none() {
             return Ok(plain);
         }
-        let is_candidate = |scale: f32| (SEARCH_SCALES.0..=SEARCH_SCALES.1).contains(&scale);
-        if !is_candidate(plain.scale()) {
-            return self.search_rarely(quantizer, values, plain);
+        let is_candidate = |scale: f32| (SEARCH_SCALES.0..=SEARCH_SCALES.1).contains(&scale.abs());
+        if scheme.offset() == OffsetKind::Bias || !is_candidate(plain.scale()) {
+            return Ok(reference::search(values, scheme, plain, importance));
         }
-        memory::resize(&mut self.wide, SEARCH_PIECE, 0.0)?;
-        let zero_point = plain.zero_point();
-        let scores = F::score_scales(
-            backend,
-            ScoreScales {
-                values,
-                importance: None,
-                scale: plain.scale(),
+        memory::resize(&mut self.wide, PIECE, 0.0)?;
+        let codes = scheme.searched();
+        let is_below = [is_searched_below_zero(backend, scheme, values)];
+        let mut sums = [0.0; SEARCH_CANDIDATES];
+        let mut scores = [Scores::default()];
+        for (piece, values) in values.chunks(SEARCH_PIECE).enumerate() {
+            let wide = &mut self.wide[..values.len()];
+            F::widen_slice(backend, values, wide);
+            backend.run(ScoreScales {
+                values: wide,
+                importance: importance.map(|all| &all[piece * SEARCH_PIECE..][..values.len()]),
+                plain: &[plain.scale()],
+                is_below: &is_below,
+                zero_points: &[plain.zero_point()],
+                codes: (codes.qmin(), codes.qmax()),
                 scale_type: plain.scale_type(),
-                steps: (
-                    (scheme.qmin() - zero_point) as f32,
-                    (scheme.qmax() - zero_point) as f32,
-                ),
-                wide: &mut self.wide,
-            },
-        );
+                scores: &mut scores,
+            });
+            for (sum, more) in sums.iter_mut().zip(scores[0].sums) {
+                *sum += f64::from(more);
+            }
+        }
+        let scales = scores[0].scales;
         let mut best = 0;
-        for (k, &sum) in scores.sums.iter().enumerate() {
-            if sum < scores.sums[best] && is_candidate(scores.scales[k]) {
+        for (k, &sum) in sums.iter().enumerate() {
+            if sum < sums[best] && is_candidate(scales[k]) {
                 best = k;
             }
         }
         if best == 0 {
             return Ok(plain);
         }
-        let scale = scores.scales[best];
-        let found = Params::new(scheme, scale, zero_point, plain.scale_type());
-        let Ok(found) = found else { return Ok(plain) };
-        let sums = (scores.sums[best], scores.sums[0]);
-        if is_surely_better(quantizer, (found, plain), sums, values.len()) {
+        let found = plain.with_scale(scales[best]);
+        let weight = importance.map_or(values.len() as f64, weight);
+        if is_surely_better(quantizer, (found, plain), (sums[best], sums[0]), weight) {
             return Ok(found);
         }
-        self.better(quantizer, values, found, plain)
+        self.better(quantizer, values, importance, found, plain)
     }
 
     /// What was found, if the restored values lose less by it.
@@ -100,25 +141,15 @@ impl<F: Element> Searcher<F> {
         &mut self,
         quantizer: &TensorQuantizer,
         values: &[F],
+        importance: Option<&[f32]>,
         found: Params,
         plain: Params,
     ) -> Result<Params, NoMemory> {
-        let by_found = self.noise(quantizer, values, found)?;
-        let by_plain = self.noise(quantizer, values, plain)?;
+        let by_found = self.noise(quantizer, values, importance, found)?;
+        let by_plain = self.noise(quantizer, values, importance, plain)?;
         let better = by_found.non_finite < by_plain.non_finite
             || by_found.non_finite == by_plain.non_finite && by_found.noise < by_plain.noise;
         Ok(if better { found } else { plain })
-    }
-
-    /// A plain scale that is no candidate itself.
-    #[cold]
-    fn search_rarely(
-        &mut self,
-        quantizer: &TensorQuantizer,
-        values: &[F],
-        plain: Params,
-    ) -> Result<Params, NoMemory> {
-        Ok(reference::search(values, quantizer.scheme, plain, None))
     }
 
     /// What a block loses with these parameters.
@@ -126,22 +157,40 @@ impl<F: Element> Searcher<F> {
         &mut self,
         quantizer: &TensorQuantizer,
         values: &[F],
+        importance: Option<&[f32]>,
         params: Params,
     ) -> Result<ErrorStats, NoMemory> {
         memory::resize(&mut self.codes, PIECE, 0)?;
         memory::resize(&mut self.restored, PIECE, 0.0)?;
         let backend = quantizer.backend;
-        let (spec, place) = EncodeSpec::new::<F>(quantizer.scheme, params);
+        let (spec, place) = EncodeSpec::new::<F>(quantizer.encoding_scheme(), params);
         let mut stats = ErrorStats::default();
-        for chunk in values.chunks(STATS_CHUNK) {
+        for (chunk, values) in values.chunks(STATS_CHUNK).enumerate() {
             let mut sums = ErrorSums::wide();
-            for values in chunk.chunks(PIECE) {
+            let mut lanes = [[0.0; 16]];
+            for (piece, values) in values.chunks(PIECE).enumerate() {
                 let restored = &mut self.restored[..values.len()];
                 let codes = &mut self.codes[..values.len()];
                 F::encode(backend, values, spec, place, codes, restored);
                 F::add_errors(backend, values, restored, &mut sums);
+                if let Some(importance) = importance {
+                    let start = chunk * STATS_CHUNK + piece * PIECE;
+                    let wide = &mut self.wide[..values.len()];
+                    F::widen_slice(backend, values, wide);
+                    drop_non_finite(wide, restored);
+                    backend.run(AddNoise {
+                        values: wide,
+                        dequantized: restored,
+                        importance: Some(&importance[start..start + values.len()]),
+                        lanes: &mut lanes,
+                    });
+                }
             }
-            stats = stats.then(sums.stats());
+            let mut of_chunk = sums.stats();
+            if importance.is_some() {
+                of_chunk.noise = lane_sum(lanes[0]);
+            }
+            stats = stats.then(of_chunk);
         }
         Ok(stats)
     }
@@ -157,44 +206,94 @@ impl<F: Element> Searcher<F> {
         if quantizer.search == Search::None {
             return Ok(());
         }
+        let all = self.important(quantizer, start..start + values.len())?;
         let runs = quantizer.blocks.runs(start..start + row);
         for (run, params) in runs.zip(params) {
             let columns = run.elements.start - start..run.elements.end - start;
-            *params = self.search_columns(quantizer, values, row, columns, *params)?;
+            let group = (values, all.as_deref(), row);
+            *params = self.search_columns(quantizer, group, columns, *params)?;
         }
+        self.importance = all.unwrap_or_default();
         Ok(())
     }
 
     fn search_columns(
         &mut self,
         quantizer: &TensorQuantizer,
-        values: &[F],
-        row: usize,
+        (values, importance, row): (&[F], Option<&[f32]>, usize),
         columns: Range<usize>,
         plain: Params,
     ) -> Result<Params, NoMemory> {
         let mut gathered = std::mem::take(&mut self.gathered);
-        gathered.clear();
-        memory::reserve(&mut gathered, values.len() / row * columns.len())?;
-        for row in values.chunks(row) {
-            gathered.extend_from_slice(&row[columns.clone()]);
+        gather(values, row, &columns, &mut gathered)?;
+        let mut matter = Vec::new();
+        if let Some(importance) = importance {
+            gather(importance, row, &columns, &mut matter)?;
         }
-        let found = self.search(quantizer, &gathered, plain);
+        let matter = importance.map(|_| &matter[..]);
+        let found = self.search(quantizer, &gathered, matter, plain);
         self.gathered = gathered;
         found
     }
 }
 
+/// Some columns of all rows.
+fn gather<T: Copy>(
+    values: &[T],
+    row: usize,
+    columns: &Range<usize>,
+    to: &mut Vec<T>,
+) -> Result<(), NoMemory> {
+    to.clear();
+    memory::reserve(to, values.len() / row * columns.len())?;
+    for row in values.chunks(row) {
+        to.extend_from_slice(&row[columns.clone()]);
+    }
+    Ok(())
+}
+
+/// Errors that are not finite are counted, and add nothing.
+fn drop_non_finite(values: &[f32], restored: &mut [f32]) {
+    for (value, restored) in values.iter().zip(restored) {
+        if !(value - *restored).is_finite() {
+            *restored = *value;
+        }
+    }
+}
+
+/// The sum of weights.
+pub(super) fn weight(importance: &[f32]) -> f64 {
+    importance.iter().map(|&it| f64::from(it)).sum()
+}
+
+/// The sum of lanes as [`ErrorStats`] has it.
+pub(super) fn lane_sum(mut lanes: [f64; 16]) -> f64 {
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+    }
+    lanes[0]
+}
+
+/// Whether the candidates of a block are below zero.
+fn is_searched_below_zero<F: Element>(backend: Backend, scheme: Scheme, values: &[F]) -> bool {
+    scheme.has_signed_scales() && {
+        let range = backend.range(values);
+        range.max > -range.min
+    }
+}
+
 /// Whether the sums of squared errors of two parameters differ by more than everything that tells them
 /// from what the dialect loses: quotients and restored values that are rounded to the type of the
-/// scales, and sums in f32.
-fn is_surely_better(
+/// scales, and sums in f32. `weight` is the sum of the weights of all errors.
+pub(super) fn is_surely_better(
     quantizer: &TensorQuantizer,
     (found, plain): (Params, Params),
     (sum, plain_sum): (f64, f64),
-    count: usize,
+    weight: f64,
 ) -> bool {
-    let (scheme, scale_type) = (quantizer.scheme, found.scale_type());
+    let (scheme, scale_type) = (quantizer.encoding_scheme(), found.scale_type());
     let fine = 1.0 / f64::from(1_u32 << 20);
     let unit = match scale_type {
         FloatType::F32 => fine,
@@ -210,7 +309,7 @@ fn is_surely_better(
         return false;
     }
     // By the triangle inequality, of errors as vectors.
-    let away = |scale: f32| (count as f64).sqrt() * f64::from(scale) * f64::from(steps) * unit;
+    let away = |scale: f32| weight.sqrt() * f64::from(scale.abs()) * f64::from(steps) * unit;
     let most = sum.sqrt() * 1.001 + away(found.scale());
     let least = plain_sum.sqrt() * 0.999 - away(plain.scale());
     most < least
@@ -235,11 +334,13 @@ impl TensorQuantizer {
         for run in self.blocks.runs(group.start..group.start + row) {
             memory::push(&mut runs, run.elements)?;
         }
+        let all = Searcher::<F>::default().important(self, group.clone())?;
         let found = values.with(group.clone(), |values| {
             each(runs.len(), |i| {
                 let columns = runs[i].start - group.start..runs[i].end - group.start;
                 let mut searcher = Searcher::default();
-                searcher.search_columns(self, values, row, columns, params[i])
+                let group = (values, all.as_deref(), row);
+                searcher.search_columns(self, group, columns, params[i])
             })
         })?;
         Ok(found?)
@@ -266,18 +367,25 @@ impl TensorQuantizer {
         let mut buffer = Vec::new();
         let values = values.window(0..n, &mut buffer)?;
         let mut together = memory::filled(n, F::zeroed())?;
+        let all = Searcher::<F>::default().important(self, 0..n)?;
+        let mut matter = memory::filled(all.as_ref().map_or(0, Vec::len), 0.0)?;
         let mut ends = memory::filled(params.len(), 0)?;
         ends.copy_from_slice(&starts[..params.len()]);
         values.with(0..n, |values| {
             for run in self.blocks.runs(0..n) {
                 let to = ends[run.scale]..ends[run.scale] + run.elements.len();
                 ends[run.scale] = to.end;
+                if let Some(all) = &all {
+                    matter[to.clone()].copy_from_slice(&all[run.elements.clone()]);
+                }
                 together[to].copy_from_slice(&values[run.elements]);
             }
         })?;
         let found = each(params.len(), |block| {
-            let values = &together[starts[block]..starts[block + 1]];
-            Searcher::default().search(self, values, params[block])
+            let block_elements = starts[block]..starts[block + 1];
+            let matter = all.as_ref().map(|_| &matter[block_elements.clone()]);
+            let values = &together[block_elements];
+            Searcher::default().search(self, values, matter, params[block])
         });
         Ok(found?)
     }

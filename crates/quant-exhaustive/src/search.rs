@@ -1,0 +1,143 @@
+//! Searched scales: the kernels' scales and codes beside the reference's, for blocks of every bound.
+
+use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use half::f16;
+use quant_core::{Blocks, Granularity, IntType, Mode, Scheme, Search, reference};
+use quant_simd::{Backend, Element, Sink, TensorQuantizer};
+use rayon::prelude::*;
+
+use super::{Expect, Row, sum};
+
+/// Values of a block, and blocks of a batch.
+const BLOCK: usize = 32;
+
+/// Blocks whose bounds are f16, all or one of so many, and f32 between 1 and 2.
+pub fn rows(reduced: bool) -> Vec<Row> {
+    let of = |mode: Mode| {
+        let scheme = Scheme::new(IntType::Int4, mode);
+        let halves = if reduced { 61 } else { 1 };
+        let every = if reduced { 65_537 } else { 1021 };
+        [
+            // All that are ordinary numbers whose scale is one.
+            row::<f16>(scheme, "f16", 0x2000..0x7800, halves, |bits| {
+                f16::from_bits(bits as u16).to_f32()
+            }),
+            row::<f32>(scheme, "f32", 0..1 << 23, every, |bits| {
+                f32::from_bits(127 << 23 | bits)
+            }),
+        ]
+    };
+    Mode::ALL.iter().flat_map(|&mode| of(mode)).collect()
+}
+
+fn row<F: Element>(
+    scheme: Scheme,
+    name: &str,
+    bounds: std::ops::Range<u32>,
+    every: usize,
+    bound: impl Fn(u32) -> f32 + Sync,
+) -> Row {
+    let start = Instant::now();
+    let bounds: Vec<u32> = bounds.step_by(every).collect();
+    let (differences, first) = bounds
+        .par_chunks(BLOCK)
+        .map(|some| {
+            let blocks = some.iter().flat_map(|&bits| block::<F>(bound(bits), bits));
+            compare(scheme, &blocks.collect::<Vec<F>>())
+        })
+        .reduce(|| (0, None), sum);
+    Row {
+        scales: bounds.len() as u64,
+        inputs: (bounds.len() * BLOCK) as u64,
+        differences,
+        first,
+        seconds: start.elapsed().as_secs_f64(),
+        ..Row::default()
+    }
+    .named(
+        &format!("searched {} {} of {name}", scheme.dtype, scheme.mode),
+        Expect::Equal,
+    )
+}
+
+/// A block with that bound, at either end, and smaller values.
+fn block<F: Element>(bound: f32, number: u32) -> [F; BLOCK] {
+    std::array::from_fn(|i| {
+        let mixed = (number ^ (i as u32) << 20).wrapping_mul(0x9e37_79b9) >> 8;
+        let share = (mixed % 4099) as f32 / 2049.0 - 1.0;
+        F::from_f32(match i {
+            7 if number.is_multiple_of(2) => bound,
+            7 => -bound,
+            _ => bound * share * share * share,
+        })
+    })
+}
+
+#[derive(Default)]
+struct Memory([Mutex<Vec<u8>>; 3]);
+
+impl Memory {
+    fn put(&self, part: usize, offset: usize, bytes: &[u8]) -> Result<(), Infallible> {
+        let mut part = self.0[part].lock().unwrap_or_else(PoisonError::into_inner);
+        let len = part.len().max(offset + bytes.len());
+        part.resize(len, 0);
+        part[offset..offset + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl Sink for Memory {
+    type Error = Infallible;
+    fn codes(&self, offset: usize, bytes: &[u8]) -> Result<(), Infallible> {
+        self.put(0, offset, bytes)
+    }
+    fn scales(&self, offset: usize, bytes: &[u8]) -> Result<(), Infallible> {
+        self.put(1, offset, bytes)
+    }
+    fn zero_points(&self, offset: usize, bytes: &[u8]) -> Result<(), Infallible> {
+        self.put(2, offset, bytes)
+    }
+}
+
+/// Blocks that differ in their codes, on any backend, and the first of them.
+fn compare<F: Element>(scheme: Scheme, values: &[F]) -> (u64, Option<String>) {
+    let shape = [values.len() / BLOCK, BLOCK];
+    let granularity = Granularity::Blocks(vec![1, BLOCK]);
+    let blocks = Blocks::new(&shape, &granularity).expect("whole blocks");
+    let found = reference::quantize_tensor_searched(values, scheme, &blocks, None);
+    let found = found.expect("ordinary blocks");
+    let mut codes = vec![0; scheme.dtype.storage_len(values.len())];
+    reference::pack(&found.codes, scheme.dtype, &mut codes);
+    let (mut differences, mut first) = (0, None);
+    for &backend in Backend::available() {
+        let quantizer = TensorQuantizer {
+            backend,
+            scheme,
+            source: F::TYPE,
+            blocks: blocks.clone(),
+            search: Search::Mse,
+            importance: None,
+        };
+        let memory = Memory::default();
+        let done = quantizer.quantize(bytemuck::cast_slice(values), &memory);
+        let [got, ..] = memory.0.map(|part| part.into_inner().unwrap_or_default());
+        if done.is_err() || got.len() != codes.len() {
+            return (1, Some(format!("{}: {done:?}", backend.name())));
+        }
+        for (block, (got, codes)) in got
+            .chunks(BLOCK / 2)
+            .zip(codes.chunks(BLOCK / 2))
+            .enumerate()
+        {
+            if got != codes {
+                differences += 1;
+                let bound = values[block * BLOCK + 7].to_f32();
+                first.get_or_insert(format!("{}: bound {bound:e}", backend.name()));
+            }
+        }
+    }
+    (differences, first)
+}
