@@ -74,8 +74,7 @@ typedef enum QUANT_OPEN_ENUM QuantStatus {
   // A block size is 0 where there must be one, or larger than its axis; or there is a part of a
   // block where there must be whole ones.
   QUANT_STATUS_INVALID_BLOCKS QUANT_SWIFT_NAME(invalidBlocks) = 5,
-  // A scale is negative where none may be, not finite, or not of its type; or a zero point is out of
-  // range.
+  // A scale is negative where none is, not finite, or not of its type; a zero point is out of range.
   QUANT_STATUS_INVALID_PARAMS QUANT_SWIFT_NAME(invalidParams) = 6,
   // There are NaN or infinities among values whose parameters were to be found.
   QUANT_STATUS_NON_FINITE QUANT_SWIFT_NAME(nonFinite) = 7,
@@ -247,9 +246,8 @@ typedef struct QuantScheme {
 // Scale and zero point, or bias: a code stands for `scale * (code - zero_point)`, or for
 // `scale * code + bias`.
 typedef struct QuantParams {
-  // What one step of the code is worth: exact in the type of the scales, and at least 0 but where
-  // there is a bias, or where symmetric signed codes have less than 8 bits in the dialects
-  // coremltools and f32: a search for scales finds such.
+  // What one step of the code is worth: exact in the type of the scales; at least 0, but for a bias, or
+  // symmetric signed codes of less than 8 bits in the dialects coremltools and f32.
   float scale;
   // The code that stands for 0.
   int32_t zero_point;

@@ -28,8 +28,7 @@ pub enum QuantStatus {
     /// A block size is 0 where there must be one, or larger than its axis; or there is a part of a
     /// block where there must be whole ones.
     InvalidBlocks = 5,
-    /// A scale is negative where none may be, not finite, or not of its type; or a zero point is out of
-    /// range.
+    /// A scale is negative where none is, not finite, or not of its type; a zero point is out of range.
     InvalidParams = 6,
     /// There are NaN or infinities among values whose parameters were to be found.
     NonFinite = 7,
@@ -325,9 +324,8 @@ impl TryFrom<QuantScheme> for Scheme {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct QuantParams {
-    /// What one step of the code is worth: exact in the type of the scales, and at least 0 but where
-    /// there is a bias, or where symmetric signed codes have less than 8 bits in the dialects
-    /// coremltools and f32: a search for scales finds such.
+    /// What one step of the code is worth: exact in the type of the scales; at least 0, but for a bias, or
+    /// symmetric signed codes of less than 8 bits in the dialects coremltools and f32.
     pub scale: f32,
     /// The code that stands for 0.
     pub zero_point: i32,

@@ -191,6 +191,23 @@ pub const NEEDS: &[Need] = &[
     #[cfg(feature = "run")]
     need("calibrate", "samples", Without(&["merge", "name"])),
     #[cfg(feature = "run")]
+    need(
+        "calibrate",
+        "importance",
+        Without(&[
+            "observer",
+            "bins",
+            "percentile",
+            "averaging",
+            "dtype",
+            "mode",
+            "backend",
+            "record",
+            "resume",
+            "checkpoint",
+        ]),
+    ),
+    #[cfg(feature = "run")]
     need("calibrate", "record", Given("samples")),
     #[cfg(feature = "run")]
     need("calibrate", "record", Without(&["resume"])),

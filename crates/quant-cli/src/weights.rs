@@ -80,6 +80,10 @@ pub struct WeightOptions {
     /// How scales are chosen
     #[arg(long, value_enum, default_value = "none")]
     search: Search,
+    /// With --search mse: weigh errors by how large the inputs of weights are, as `quant calibrate
+    /// --importance` finds it, or an imatrix of llama.cpp (.gguf, .dat)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    importance: Option<PathBuf>,
     /// Only tensors with more elements, and of rank 2 or more [with --dialect coreai: 1024, coreai-torch:
     /// 0]
     #[arg(long, default_value = "2048", default_value_ifs([("dialect", "coreai", "1024"), ("dialect", "coreai-torch", "0")]), value_hint = ValueHint::Other)]
@@ -123,6 +127,10 @@ impl WeightOptions {
         };
         let config = self.config.as_ref();
         let config = config.map(|path| Config::open(path, scheme.dialect));
+        let importance = self
+            .importance
+            .as_deref()
+            .map(quant_models::open_importance);
         let format = self.format.unwrap_or_else(|| encoding_of(model));
         let mut options = QuantizeOptions::for_encoding(format);
         // An encoding has these options, or some of its own.
@@ -156,6 +164,7 @@ impl WeightOptions {
             },
             exact_selection: self.exact_selection,
             search: self.search.into(),
+            importance: importance.transpose()?,
             ..options
         })
     }

@@ -520,3 +520,118 @@ fn everything_is_decided() {
         "{stderr}"
     );
 }
+
+#[test]
+fn errors_are_weighed_by_what_goes_into_a_weight() {
+    let folder = model();
+    let weights = f32_bytes(64 * 64, |i| if i % 64 == 7 { 3.0 } else { wave(i) });
+    folder.model(
+        "s.safetensors",
+        &[("fc.weight", "F32", &[64, 64], &weights)],
+    );
+    // Only the input of the large weights is ever large.
+    let inputs = f32_bytes(4 * 64, |i| if i % 64 == 7 { 100.0 } else { 0.01 });
+    folder.model("in.safetensors", &[("fc.weight", "F32", &[4, 64], &inputs)]);
+    let find = |from: &[&str], output: &str| {
+        let line = [&["calibrate"], from, &["--importance", "-o", output]].concat();
+        folder.succeeds(&line)
+    };
+    find(&["in.safetensors"], "one.safetensors");
+    find(
+        &["--merge", "one.safetensors", "one.safetensors"],
+        "two.safetensors",
+    );
+    let base = [
+        "quantize",
+        "s.safetensors",
+        "--dtype",
+        "int4",
+        "--search",
+        "mse",
+    ];
+    let quantize = |more: &[&str]| {
+        let line = [&base[..], &["-f", "-o", "q.safetensors"], more].concat();
+        folder.succeeds(&line);
+        bytes(&folder, "q.safetensors")
+    };
+    let alike = quantize(&[]);
+    let weighted = quantize(&["--importance", "one.safetensors"]);
+    assert_ne!(alike, weighted);
+    // Means are the same, however often the samples are counted.
+    assert_eq!(weighted, quantize(&["--importance", "two.safetensors"]));
+    // What the large weights lose is what counts.
+    let lost = |options: &[&str]| {
+        quantize(options);
+        folder.succeeds(&["dequantize", "q.safetensors", "-f", "-o", "r.safetensors"]);
+        let data = fs::read(folder.path("r.safetensors")).unwrap();
+        let data = &data[data.len() - weights.len()..];
+        let floats = data
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|&it| f32::from_le_bytes(it));
+        let large: Vec<f32> = floats.skip(7).step_by(64).collect();
+        large
+            .iter()
+            .map(|value| (value - 3.0).abs())
+            .fold(0.0, f32::max)
+    };
+    assert!(lost(&["--importance", "one.safetensors"]) <= lost(&[]));
+    folder.succeeds(&[
+        "plan",
+        "s.safetensors",
+        "-o",
+        "i.json",
+        "--search",
+        "mse",
+        "--importance",
+        "one.safetensors",
+        "--target-bits",
+        "5",
+    ]);
+
+    folder.model(
+        "short.safetensors",
+        &[("fc.weight", "F32", &[4, 32], &inputs[..512])],
+    );
+    find(&["short.safetensors"], "other.safetensors");
+    folder.model(
+        "named.safetensors",
+        &[("nothing", "F32", &[4, 64], &inputs)],
+    );
+    find(&["named.safetensors"], "unknown.safetensors");
+    let importance = |file| [&base[..], &["--importance", file, "-o", "n.safetensors"]].concat();
+    folder.refuses(
+        &importance("other.safetensors"),
+        1,
+        &["fc.weight", "32 inputs", "64"],
+    );
+    folder.refuses(
+        &importance("unknown.safetensors"),
+        1,
+        &["fc.weight", "nothing"],
+    );
+    folder.refuses(
+        &importance("s.safetensors"),
+        1,
+        &["fc.weight", "holds no importance"],
+    );
+    folder.refuses(&importance("absent.dat"), 1, &["absent.dat"]);
+    let line = [
+        "quantize",
+        "s.safetensors",
+        "--importance",
+        "one.safetensors",
+    ];
+    folder.refuses(&line, 2, &["--importance", "--search mse"]);
+    let line = [
+        "calibrate",
+        "in.safetensors",
+        "--importance",
+        "-o",
+        "r.safetensors",
+        "--bins",
+        "64",
+    ];
+    folder.refuses(&line, 2, &["--importance", "--bins"]);
+}

@@ -119,14 +119,7 @@ pub(crate) fn read<'p>(
         (None, true) => Mode::Symmetric,
         _ => Mode::Affine,
     };
-    let quantizer = TensorQuantizer {
-        backend: Backend::detect(),
-        scheme: Scheme::new(dtype, mode),
-        source,
-        blocks,
-        search: quant_core::Search::None,
-        importance: None,
-    };
+    let quantizer = TensorQuantizer::new(Scheme::new(dtype, mode), source, blocks);
     let count = quantizer.blocks.scale_count();
     let bytes_in_file = scale.bytes.len() + offset.as_ref().map_or(0, |offset| offset.bytes.len());
     let zero_points = match (mode, offset) {

@@ -9,10 +9,12 @@ mod cursor;
 mod dequantize;
 mod file;
 mod floats;
+mod imatrix;
 mod metadata;
 mod opened;
 mod taken;
 mod types;
 mod write;
 
+pub use imatrix::imatrix;
 pub use opened::Gguf;

@@ -9,7 +9,7 @@ use crate::format::{Inserted, OpenModel};
 use crate::plan::{PlannedTensor, TensorSpec, VERSION};
 use crate::policy::{self, Decided};
 use crate::report::Decision;
-use crate::{Error, Job, NonFinite, Note, Plan, QuantizeOptions, Report, TensorReport};
+use crate::{Error, Job, NonFinite, Note, Plan, QuantizeOptions, Report, TensorReport, weighing};
 
 /// Is shown a tensor: its name, what makes its codes, and what reads its values, which are little-endian.
 pub type Visit<'v> = &'v mut dyn FnMut(
@@ -35,6 +35,7 @@ pub(crate) fn decide(
     if options.non_finite == NonFinite::Skip {
         policy::skip_non_finite(model, &tensors, &mut decided.decisions)?;
     }
+    let without_importance = weighing::apply(options, &tensors, &mut decided.decisions)?;
     warnings.append(&mut decided.warnings);
     warnings.extend(model.advice(&decided.decisions, options));
     let mut reports = Vec::new();
@@ -58,6 +59,7 @@ pub(crate) fn decide(
     job.check()?;
     let mut unmatched = inserted.unmatched;
     unmatched.extend(model.unmatched(options));
+    unmatched.extend(without_importance);
     let activations = options.activations.as_ref();
     let strict = options.strict || activations.is_some_and(|activations| activations.strict);
     report.check(strict, &unmatched)?;

@@ -15,6 +15,7 @@ pub mod execute;
 pub mod facts;
 pub mod format;
 mod given;
+mod importance;
 pub mod io;
 mod job;
 pub mod mixed;
@@ -37,6 +38,7 @@ mod text;
 pub mod unique;
 pub mod unmatched;
 pub mod values;
+mod weighing;
 
 pub use activations::{
     ActivationOptions, OperationReport, QuantizedActivation, WantedActivation, WantedActivations,
@@ -46,6 +48,7 @@ pub use encoding::Encoding;
 pub use error::{Error, ErrorKind};
 pub use format::ResultKind;
 pub use given::GivenCodes;
+pub use importance::InputImportance;
 pub use io::{AtomicFile, AtomicFolder, Inputs};
 pub use job::{Job, total_bytes};
 pub use mixed::{

@@ -9,7 +9,9 @@ use regex::Regex;
 
 use crate::settings::Settings;
 use crate::unmatched::{Known, Unmatched};
-use crate::{ActivationOptions, Config, Encoding, Error, GivenCodes, Grouping, Inputs, Plan};
+use crate::{
+    ActivationOptions, Config, Encoding, Error, GivenCodes, Grouping, InputImportance, Inputs, Plan,
+};
 
 /// What to do with a tensor that holds NaN or infinities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -82,6 +84,8 @@ pub struct QuantizeOptions {
     pub search: Search,
     /// Codes that were found elsewhere, in place of those that the values have: each the nearest.
     pub codes: Option<Arc<GivenCodes>>,
+    /// How large the inputs of weights are: a search weighs errors by it.
+    pub importance: Option<InputImportance>,
     /// GGUF: the type of the blocks, in place of scheme and granularity.
     pub block_type: Option<GgmlType>,
     /// GGUF: quantize anew what is in blocks already. It loses more than the float model would.
@@ -134,6 +138,7 @@ impl Default for QuantizeOptions {
             requantize: false,
             search: Search::None,
             codes: None,
+            importance: None,
             encoding: Encoding::Native,
             min_elements: 2048,
             plan: None,
@@ -200,6 +205,9 @@ impl QuantizeOptions {
         };
         if let Some(config) = &self.config {
             inputs.file(config.path(), "the configuration");
+        }
+        if let Some(importance) = &self.importance {
+            inputs.file(importance.path(), "the importance");
         }
         if let Some(plan) = &self.plan {
             inputs.file(plan.path(), "the plan");

@@ -203,11 +203,8 @@ impl Plan {
         model.check(facts, &settings)?;
         let quantizer = TensorQuantizer {
             backend: options.backend,
-            scheme: settings.scheme,
-            source,
-            blocks,
             search: spec.search.unwrap_or_default(),
-            importance: None,
+            ..TensorQuantizer::new(settings.scheme, source, blocks)
         };
         match model.supports(facts, &quantizer, options) {
             Ok(()) => Ok(Decision::Quantize(quantizer)),

@@ -35,6 +35,7 @@
 
 mod diff;
 mod formats;
+mod importance;
 mod inspect;
 mod quantize;
 
@@ -42,6 +43,7 @@ use std::path::Path;
 
 pub use diff::{Difference, TensorDifference, diff, diff_with_progress};
 pub use formats::{encoding_of, quantized_kind, result_kind};
+pub use importance::{ImportanceSums, open_importance};
 pub use inspect::{Inspection, TensorInfo, inspect, inspect_with_progress};
 pub use quant_calibration::{
     Calibrated, Calibration, CalibrationOptions, CalibrationSettings, DirectCalibration,
@@ -53,11 +55,11 @@ pub use quant_core;
 pub use quant_model::{
     ActivationOptions, ActivationRange, AtomicFile, AtomicFolder, Candidate, ComputeUnit, Config,
     Consumer, Converted, Curve, CurvePoint, Damage, DequantizeOptions, Encoding, Error, ErrorKind,
-    ExpertAxes, Experts, Extent, GivenCodes, Grouping, Hint, Inputs, Job, MixedOptions,
-    MixedSummary, MixedTarget, NonFinite, Note, OperationReport, Plan, PlannedTensor, Preset,
-    QuantizeOptions, QuantizedActivation, Ranges, Report, Restored, ResultKind, SchemeRecord,
-    TensorReport, TensorSpec, WantedActivation, WantedActivations, columns, patterns, printable,
-    shortened, total_bytes,
+    ExpertAxes, Experts, Extent, GivenCodes, Grouping, Hint, InputImportance, Inputs, Job,
+    MixedOptions, MixedSummary, MixedTarget, NonFinite, Note, OperationReport, Plan, PlannedTensor,
+    Preset, QuantizeOptions, QuantizedActivation, Ranges, Report, Restored, ResultKind,
+    SchemeRecord, TensorReport, TensorSpec, WantedActivation, WantedActivations, columns, patterns,
+    printable, shortened, total_bytes,
 };
 pub use quant_safetensors::{
     Entry, Model, Quantized, SafetensorsFile, Tensor, WrittenIndex, write_index,

@@ -10,6 +10,7 @@ use crate::engine::{Engine, Packed};
 use crate::memory::{Budget, Kept};
 use crate::plan::{Action, Input, Plan, PlanBlock, Slot, Source, Step, WEIGHT};
 use crate::tensor::{Tensor, Values, bytes_of, decode, decoded_bytes};
+use crate::weight_input::weight_input;
 use crate::{Error, RunOptions, Watch};
 
 /// A constant of at most so many bytes is always kept.
@@ -103,6 +104,11 @@ impl Interpreter<'_, '_> {
     fn compute(&mut self, step: &Step, kernel: Kernel) -> Result<Vec<Tensor>, String> {
         let packed = self.packed(step)?;
         let arguments = self.arguments(step, true)?;
+        if self.watch.wants_weight_inputs()
+            && let Some(input) = weight_input(self.plan, step, &arguments)
+        {
+            self.watch.weight_input(input)?;
+        }
         match self.left_in_float(step, &arguments) {
             Some(value) => Ok(vec![value]),
             None => kernel(&mut self.call(step, arguments, packed)),

@@ -39,6 +39,7 @@ mod plan;
 mod samples;
 mod tensor;
 mod watch;
+mod weight_input;
 
 pub use damage::Damage;
 pub use error::Error;
@@ -53,6 +54,7 @@ pub use options::RunOptions;
 pub use samples::{Samples, is_image, read_arrays, read_image, write_npz, write_safetensors};
 pub use tensor::Tensor;
 pub use watch::{NonFinite, Quiet, Watch};
+pub use weight_input::WeightInput;
 
 /// The README's example is tested with the others.
 #[cfg(doctest)]

@@ -1,6 +1,6 @@
 //! Who looks at the values of a run.
 
-use crate::{Error, Tensor};
+use crate::{Error, Tensor, WeightInput};
 
 /// Sees every value that an operation computes, before it is given up.
 pub trait Watch {
@@ -15,6 +15,19 @@ pub trait Watch {
         name: &str,
         value: &Tensor,
     ) -> Result<(), Error>;
+
+    /// Whether [`weight_input`](Self::weight_input) is to be called.
+    fn wants_weight_inputs(&self) -> bool {
+        false
+    }
+
+    /// The input of an operation whose weight is a constant, before it is computed.
+    ///
+    /// # Errors
+    /// Ends the run, with what is wrong.
+    fn weight_input(&mut self, _input: WeightInput<'_>) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Asked before each operation; `false` ends the run with [`Error::Interrupted`].
     fn go_on(&mut self) -> bool {

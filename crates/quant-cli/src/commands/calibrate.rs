@@ -57,6 +57,7 @@ pub enum Observer {
 ///     quant calibrate Model.mlpackage --samples samples/ -o ranges.json
 ///     python samples.py | quant calibrate Model.mlpackage --samples - -o ranges.json
 ///     quant calibrate --merge a.json b.json -o ranges.json
+///     quant calibrate Model.mlpackage --samples samples/ --importance -o importance.safetensors
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Calibrate {
@@ -72,6 +73,12 @@ pub struct Calibrate {
     #[cfg(feature = "run")]
     #[arg(long, value_name = "PATH", num_args = 1.., value_hint = ValueHint::AnyPath)]
     samples: Vec<PathBuf>,
+    /// Find how large the inputs of weights are, in place of ranges: OUTPUT is a .safetensors file for
+    /// `quant quantize --search mse --importance`; DATA a package with --samples, recordings of inputs
+    /// named as the weights are, with the inputs along their last axis, or with --merge such files
+    #[cfg(feature = "run")]
+    #[arg(long)]
+    importance: bool,
     /// Write what was observed into a new folder of recordings: FOLDER/000001.safetensors and so on
     #[cfg(feature = "run")]
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
@@ -169,6 +176,10 @@ impl Calibrate {
         let (threads, force) = (self.threads.threads, self.force.force);
         let quiet = self.quiet.quiet || self.json.json;
         let output = &self.output;
+        #[cfg(feature = "run")]
+        if self.importance {
+            return self.run_importance(start);
+        }
         let (calibration, bytes) = if self.merge {
             if !self.data.contains(output) {
                 check_name(JSON, output)?;
@@ -217,6 +228,44 @@ impl Calibrate {
             }
         };
         self.report(&calibration, start, bytes)
+    }
+
+    /// How large the inputs of weights are.
+    #[cfg(feature = "run")]
+    fn run_importance(&self, start: Instant) -> Result<(), Error> {
+        let finding = super::importance::Finding {
+            data: &self.data,
+            samples: &self.samples,
+            options: &self.sample,
+            running: &self.running,
+            merge: self.merge,
+            name: self.name.as_deref(),
+            output: &self.output,
+        };
+        let quiet = self.quiet.quiet || self.json.json;
+        let sums = finding.run(self.threads.threads, quiet, self.force.force)?;
+        if self.json.json {
+            let inputs = sums.means();
+            let inputs: Map<String, Value> = inputs
+                .iter()
+                .map(|(name, means)| (name.clone(), json!({ "inputs": means.len() })))
+                .collect();
+            return print_json(&json!({
+                "version": 1,
+                "output": self.output.to_string_lossy(),
+                "seconds": start.elapsed().as_secs_f64(),
+                "weights": inputs,
+            }));
+        }
+        match self.quiet.quiet {
+            true => Ok(()),
+            false => print(&format!(
+                "importance of the inputs of {} in {:.2} s\n{}\n",
+                count(sums.len(), "weight"),
+                start.elapsed().as_secs_f64(),
+                shown(&self.output)
+            )),
+        }
     }
 
     /// The ranges that samples have in a model, and the bytes of their files; `None` without samples.

@@ -12,6 +12,7 @@ mod diff;
 mod evaluate;
 #[cfg(feature = "run")]
 mod gptq;
+mod importance;
 mod index;
 mod inspect;
 mod man;

@@ -26,6 +26,8 @@ const FREE: &[(&str, &[&str])] = &[
             // It needs samples or moments, and says so.
             #[cfg(feature = "run")]
             "method",
+            // Where nothing is searched the library refuses it.
+            "importance",
             "min_elements",
             "include",
             "exclude",
@@ -60,6 +62,8 @@ const FREE: &[(&str, &[&str])] = &[
             "granularity",
             "dialect",
             "search",
+            // Where nothing is searched the library refuses it.
+            "importance",
             "min_elements",
             "include",
             "exclude",

@@ -53,6 +53,51 @@ fn recordings_give_the_ranges_of_the_run() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+/// What goes into the weights of a network, and what a search makes of it.
+#[test]
+fn the_importance_of_a_models_weights_is_found() {
+    let room = Room::new();
+    let net = fixture(NET);
+    room.samples(&NET_SHAPE, 3);
+    let find = ["calibrate", &net, "--samples", "samples", "--importance"];
+    room.done(&[&find[..], &["-o", "all.safetensors"]].concat());
+    let first = ["--samples-limit", "1", "-o", "one.safetensors"];
+    room.done(&[&find[..], &first].concat());
+    let all = fs::read(room.path("all.safetensors")).unwrap();
+    assert_eq!(
+        all.len(),
+        fs::read(room.path("one.safetensors")).unwrap().len()
+    );
+    let searched = [
+        "quantize",
+        &net,
+        "--search",
+        "mse",
+        "--min-elements",
+        "0",
+        "-f",
+    ];
+    let weighted = [
+        "--importance",
+        "all.safetensors",
+        "--json",
+        "-o",
+        "q.mlpackage",
+    ];
+    let output = room.quant(&[&searched[..], &weighted].concat());
+    assert!(output.status.success(), "{output:?}");
+    // Each weight is known by its name.
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(error, "");
+    let output = room.quant(&["calibrate", &net, "--importance", "-o", "n.safetensors"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("--samples")
+    );
+}
+
 /// What NumPy wrote into a pipe: `savez` twice, `savez_compressed` once.
 #[test]
 fn archives_in_a_stream_are_samples() {

@@ -57,6 +57,7 @@ def quantize_file(
     block_axis: int | None = None,
     dialect: str | None = None,
     search: str | None = None,
+    importance: PathLike | None = None,
     config: PathLike | Mapping[str, Any] | object | None = None,
     min_elements: int | None = None,
     include: Names = (),
@@ -100,6 +101,8 @@ def quantize_file(
         axis, block_axis: The axes of output and input channels; if not given, as the format says.
         block_size: Elements per block along ``block_axis``, or one number for each axis (0: all of it).
         search: ``"mse"``: of 16 scales for each channel or block, the one of least squared error.
+        importance: With ``search``: weigh errors by how large the inputs of weights are, as this file of
+            ``quant calibrate --importance``, or an importance matrix of llama.cpp, says.
         config: In place of the options above: a configuration file of coremltools, the dictionary that it
             holds, or an ``OptimizationConfig``.
         min_elements: Only tensors with more elements, 2048 if not given.
@@ -146,6 +149,7 @@ def quantize_file(
             "requantize": requantize,
             "dialect": dialect,
             "search": search,
+            "importance": importance,
             "config": config_file,
             "min_elements": min_elements,
             "include": names_of(include),
@@ -187,6 +191,7 @@ def plan_file(
     block_axis: int | None = None,
     dialect: str | None = None,
     search: str | None = None,
+    importance: PathLike | None = None,
     config: PathLike | Mapping[str, Any] | object | None = None,
     min_elements: int | None = None,
     include: Names = (),
@@ -217,6 +222,7 @@ def plan_file(
             "requantize": requantize,
             "dialect": dialect,
             "search": search,
+            "importance": importance,
             "config": config_file,
             "min_elements": min_elements,
             "include": names_of(include),

@@ -188,7 +188,7 @@ impl<'w> Work<'w> {
             .backend
             .unpack(&plain.codes, 0, scheme.dtype, &mut codes);
         Ok(Self {
-            scheme,
+            scheme: quantizer.encoding_scheme(),
             source: quantizer.source,
             quantizer,
             values,

@@ -119,7 +119,7 @@ pub struct TensorQuantizer {
 
 impl TensorQuantizer {
     /// The scheme that values are encoded with: a search uses all codes of the integer type.
-    pub(crate) fn encoding_scheme(&self) -> Scheme {
+    pub fn encoding_scheme(&self) -> Scheme {
         match self.search {
             Search::None => self.scheme,
             Search::Mse => self.scheme.searched(),
