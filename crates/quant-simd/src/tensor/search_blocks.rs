@@ -62,7 +62,8 @@ impl<F: Element> Searcher<F> {
                 return Ok(None);
             }
             found.set(block, terms);
-            if best == 0 {
+            // All are compared where one is not sure.
+            if best == 0 || unsure {
                 continue;
             }
             let weight = match importance {
