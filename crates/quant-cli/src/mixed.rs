@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
-use quant_models::{Candidate, Error, MixedOptions, MixedSummary, MixedTarget, QuantizeOptions};
+use quant_core::Mode;
+use quant_models::{
+    Candidate, Error, MixedOptions, MixedSummary, MixedTarget, PlannedTensor, QuantizeOptions,
+};
 
 /// Points of a curve.
 const POINTS: usize = 32;
@@ -84,6 +87,32 @@ pub fn told(summary: &MixedSummary) -> String {
         "{:.3} bits per weight, {} bytes, estimated SQNR {sqnr}; {best}\n",
         summary.bits, summary.bytes
     )
+}
+
+/// What a tensor of a plan becomes, in words: `int4 in blocks`, `int8 affine`, `float`.
+pub fn becomes(tensor: &PlannedTensor) -> String {
+    let Some(spec) = &tensor.quantize else {
+        return "float".into();
+    };
+    let dtype = spec.dtype.map(|dtype| dtype.to_string());
+    let bits = spec.bits.map(|bits| format!("{bits} bits"));
+    let blocks = spec.blocks.iter().flatten();
+    let shape = tensor.shape.iter().flatten();
+    // Axes along which scales differ; what is not said is the whole axis.
+    let cut = blocks
+        .zip(shape)
+        .filter(|&(&block, &dim)| block != 0 && block < dim)
+        .count();
+    let place = match (cut, &spec.blocks, spec.group_size) {
+        (_, _, Some(_)) | (2.., ..) => " in blocks",
+        (0, Some(_), _) => " per tensor",
+        _ => "",
+    };
+    let mode = match spec.mode {
+        Some(Mode::Affine) => " affine",
+        _ => "",
+    };
+    format!("{}{mode}{place}", dtype.or(bits).unwrap_or_default())
 }
 
 fn finite(given: &str) -> Result<f64, String> {

@@ -488,6 +488,7 @@ fn everything_is_decided() {
         bytes(&folder, "t.safetensors")
     );
     let text = folder.succeeds(&[&line[..], &["--force"]].concat());
+    assert!(!text.contains("int8 in blocks"), "{text}");
     assert!(
         text.contains("of 4 tensors: ") && text.contains("bits per weight"),
         "{text}"

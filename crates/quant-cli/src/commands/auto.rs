@@ -9,7 +9,7 @@ use quant_models::{
 use serde_json::{Value, json};
 use std::path::Path;
 
-use crate::mixed::told;
+use crate::mixed::{becomes, told};
 use crate::needs::lines;
 use crate::terminal::{count, warn};
 
@@ -142,20 +142,7 @@ fn usable(
 fn counts(plan: &Plan) -> Vec<(String, Value)> {
     let mut counts: Vec<(String, usize)> = Vec::new();
     for tensor in &plan.tensors {
-        let what = match &tensor.quantize {
-            None => "float".to_owned(),
-            Some(spec) => {
-                let dtype = spec.dtype.map(|dtype| dtype.to_string());
-                let bits = spec.bits.map(|bits| format!("{bits} bits"));
-                let blocks = spec.blocks.as_ref().is_some_and(|blocks| {
-                    blocks.iter().filter(|&&size| size == 0).count() + 1 < blocks.len()
-                        && blocks.iter().any(|&size| size > 1)
-                });
-                let grouped = blocks || spec.group_size.is_some();
-                let place = if grouped { " in blocks" } else { "" };
-                dtype.or(bits).unwrap_or_default() + place
-            }
-        };
+        let what = becomes(tensor);
         match counts.iter_mut().find(|(other, _)| *other == what) {
             Some((_, count)) => *count += 1,
             None => counts.push((what, 1)),

@@ -10,6 +10,7 @@ use quant_models::{Candidate, MixedSummary, Plan, shortened};
 
 use crate::colours::{BARS, OBSERVED, RANGE, TEXT};
 use crate::html::{FOOT, NAME_COLUMNS, escape, head, svg};
+use crate::mixed::becomes;
 use crate::terminal::count;
 
 const SIZE: (u32, u32) = (1080, 420);
@@ -70,22 +71,8 @@ fn rows(text: &mut String, plan: &Plan) {
         "<div class=\"scroll\"><table>\n<tr><th>tensor</th><th>shape</th><th>becomes</th></tr>\n";
     for tensor in &plan.tensors {
         let becomes = match (&tensor.quantize, &tensor.reason) {
-            (Some(spec), _) => {
-                let dtype = spec.dtype.map(|dtype| dtype.to_string());
-                let bits = spec.bits.map(|bits| format!("{bits} bits"));
-                let mode = spec
-                    .mode
-                    .map(|mode| format!(", {mode}"))
-                    .unwrap_or_default();
-                let blocks = match (&spec.blocks, spec.group_size) {
-                    (Some(blocks), _) => format!(", blocks {blocks:?}"),
-                    (None, Some(size)) => format!(", groups of {size}"),
-                    (None, None) => String::new(),
-                };
-                dtype.or(bits).unwrap_or_default() + &mode + &blocks
-            }
             (None, Some(reason)) => format!("stays: {reason}"),
-            (None, None) => "stays".into(),
+            _ => becomes(tensor),
         };
         let shape = tensor.shape.as_ref().map(|shape| format!("{shape:?}"));
         let _ = writeln!(
