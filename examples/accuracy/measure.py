@@ -40,7 +40,7 @@ MIXED = {
     "mixed, by answers": ["--samples", "{calibration}", "--samples-limit", "8"],
 }
 #: A layer of 8,192 inputs takes its time.
-FEWER = {"crepe": ["--samples-limit", "24"]}
+FEWER = {"crepe": ["--samples-limit", "16"]}
 START, END = "<!-- accuracy -->\n", "<!-- end of accuracy -->\n"
 
 

@@ -26,7 +26,7 @@ use crate::{Error, Job, Note, Plan, QuantizeOptions};
 /// there are no zero points, which operations before iOS18 always have, and up to 460 where there are.
 const BESIDES: (u64, u64) = (256, 480);
 /// How often a size is corrected by what the file would really have.
-const CORRECTIONS: usize = 8;
+const CORRECTIONS: u32 = 12;
 
 /// What a mixed plan keeps to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -379,14 +379,15 @@ impl Knapsack<'_> {
             .map(|&place| self.work.tensors[place].bytes);
         let rest = self.work.model.bytes()? as f64 - before.sum::<u64>() as f64;
         let mut budget = bytes as f64 - rest;
-        for _ in 0..CORRECTIONS {
+        for attempt in 0..CORRECTIONS {
             let chosen = self.by_bytes(budget);
             let chosen = chosen.ok_or_else(|| self.too_little(&format!("{bytes} bytes")))?;
             let real = self.file_bytes(&chosen.picks, &self.decisions(&chosen.picks))?;
             if real <= bytes {
                 return Ok(chosen);
             }
-            budget -= (real - bytes) as f64;
+            // Twice as much each time: what a tensor takes besides depends on what it becomes.
+            budget -= (real - bytes) as f64 * f64::from(1 << attempt);
         }
         Err(self.too_little(&format!("{bytes} bytes")))
     }
