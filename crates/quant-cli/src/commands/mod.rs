@@ -12,6 +12,7 @@ mod diff;
 mod evaluate;
 #[cfg(feature = "run")]
 mod gptq;
+#[cfg(feature = "run")]
 mod importance;
 mod index;
 mod inspect;
