@@ -134,13 +134,15 @@ impl Columns {
             Packing::Bits(_) => repeats(count).next_multiple_of(8),
         };
         let (mut kernel_params, mut stored) = (ParamTable::default(), ParamTable::default());
-        for _ in 0..repeats {
-            for &column in params {
-                assert_eq!(column.scale_type(), scale_type, "scales of one type");
-                let (own, division) = KernelParams::new(scheme, source, column);
-                kernel_params.push(own, division, 1);
-                stored.push(KernelParams::stored(column), division, 1);
-            }
+        for &column in params {
+            assert_eq!(column.scale_type(), scale_type, "scales of one type");
+            let (own, division) = KernelParams::new(scheme, source, column);
+            kernel_params.push(own, division, 1);
+            stored.push(KernelParams::stored(column), division, 1);
+        }
+        for table in [&mut kernel_params, &mut stored] {
+            let repeated = table.try_repeat(repeats);
+            repeated.unwrap_or_else(|lack| lack.end());
         }
         kernel_params.push(KernelParams::default(), kernel_params.division(), PADDING);
         stored.push(KernelParams::default(), stored.division(), PADDING);

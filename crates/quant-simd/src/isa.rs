@@ -41,6 +41,8 @@ pub trait Isa: Copy {
     const TWINS: bool = false;
     /// Whether what is NaN, or beyond every integer, is rounded to the smallest i32.
     const ROUND_SHOWS_NAN: bool = false;
+    /// Whether [`stream`](Self::stream) stores past the cache; else loops that stream do not exist.
+    const STREAMS: bool = false;
     /// `LANES` f32.
     type F32: Pod;
     /// `LANES / 2` f64.

@@ -41,6 +41,16 @@ pub(crate) fn resize<T: Clone>(vector: &mut Vec<T>, len: usize, value: T) -> Res
     Ok(())
 }
 
+/// Appends what is there as often as that it is there so many times.
+pub(crate) fn repeat<T: Copy>(vector: &mut Vec<T>, times: usize) -> Result<(), NoMemory> {
+    let len = vector.len();
+    reserve(vector, len * times.saturating_sub(1))?;
+    for _ in 1..times {
+        vector.extend_from_within(..len);
+    }
+    Ok(())
+}
+
 /// `Vec::push`.
 pub(crate) fn push<T>(vector: &mut Vec<T>, value: T) -> Result<(), NoMemory> {
     reserve(vector, 1)?;

@@ -4,7 +4,7 @@ use quant_core::{Dialect, FloatType, Params, Scheme};
 
 use crate::dialects;
 use crate::lane::Lane;
-use crate::param_source::LARGEST_PAIR;
+use crate::param_source::{LARGEST_BLOCK, LARGEST_PAIR};
 use crate::params::{BlockRows, Division, KernelParams, ParamRows};
 
 /// Blocks that [`ParamLayout::PerBlock`] holds the parameters of.
@@ -53,10 +53,9 @@ impl ParamLayout<'_> {
     }
 }
 
-/// Whether [`ParamLayout::PerBlock`] and the batches of blocks serve this block size. Larger blocks are
-/// worth a kernel each.
+/// Whether [`ParamLayout::PerBlock`] and the batches of blocks serve this block size.
 pub fn is_block_size(block_size: usize) -> bool {
-    block_size.is_power_of_two() && (LARGEST_PAIR..=256).contains(&block_size)
+    block_size.is_power_of_two() && (LARGEST_PAIR..=LARGEST_BLOCK).contains(&block_size)
 }
 
 /// How values become codes.

@@ -9,6 +9,10 @@ pub trait ParamSource: Copy {
     const SHARED: bool;
     /// Whether there are zero points, as codes are shifted.
     const ZERO_POINTS: bool;
+    /// The same parameters, and zero points whether there are any or not: for what need not exist twice.
+    type Full: ParamSource;
+    /// The same as one of those.
+    fn full(self) -> Self::Full;
     /// The parameters of one tile, loaded or at hand.
     type Loaded<I: Isa>: Copy;
     /// Parameters for a tile of elements that starts with this pair.
@@ -50,6 +54,11 @@ pub struct UniformTerms<I: Isa> {
 impl<const ZERO_POINTS: bool> ParamSource for Uniform<ZERO_POINTS> {
     const SHARED: bool = true;
     const ZERO_POINTS: bool = ZERO_POINTS;
+    type Full = Uniform<true>;
+    #[inline(always)]
+    fn full(self) -> Uniform<true> {
+        Uniform(self.0)
+    }
     type Loaded<I: Isa> = UniformTerms<I>;
     #[inline(always)]
     fn load<I: Isa>(self, isa: I, _: usize) -> UniformTerms<I> {
@@ -95,6 +104,8 @@ pub struct PerBlock<'a, B, const BLOCKS: usize, const ZERO_POINTS: bool> {
 
 /// Elements of the largest instruction set's pair.
 pub const LARGEST_PAIR: usize = 32;
+/// The largest blocks that are done many at a time. Larger ones are worth a kernel each.
+pub const LARGEST_BLOCK: usize = 256;
 
 /// A block size, a power of two.
 pub trait BlockSize: Copy {
@@ -134,11 +145,19 @@ impl<B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool>
     }
 }
 
-impl<B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool> ParamSource
-    for PerBlock<'_, B, BLOCKS, ZERO_POINTS>
+impl<'a, B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool> ParamSource
+    for PerBlock<'a, B, BLOCKS, ZERO_POINTS>
 {
     const SHARED: bool = true;
     const ZERO_POINTS: bool = ZERO_POINTS;
+    type Full = PerBlock<'a, PowerOfTwo, BLOCKS, true>;
+    #[inline(always)]
+    fn full(self) -> Self::Full {
+        PerBlock {
+            kernel_params: self.kernel_params,
+            size: PowerOfTwo(self.size.log2()),
+        }
+    }
     type Loaded<I: Isa> = usize;
     #[inline(always)]
     fn load<I: Isa>(self, _: I, first_pair: usize) -> usize {
@@ -206,6 +225,11 @@ fn tile_of<V: bytemuck::Pod, T: bytemuck::Pod>(row: &[T], first_pair: usize) -> 
 impl<'a, const ZERO_POINTS: bool> ParamSource for PerElement<'a, ZERO_POINTS> {
     const SHARED: bool = false;
     const ZERO_POINTS: bool = ZERO_POINTS;
+    type Full = PerElement<'a, true>;
+    #[inline(always)]
+    fn full(self) -> Self::Full {
+        PerElement(self.0)
+    }
     type Loaded<I: Isa> = TileTerms<'a, I>;
     #[inline(always)]
     fn load<I: Isa>(self, _: I, first_pair: usize) -> TileTerms<'a, I> {

@@ -276,6 +276,14 @@ impl ParamTable {
         Ok(())
     }
 
+    /// Appends what is there as often as that it is there so many times.
+    pub fn try_repeat(&mut self, times: usize) -> Result<(), NoMemory> {
+        for row in &mut self.floats {
+            memory::repeat(row, times)?;
+        }
+        memory::repeat(&mut self.zero_points, times)
+    }
+
     /// What serves for all blocks.
     pub fn division(&self) -> Division {
         self.division.unwrap_or(Division::Divide)

@@ -45,6 +45,7 @@ impl Isa for Avx2 {
     const RECIPROCAL: bool = true;
     const MIN_SKIPS_NAN: bool = true;
     const ROUND_SHOWS_NAN: bool = true;
+    const STREAMS: bool = true;
     type F32 = f32x8;
     type F64 = f64x4;
     type I32 = i32x8;

@@ -47,6 +47,7 @@ impl Isa for Avx512 {
     const MIN_SKIPS_NAN: bool = true;
     const TWINS: bool = true;
     const ROUND_SHOWS_NAN: bool = true;
+    const STREAMS: bool = true;
     type F32 = f32x16;
     type F64 = f64x8;
     type I32 = i32x16;

@@ -286,7 +286,15 @@ impl<F: Lane, C: CodeLayout> Kernel for QuantizeMlx<'_, F, C> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> usize {
-        match (self.0.dtype.bits() == 8, self.0.clipped.is_some()) {
+        let counts = self.0.clipped.is_some();
+        // Codes of 8 bits never share a byte: there is no code for what is not.
+        if C::PACKED {
+            return match counts {
+                true => self.batches::<I, false, true>(isa),
+                false => self.batches::<I, false, false>(isa),
+            };
+        }
+        match (self.0.dtype.bits() == 8, counts) {
             (true, true) => self.batches::<I, true, true>(isa),
             (true, false) => self.batches::<I, true, false>(isa),
             (false, true) => self.batches::<I, false, true>(isa),

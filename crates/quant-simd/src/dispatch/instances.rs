@@ -67,10 +67,10 @@ pub fn quantize<F: Lane, C: CodeLayout>(
         row: usize,
         codes: &mut [u8],
     ) -> u64 {
-        backend.run(QuantizeSlow::<_, _, Q, C> {
+        backend.run(QuantizeSlow::<_, S::Full, Q, C> {
             values,
             codes,
-            source,
+            source: source.full(),
             first_pair: 0,
             row,
             range: CodeRange::new(scheme),

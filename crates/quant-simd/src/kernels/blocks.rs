@@ -5,10 +5,10 @@ use core::marker::PhantomData;
 use quant_core::{FloatType, Mode, Scheme};
 
 use super::quantize::{Clip, FastTile};
-use super::{CodeLayout, Group, groups, groups_mut};
+use super::{CodeLayout, Group, groups, groups_mut, stream};
 use crate::isa::{Isa, Kernel};
 use crate::lane::Lane;
-use crate::param_source::{BlockSize, PerBlock};
+use crate::param_source::{BlockSize, LARGEST_BLOCK, PerBlock};
 use crate::params::{
     BlockParams, CodeRange, DIVISOR, EXACT_SCALES, Quotient, RECIPROCAL, RESIDUAL, SCALE,
     code_shift, round,
@@ -44,6 +44,10 @@ pub struct QuantizeBlocks<'a, F, Q, C, B> {
     /// How to divide, and how codes lie in memory.
     pub marker: PhantomData<(Q, C)>,
 }
+
+/// Codes of a batch that are stored past the cache once all of them are made.
+#[repr(align(64))]
+struct StagedCodes([u8; BATCH * LARGEST_BLOCK]);
 
 /// The ranges of a batch.
 #[repr(align(64))]
@@ -269,6 +273,10 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
         // While a batch is quantized, parameters of the next one are found, whose divisions take their
         // time, and bounds of the one after that, which wait for memory.
         let mut bounds = Bounds::<I>::new(isa);
+        let mut staged = match self.stream {
+            true => Some(StagedCodes([0; BATCH * LARGEST_BLOCK])),
+            false => None,
+        };
         let mut kernel_params = [BlockParams::default(); 2];
         let mut ordinary = [true; 2];
         let batches = values.len() / per_batch;
@@ -297,8 +305,12 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
             let codes = &mut codes[done * per_batch..][..per_batch];
             let later = later.chunks_exact(groups_per_unit);
             let now = now.chunks_exact(groups_per_unit);
-            let codes = codes.chunks_exact_mut(groups_per_unit);
-            for (unit, ((later, now), codes)) in later.zip(now).zip(codes).enumerate() {
+            let made = match &mut staged {
+                Some(staged) => &mut bytemuck::cast_slice_mut(&mut staged.0)[..per_batch],
+                None => &mut *codes,
+            };
+            let made = made.chunks_exact_mut(groups_per_unit);
+            for (unit, ((later, now), made)) in later.zip(now).zip(made).enumerate() {
                 if is_bounding {
                     if self.stream {
                         isa.prefetch(later, AHEAD);
@@ -314,7 +326,7 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
                 if is_quantizing {
                     let fast = FastTile::<F, _, C, I> {
                         values: now,
-                        codes,
+                        codes: made,
                         source,
                         first_pair: 2 * unit * groups_per_unit,
                         clip,
@@ -322,8 +334,8 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
                     // Symmetric quotients are never beyond the codes, unless an f16 scale is
                     // subnormal; and the slow path's if NaN.
                     match AFFINE || F::TYPE == FloatType::F16 {
-                        true => fast.quantize::<Q, true>(isa, self.stream, &mut sticky),
-                        false => fast.quantize::<Q, false>(isa, self.stream, &mut sticky),
+                        true => fast.quantize::<Q, true>(isa, &mut sticky),
+                        false => fast.quantize::<Q, false>(isa, &mut sticky),
                     }
                 }
             }
@@ -332,6 +344,10 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
             }
             if isa.needs_fallback(sticky) {
                 break;
+            }
+            if let Some(staged) = &staged {
+                let codes = bytemuck::cast_slice_mut(codes);
+                stream(isa, &staged.0[..codes.len()], codes);
             }
             self.scales[done * BATCH..][..BATCH]
                 .copy_from_slice(&kernel_params.floats[SCALE][..BATCH]);

@@ -49,18 +49,21 @@ impl<F: Lane, S: ParamSource, C: CodeLayout> Kernel for Dequantize<'_, F, S, C> 
                 false => (&codes[tile.groups()], &mut values[tile.groups()]),
             };
             let loaded = source.load(isa, 2 * tile.start);
-            match (signed, self.stream && !tile.padded) {
-                (true, true) => {
-                    dequantize::<I, F, S, C, true, true>(isa, codes, values, source, &loaded);
+            if I::STREAMS && self.stream && !tile.padded {
+                match signed {
+                    true => {
+                        dequantize::<I, F, S, C, true, true>(isa, codes, values, source, &loaded)
+                    }
+                    false => {
+                        dequantize::<I, F, S, C, false, true>(isa, codes, values, source, &loaded);
+                    }
                 }
-                (true, false) => {
-                    dequantize::<I, F, S, C, true, false>(isa, codes, values, source, &loaded);
-                }
-                (false, true) => {
-                    dequantize::<I, F, S, C, false, true>(isa, codes, values, source, &loaded);
-                }
-                (false, false) => {
-                    dequantize::<I, F, S, C, false, false>(isa, codes, values, source, &loaded);
+                continue;
+            }
+            match signed {
+                true => dequantize::<I, F, S, C, true, false>(isa, codes, values, source, &loaded),
+                false => {
+                    dequantize::<I, F, S, C, false, false>(isa, codes, values, source, &loaded)
                 }
             }
         }

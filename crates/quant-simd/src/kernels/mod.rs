@@ -70,6 +70,51 @@ pub fn unpadded<G: Pod, T: Pod>(group: G, rest: &mut [T]) {
     rest.copy_from_slice(&bytemuck::cast_slice::<G, T>(&group)[..rest.len()]);
 }
 
+/// Groups of a tile that are stored past the cache (non-temporal stores) once all of them are made. They
+/// are made here, so that a kernel's loop exists once, whichever way its results are stored.
+#[repr(align(64))]
+pub struct Staged<G>([G; TILE]);
+
+impl<G: Pod> Staged<G> {
+    /// If `wanted`.
+    #[inline(always)]
+    pub fn new(wanted: bool) -> Option<Self> {
+        match wanted {
+            true => Some(Self([G::zeroed(); TILE])),
+            false => None,
+        }
+    }
+
+    /// Room for so many.
+    #[inline(always)]
+    pub fn first(&mut self, count: usize) -> &mut [G] {
+        &mut self.0[..count]
+    }
+
+    /// Stores as many as `to` has.
+    #[inline(always)]
+    pub fn stream<I: Isa>(&self, isa: I, to: &mut [G]) {
+        let from = bytemuck::cast_slice(&self.0[..to.len()]);
+        stream(isa, from, bytemuck::cast_slice_mut(to));
+    }
+}
+
+/// Stores past the cache, but for what does not fill a vector. Ends with [`Isa::fence`].
+#[inline(always)]
+pub fn stream<I: Isa>(isa: I, from: &[u8], to: &mut [u8]) {
+    let size = size_of::<I::I8>();
+    let before = Ord::min(to.as_ptr().align_offset(size), to.len());
+    let (first, from) = from.split_at(before);
+    let (first_to, to) = to.split_at_mut(before);
+    first_to.copy_from_slice(first);
+    let (from, rest) = groups::<I::I8, u8>(from);
+    let (to, rest_to) = groups_mut::<I::I8, u8>(to);
+    for (&from, to) in from.iter().zip(to) {
+        isa.stream(to, from);
+    }
+    rest_to.copy_from_slice(rest);
+}
+
 /// Tiles of whole groups, and one of a padded group at the end where elements are left over.
 pub struct Tiles {
     tile: usize,

@@ -4,7 +4,8 @@ use core::marker::PhantomData;
 
 use quant_core::FloatType;
 
-use super::{CodeLayout, Group, Tiles, first_groups_mut, groups, lane_sum, padded, unpadded};
+use super::{CodeLayout, Group, Staged, Tiles};
+use super::{first_groups_mut, groups, lane_sum, padded, unpadded};
 use crate::isa::{Isa, Kernel};
 use crate::lane::Lane;
 use crate::param_source::ParamSource;
@@ -88,29 +89,9 @@ pub struct FastTile<'a, F: Lane, S, C: CodeLayout, I: Isa> {
 }
 
 impl<F: Lane, S: ParamSource, C: CodeLayout, I: Isa> FastTile<'_, F, S, C, I> {
-    /// Does it, and uses non-temporal stores if `stream`; may set `sticky`. Without `CLAMP`, no
-    /// quotient may be beyond the codes.
+    /// Does it; may set `sticky`. Without `CLAMP`, no quotient may be beyond the codes.
     #[inline(always)]
-    pub fn quantize<Q: Quotient, const CLAMP: bool>(
-        self,
-        isa: I,
-        stream: bool,
-        sticky: &mut I::Sticky,
-    ) {
-        match (stream, S::SHARED) {
-            (true, true) => self.run::<Q, CLAMP, true, true>(isa, sticky),
-            (true, false) => self.run::<Q, CLAMP, true, false>(isa, sticky),
-            (false, true) => self.run::<Q, CLAMP, false, true>(isa, sticky),
-            (false, false) => self.run::<Q, CLAMP, false, false>(isa, sticky),
-        }
-    }
-
-    #[inline(always)]
-    fn run<Q: Quotient, const CLAMP: bool, const STREAM: bool, const ZIP: bool>(
-        self,
-        isa: I,
-        sticky: &mut I::Sticky,
-    ) {
+    pub fn quantize<Q: Quotient, const CLAMP: bool>(self, isa: I, sticky: &mut I::Sticky) {
         let source = self.source;
         let loaded = source.load(isa, self.first_pair);
         for (i, (group, codes)) in self.values.iter().zip(self.codes).enumerate() {
@@ -119,7 +100,7 @@ impl<F: Lane, S: ParamSource, C: CodeLayout, I: Isa> FastTile<'_, F, S, C, I> {
                 let pair = 2 * i + p;
                 let reciprocals = source.floats(isa, &loaded, RECIPROCAL, pair);
                 let residuals = source.floats(isa, &loaded, RESIDUAL, pair);
-                let [a, b] = match ZIP {
+                let [a, b] = match S::SHARED {
                     true => F::widen_pair(isa, group[2 * p], group[2 * p + 1]),
                     false => [F::widen(isa, group[2 * p]), F::widen(isa, group[2 * p + 1])],
                 };
@@ -134,17 +115,13 @@ impl<F: Lane, S: ParamSource, C: CodeLayout, I: Isa> FastTile<'_, F, S, C, I> {
                     pairs[p] = isa.add_i16(pairs[p], zero_points);
                 }
             }
-            let clipped = match (ZIP && F::ZIPPED, S::ZERO_POINTS) {
+            let clipped = match (S::SHARED && F::ZIPPED, S::ZERO_POINTS) {
                 (true, true) => self.clip.codes::<true, CLAMP, true>(isa, pairs),
                 (true, false) => self.clip.codes::<true, CLAMP, false>(isa, pairs),
                 (false, true) => self.clip.codes::<false, CLAMP, true>(isa, pairs),
                 (false, false) => self.clip.codes::<false, CLAMP, false>(isa, pairs),
             };
-            let formed = C::form(isa, clipped);
-            match STREAM {
-                true => isa.stream(codes, formed),
-                false => *codes = formed,
-            }
+            *codes = C::form(isa, clipped);
         }
     }
 }
@@ -160,6 +137,7 @@ impl<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout> Kernel for Quantize<'_
             true => self.row.div_ceil(2),
             false => self.row,
         };
+        let mut staged = Staged::new(self.stream);
         let mut non_finite = 0;
         for (values, codes) in rows.zip(self.codes.chunks_mut(per_row)) {
             let (values, rest) = groups::<Group<F, I>, F>(values);
@@ -171,20 +149,27 @@ impl<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout> Kernel for Quantize<'_
                     true => (&padding[..], &mut padding_codes[..]),
                     false => (&values[tile.groups()], &mut codes[tile.groups()]),
                 };
+                let made = match &mut staged {
+                    Some(staged) => staged.first(codes.len()),
+                    None => &mut *codes,
+                };
                 let fast = FastTile::<F, S, C, I> {
                     values,
-                    codes: &mut *codes,
+                    codes: made,
                     source: self.source,
                     first_pair: 2 * tile.start,
                     clip,
                 };
                 let mut sticky = isa.sticky_clear();
-                fast.quantize::<Q, true>(isa, self.stream && !tile.padded, &mut sticky);
+                fast.quantize::<Q, true>(isa, &mut sticky);
+                if let Some(staged) = &staged {
+                    staged.stream(isa, codes);
+                }
                 if isa.needs_fallback(sticky) {
-                    non_finite += isa.run(QuantizeSlow::<F, S, Divide, C> {
+                    non_finite += isa.run(QuantizeSlow::<F, S::Full, Divide, C> {
                         values: bytemuck::cast_slice(values),
                         codes: bytemuck::cast_slice_mut(codes),
-                        source: self.source,
+                        source: self.source.full(),
                         first_pair: 2 * tile.start,
                         row: values.len() * 4 * I::LANES,
                         range: self.range,

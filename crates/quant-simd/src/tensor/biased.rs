@@ -47,11 +47,12 @@ impl TensorQuantizer {
     }
 
     /// Blocks are many to a chunk, and none lies across two.
-    pub(super) fn by_biased_blocks<const STATS: bool, F: Element, S: Sink>(
+    pub(super) fn by_biased_blocks<F: Element, S: Sink>(
         &self,
         values: Input<'_, F, S::Error>,
         size: usize,
         sink: &S,
+        measured: bool,
     ) -> Result<ErrorStats, PassError<S::Error>> {
         let units = Units::new(0..self.blocks.element_count(), 1);
         let buffers = Pool::<(Vec<F>, Parts<F>)>::default();
@@ -73,7 +74,7 @@ impl TensorQuantizer {
                 let of_chunk = &mut parts.scales[blocks.clone()];
                 let biases = &mut parts.biases[start..][..bytes];
                 let here = values.with(chunk, |values| {
-                    self.encode_biased::<STATS, F>(values, size, codes, of_chunk, biases)
+                    self.encode_biased(values, size, codes, (of_chunk, biases), measured)
                 })?;
                 let first = scales.start + blocks.start;
                 let here = here.map_err(|error| (first + error.block, error.source))?;
@@ -93,13 +94,13 @@ impl TensorQuantizer {
         Ok(total(ErrorStats::default(), stats))
     }
 
-    fn encode_biased<const STATS: bool, F: Element>(
+    fn encode_biased<F: Element>(
         &self,
         values: &[F],
         block_size: usize,
         codes: &mut [u8],
-        scales: &mut [F],
-        biases: &mut [u8],
+        (scales, biases): (&mut [F], &mut [u8]),
+        measured: bool,
     ) -> Result<ErrorStats, TensorError> {
         let (scheme, dtype) = (self.scheme, self.scheme.dtype);
         let mut clipped = 0;
@@ -110,10 +111,10 @@ impl TensorQuantizer {
             codes: &mut *codes,
             scales: &mut *scales,
             biases: &mut *biases,
-            clipped: STATS.then_some(&mut clipped),
+            clipped: measured.then_some(&mut clipped),
         };
         blocks.quantize(self.backend)?;
-        if !STATS {
+        if !measured {
             return Ok(ErrorStats::default());
         }
         let mut sums = ErrorSums::default();

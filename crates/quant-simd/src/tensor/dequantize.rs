@@ -254,12 +254,11 @@ impl TensorQuantizer {
         row: usize,
     ) -> Result<ParamTable, Flaw> {
         let mut table = ParamTable::default();
-        for _ in 0..columns::repeats(row) {
-            for run in self.blocks.runs(group.start..group.start + row) {
-                let kernel_params = KernelParams::stored(self.stored_params(stored, run.scale)?);
-                table.try_push(kernel_params, Division::Divide, run.elements.len())?;
-            }
+        for run in self.blocks.runs(group.start..group.start + row) {
+            let kernel_params = KernelParams::stored(self.stored_params(stored, run.scale)?);
+            table.try_push(kernel_params, Division::Divide, run.elements.len())?;
         }
+        table.try_repeat(columns::repeats(row))?;
         table.try_push(KernelParams::default(), Division::Divide, PADDING)?;
         Ok(table)
     }

@@ -18,6 +18,8 @@ use crate::param_layout::ParamLayout;
 /// What a thread needs to encode chunks.
 #[derive(Default)]
 pub(super) struct Encoder {
+    /// Whether errors are added up.
+    pub(super) measured: bool,
     /// Codes of a chunk.
     codes: Vec<u8>,
     /// Codes of all chunks so far, as they are stored.
@@ -38,14 +40,15 @@ fn first<T: Clone + Default>(vector: &mut Vec<T>, len: usize) -> Result<&mut [T]
 impl Encoder {
     /// Encodes a chunk, packs it, and adds up its errors.
     // Long: the cases share their buffers.
-    pub(super) fn encode<const STATS: bool, F: Element>(
+    pub(super) fn encode<F: Element>(
         &mut self,
         quantizer: &TensorQuantizer,
         values: Values<'_, F>,
         chunk: Range<usize>,
-        param_stream: &mut impl ParamStream,
+        param_stream: &mut dyn ParamStream,
     ) -> Result<ErrorStats, Flaw> {
         let (backend, dtype) = (quantizer.backend, quantizer.scheme.dtype);
+        let measured = self.measured;
         let packs = dtype.packing().is_packed();
         // Chunks start at multiples of eight elements, so that two of them never share a byte.
         let end = self.filled + dtype.storage_len(chunk.len());
@@ -72,7 +75,7 @@ impl Encoder {
                         ParamLayout::Uniform(_)
                         | ParamLayout::PerElement(_)
                         | ParamLayout::Reference(..)
-                            if !STATS =>
+                            if !measured =>
                         {
                             Encoded {
                                 non_finite: F::quantize_bytes(backend, values, spec, place, codes),
@@ -93,7 +96,7 @@ impl Encoder {
                     clipped += encoded.clipped;
                     at += count;
                 }
-                if STATS {
+                if measured {
                     F::add_errors(backend, values, &dequantized[..values.len()], &mut sums);
                 }
             }
@@ -104,7 +107,7 @@ impl Encoder {
             backend.pack_all(unpacked, dtype, stored);
         }
         self.filled = end;
-        if !STATS {
+        if !measured {
             return Ok(ErrorStats::default());
         }
         let mut stats = sums.stats();

@@ -217,14 +217,13 @@ impl RowParams {
     ) -> Result<Self, NoMemory> {
         let mut table = ParamTable::default();
         let repeats = repeats(row);
-        for _ in 0..repeats {
-            let runs = quantizer.blocks.runs(group.start..group.start + row);
-            for (run, &params) in runs.zip(params) {
-                let scheme = quantizer.encoding_scheme();
-                let (spec, kernel_params) = EncodeSpec::with_params::<F>(scheme, params);
-                table.try_push(kernel_params, spec.division, run.elements.len())?;
-            }
+        let scheme = quantizer.encoding_scheme();
+        let runs = quantizer.blocks.runs(group.start..group.start + row);
+        for (run, &params) in runs.zip(params) {
+            let (spec, kernel_params) = EncodeSpec::with_params::<F>(scheme, params);
+            table.try_push(kernel_params, spec.division, run.elements.len())?;
         }
+        table.try_repeat(repeats)?;
         let division = table.division();
         table.try_push(KernelParams::default(), division, PADDING)?;
         let shifted = code_shift(quantizer.scheme.dtype) != 0;

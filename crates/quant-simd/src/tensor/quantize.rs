@@ -53,7 +53,7 @@ impl TensorQuantizer {
     ) -> Result<ErrorStats, ProcessError<S::Error>> {
         let values = self.in_memory(values)?;
         self.announce(sink)?;
-        erased(sink, |sink| self.quantize_measured(values, sink))
+        erased(sink, |sink| self.quantize_from(values, sink, true))
     }
 
     /// [`quantize`](Self::quantize) without error statistics: it is faster.
@@ -67,7 +67,7 @@ impl TensorQuantizer {
     ) -> Result<(), ProcessError<S::Error>> {
         let values = self.in_memory(values)?;
         self.announce(sink)?;
-        let outcome = erased(sink, |sink| self.quantize_fast(values, sink));
+        let outcome = erased(sink, |sink| self.quantize_from(values, sink, false));
         outcome.map(|_| ())
     }
 
@@ -82,7 +82,7 @@ impl TensorQuantizer {
     ) -> Result<ErrorStats, ProcessError<S::Error>> {
         self.announce(sink)?;
         erased_from(values, sink, |values, sink| {
-            self.quantize_measured(Origin::Source(values), sink)
+            self.quantize_from(Origin::Source(values), sink, true)
         })
     }
 
@@ -97,7 +97,7 @@ impl TensorQuantizer {
     ) -> Result<(), ProcessError<S::Error>> {
         self.announce(sink)?;
         let outcome = erased_from(values, sink, |values, sink| {
-            self.quantize_fast(Origin::Source(values), sink)
+            self.quantize_from(Origin::Source(values), sink, false)
         });
         outcome.map(|_| ())
     }
@@ -114,35 +114,19 @@ impl TensorQuantizer {
 
     // Not generic, and never inlined: so the driver is compiled here.
     #[inline(never)]
-    fn quantize_measured(
+    fn quantize_from(
         &self,
         values: Origin<'_>,
         sink: &Erased<'_>,
-    ) -> Result<ErrorStats, ProcessError<Refused>> {
-        self.quantize_from::<true>(values, sink)
-    }
-
-    #[inline(never)]
-    fn quantize_fast(
-        &self,
-        values: Origin<'_>,
-        sink: &Erased<'_>,
-    ) -> Result<ErrorStats, ProcessError<Refused>> {
-        self.quantize_from::<false>(values, sink)
-    }
-
-    fn quantize_from<const STATS: bool>(
-        &self,
-        values: Origin<'_>,
-        sink: &Erased<'_>,
+        measured: bool,
     ) -> Result<ErrorStats, ProcessError<Refused>> {
         if self.blocks.element_count() == 0 {
             return Ok(ErrorStats::default());
         }
         let stats = match self.source {
-            FloatType::F32 => self.quantize_values::<STATS, f32, _>(values.input(), sink),
-            FloatType::F16 => self.quantize_values::<STATS, f16, _>(values.input(), sink),
-            FloatType::Bf16 => self.quantize_values::<STATS, bf16, _>(values.input(), sink),
+            FloatType::F32 => self.quantize_values::<f32, _>(values.input(), sink, measured),
+            FloatType::F16 => self.quantize_values::<f16, _>(values.input(), sink, measured),
+            FloatType::Bf16 => self.quantize_values::<bf16, _>(values.input(), sink, measured),
         };
         stats.map_err(|trouble| match trouble {
             // Non-finite values are reported for the whole tensor, whichever block met them first.
@@ -230,38 +214,40 @@ impl TensorQuantizer {
         fold(n.div_ceil(STATS_CHUNK), || Ok(None), one, join)
     }
 
-    fn quantize_values<const STATS: bool, F: Element, S: Sink>(
+    fn quantize_values<F: Element, S: Sink>(
         &self,
         values: Input<'_, F, S::Error>,
         sink: &S,
+        measured: bool,
     ) -> Result<ErrorStats, PassError<S::Error>> {
         if self.search == Search::None
             && let Some(size) = self.biased_block_size()
         {
-            return self.by_biased_blocks::<STATS, F, S>(values, size, sink);
+            return self.by_biased_blocks(values, size, sink, measured);
         }
         match self.blocks.arrangement() {
             Arrangement::Rows { len } if len <= ROW && dialects::has_kernels(self.scheme) => {
                 // All groups but the last along an axis are as large as the first.
                 match self.blocks.group_of(0).len() <= GROUP {
-                    true => self.by_units::<STATS, F, S>(values, sink),
-                    false => self.by_large_groups::<STATS, F, S>(values, len, sink),
+                    true => self.by_units(values, sink, measured),
+                    false => self.by_large_groups(values, len, sink, measured),
                 }
             }
             Arrangement::Runs if self.blocks.group_of(0).len() <= GROUP => {
-                self.by_units::<STATS, F, S>(values, sink)
+                self.by_units(values, sink, measured)
             }
             Arrangement::Runs | Arrangement::Rows { .. } | Arrangement::Scattered => {
-                self.by_known_params::<STATS, F, S>(values, sink)
+                self.by_known_params(values, sink, measured)
             }
         }
     }
 
     /// Groups fit the cache: each is read from memory once.
-    fn by_units<const STATS: bool, F: Element, S: Sink>(
+    fn by_units<F: Element, S: Sink>(
         &self,
         values: Input<'_, F, S::Error>,
         sink: &S,
+        measured: bool,
     ) -> Result<ErrorStats, PassError<S::Error>> {
         let n = self.blocks.element_count();
         let group = self.blocks.group_of(0).len();
@@ -273,7 +259,8 @@ impl TensorQuantizer {
             let reach = self.blocks.group_of(unit.start).start..past.min(n);
             let values = values.window(reach, buffer)?;
             let mut groups = Groups::new(self, values, unit.start)?;
-            let stats = self.encode::<STATS, F, S>(values, unit, &mut groups, encoder, sink)?;
+            encoder.measured = measured;
+            let stats = self.encode(values, unit, &mut groups, encoder, sink)?;
             groups.params.put(self, sink).map_err(PassError::Sink)?;
             Ok::<_, PassError<S::Error>>(stats)
         };
@@ -284,11 +271,12 @@ impl TensorQuantizer {
     }
 
     /// Groups of rows that do not fit the cache: their ranges first, then their codes.
-    fn by_large_groups<const STATS: bool, F: Element, S: Sink>(
+    fn by_large_groups<F: Element, S: Sink>(
         &self,
         values: Input<'_, F, S::Error>,
         row: usize,
         sink: &S,
+        measured: bool,
     ) -> Result<ErrorStats, PassError<S::Error>> {
         let n = self.blocks.element_count();
         let mut stats_so_far = ErrorStats::default();
@@ -324,7 +312,8 @@ impl TensorQuantizer {
             let one = |unit: Range<usize>, (encoder, buffer): &mut (Encoder, Vec<F>)| {
                 let values = values.window(unit.clone(), buffer)?;
                 let param_stream = &mut TwoGroupStream(known);
-                self.encode::<STATS, F, S>(values, unit, param_stream, encoder, sink)
+                encoder.measured = measured;
+                self.encode(values, unit, param_stream, encoder, sink)
             };
             let stats = each(units.count(), |i| {
                 buffers.with(|buffers| one(units.get(i), buffers))
@@ -337,10 +326,11 @@ impl TensorQuantizer {
     }
 
     /// All ranges first, then all codes, run by run.
-    fn by_known_params<const STATS: bool, F: Element, S: Sink>(
+    fn by_known_params<F: Element, S: Sink>(
         &self,
         values: Input<'_, F, S::Error>,
         sink: &S,
+        measured: bool,
     ) -> Result<ErrorStats, PassError<S::Error>> {
         let n = self.blocks.element_count();
         let empty = || memory::filled(self.blocks.scale_count(), quant_core::ValueRange::EMPTY);
@@ -383,7 +373,8 @@ impl TensorQuantizer {
                 params: &params,
                 values: PhantomData,
             };
-            self.encode::<STATS, F, S>(values, unit, param_stream, encoder, sink)
+            encoder.measured = measured;
+            self.encode(values, unit, param_stream, encoder, sink)
         };
         let stats = each(units.count(), |i| {
             buffers.with(|buffers| one(units.get(i), buffers))
@@ -392,11 +383,11 @@ impl TensorQuantizer {
     }
 
     /// Encodes some chunks, in order.
-    fn encode<const STATS: bool, F: Element, S: Sink>(
+    fn encode<F: Element, S: Sink>(
         &self,
         values: Values<'_, F>,
         elements: Range<usize>,
-        param_stream: &mut impl ParamStream,
+        param_stream: &mut dyn ParamStream,
         encoder: &mut Encoder,
         sink: &S,
     ) -> Result<Vec<ErrorStats>, PassError<S::Error>> {
@@ -404,7 +395,7 @@ impl TensorQuantizer {
         let mut start = elements.start;
         for chunk in chunks(elements.clone()) {
             let end = chunk.end;
-            let chunk_stats = encoder.encode::<STATS, F>(self, values, chunk, param_stream)?;
+            let chunk_stats = encoder.encode(self, values, chunk, param_stream)?;
             memory::push(&mut stats, chunk_stats)?;
             if end - start >= UNIT * STATS_CHUNK || end == elements.end {
                 encoder.put(self, start, sink).map_err(PassError::Sink)?;

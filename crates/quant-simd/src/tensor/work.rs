@@ -1,6 +1,7 @@
 //! Who does the work on a tensor, and what can end it.
 
 use std::cell::Cell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use quant_core::ParamsError;
 use rayon::prelude::*;
@@ -33,6 +34,11 @@ pub fn on_this_thread<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
+/// Whether this thread does that many things alone: one is not worth waking another thread.
+fn is_alone(count: usize) -> bool {
+    count < 2 || ALONE.get()
+}
+
 /// How many threads there are.
 pub(super) fn threads() -> usize {
     match ALONE.get() {
@@ -41,18 +47,63 @@ pub(super) fn threads() -> usize {
     }
 }
 
+/// Work that ended with trouble, which is kept elsewhere.
+struct Ended;
+
+/// Does the work for each number below `count`, on all threads. The one place that asks rayon: what is
+/// generic here is compiled for every kind of work.
+fn on_all_threads(
+    count: usize,
+    work: &(dyn Fn(usize) -> Result<(), Ended> + Sync),
+) -> Result<(), Ended> {
+    (0..count).into_par_iter().try_for_each(work)
+}
+
+/// The trouble of some thread, until all have ended.
+struct Trouble<E>(Mutex<Option<E>>);
+
+impl<E> Trouble<E> {
+    fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    fn keep(&self, error: E) -> Ended {
+        locked(&self.0).get_or_insert(error);
+        Ended
+    }
+
+    fn into_result(self) -> Result<(), E> {
+        let kept = self.0.into_inner();
+        kept.unwrap_or_else(PoisonError::into_inner)
+            .map_or(Ok(()), Err)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What `work` makes of each number below `count`, in order, or the first trouble of all.
 pub(super) fn each<T: Send, E: Send + From<NoMemory>>(
     count: usize,
     work: impl Fn(usize) -> Result<T, E> + Sync + Send,
 ) -> Result<Vec<T>, E> {
-    if !ALONE.get() {
-        let all: Vec<Result<T, E>> = (0..count).into_par_iter().map(work).collect();
-        return all.into_iter().collect();
-    }
     let mut all = memory::room(count)?;
-    for i in 0..count {
-        all.push(work(i)?);
+    if is_alone(count) {
+        for i in 0..count {
+            all.push(work(i)?);
+        }
+        return Ok(all);
+    }
+    let mut places: Vec<Mutex<Option<Result<T, E>>>> = memory::room(count)?;
+    places.resize_with(count, Mutex::default);
+    let _ = on_all_threads(count, &|i| {
+        *locked(&places[i]) = Some(work(i));
+        Ok(())
+    });
+    for place in places {
+        let made = place.into_inner().unwrap_or_else(PoisonError::into_inner);
+        all.extend(made.transpose()?);
     }
     Ok(all)
 }
@@ -62,40 +113,36 @@ pub(super) fn for_each<E: Send>(
     count: usize,
     work: impl Fn(usize) -> Result<(), E> + Sync + Send,
 ) -> Result<(), E> {
-    match ALONE.get() {
-        true => (0..count).try_for_each(work),
-        false => (0..count).into_par_iter().try_for_each(work),
+    if is_alone(count) {
+        return (0..count).try_for_each(work);
     }
+    let trouble = Trouble::new();
+    let _ = on_all_threads(count, &|i| work(i).map_err(|error| trouble.keep(error)));
+    trouble.into_result()
 }
 
-/// What becomes of a new `T` by all numbers below `count`: by some of them in order, and `merge` joins
-/// what became of it by some and by others.
+/// What becomes of a new `T` by all numbers below `count`: by some of them, and `merge` joins what became
+/// of it by some and by others. The order must not matter.
 pub(super) fn fold<T: Send, E: Send>(
     count: usize,
     new: impl Fn() -> Result<T, E> + Sync + Send,
     step: impl Fn(T, usize) -> Result<T, E> + Sync + Send,
     merge: impl Fn(T, T) -> T + Sync + Send,
 ) -> Result<T, E> {
-    if ALONE.get() {
+    if is_alone(count) {
         return (0..count).try_fold(new()?, step);
     }
-    let next = |so_far: Option<T>, i| {
-        let so_far = so_far.map_or_else(&new, Ok)?;
-        step(so_far, i).map(Some)
-    };
-    let joined = (0..count)
-        .into_par_iter()
-        .try_fold(|| None, next)
-        .try_reduce(
-            || None,
-            |a, b| {
-                Ok(match (a, b) {
-                    (Some(a), Some(b)) => Some(merge(a, b)),
-                    (a, b) => a.or(b),
-                })
-            },
-        )?;
-    joined.map_or_else(new, Ok)
+    let (trouble, so_far) = (Trouble::new(), Mutex::new(Vec::new()));
+    let _ = on_all_threads(count, &|i| {
+        let before = locked(&so_far).pop();
+        let next = before.map_or_else(&new, Ok).and_then(|it| step(it, i));
+        let next = next.map_err(|error| trouble.keep(error))?;
+        locked(&so_far).push(next);
+        Ok(())
+    });
+    trouble.into_result()?;
+    let so_far = so_far.into_inner().unwrap_or_else(PoisonError::into_inner);
+    so_far.into_iter().reduce(merge).map_or_else(new, Ok)
 }
 
 /// What is wrong with a tensor, or with the machine.

@@ -27,7 +27,7 @@ impl<F: Lane, const BITS: u32, const MIN: bool, const SIZE: usize> Kernel
         while blocks.len() - done >= BATCH {
             let values = &mut self.values[done * VALUES..][..BATCH * VALUES];
             let (blocks, values) = (&blocks[done..], bytemuck::cast_slice_mut(values));
-            let all = match self.stream {
+            let all = match I::STREAMS && self.stream {
                 true => batch::<I, F, BITS, MIN, SIZE, true>(isa, blocks, values),
                 false => batch::<I, F, BITS, MIN, SIZE, false>(isa, blocks, values),
             };

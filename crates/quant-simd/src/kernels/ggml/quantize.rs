@@ -3,6 +3,7 @@
 use super::params::Params;
 use super::{BATCH, Blocks, TWO, VALUES, Values, floats_size, store};
 use crate::isa::{Isa, Kernel};
+use crate::kernels::stream;
 use crate::lane::Lane;
 
 /// Bytes from what is read now to what is asked for, where it lies beyond the cache.
@@ -37,11 +38,7 @@ impl<F: Lane, const BITS: u32, const MIN: bool, const SIZE: usize> Kernel
                 isa.prefetch(values, AHEAD);
                 let mut staged = Blocks([[0; SIZE]; BATCH]);
                 let all = batch::<I, F, BITS, MIN, SIZE>(isa, vectors, &mut staged.0);
-                let from: &[I::I8] = bytemuck::cast_slice(staged.0.as_flattened());
-                let to: &mut [I::I8] = bytemuck::cast_slice_mut(blocks.as_flattened_mut());
-                for i in 0..from.len() {
-                    isa.stream(&mut to[i], from[i]);
-                }
+                stream(isa, staged.0.as_flattened(), blocks.as_flattened_mut());
                 all
             } else {
                 batch::<I, F, BITS, MIN, SIZE>(isa, vectors, blocks)
