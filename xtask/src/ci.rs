@@ -4,6 +4,7 @@
 //! compiled, what is compiled with one profile beside what is compiled with another.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::Outcome;
 use crate::artifacts;
 use crate::not_run;
-use crate::toolchain::{cargo, target_dir};
+use crate::toolchain::{cargo, sysroot, target_dir};
 
 /// One of the things that must succeed.
 struct Step {
@@ -68,6 +69,14 @@ pub fn ci() -> Outcome {
     board.report(&order)
 }
 
+/// With the features that the tests of quant-simd ask for: what clippy has checked is not checked again.
+const DOCUMENTATION: &[&str] = &[
+    "--workspace",
+    "--no-deps",
+    "--features",
+    "quant-simd/ndarray",
+];
+
 /// Each is a sequence; a failure ends its own.
 fn lanes() -> Vec<Vec<Step>> {
     let machine = vec![
@@ -78,12 +87,9 @@ fn lanes() -> Vec<Vec<Step>> {
         Step::new("formatting", cargo("fmt"), &["--all", "--check"]),
         Step::xtask("header", &["codegen", "--check"]),
         Step::xtask("circles", &["circles"]),
-        Step::new(
-            "clippy",
-            cargo("clippy"),
-            &["--workspace", "--all-targets", "--", "-Dwarnings"],
-        ),
-        Step::new("documentation", cargo("doc"), &["--workspace", "--no-deps"])
+        Step::new("clippy", cargo("check"), &["--workspace", "--all-targets"]).by_clippy(),
+        Step::new("documentation", cargo("doc"), DOCUMENTATION)
+            .by_clippy()
             .with("RUSTDOCFLAGS", "-D warnings"),
         Step::new("tests", cargo("test"), &["--workspace"]),
     ];
@@ -123,9 +129,17 @@ impl Step {
         self
     }
 
-    fn with(mut self, variable: &str, value: &str) -> Self {
+    fn with(mut self, variable: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(variable, value);
         self
+    }
+
+    /// Has clippy in the place of rustc, as `cargo clippy -- -Dwarnings` does. That would have it for
+    /// itself: rustdoc would let rustc check every crate that another one needs, once more.
+    fn by_clippy(self) -> Self {
+        let root = sysroot(&"rustc".into()).unwrap_or_default();
+        self.with("RUSTC_WORKSPACE_WRAPPER", root.join("bin/clippy-driver"))
+            .with("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__")
     }
 }
 
@@ -249,9 +263,11 @@ fn usage(stat: &str) -> Option<(bool, f64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::process::Command;
 
-    use super::{lanes, usage, wait};
+    use super::{DOCUMENTATION, lanes, usage, wait};
+    use crate::toolchain::{cargo, stdout};
 
     #[test]
     fn steps_wait_for_steps_of_other_lanes_only() {
@@ -264,6 +280,36 @@ mod tests {
                 assert!(lane.is_some_and(|lane| lane < i), "{needed}");
             }
         }
+    }
+
+    /// The packages that a step compiles or checks, each with its features.
+    fn packages(edges: &str, selected: &[&str]) -> BTreeSet<String> {
+        let mut tree = cargo("tree");
+        tree.args(["--edges", edges, "--prefix", "none", "--no-dedupe"]);
+        tree.args(["--format", "{p} {f}"]).args(selected);
+        let text = stdout(&mut tree).expect("cargo tree works");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// With other features, it would be compiled once more: `xtask/Cargo.toml` asks for what is missing.
+    #[test]
+    fn what_several_steps_need_has_the_same_features() {
+        let all = packages("normal,build,dev", &["--workspace"]);
+        let documentation: Vec<&str> = DOCUMENTATION
+            .iter()
+            .copied()
+            .filter(|it| *it != "--no-deps")
+            .collect();
+        let others = packages("normal,build", &documentation);
+        let xtask = packages("normal,build", &["--package", "xtask"]);
+        // Small, and xtask's own profile compiles quant-core again anyway.
+        let own = |it: &&String| it.starts_with("half ") || it.starts_with("quant-core ");
+        let again: Vec<&String> = others
+            .iter()
+            .chain(xtask.iter().filter(|it| !own(it)))
+            .filter(|it| !all.contains(*it))
+            .collect();
+        assert!(xtask.len() > 50 && again.is_empty(), "{again:#?}");
     }
 
     #[test]
