@@ -142,19 +142,15 @@ def tables(found):
             text += f"| {shown} | {way} | {size:,} | {weights:.1f} dB | {output:.1f} dB | {right} |\n"
         text += "\n"
     text += "Output SQNR above that of the plain scales, median over the models:\n\n"
-    ways = [way for way in [*WAYS, *MIXED] if ("digits", BLOCKS, way) in found and way != "plain"]
+    ways = [way for way in [*WAYS, *MIXED] if way != "plain" and any(key[2] == way for key in found)]
     text += "| | " + " | ".join(ways) + " |\n|" + "---|" * (len(ways) + 1) + "\n"
     for precision in PRECISIONS:
         cells = []
         for way in ways:
-            if ("digits", precision, way) not in found:
-                cells.append("")
-                continue
-            gains = [
-                found[model, precision, way]["output"] - found[model, precision, "plain"]["output"]
-                for model in MODELS
-            ]
-            cells.append(f"{statistics.median(gains):+.1f} dB")
+            pairs = [[found.get((model, precision, it)) for it in (way, "plain")] for model in MODELS]
+            gains = [one["output"] - plain["output"] for one, plain in pairs if one and plain]
+            of = f" ({len(gains)})" if len(gains) < len(MODELS) else ""
+            cells.append(f"{statistics.median(gains):+.1f} dB{of}" if gains else "")
         text += f"| {precision} | " + " | ".join(cells) + " |\n"
     return text
 
