@@ -220,6 +220,7 @@ fn document(like: &Path, content: &mut Map<String, Value>) -> Result<Document, E
 ///
 /// # Errors
 /// A configuration, or a shape, that cannot be read; words that do not have the shape.
+// Long: one tensor after the other, and the places that it may have.
 pub(super) fn find(files: &ModelFiles) -> Result<BTreeMap<String, SchemeRecord>, Error> {
     let all = || {
         let files = files.files.iter();
