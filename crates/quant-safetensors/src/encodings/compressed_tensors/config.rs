@@ -234,14 +234,7 @@ pub(super) fn find(files: &ModelFiles) -> Result<BTreeMap<String, SchemeRecord>,
     if !all().any(|(_, name, _)| name.ends_with("_scale")) {
         return Ok(found);
     }
-    let config = files.config.get()?.and_then(|it| it.get(KEY));
-    let said = |key: &str| {
-        config
-            .and_then(|config| config.get(key))
-            .and_then(Value::as_str)
-    };
-    let is_read = said("format").is_none_or(|format| READ.contains(&format));
-    if said("quant_method") != Some(METHOD) || !is_read {
+    if !is_read(files)? {
         return Ok(found);
     }
     let places: BTreeMap<&str, _> = all()
@@ -285,6 +278,14 @@ pub(super) fn find(files: &ModelFiles) -> Result<BTreeMap<String, SchemeRecord>,
         }
     }
     Ok(found)
+}
+
+/// Whether the configuration says that tensors lie as they are read here.
+fn is_read(files: &ModelFiles) -> Result<bool, Error> {
+    let config = files.config.get()?.and_then(|it| it.get(KEY));
+    let said = |key: &str| config?.get(key)?.as_str();
+    let is_known = said("format").is_none_or(|format| READ.contains(&format));
+    Ok(said("quant_method") == Some(METHOD) && is_known)
 }
 
 /// That of words, by the shape that the weight had.
