@@ -86,7 +86,7 @@ pub const FUNCTIONS: [Function; 37] = [
     Function::new("tensor_search", 60 * 48, tensors::quantize_searched),
     Function::new(
         "tensor_search_blocks",
-        6 * 48,
+        20 * 48,
         tensors::quantize_searched_blocks,
     ),
     Function::new("tensor_dequantize", 80 * 48, tensors::dequantize),

@@ -203,7 +203,7 @@ pub fn quantize_searched(case: &mut Case<'_>) {
 pub fn quantize_searched_blocks(case: &mut Case<'_>) {
     fn of<F: Value>(case: &mut Case<'_>) {
         let block_size = [32, 64][case.random.below(2)];
-        let shape = [1 + case.random.below(2), 1024 + 32 * case.random.below(40)];
+        let shape = [1 + case.random.below(2), 1024 + 32 * case.random.below(8)];
         let granularity = Granularity::Blocks(vec![1, block_size]);
         let blocks = Blocks::new(&shape, &granularity).expect("blocks smaller than their axis");
         case.record.parameter("shape", format!("{shape:?}"));
