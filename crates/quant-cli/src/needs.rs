@@ -27,13 +27,15 @@ enum Rule {
     Without(&'static [&'static str]),
     /// A Core ML package.
     Package,
+    /// Safetensors.
+    Tensors,
     /// A folder of safetensors files, or its index.
     Folder,
     /// Files, not a stream.
     Files,
 }
 
-use Rule::{Files, Folder, Given, Package, Value, Without};
+use Rule::{Files, Folder, Given, Package, Tensors, Value, Without};
 
 const fn need(command: &'static str, option: &'static str, rule: Rule) -> Need {
     Need {
@@ -166,6 +168,7 @@ pub const NEEDS: &[Need] = &[
     need("quantize", "hessians", Value("method", &["gptq"])),
     #[cfg(feature = "run")]
     need("quantize", "hessians", Without(&["samples"])),
+    need("quantize", "hessians", Tensors),
     #[cfg(feature = "run")]
     need("quantize", "samples_limit", Given("samples")),
     #[cfg(feature = "run")]
@@ -344,6 +347,13 @@ impl Need {
                 // A model that is not there is another error.
                 Some(model) if model.exists() && !has_activations(model) => {
                     Err(without_effect(model, "no Core ML package", &option))
+                }
+                _ => Ok(()),
+            },
+            // Which axis of a weight is that of the inputs, is known of these alone.
+            Tensors => match model(matches) {
+                Some(model) if model.exists() && !result_kind(model).is_tensors => {
+                    Err(without_effect(model, "no safetensors model", &option))
                 }
                 _ => Ok(()),
             },

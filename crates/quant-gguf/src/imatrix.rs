@@ -39,7 +39,11 @@ pub fn imatrix(path: &Path) -> Result<BTreeMap<String, Vec<f64>>, Error> {
             .iter()
             .map(|&it| f32::from_le_bytes(it));
         let floats: Vec<f64> = floats.map(f64::from).collect();
-        let row = tensor.shape.last().copied().unwrap_or(1).max(1);
+        let row = tensor.shape.last().copied().unwrap_or(1);
+        // Else a row may be of any length.
+        if floats.is_empty() {
+            return Err(Error::tensor(path, &tensor.name, "has no numbers"));
+        }
         to.insert(of.to_owned(), (row, floats));
     }
     if sums.is_empty() {
@@ -47,11 +51,11 @@ pub fn imatrix(path: &Path) -> Result<BTreeMap<String, Vec<f64>>, Error> {
         return Err(Error::file(path, problem));
     }
     let means = sums.into_iter().map(|(name, (row, sums))| {
-        let count: f64 = counts
-            .get(&name)
-            .map_or(0.0, |(_, counts)| counts.iter().sum());
-        if !(count.is_finite() && count > 0.0) {
-            let problem = format!("`{name}.counts` is missing or 0");
+        let counts = counts.get(&name).map_or(&[][..], |(_, counts)| counts);
+        let count: f64 = counts.iter().sum();
+        let is_count = |count: &f64| *count >= 0.0;
+        if !(counts.iter().all(is_count) && count.is_finite() && count > 0.0) {
+            let problem = format!("`{name}.counts` is missing, 0 or no count");
             return Err(Error::file(path, problem));
         }
         let mut means = vec![0.0; row];

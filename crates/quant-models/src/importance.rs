@@ -57,6 +57,10 @@ impl ImportanceSums {
         channels: usize,
         inner: usize,
     ) -> Result<(), String> {
+        // A batch of nothing says nothing.
+        if values.is_empty() {
+            return Ok(());
+        }
         let row = channels * inner;
         if row == 0 || !values.len().is_multiple_of(row) {
             return Err(format!("{} values in rows of {row}", values.len()));
@@ -268,6 +272,9 @@ mod tests {
         both.merge(&a).unwrap();
         assert_eq!(both.means(), a.means());
         assert!(a.add("w", &[1.0; 3], 3, 1).is_err());
+        // A batch of nothing leaves no count of 0 behind.
+        a.add("empty", &[], 2, 1).unwrap();
+        assert_eq!(both.means().len(), a.means().len());
         assert!(open_importance(&path).is_ok());
     }
 
@@ -293,6 +300,8 @@ mod tests {
     /// Two experts, of three inputs each: their sums and counts are added up.
     #[test]
     fn newer_matrices_of_llama_cpp_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("imatrix.gguf");
         let tensors: [(&str, &[u64], &[f32]); 2] = [
             (
                 "blk.0.ffn_up_exps.weight.in_sum2",
@@ -301,6 +310,25 @@ mod tests {
             ),
             ("blk.0.ffn_up_exps.weight.counts", &[1, 2], &[1.0, 3.0]),
         ];
+        fs::write(&path, gguf(&tensors)).unwrap();
+        let means = quant_gguf::imatrix(&path).unwrap();
+        assert_eq!(means["blk.0.ffn_up_exps.weight"], [1.5, 0.5, 1.0]);
+        assert!(open_importance(&path).is_ok());
+        // A row of any length, of which there is none; counts that are none.
+        let [sums, counts] = tensors;
+        for bad in [
+            [(sums.0, &[1 << 40, 0][..], &[][..]), counts],
+            [(sums.0, &[1 << 61, 0], &[]), counts],
+            [sums, (counts.0, counts.1, &[-1.0, 3.0])],
+            [sums, (counts.0, counts.1, &[f32::NAN, 3.0])],
+        ] {
+            fs::write(&path, gguf(&bad)).unwrap();
+            assert!(open_importance(&path).is_err(), "{bad:?}");
+        }
+    }
+
+    /// A file of f32 tensors, of which no two lie in one unit of 32 bytes.
+    fn gguf(tensors: &[(&str, &[u64], &[f32])]) -> Vec<u8> {
         let mut bytes = b"GGUF".to_vec();
         bytes.extend(3_u32.to_le_bytes());
         bytes.extend([2_u64, 0].iter().flat_map(|it| it.to_le_bytes()));
@@ -317,12 +345,7 @@ mod tests {
             bytes.extend(values.iter().flat_map(|it| it.to_le_bytes()));
         }
         bytes.resize(bytes.len().next_multiple_of(32), 0);
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("imatrix.gguf");
-        fs::write(&path, &bytes).unwrap();
-        let means = quant_gguf::imatrix(&path).unwrap();
-        assert_eq!(means["blk.0.ffn_up_exps.weight"], [1.5, 0.5, 1.0]);
-        assert!(open_importance(&path).is_ok());
+        bytes
     }
 
     #[test]

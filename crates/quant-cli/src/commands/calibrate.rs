@@ -74,8 +74,9 @@ pub struct Calibrate {
     #[arg(long, value_name = "PATH", num_args = 1.., value_hint = ValueHint::AnyPath)]
     samples: Vec<PathBuf>,
     /// Find how large the inputs of weights are, in place of ranges: OUTPUT is a .safetensors file for
-    /// `quant quantize --search mse --importance`; DATA a package with --samples, recordings of inputs
-    /// named as the weights are, with the inputs along their last axis, or with --merge such files
+    /// `quant quantize --search mse --importance`; DATA a package with --samples; files of arrays
+    /// (safetensors, npz) named as the weights are, with the inputs along their last axis; or with
+    /// --merge such files
     #[cfg(feature = "run")]
     #[arg(long)]
     importance: bool,

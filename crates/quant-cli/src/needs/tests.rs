@@ -190,7 +190,7 @@ fn every_option_of_every_command_was_thought_of() {
                 }
                 Given(other) => vec![*other],
                 Without(others) => others.to_vec(),
-                Package | Folder | Files => Vec::new(),
+                Package | Tensors | Folder | Files => Vec::new(),
             };
             for option in others.into_iter().chain([need.option]) {
                 assert!(options.contains(&option), "{name} has no --{option}");

@@ -93,6 +93,17 @@ fn options_that_have_no_effect_are_refused() {
         ],
         &["--hessians and --samples exclude each other"],
     );
+    let moments = ["--method", "gptq", "--hessians", "none.safetensors"];
+    room.refuses(
+        &[&quantize[..], &moments].concat(),
+        &["no safetensors model", "--hessians"],
+    );
+    let blocks = ["quantize", "none.safetensors", "--format", "gguf"];
+    refuses(
+        &room,
+        &[&blocks[..], &["--method", "gptq", "--hessians", "m"]].concat(),
+        &["--method has no effect with --format gguf"],
+    );
     let absent = ["--method", "gptq", "--samples", "none"];
     room.refuses(&[&quantize[..], &absent].concat(), &["none"]);
 }
