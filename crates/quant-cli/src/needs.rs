@@ -343,34 +343,20 @@ impl Need {
                 ))),
                 None => Ok(()),
             },
-            Package => match model(matches) {
-                // A model that is not there is another error.
-                Some(model) if model.exists() && !has_activations(model) => {
-                    Err(without_effect(model, "no Core ML package", &option))
-                }
-                _ => Ok(()),
-            },
+            Package => fits(matches, "no Core ML package", &option, has_activations),
             // Which axis of a weight is that of the inputs, is known of these alone.
-            Tensors => match model(matches) {
-                Some(model) if model.exists() && !result_kind(model).is_tensors => {
-                    Err(without_effect(model, "no safetensors model", &option))
-                }
-                _ => Ok(()),
-            },
-            Folder => match model(matches) {
-                Some(model)
-                    if result_kind(model).is_package
-                        || is_plain_file(model)
-                        || is_one_file(matches, model) =>
-                {
-                    Err(without_effect(
-                        model,
-                        "no folder of safetensors files",
-                        &option,
-                    ))
-                }
-                _ => Ok(()),
-            },
+            Tensors => fits(matches, "no safetensors model", &option, |model| {
+                result_kind(model).is_tensors
+            }),
+            Folder => fits(
+                matches,
+                "no folder of safetensors files",
+                &option,
+                |model| {
+                    let is_package = result_kind(model).is_package;
+                    !is_package && !is_plain_file(model) && !is_one_file(matches, model)
+                },
+            ),
             Files => {
                 let mut data = matches.get_many::<PathBuf>("data").into_iter().flatten();
                 match data.any(|path| path == Path::new("-")) {
@@ -381,6 +367,21 @@ impl Need {
                 }
             }
         }
+    }
+}
+
+/// Refuses an option for a model of another kind. One that is not there is another error.
+fn fits(
+    matches: &ArgMatches,
+    what: &str,
+    option: &str,
+    is_kind: impl Fn(&Path) -> bool,
+) -> Result<(), Error> {
+    match model(matches) {
+        Some(model) if model.exists() && !is_kind(model) => {
+            Err(without_effect(model, what, option))
+        }
+        _ => Ok(()),
     }
 }
 
