@@ -28,6 +28,7 @@ enum Rule {
     /// A Core ML package.
     Package,
     /// Safetensors.
+    #[cfg_attr(not(feature = "run"), expect(dead_code))]
     Tensors,
     /// A folder of safetensors files, or its index.
     Folder,
@@ -168,6 +169,7 @@ pub const NEEDS: &[Need] = &[
     need("quantize", "hessians", Value("method", &["gptq"])),
     #[cfg(feature = "run")]
     need("quantize", "hessians", Without(&["samples"])),
+    #[cfg(feature = "run")]
     need("quantize", "hessians", Tensors),
     #[cfg(feature = "run")]
     need("quantize", "samples_limit", Given("samples")),
