@@ -108,7 +108,7 @@ impl Model {
     }
 
     /// The function that runs.
-    pub(crate) fn function(&self) -> &str {
+    pub fn function(&self) -> &str {
         &self.function
     }
 

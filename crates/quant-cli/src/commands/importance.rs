@@ -1,15 +1,16 @@
 //! How large the inputs of weights are: `quant calibrate --importance`.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use quant_models::{AtomicFile, Error, ImportanceSums, Inputs, Job, ResultKind, result_kind};
 use quant_run::{Samples, Tensor, Watch, WeightInput, read_arrays};
 
-use super::running::{RunningOptions, SampleOptions, at_model, bytes_of};
+use super::running::{RunningOptions, SampleOptions, at_model, bytes_of, warn_of_ignored};
 use crate::paths::check_name;
 use crate::progress::with_progress;
-use crate::terminal::warn;
+use crate::terminal::{count, warn};
 
 /// What the result is in.
 const IMPORTANCE: ResultKind = ResultKind {
@@ -36,6 +37,9 @@ pub struct Finding<'a> {
 
 struct Adding<'a> {
     sums: &'a mut ImportanceSums,
+    /// The weights that a model of several functions names by theirs.
+    names: &'a HashSet<String>,
+    function: &'a str,
     job: &'a Job<'a>,
 }
 
@@ -58,7 +62,9 @@ impl Watch for Adding<'_> {
         if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
             return Err(format!("an input of `{weight}` is {bad}"));
         }
-        let added = self.sums.add(weight, values, channels, inner);
+        let qualified = format!("{}/{weight}", self.function);
+        let name = self.names.get(&qualified).map_or(weight, String::as_str);
+        let added = self.sums.add(name, values, channels, inner);
         added.map_err(|problem| format!("the inputs of `{weight}`: {problem}"))
     }
 
@@ -125,7 +131,8 @@ impl Finding<'_> {
         }
         let at = |error| at_model(first, error);
         let files = Samples::list(self.data).map_err(at)?;
-        let mut sums = ImportanceSums::default();
+        warn_of_ignored(&files);
+        let (mut sums, mut others) = (ImportanceSums::default(), Vec::new());
         for path in files.files() {
             job.check()?;
             let bad = |problem: String| Error::File {
@@ -138,6 +145,7 @@ impl Finding<'_> {
                 let name = name.unwrap_or_default();
                 let (Some(values), Some(&channels)) = (tensor.floats(), tensor.shape().last())
                 else {
+                    others.push(name.to_owned());
                     continue;
                 };
                 if let Some(value) = values.iter().find(|value| !value.is_finite()) {
@@ -146,6 +154,12 @@ impl Finding<'_> {
                 let added = sums.add(name, values, channels, 1);
                 added.map_err(|problem| bad(format!("`{name}`: {problem}")))?;
             }
+        }
+        if let Some(first) = others.first() {
+            let arrays = count(others.len(), "array");
+            warn(&[format!(
+                "{arrays} passed over, which hold no rows of floats, the first is `{first}`"
+            )]);
         }
         Ok(sums)
     }
@@ -158,6 +172,8 @@ impl Finding<'_> {
         };
         let model = self.running.open(path)?;
         let samples = self.options.list(self.samples, &model)?;
+        let tensors = quant_models::inspect(path, false)?.tensors.into_iter();
+        let names = tensors.map(|tensor| tensor.name).collect();
         let mut sums = ImportanceSums::default();
         let mut states = None;
         for index in 0.. {
@@ -172,6 +188,8 @@ impl Finding<'_> {
             let mut now = self.options.states(&model, states.take())?;
             let mut watch = Adding {
                 sums: &mut sums,
+                names: &names,
+                function: model.function(),
                 job,
             };
             let outcome = model.run(&given, &mut now, &mut watch);

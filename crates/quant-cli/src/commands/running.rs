@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use quant_models::{Error, Inputs};
 use quant_run::{ImageFit, Model, RunOptions, Samples, States};
 
-use crate::terminal::{count, warn};
+use crate::terminal::{count, shown, warn};
 
 /// How a model runs.
 #[derive(Args)]
@@ -191,6 +191,18 @@ pub struct SampleOptions {
     pub sequence: bool,
 }
 
+/// Says which files are left out.
+pub fn warn_of_ignored(samples: &Samples) {
+    let ignored = samples.ignored();
+    if let Some(first) = ignored.first() {
+        warn(&[format!(
+            "{} left out that are no samples, the first is {}",
+            count(ignored.len(), "file"),
+            shown(first)
+        )]);
+    }
+}
+
 impl SampleOptions {
     /// Lists samples, and says what is left out and what is scaled.
     pub fn list(&self, paths: &[PathBuf], model: &Model) -> Result<Samples, Error> {
@@ -212,14 +224,7 @@ impl SampleOptions {
             let problem = "--samples-limit 0 leaves no sample; give 1 or more";
             return Err(Error::Option(problem.into()));
         }
-        let ignored = samples.ignored();
-        if let Some(first) = ignored.first() {
-            warn(&[format!(
-                "{} left out that are no samples, the first is {}",
-                count(ignored.len(), "file"),
-                first.display()
-            )]);
-        }
+        warn_of_ignored(&samples);
         let (images, scaled) = samples.images(model.inputs()).map_err(at)?;
         let how = match self.image_fit {
             Fit::Crop => "scaled, and cut where the proportions differ (--image-fit)",
