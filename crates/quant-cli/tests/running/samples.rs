@@ -98,6 +98,44 @@ fn the_importance_of_a_models_weights_is_found() {
     );
 }
 
+/// What goes into one function says nothing of another one's weights of the same names.
+#[test]
+fn importance_is_that_of_a_function() {
+    let room = Room::new();
+    let package = &fixture("packages/functions_18_f16.mlpackage");
+    room.samples(&[4, 48], 2);
+    for function in ["one", "two"] {
+        let output = format!("{function}.safetensors");
+        let find = ["calibrate", package, "--importance", "--function", function];
+        room.done(&[&find[..], &["--samples", "samples", "-o", &output]].concat());
+    }
+    let merge = ["calibrate", "--importance", "--merge"];
+    let both = [
+        "one.safetensors",
+        "two.safetensors",
+        "-o",
+        "both.safetensors",
+    ];
+    room.done(&[&merge[..], &both].concat());
+    let quantize = [
+        "quantize",
+        package,
+        "--search",
+        "mse",
+        "--min-elements",
+        "0",
+    ];
+    let with = ["-o", "q.mlpackage", "--strict", "--importance"];
+    let output = room.quant(&[&quantize[..], &with, &["one.safetensors"]].concat());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(
+        said.contains("`two/first_weight_0` matches no name"),
+        "{said}"
+    );
+    room.done(&[&quantize[..], &with, &["both.safetensors"]].concat());
+}
+
 /// What NumPy wrote into a pipe: `savez` twice, `savez_compressed` once.
 #[test]
 fn archives_in_a_stream_are_samples() {
