@@ -7,6 +7,7 @@ mod knapsack;
 pub use candidate::{Candidate, Extent};
 pub use curve::{Curve, CurvePoint};
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use quant_simd::{Sink, TensorQuantizer};
@@ -16,6 +17,7 @@ use crate::error::{one_line, option};
 use crate::execute::decide;
 use crate::facts::Facts;
 use crate::format::{Inserted, OpenModel};
+use crate::io::DataKey;
 use crate::plan::{PlannedTensor, TensorSpec, VERSION};
 use crate::report::{Decision, quantize_tensor};
 use crate::values::Tensor;
@@ -437,9 +439,21 @@ impl Knapsack<'_> {
         if let Some(bytes) = model.bytes_of(decisions, options, job)? {
             return Ok(bytes);
         }
-        let before = self.places.iter().map(|&place| tensors[place].bytes);
-        let before: u64 = before.sum();
-        let after = self.picked(picks, |one| one.bytes as f64) as u64;
+        // What several functions share stands in the file once, as often as it becomes something else.
+        let data = self.places.iter().map(|&place| model.data(place));
+        let data = data.collect::<Result<Vec<_>, Error>>()?;
+        let (mut records, mut made) = (HashSet::new(), HashSet::new());
+        let (mut before, mut after) = (0, 0);
+        for ((&place, &pick), data) in self.places.iter().zip(picks).zip(&data) {
+            let key = Some(data.key()).filter(|key| matches!(key, DataKey::File(..)));
+            let is_new = |known: bool| key.is_none() || known;
+            if is_new(records.insert(key.clone())) {
+                before += tensors[place].bytes;
+            }
+            if is_new(made.insert((key.clone(), pick))) {
+                after += self.alternatives(place)[pick].bytes;
+            }
+        }
         let besides = decisions.iter().map(|decision| match decision {
             Decision::Quantize(quantizer) => {
                 let is_new = quantizer.scheme.dtype.bits() < 8;

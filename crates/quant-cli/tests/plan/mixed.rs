@@ -1,0 +1,323 @@
+//! Plans that mix precisions, and what decides everything.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::folder::{Folder, f32_bytes, wave};
+use super::{bytes, model, read};
+
+/// Weights of which some are harder to quantize than others.
+fn uneven() -> Folder {
+    let folder = Folder::new();
+    let spikes = |every: usize| {
+        f32_bytes(128 * 96, move |i| {
+            let spike = if i % every == 0 { 5.0 } else { 0.0 };
+            wave(i) + spike
+        })
+    };
+    let tensors: Vec<(String, Vec<u8>)> = (0..12)
+        .map(|i| (format!("layer{i:02}.weight"), spikes(31 + 60 * i)))
+        .collect();
+    let tensors: Vec<(&str, &str, &[usize], &[u8])> = tensors
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), "F32", &[128, 96][..], &bytes[..]))
+        .collect();
+    folder.model("u.safetensors", &tensors);
+    folder
+}
+
+#[test]
+fn mixed_plans_keep_to_their_target_and_lose_no_more_than_uniform_ones() {
+    let folder = uneven();
+    let size = |name: &str| fs::metadata(folder.path(name)).unwrap().len();
+    let noise = |name: &str| {
+        let line = ["diff", "u.safetensors", name, "--json"];
+        let diff: Value = serde_json::from_slice(&folder.quant(&line).stdout).unwrap();
+        let tensors = diff["tensors"].as_array().unwrap().iter();
+        let db = tensors.filter_map(|tensor| tensor["sqnr_db"].as_f64());
+        db.map(|db| 10_f64.powf(-db / 10.0)).sum::<f64>()
+    };
+    let carry_out = |target: &[&str], name: &str| {
+        let line = ["plan", "u.safetensors", "-o", "p.json", "--force"];
+        let said = folder.succeeds(&[&line[..], target].concat());
+        let line = ["quantize", "u.safetensors", "--plan", "p.json", "-o", name];
+        folder.succeeds(&line);
+        said
+    };
+    folder.succeeds(&[
+        "quantize",
+        "u.safetensors",
+        "-o",
+        "uniform",
+        "--dtype",
+        "int4",
+        "--granularity",
+        "per-block",
+    ]);
+    let uniform = size("uniform").to_string();
+    let said = carry_out(&["--target-size", &uniform], "mixed");
+    assert!(
+        said.contains("nothing better keeps to the target"),
+        "{said}"
+    );
+    assert!(size("mixed") <= size("uniform"));
+    assert!(noise("mixed") <= noise("uniform") * 1.000_001);
+
+    for target in [95_000, 120_000, 150_000_u64] {
+        let name = format!("s{target}");
+        let said = carry_out(&["--target-size", &target.to_string()], &name);
+        let size = size(&name);
+        assert!(
+            size <= target && size * 100 >= target * 93,
+            "{target}: {size}"
+        );
+        assert!(said.contains(&format!("{size} bytes")), "{said}");
+    }
+    let said = carry_out(&["--target-bits", "5.5"], "bits");
+    let bits: f64 = said.split(' ').next().unwrap().parse().unwrap();
+    assert!(bits <= 5.5 && bits > 5.0, "{said}");
+    carry_out(&["--target-sqnr", "30", "--search", "mse"], "sqnr");
+    assert!(noise("sqnr") < 0.001);
+    let plan = read(&folder, "p.json");
+    assert!(plan.to_string().contains(r#""search":"mse""#), "{plan}");
+
+    for (line, words) in [
+        (
+            &["--target-bits", "2"][..],
+            &["2 bits per weight", "--candidates"][..],
+        ),
+        (&["--target-size", "1KB"], &["1000 bytes", "--candidates"]),
+        (&["--target-sqnr", "90", "--candidates", "int4"], &["90 dB"]),
+        (&["--target-bits", "4", "--dtype", "int4"], &["--dtype"]),
+        (&["--candidates", "int8"], &["--target-bits"]),
+        (
+            &["--target-bits", "4", "--candidates", "int4:32"],
+            &["int4:32"],
+        ),
+    ] {
+        let line = [&["plan", "u.safetensors"][..], line].concat();
+        let status = match words[0] {
+            _ if line.contains(&"--dtype") => 2,
+            _ => folder.quant(&line).status.code().unwrap(),
+        };
+        assert_ne!(status, 0);
+        folder.refuses(&line, status, words);
+    }
+}
+
+#[test]
+fn everything_is_decided() {
+    let folder = model();
+    let line = [
+        "quantize",
+        "m.safetensors",
+        "--auto",
+        "--quality",
+        "30dB",
+        "-o",
+        "s.safetensors",
+    ];
+    let report: Value =
+        serde_json::from_str(&folder.succeeds(&[&line[..], &["--json"]].concat())).unwrap();
+    let estimate = report["auto"]["estimated_sqnr_db"].as_f64().unwrap();
+    assert!((30.0..60.0).contains(&estimate), "{report}");
+    assert_eq!(report["auto"]["quality_db"], 30.0);
+    // It is what a plan of the same target does.
+    let plan = [
+        "plan",
+        "m.safetensors",
+        "--target-sqnr",
+        "30",
+        "--search",
+        "mse",
+        "-o",
+        "p.json",
+    ];
+    folder.succeeds(&plan);
+    folder.succeeds(&[
+        "quantize",
+        "m.safetensors",
+        "--plan",
+        "p.json",
+        "-o",
+        "t.safetensors",
+    ]);
+    assert_eq!(
+        bytes(&folder, "s.safetensors"),
+        bytes(&folder, "t.safetensors")
+    );
+    let text = folder.succeeds(&[&line[..], &["--force"]].concat());
+    assert!(!text.contains("int8 in blocks"), "{text}");
+    assert!(
+        text.contains("of 4 tensors: ") && text.contains("bits per weight"),
+        "{text}"
+    );
+
+    for (more, words) in [
+        (
+            &["--dtype", "int4"][..],
+            "--auto and --dtype exclude each other",
+        ),
+        (
+            &["--plan", "p.json"],
+            "--auto and --plan exclude each other",
+        ),
+        (&["--format", "gguf"], "GGUF"),
+    ] {
+        let output = folder.quant(&[&line[..], more, &["--force"]].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && stderr.contains(words),
+            "{more:?}: {stderr}"
+        );
+    }
+    let output = folder.quant(&["quantize", "m.safetensors", "--auto", "--quality", "none"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("such as 40dB"));
+    let output = folder.quant(&["quantize", "m.safetensors", "--quality", "30"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("--quality has no effect without --auto"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn errors_are_weighed_by_what_goes_into_a_weight() {
+    let folder = model();
+    let weights = f32_bytes(64 * 64, |i| if i % 64 == 7 { 3.0 } else { wave(i) });
+    folder.model(
+        "s.safetensors",
+        &[("fc.weight", "F32", &[64, 64], &weights)],
+    );
+    // Only the input of the large weights is ever large.
+    let inputs = f32_bytes(4 * 64, |i| if i % 64 == 7 { 100.0 } else { 0.01 });
+    folder.model("in.safetensors", &[("fc.weight", "F32", &[4, 64], &inputs)]);
+    let find = |from: &[&str], output: &str| {
+        let line = [&["calibrate"], from, &["--importance", "-o", output]].concat();
+        folder.succeeds(&line)
+    };
+    find(&["in.safetensors"], "one.safetensors");
+    find(
+        &["--merge", "one.safetensors", "one.safetensors"],
+        "two.safetensors",
+    );
+    let base = [
+        "quantize",
+        "s.safetensors",
+        "--dtype",
+        "int4",
+        "--search",
+        "mse",
+    ];
+    let quantize = |more: &[&str]| {
+        let line = [&base[..], &["-f", "-o", "q.safetensors"], more].concat();
+        folder.succeeds(&line);
+        bytes(&folder, "q.safetensors")
+    };
+    let alike = quantize(&[]);
+    let weighted = quantize(&["--importance", "one.safetensors"]);
+    assert_ne!(alike, weighted);
+    // Means are the same, however often the samples are counted.
+    assert_eq!(weighted, quantize(&["--importance", "two.safetensors"]));
+    // What the large weights lose is what counts.
+    let lost = |options: &[&str]| {
+        quantize(options);
+        folder.succeeds(&["dequantize", "q.safetensors", "-f", "-o", "r.safetensors"]);
+        let data = fs::read(folder.path("r.safetensors")).unwrap();
+        let data = &data[data.len() - weights.len()..];
+        let floats = data
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|&it| f32::from_le_bytes(it));
+        let large: Vec<f32> = floats.skip(7).step_by(64).collect();
+        large
+            .iter()
+            .map(|value| (value - 3.0).abs())
+            .fold(0.0, f32::max)
+    };
+    assert!(lost(&["--importance", "one.safetensors"]) <= lost(&[]));
+    folder.succeeds(&[
+        "plan",
+        "s.safetensors",
+        "-o",
+        "i.json",
+        "--search",
+        "mse",
+        "--importance",
+        "one.safetensors",
+        "--target-bits",
+        "5",
+    ]);
+
+    folder.model(
+        "short.safetensors",
+        &[("fc.weight", "F32", &[4, 32], &inputs[..512])],
+    );
+    find(&["short.safetensors"], "other.safetensors");
+    folder.model(
+        "named.safetensors",
+        &[("nothing", "F32", &[4, 64], &inputs)],
+    );
+    find(&["named.safetensors"], "unknown.safetensors");
+    let importance = |file| [&base[..], &["--importance", file, "-o", "n.safetensors"]].concat();
+    folder.refuses(
+        &importance("other.safetensors"),
+        1,
+        &["fc.weight", "32 inputs", "64"],
+    );
+    folder.refuses(
+        &importance("unknown.safetensors"),
+        1,
+        &["fc.weight", "nothing"],
+    );
+    folder.refuses(
+        &importance("s.safetensors"),
+        1,
+        &["fc.weight", "holds no importance"],
+    );
+    folder.refuses(&importance("absent.dat"), 1, &["absent.dat"]);
+    let line = [
+        "quantize",
+        "s.safetensors",
+        "--importance",
+        "one.safetensors",
+    ];
+    folder.refuses(&line, 2, &["--importance", "--search mse"]);
+    let line = [
+        "calibrate",
+        "in.safetensors",
+        "--importance",
+        "-o",
+        "r.safetensors",
+        "--bins",
+        "64",
+    ];
+    folder.refuses(&line, 2, &["--importance", "--bins"]);
+}
+
+/// What two functions share stands in a file once.
+#[test]
+fn the_size_of_a_package_of_functions_is_estimated() {
+    let folder = Folder::with_package("functions_18_f16");
+    let small = ["--target-sqnr", "5", "--candidates", "int4:block32"];
+    let plan = ["plan", "m.mlpackage", "-o", "p.json", "--min-elements", "0"];
+    let said = folder.succeeds(&[&plan[..], &small].concat());
+    let words: Vec<&str> = said.split_whitespace().collect();
+    let at = words.iter().position(|word| *word == "bytes,").unwrap();
+    let estimate: usize = words[at - 1].parse().unwrap();
+    folder.succeeds(&[
+        "quantize",
+        "m.mlpackage",
+        "--plan",
+        "p.json",
+        "-o",
+        "q.mlpackage",
+    ]);
+    let real: usize = bytes(&folder, "q.mlpackage").iter().map(Vec::len).sum();
+    assert!(
+        (real..real + real / 20).contains(&estimate),
+        "{estimate}, {real}"
+    );
+}
