@@ -14,7 +14,7 @@ use crate::called;
 /// What an option of a command needs.
 pub struct Need {
     command: &'static str,
-    option: &'static str,
+    options: &'static [&'static str],
     rule: Rule,
 }
 
@@ -38,10 +38,10 @@ enum Rule {
 
 use Rule::{Files, Folder, Given, Package, Tensors, Value, Without};
 
-const fn need(command: &'static str, option: &'static str, rule: Rule) -> Need {
+const fn need(command: &'static str, options: &'static [&'static str], rule: Rule) -> Need {
     Need {
         command,
-        option,
+        options,
         rule,
     }
 }
@@ -65,27 +65,22 @@ const WITHOUT_TARGETS: &[&str] = &[
 pub const NEEDS: &[Need] = &[
     need(
         "quantize",
-        "axis",
+        &["axis"],
         Value("granularity", &["per-channel", "per-block"]),
     ),
     need(
         "quantize",
-        "block_size",
+        &["block_size", "block_axis"],
         Value("granularity", &["per-block"]),
     ),
     need(
         "quantize",
-        "block_axis",
-        Value("granularity", &["per-block"]),
-    ),
-    need(
-        "quantize",
-        "block",
+        &["block"],
         Without(&["granularity", "axis", "block_size", "block_axis"]),
     ),
     need(
         "quantize",
-        "config",
+        &["config"],
         Without(&[
             "dtype",
             "mode",
@@ -99,7 +94,7 @@ pub const NEEDS: &[Need] = &[
     ),
     need(
         "quantize",
-        "plan",
+        &["plan"],
         Without(&[
             "format",
             "type",
@@ -125,80 +120,87 @@ pub const NEEDS: &[Need] = &[
             "exact_selection",
         ]),
     ),
-    need("quantize", "auto", Without(WITHOUT_TARGETS)),
+    need("quantize", &["auto"], Without(WITHOUT_TARGETS)),
     need(
         "quantize",
-        "auto",
+        &["auto"],
         Without(&["plan", "ranges", "search", "dialect", "type", "requantize"]),
     ),
-    need("quantize", "quality", Given("auto")),
-    need("plan", "target_bits", Without(WITHOUT_TARGETS)),
-    need("plan", "target_size", Without(WITHOUT_TARGETS)),
-    need("plan", "target_sqnr", Without(WITHOUT_TARGETS)),
-    #[cfg(feature = "run")]
-    need("plan", "samples", Package),
-    #[cfg(feature = "run")]
-    need("plan", "samples_limit", Given("samples")),
-    #[cfg(feature = "run")]
-    need("plan", "image_fit", Given("samples")),
-    #[cfg(feature = "run")]
-    need("plan", "memory", Given("samples")),
-    need("plan", "target_size", Without(&["target_bits"])),
+    need("quantize", &["quality"], Given("auto")),
     need(
         "plan",
-        "target_sqnr",
+        &["target_bits", "target_size", "target_sqnr"],
+        Without(WITHOUT_TARGETS),
+    ),
+    #[cfg(feature = "run")]
+    need("plan", &["samples"], Package),
+    #[cfg(feature = "run")]
+    need(
+        "plan",
+        &["samples_limit", "image_fit", "memory"],
+        Given("samples"),
+    ),
+    need("plan", &["target_size"], Without(&["target_bits"])),
+    need(
+        "plan",
+        &["target_sqnr"],
         Without(&["target_bits", "target_size"]),
     ),
-    need("quantize", "activation_dtype", Given("ranges")),
-    need("quantize", "activation_mode", Given("ranges")),
+    need(
+        "quantize",
+        &["activation_dtype", "activation_mode"],
+        Given("ranges"),
+    ),
     #[cfg(feature = "run")]
-    need("quantize", "samples", Value("method", &["gptq"])),
+    need(
+        "quantize",
+        &[
+            "samples",
+            "samples_limit",
+            "image_fit",
+            "damping",
+            "act_order",
+            "memory",
+            "hessians",
+        ],
+        Value("method", &["gptq"]),
+    ),
     #[cfg(feature = "run")]
-    need("quantize", "samples_limit", Value("method", &["gptq"])),
+    need("quantize", &["samples"], Package),
     #[cfg(feature = "run")]
-    need("quantize", "image_fit", Value("method", &["gptq"])),
+    need("quantize", &["hessians"], Without(&["samples"])),
     #[cfg(feature = "run")]
-    need("quantize", "damping", Value("method", &["gptq"])),
+    need("quantize", &["hessians"], Tensors),
     #[cfg(feature = "run")]
-    need("quantize", "act_order", Value("method", &["gptq"])),
+    need(
+        "quantize",
+        &["samples_limit", "image_fit", "memory"],
+        Given("samples"),
+    ),
     #[cfg(feature = "run")]
-    need("quantize", "memory", Value("method", &["gptq"])),
-    #[cfg(feature = "run")]
-    need("quantize", "samples", Package),
-    #[cfg(feature = "run")]
-    need("quantize", "hessians", Value("method", &["gptq"])),
-    #[cfg(feature = "run")]
-    need("quantize", "hessians", Without(&["samples"])),
-    #[cfg(feature = "run")]
-    need("quantize", "hessians", Tensors),
-    #[cfg(feature = "run")]
-    need("quantize", "samples_limit", Given("samples")),
-    #[cfg(feature = "run")]
-    need("quantize", "image_fit", Given("samples")),
-    #[cfg(feature = "run")]
-    need("quantize", "memory", Given("samples")),
-    #[cfg(feature = "run")]
-    need("quantize", "ranges", Value("method", &["nearest"])),
-    need("quantize", "ranges", Package),
-    need("quantize", "exact_selection", Package),
-    need("quantize", "target", Package),
-    need("quantize", "weights_only", Folder),
-    need("dequantize", "weights_only", Folder),
-    need("convert", "weights_only", Folder),
+    need("quantize", &["ranges"], Value("method", &["nearest"])),
+    need(
+        "quantize",
+        &["ranges", "exact_selection", "target"],
+        Package,
+    ),
+    need("quantize", &["weights_only"], Folder),
+    need("dequantize", &["weights_only"], Folder),
+    need("convert", &["weights_only"], Folder),
     need(
         "activations",
-        "list",
+        &["list"],
         Without(&[
             "ranges", "output", "dtype", "mode", "dry_run", "force", "no_sync", "quiet",
         ]),
     ),
-    need("activations", "config", Without(&["dtype", "mode"])),
+    need("activations", &["config"], Without(&["dtype", "mode"])),
     #[cfg(feature = "run")]
-    need("calibrate", "samples", Without(&["merge", "name"])),
+    need("calibrate", &["samples"], Without(&["merge", "name"])),
     #[cfg(feature = "run")]
     need(
         "calibrate",
-        "importance",
+        &["importance"],
         Without(&[
             "observer",
             "bins",
@@ -213,28 +215,27 @@ pub const NEEDS: &[Need] = &[
         ]),
     ),
     #[cfg(feature = "run")]
-    need("calibrate", "record", Given("samples")),
-    #[cfg(feature = "run")]
-    need("calibrate", "record", Without(&["resume"])),
-    #[cfg(feature = "run")]
-    need("calibrate", "image_fit", Given("samples")),
-    #[cfg(feature = "run")]
-    need("calibrate", "sequence", Given("samples")),
-    #[cfg(feature = "run")]
-    need("calibrate", "samples_limit", Given("samples")),
-    #[cfg(feature = "run")]
-    need("calibrate", "function", Given("samples")),
-    #[cfg(feature = "run")]
-    need("calibrate", "round_f16", Given("samples")),
-    #[cfg(feature = "run")]
-    need("calibrate", "memory", Given("samples")),
-    #[cfg(feature = "run")]
-    need("calibrate", "max_iterations", Given("samples")),
-    #[cfg(feature = "run")]
-    need("evaluate", "force", Given("report")),
     need(
         "calibrate",
-        "merge",
+        &[
+            "record",
+            "image_fit",
+            "sequence",
+            "samples_limit",
+            "function",
+            "round_f16",
+            "memory",
+            "max_iterations",
+        ],
+        Given("samples"),
+    ),
+    #[cfg(feature = "run")]
+    need("calibrate", &["record"], Without(&["resume"])),
+    #[cfg(feature = "run")]
+    need("evaluate", &["force"], Given("report")),
+    need(
+        "calibrate",
+        &["merge"],
         Without(&[
             "observer",
             "bins",
@@ -250,21 +251,20 @@ pub const NEEDS: &[Need] = &[
     ),
     need(
         "calibrate",
-        "bins",
+        &["bins"],
         Value("observer", &["percentile", "entropy", "mse"]),
     ),
     need(
         "calibrate",
-        "percentile",
+        &["percentile"],
         Value("observer", &["percentile"]),
     ),
     need(
         "calibrate",
-        "averaging",
+        &["averaging"],
         Value("observer", &["moving-average"]),
     ),
-    need("calibrate", "resume", Files),
-    need("calibrate", "checkpoint", Files),
+    need("calibrate", &["resume", "checkpoint"], Files),
 ];
 
 /// Says what is wrong with the options of a command, if anything is.
@@ -275,9 +275,9 @@ pub fn check(matches: &ArgMatches) -> Result<(), Error> {
     let Some((command, matches)) = matches.subcommand() else {
         return Ok(());
     };
-    for need in needs(command) {
-        if is_given(matches, need.option) {
-            need.check(matches)?;
+    for (option, need) in needs(command) {
+        if is_given(matches, option) {
+            need.check(option, matches)?;
         }
     }
     check_encoding(matches)
@@ -285,17 +285,20 @@ pub fn check(matches: &ArgMatches) -> Result<(), Error> {
 
 /// What the options of a command need; those of `quant plan` as they do in `quant quantize`, but for
 /// those that mean something else there.
-fn needs(command: &str) -> impl Iterator<Item = &'static Need> {
+fn needs(command: &str) -> impl Iterator<Item = (&'static str, &'static Need)> {
     let alike = match command {
         "plan" => "quantize",
         other => other,
     };
     let has_own = move |option: &str| {
         let mut own = NEEDS.iter().filter(|need| need.command == command);
-        own.any(|need| need.option == option)
+        own.any(|need| need.options.contains(&option))
     };
-    NEEDS.iter().filter(move |need| {
-        need.command == command || need.command == alike && !has_own(need.option)
+    let all = NEEDS
+        .iter()
+        .flat_map(|need| need.options.iter().map(move |&option| (option, need)));
+    all.filter(move |(option, need)| {
+        need.command == command || need.command == alike && !has_own(option)
     })
 }
 
@@ -318,8 +321,8 @@ fn check_encoding(matches: &ArgMatches) -> Result<(), Error> {
 }
 
 impl Need {
-    fn check(&self, matches: &ArgMatches) -> Result<(), Error> {
-        let option = flag(self.option);
+    fn check(&self, option: &str, matches: &ArgMatches) -> Result<(), Error> {
+        let option = flag(option);
         match &self.rule {
             Value(other, values) => {
                 let has = value(matches, other);

@@ -163,6 +163,12 @@ fn with_moments(
             Problem::Matrix(problem) => bad(problem),
         })?;
         let values = floats(&values()?, quantizer.source);
+        // Quantizing says so, or leaves it in float, as the options want it.
+        if values.iter().any(|value| !value.is_finite()) {
+            let reason = "its values are not all finite";
+            found.left.push((name.to_owned(), reason.into()));
+            return Ok(());
+        }
         let solved = quant_run::solve(quantizer, &values, matrix, &moments, gptq).map_err(bad)?;
         (job.progress)(values.len() as u64 * quantizer.source.size() as u64);
         found.codes.insert(name.to_owned(), solved.codes);

@@ -170,10 +170,10 @@ fn every_option_of_every_command_was_thought_of() {
             .filter(|id| !["help", "version"].contains(id))
             .collect();
         for option in &options {
-            let known = free.contains(option) || needs.iter().any(|need| need.option == *option);
+            let known = free.contains(option) || needs.iter().any(|(known, _)| known == option);
             assert!(known, "{name} --{option}");
         }
-        for need in needs.iter().filter(|need| need.command == name) {
+        for (option, need) in needs.iter().filter(|(_, need)| need.command == name) {
             let others = match &need.rule {
                 Value(other, values) => {
                     let found = subcommand
@@ -192,7 +192,7 @@ fn every_option_of_every_command_was_thought_of() {
                 Without(others) => others.to_vec(),
                 Package | Tensors | Folder | Files => Vec::new(),
             };
-            for option in others.into_iter().chain([need.option]) {
+            for option in others.into_iter().chain([*option]) {
                 assert!(options.contains(&option), "{name} has no --{option}");
             }
         }

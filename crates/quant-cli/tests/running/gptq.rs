@@ -273,6 +273,28 @@ fn moments_from_a_file_give_codes_of_safetensors() {
         let line = [&quantize[..], &["-o", "t.safetensors"], &gptq[..], &[name]].concat();
         room.refuses(&line, words);
     };
+    // What is wrong with a weight is told of the model.
+    let mut damaged = weight.clone();
+    damaged[5] = f32::NAN;
+    let both = [
+        ("w", &[16, 16][..], &moments[..]),
+        ("v", &[16, 16], &moments),
+    ];
+    safetensors(&room, "both.safetensors", &both);
+    let weights = [("w", &[8, 16][..], &weight[..]), ("v", &[8, 16], &damaged)];
+    safetensors(&room, "nan.safetensors", &weights);
+    let line = [
+        "quantize",
+        "nan.safetensors",
+        "--min-elements",
+        "0",
+        "-o",
+        "t",
+    ];
+    room.refuses(
+        &[&line[..], &gptq[..], &["both.safetensors"]].concat(),
+        &["nan.safetensors: tensor `v`", "NaN"],
+    );
     safetensors(&room, "small.safetensors", &[("w", &[2, 2], &[1.0; 4])]);
     refused(
         "small.safetensors",
