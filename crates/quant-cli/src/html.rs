@@ -1,10 +1,15 @@
 //! Pages that stand alone: their head, their style, and pictures in them.
 
-use plotters::coord::Shift;
-use plotters::prelude::*;
-use quant_models::printable;
+use std::ops::Range;
+use std::path::Path;
 
-use crate::colours::dark_style;
+use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+use quant_models::{AtomicFile, Error, Inputs, printable};
+
+use crate::colours::{OBSERVED, TEXT, dark_style};
+use crate::terminal::warn;
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --ground: #fff; --text: #222; --soft: #555; --line: #e2e2e2; --link: #25508c; --range: #c82828; }
@@ -64,6 +69,53 @@ pub fn svg(
     }
     Ok(svg)
 }
+
+/// The file that a page goes to, looked at before any work.
+pub fn file(path: &Path, force: bool, inputs: &Inputs) -> Result<AtomicFile, Error> {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    if !extension.is_some_and(|extension| ["html", "htm"].contains(&extension)) {
+        let problem = "the name of a report ends with .html";
+        return Err(Error::File {
+            file: path.to_owned(),
+            problem: problem.into(),
+        });
+    }
+    let file = AtomicFile::create(path, "report", force, inputs)?;
+    warn(file.warnings());
+    Ok(file)
+}
+
+/// A chart of SQNRs in dB: along what, with how many digits; and what stands at its left side.
+pub fn chart<'a, B: DrawingBackend>(
+    area: &'a DrawingArea<B, Shift>,
+    (xs, x_name, digits): (Range<f64>, &str, usize),
+    (ys, y_name): (Range<f64>, &str),
+) -> Result<ChartOf<'a, B>, DrawingAreaErrorKind<B::ErrorType>> {
+    let font = ("sans-serif", 14).into_font().color(&TEXT);
+    let mut chart = ChartBuilder::on(area)
+        .margin(8)
+        .margin_right(24)
+        .x_label_area_size(40)
+        .y_label_area_size(64)
+        .build_cartesian_2d(xs, ys)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .bold_line_style(OBSERVED.mix(0.25))
+        .light_line_style(TRANSPARENT)
+        .axis_style(OBSERVED)
+        .label_style(font.clone())
+        .axis_desc_style(font)
+        .x_desc(x_name)
+        .y_desc(y_name)
+        .x_label_formatter(&|x| format!("{x:.digits$}"))
+        .y_label_formatter(&|y| format!("{y:.0}"))
+        .draw()?;
+    Ok(chart)
+}
+
+/// What [`chart`] draws.
+pub type ChartOf<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// Text fit to stand in a page.
 pub fn escape(text: &str) -> String {

@@ -10,6 +10,7 @@ use quant_models::{
 };
 
 use crate::choices::NonFinite;
+use crate::html;
 use crate::mixed::{MixedFlags, told};
 use crate::needs::lines;
 use crate::options::{ForceOption, QuietOption};
@@ -71,19 +72,11 @@ impl Plan {
         let Some(path) = &self.mixed.report else {
             return Ok(None);
         };
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        if !extension.is_some_and(|extension| ["html", "htm"].contains(&extension)) {
-            return Err(Error::File {
-                file: path.clone(),
-                problem: "the name of a report ends with .html".into(),
-            });
-        }
         let mut inputs = self.inputs(options);
         if let Some(output) = &self.output {
             inputs.output(output);
         }
-        let file = AtomicFile::create(path, "report", self.force.force, &inputs)?;
-        warn(file.warnings());
+        let file = html::file(path, self.force.force, &inputs)?;
         Ok(Some(file.later()))
     }
 

@@ -12,6 +12,7 @@ use quant_run::{Evaluation, EvaluationOptions, Model, OutputScore, Samples, Scor
 use serde_json::{Value, json};
 
 use super::running::{RunningOptions, SampleOptions, at_model, bytes_of};
+use crate::html;
 use crate::options::{ForceOption, JsonOption, QuietOption, ThreadsOption};
 use crate::progress::with_progress;
 use crate::terminal::{number, print, print_json, warn};
@@ -153,13 +154,6 @@ impl Evaluate {
         let Some(path) = &self.report else {
             return Ok(None);
         };
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        if !extension.is_some_and(|extension| ["html", "htm"].contains(&extension)) {
-            return Err(Error::File {
-                file: path.clone(),
-                problem: "the name of a report ends with .html".into(),
-            });
-        }
         let mut inputs = Inputs::of_model(&self.first);
         inputs.model(&self.second);
         let files = samples.files();
@@ -167,8 +161,7 @@ impl Evaluate {
         if let Some(labels) = &self.labels {
             inputs.file(labels, "the labels");
         }
-        let file = AtomicFile::create(path, "report", self.force.force, &inputs)?;
-        warn(file.warnings());
+        let file = html::file(path, self.force.force, &inputs)?;
         Ok(Some(file.later()))
     }
 }

@@ -8,8 +8,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use quant_models::shortened;
 use quant_run::{Evaluation, OutputScore, Score};
 
-use crate::colours::{BARS, OBSERVED, RANGE, TEXT};
-use crate::html::{FOOT, NAME_COLUMNS, escape, head, svg};
+use crate::colours::{BARS, RANGE, TEXT};
+use crate::html::{FOOT, NAME_COLUMNS, chart, escape, head, svg};
 use crate::terminal::{count, number};
 
 const SIZE: (u32, u32) = (1080, 380);
@@ -163,25 +163,11 @@ fn draw<B: DrawingBackend>(
     });
     let top = high + 0.08 * (high - low);
     let right = scores.len().max(2) as f64 - 1.0;
-    let mut chart = ChartBuilder::on(area)
-        .margin(8)
-        .margin_right(24)
-        .x_label_area_size(40)
-        .y_label_area_size(64)
-        .build_cartesian_2d(0.0..right, low..top)?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .bold_line_style(OBSERVED.mix(0.25))
-        .light_line_style(TRANSPARENT)
-        .axis_style(OBSERVED)
-        .label_style(font.clone())
-        .axis_desc_style(font.clone())
-        .x_desc("value, in the order of the program")
-        .y_desc("SQNR in dB")
-        .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| format!("{y:.0}"))
-        .draw()?;
+    let (xs, ys) = (
+        (0.0..right, "value, in the order of the program", 0),
+        (low..top, "SQNR in dB"),
+    );
+    let mut chart = chart(area, xs, ys)?;
     let points = points(scores, top);
     let line: Vec<(f64, f64)> = points.iter().map(|point| (point.x, point.y)).collect();
     chart.draw_series([PathElement::new(line, BARS.stroke_width(2))])?;

@@ -9,7 +9,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use quant_models::{Candidate, MixedSummary, Plan, shortened};
 
 use crate::colours::{BARS, OBSERVED, RANGE, TEXT};
-use crate::html::{FOOT, NAME_COLUMNS, escape, head, svg};
+use crate::html::{FOOT, NAME_COLUMNS, chart, escape, head, svg};
 use crate::mixed::becomes;
 use crate::terminal::count;
 
@@ -117,25 +117,11 @@ fn draw<B: DrawingBackend>(
     let (xs, ys) = extent(summary);
     let top = ys.end;
     let font = ("sans-serif", 14).into_font().color(&TEXT);
-    let mut chart = ChartBuilder::on(area)
-        .margin(8)
-        .margin_right(24)
-        .x_label_area_size(40)
-        .y_label_area_size(64)
-        .build_cartesian_2d(xs, ys.start..top + 0.5)?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .bold_line_style(OBSERVED.mix(0.25))
-        .light_line_style(TRANSPARENT)
-        .axis_style(OBSERVED)
-        .label_style(font.clone())
-        .axis_desc_style(font.clone())
-        .x_desc("bits per weight")
-        .y_desc("estimated SQNR in dB")
-        .x_label_formatter(&|x| format!("{x:.1}"))
-        .y_label_formatter(&|y| format!("{y:.0}"))
-        .draw()?;
+    let (xs, ys) = (
+        (xs, "bits per weight", 1),
+        (ys.start..top + 0.5, "estimated SQNR in dB"),
+    );
+    let mut chart = chart(area, xs, ys)?;
     let line = curve
         .best
         .iter()
