@@ -22,6 +22,8 @@ import torch
 from safetensors.torch import load_file
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "examples/pitch"))
+from samples import tone  # noqa: E402
 
 
 def wheel(folder, name, version):
@@ -121,82 +123,6 @@ def crepe(folder):
     for which, count, seed in (("calibration", 64, 1), ("test", 200, 2)):
         made = [tone(numpy.random.default_rng([seed, i])) for i in range(count)]
         samples(folder, "crepe", which, [{"frame": frame} for frame, _ in made], [pitch for _, pitch in made])
-
-
-def tone(random):
-    """A frame at 16 kHz and its class, as examples/pitch makes them."""
-    time = numpy.arange(1024) / 16000
-    pitch = int(random.integers(40, 350))
-    hertz = 10 * 2 ** ((20 * pitch + 1997.3794084376191) / 1200)
-    harmonics = [n for n in range(1, 13) if n * hertz < 7500]
-    slope = random.uniform(0.5, 2)
-    phases = random.uniform(0, 2 * numpy.pi, len(harmonics))
-    frame = sum(
-        numpy.sin(2 * numpy.pi * n * hertz * time + phase) / n**slope
-        for n, phase in zip(harmonics, phases)
-    )
-    frame += 10 ** -random.uniform(0.5, 2) * frame.std() * random.standard_normal(1024)
-    frame = (frame - frame.mean()) / frame.std()
-    return frame.astype(numpy.float32)[None], pitch
-
-
-class MiniLm(torch.nn.Module):
-    """all-MiniLM-L6-v2: a sentence as a vector of unit length."""
-
-    def __init__(self, weights, layers, heads):
-        super().__init__()
-        linear, norm = torch.nn.Linear, torch.nn.LayerNorm
-
-        def take(module, name):
-            for part in ("weight", "bias"):
-                if getattr(module, part, None) is not None:
-                    getattr(module, part).data = weights[f"{name}.{part}"]
-            return module
-
-        wide = weights["encoder.layer.0.intermediate.dense.weight"].shape[0]
-        words, places, kinds = (
-            weights[f"embeddings.{name}_embeddings.weight"]
-            for name in ("word", "position", "token_type")
-        )
-        self.words = torch.nn.Embedding.from_pretrained(words)
-        self.places, self.heads, width = places + kinds[0], heads, words.shape[1]
-        self.start = take(norm(width, 1e-12), "embeddings.LayerNorm")
-        self.layers = torch.nn.ModuleList()
-        for i in range(layers):
-            at = f"encoder.layer.{i}."
-            self.layers.append(
-                torch.nn.ModuleDict(
-                    {
-                        **{
-                            name: take(linear(width, width), f"{at}attention.self.{name}")
-                            for name in ("query", "key", "value")
-                        },
-                        "out": take(linear(width, width), at + "attention.output.dense"),
-                        "norm": take(norm(width, 1e-12), at + "attention.output.LayerNorm"),
-                        "up": take(linear(width, wide), at + "intermediate.dense"),
-                        "down": take(linear(wide, width), at + "output.dense"),
-                        "end": take(norm(width, 1e-12), at + "output.LayerNorm"),
-                    }
-                )
-            )
-
-    def forward(self, tokens, mask):
-        x = self.start(self.words(tokens) + self.places[: tokens.shape[1]])
-        split = lambda x: x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        hidden = (1 - mask)[:, None, None, :] * -1e4
-        for layer in self.layers:
-            q, k, v = (split(layer[name](x)) for name in ("query", "key", "value"))
-            scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + hidden
-            x = layer["norm"](x + layer["out"]((scores.softmax(-1) @ v).transpose(1, 2).flatten(2)))
-            x = layer["end"](x + layer["down"](torch.nn.functional.gelu(layer["up"](x))))
-        mean = (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return mean / (mean * mean).sum(-1, keepdim=True).sqrt()
-
-
-SUBJECTS = "a young doctor|the old machine|my neighbour's dog|the committee|a flock of birds|our first customer|the train to the coast|an honest witness|the new software|a small bakery|the river|nobody in town".split("|")
-VERBS = "repairs|has forgotten|is waiting for|never liked|will replace|explains|destroyed|is afraid of|sells|carefully measures|dreams of|votes against".split("|")
-OBJECTS = "the broken clock|a cup of strong coffee|three letters from abroad|the price of bread|a difficult theorem|the northern bridge|every second page|the weather report|a red bicycle|the last concert|its own shadow|cheap electricity".split("|")
-ENDS = "before sunrise|in the middle of winter|without asking|for no reason|although it rains|at the market|since the accident|as quickly as possible|in silence|again and again".split("|")
 
 
 def minilm(folder):

@@ -12,30 +12,37 @@ import sys
 import numpy
 
 
+def tone(random):
+    """A frame, and its class."""
+    time = numpy.arange(1024) / 16000
+    # From 50 to 2,000 Hz, where the model was trained; in the middle of a bin.
+    pitch = int(random.integers(40, 350))
+    hertz = 10 * 2 ** ((20 * pitch + 1997.3794084376191) / 1200)
+    harmonics = [n for n in range(1, 13) if n * hertz < 7500]
+    slope = random.uniform(0.5, 2)
+    phases = random.uniform(0, 2 * numpy.pi, len(harmonics))
+    frame = sum(
+        numpy.sin(2 * numpy.pi * n * hertz * time + phase) / n**slope
+        for n, phase in zip(harmonics, phases)
+    )
+    noise = 10 ** -random.uniform(0.5, 2)
+    frame += noise * frame.std() * random.standard_normal(1024)
+    frame = (frame - frame.mean()) / frame.std()
+    return frame.astype(numpy.float32)[None], pitch
+
+
 def main(folder, count, seed):
     random = numpy.random.default_rng(seed)
     folder = pathlib.Path(folder)
     folder.mkdir()
     lines = ["file,class"]
-    time = numpy.arange(1024) / 16000
     for i in range(count):
-        # From 50 to 2,000 Hz, where the model was trained; in the middle of a bin.
-        pitch = int(random.integers(40, 350))
-        hertz = 10 * 2 ** ((20 * pitch + 1997.3794084376191) / 1200)
-        harmonics = [n for n in range(1, 13) if n * hertz < 7500]
-        slope = random.uniform(0.5, 2)
-        phases = random.uniform(0, 2 * numpy.pi, len(harmonics))
-        frame = sum(
-            numpy.sin(2 * numpy.pi * n * hertz * time + phase) / n**slope
-            for n, phase in zip(harmonics, phases)
-        )
-        noise = 10 ** -random.uniform(0.5, 2)
-        frame += noise * frame.std() * random.standard_normal(1024)
-        frame = (frame - frame.mean()) / frame.std()
+        frame, pitch = tone(random)
         name = f"{i:04}.npy"
-        numpy.save(folder / name, frame.astype(numpy.float32)[None])
+        numpy.save(folder / name, frame)
         lines.append(f"{name},{pitch}")
     folder.with_suffix(".csv").write_text("\n".join(lines) + "\n")
 
 
-main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -1,12 +1,10 @@
 //! Searched scales: the kernels' scales and codes beside the reference's, for blocks of every bound.
 
-use std::convert::Infallible;
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use half::f16;
 use quant_core::{Blocks, Granularity, IntType, Mode, Scheme, Search, reference};
-use quant_simd::{Backend, Element, Sink, TensorQuantizer};
+use quant_simd::{Backend, Element, TensorQuantizer};
 use rayon::prelude::*;
 
 use super::{Expect, Row, sum};
@@ -80,33 +78,7 @@ fn block<F: Element>(bound: f32, number: u32) -> [F; BLOCK] {
     })
 }
 
-#[derive(Default)]
-struct Memory([Mutex<Vec<u8>>; 3]);
-
-impl Memory {
-    fn put(&self, part: usize, offset: usize, bytes: &[u8]) -> Result<(), Infallible> {
-        let mut part = self.0[part].lock().unwrap_or_else(PoisonError::into_inner);
-        let len = part.len().max(offset + bytes.len());
-        part.resize(len, 0);
-        part[offset..offset + bytes.len()].copy_from_slice(bytes);
-        Ok(())
-    }
-}
-
-impl Sink for Memory {
-    type Error = Infallible;
-    fn codes(&self, offset: usize, bytes: &[u8]) -> Result<(), Infallible> {
-        self.put(0, offset, bytes)
-    }
-    fn scales(&self, offset: usize, bytes: &[u8]) -> Result<(), Infallible> {
-        self.put(1, offset, bytes)
-    }
-    fn zero_points(&self, offset: usize, bytes: &[u8]) -> Result<(), Infallible> {
-        self.put(2, offset, bytes)
-    }
-}
-
-/// Blocks that differ in their codes, on any backend, and the first of them.
+/// Blocks that differ in their codes or scales, on any backend, and the first of them.
 fn compare<F: Element>(scheme: Scheme, values: &[F]) -> (u64, Option<String>) {
     let shape = [values.len() / BLOCK, BLOCK];
     let granularity = Granularity::Blocks(vec![1, BLOCK]);
@@ -125,18 +97,17 @@ fn compare<F: Element>(scheme: Scheme, values: &[F]) -> (u64, Option<String>) {
             search: Search::Mse,
             importance: None,
         };
-        let memory = Memory::default();
-        let done = quantizer.quantize(bytemuck::cast_slice(values), &memory);
-        let [got, ..] = memory.0.map(|part| part.into_inner().unwrap_or_default());
-        if done.is_err() || got.len() != codes.len() {
-            return (1, Some(format!("{}: {done:?}", backend.name())));
-        }
-        for (block, (got, codes)) in got
-            .chunks(BLOCK / 2)
-            .zip(codes.chunks(BLOCK / 2))
-            .enumerate()
+        let got = match quantizer.quantize_to_vec(values) {
+            Ok(got) => got,
+            Err(error) => return (1, Some(format!("{}: {error}", backend.name()))),
+        };
+        let scales = got.scales_f32();
+        let pairs = got.codes.chunks(BLOCK / 2).zip(codes.chunks(BLOCK / 2));
+        let params = found.params.iter().map(|params| params.scale());
+        for (block, ((got, codes), (scale, expected))) in
+            pairs.zip(scales.iter().zip(params)).enumerate()
         {
-            if got != codes {
+            if got != codes || scale.to_bits() != expected.to_bits() {
                 differences += 1;
                 let bound = values[block * BLOCK + 7].to_f32();
                 first.get_or_insert(format!("{}: bound {bound:e}", backend.name()));
