@@ -5,13 +5,7 @@ use std::path::{Path, PathBuf};
 use quant_models::{Error, Inputs, ResultKind};
 
 /// What reports, ranges and plans are in.
-pub const JSON: ResultKind = ResultKind {
-    what: "JSON",
-    extension: Some("json"),
-    extension_of_folders: None,
-    is_package: false,
-    is_tensors: false,
-};
+pub const JSON: ResultKind = ResultKind::file("JSON", "json");
 
 /// Endings that say that a file is something else. Any other may be part of a name.
 const FOREIGN: &[&str] = &[

@@ -28,13 +28,7 @@ const LARGEST_SPLAT: usize = 1 << 20;
 pub struct CoreAi;
 
 /// What results are.
-const MODEL: ResultKind = ResultKind {
-    what: "a Core AI model",
-    extension: Some("aimodel"),
-    extension_of_folders: Some("aimodel"),
-    is_package: true,
-    is_tensors: false,
-};
+const MODEL: ResultKind = ResultKind::package("a Core AI model", "aimodel");
 
 impl Format for CoreAi {
     fn model(&self) -> &'static str {

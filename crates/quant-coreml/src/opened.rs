@@ -35,13 +35,7 @@ const NO_ENCODING: &str = "this format is for safetensors; a Core ML package has
 pub struct CoreMl;
 
 /// What results are.
-const PACKAGE: ResultKind = ResultKind {
-    what: "a Core ML package",
-    extension: Some("mlpackage"),
-    extension_of_folders: Some("mlpackage"),
-    is_package: true,
-    is_tensors: false,
-};
+const PACKAGE: ResultKind = ResultKind::package("a Core ML package", "mlpackage");
 
 impl Format for CoreMl {
     fn model(&self) -> &'static str {

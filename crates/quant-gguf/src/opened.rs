@@ -29,13 +29,7 @@ use quant_model::{
 pub struct Gguf;
 
 /// What results are.
-const FILE: ResultKind = ResultKind {
-    what: "a GGUF file",
-    extension: Some("gguf"),
-    extension_of_folders: Some("gguf"),
-    is_package: false,
-    is_tensors: false,
-};
+const FILE: ResultKind = ResultKind::file("a GGUF file", "gguf");
 
 impl Target for Gguf {
     fn result(&self) -> ResultKind {

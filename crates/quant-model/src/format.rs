@@ -92,6 +92,27 @@ pub struct ResultKind {
     pub is_tensors: bool,
 }
 
+impl ResultKind {
+    /// One file that is named so, whatever it is made of.
+    pub const fn file(what: &'static str, extension: &'static str) -> Self {
+        Self {
+            what,
+            extension: Some(extension),
+            extension_of_folders: Some(extension),
+            is_package: false,
+            is_tensors: false,
+        }
+    }
+
+    /// A folder that tools know by the ending of its name.
+    pub const fn package(what: &'static str, extension: &'static str) -> Self {
+        Self {
+            is_package: true,
+            ..Self::file(what, extension)
+        }
+    }
+}
+
 /// A model that is open.
 pub trait OpenModel {
     /// Bytes of all of it.

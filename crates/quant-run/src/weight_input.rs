@@ -69,7 +69,7 @@ pub(crate) fn weight_input<'a>(
 }
 
 /// The place of an argument, if it is a constant.
-fn constant(plan: &Plan, step: &Step, name: &str) -> Option<Slot> {
+pub(crate) fn constant(plan: &Plan, step: &Step, name: &str) -> Option<Slot> {
     let (_, inputs) = step.arguments.iter().find(|(key, _)| key == name)?;
     match inputs[..] {
         [Input::Slot(slot)] => match plan.sources[slot] {

@@ -27,11 +27,9 @@ pub struct Safetensors;
 
 /// What becomes of one file.
 const FILE: ResultKind = ResultKind {
-    what: "a safetensors file",
-    extension: Some("safetensors"),
     extension_of_folders: None,
-    is_package: false,
     is_tensors: true,
+    ..ResultKind::file("a safetensors file", "safetensors")
 };
 
 /// What becomes of files and their index.

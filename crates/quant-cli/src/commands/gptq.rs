@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use clap::{Args, ValueEnum, ValueHint};
-use half::{bf16, f16};
-use quant_core::FloatType;
 use quant_models::{Entry, Error, GivenCodes, Inputs, Job, QuantizeOptions, SafetensorsFile};
 use quant_run::{GptqOptions, Moments, WeightMatrix};
 use quant_simd::TensorQuantizer;
@@ -162,7 +160,7 @@ fn with_moments(
             Problem::File(error) => error,
             Problem::Matrix(problem) => bad(problem),
         })?;
-        let values = floats(&values()?, quantizer.source);
+        let values = quant_simd::widen(&values()?, quantizer.source);
         // Quantizing refuses it, or leaves it in float, and says so.
         if values.iter().any(|value| !value.is_finite()) {
             return Ok(());
@@ -231,26 +229,6 @@ fn moments(
     let moments = Moments::from_values(groups, inputs, sums);
     let moments = moments.map_err(|error| Problem::Matrix(error.to_string()))?;
     Ok((matrix, moments))
-}
-
-/// Little-endian values as f32.
-fn floats(bytes: &[u8], source: FloatType) -> Vec<f32> {
-    let (two, _) = bytes.as_chunks::<2>();
-    let (four, _) = bytes.as_chunks::<4>();
-    match source {
-        FloatType::F32 => four
-            .iter()
-            .map(|&value| f32::from_le_bytes(value))
-            .collect(),
-        FloatType::F16 => two
-            .iter()
-            .map(|&value| f16::from_le_bytes(value).to_f32())
-            .collect(),
-        FloatType::Bf16 => two
-            .iter()
-            .map(|&value| bf16::from_le_bytes(value).to_f32())
-            .collect(),
-    }
 }
 
 /// Lines about weights that are rounded all the same.

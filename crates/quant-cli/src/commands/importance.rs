@@ -13,13 +13,7 @@ use crate::progress::with_progress;
 use crate::terminal::{count, warn};
 
 /// What the result is in.
-const IMPORTANCE: ResultKind = ResultKind {
-    what: "a safetensors file",
-    extension: Some("safetensors"),
-    extension_of_folders: None,
-    is_package: false,
-    is_tensors: true,
-};
+const IMPORTANCE: ResultKind = ResultKind::file("a safetensors file", "safetensors");
 
 /// What is looked at, and where the result goes.
 pub struct Finding<'a> {

@@ -4,8 +4,9 @@ use super::moments::ROWS;
 use super::solve::WeightMatrix;
 use crate::call::Call;
 use crate::ops::Geometry;
-use crate::plan::{Input, Plan, Slot, Source, Step};
+use crate::plan::{Plan, Slot, Source, Step};
 use crate::tensor::Tensor;
+use crate::weight_input::constant;
 
 /// The constant that an operation multiplies its input by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,16 +27,9 @@ enum Kind {
 
 /// That of a `linear`, `conv` or `matmul` whose weight is no result of an operation.
 pub(super) fn layer_weight(plan: &Plan, step: &Step) -> Option<LayerWeight> {
-    let constant = |name: &str| {
-        let (_, inputs) = step.arguments.iter().find(|(key, _)| key == name)?;
-        match inputs[..] {
-            [Input::Slot(slot)] => match plan.sources[slot] {
-                Source::Constant(..) => Some(slot),
-                Source::Computed | Source::Folded(..) | Source::State(_) => None,
-            },
-            _ => None,
-        }
-    };
+    // One that is folded has no codes of its own.
+    let is_stored = |slot: &Slot| matches!(plan.sources[*slot], Source::Constant(..));
+    let constant = |name: &str| constant(plan, step, name).filter(is_stored);
     let (slot, kind) = match step.kind.as_str() {
         "linear" => (constant("weight")?, Kind::Linear),
         "conv" => (constant("weight")?, Kind::Conv),
