@@ -8,6 +8,8 @@ use object::read::archive::ArchiveFile;
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionKind};
 use serde::Deserialize;
 
+use crate::paths;
+
 /// A library or a program.
 #[derive(Debug)]
 pub struct Artifact {
@@ -31,9 +33,9 @@ struct Target {
     name: String,
 }
 
-/// The packages whose programs tasks run or look at, optimized.
+/// The packages whose programs and libraries tasks run or look at, optimized.
 const PROGRAMS: [&str; 5] = [
-    "benches",
+    "quant-capi",
     "quant-cli",
     "quant-equivalence",
     "quant-exhaustive",
@@ -48,9 +50,33 @@ pub fn released(cargo: &mut Command) -> &mut Command {
 }
 
 /// Builds what is checked, and not timed: kernels, the reference and what looks at them as for a
-/// release, the rest with little optimization, which takes half the time to compile.
-pub fn checked(cargo: &mut Command) -> &mut Command {
-    programs(cargo, "checked")
+/// release, the rest with little optimization, which takes half the time to compile. None of it names
+/// a folder of this machine.
+///
+/// # Errors
+/// If a folder's name is not UTF-8.
+pub fn checked(cargo: &mut Command) -> Result<&mut Command, Box<dyn Error>> {
+    let own = cargo.get_envs().find(|(name, _)| *name == "RUSTFLAGS");
+    let flags = match own {
+        Some((_, flags)) => flags.map(ToOwned::to_owned),
+        None => std::env::var_os("RUSTFLAGS"),
+    };
+    let flags = flags.unwrap_or_default();
+    let flags: Vec<&str> = flags.to_str().unwrap_or_default().split(' ').collect();
+    let flags: Vec<&str> = flags.into_iter().filter(|it| !it.is_empty()).collect();
+    paths::hide(cargo, &flags)?;
+    Ok(programs(named(cargo), "checked"))
+}
+
+/// The C library as a shared one has the name by which programs ask for it.
+pub fn named(cargo: &mut Command) -> &mut Command {
+    cargo.env("QUANT_SONAME", soname())
+}
+
+/// It changes with the interface.
+pub fn soname() -> String {
+    let major = env!("CARGO_PKG_VERSION_MAJOR");
+    format!("libquant.so.{major}")
 }
 
 fn programs<'c>(cargo: &'c mut Command, profile: &str) -> &'c mut Command {

@@ -27,6 +27,7 @@ mod memory;
 mod needs;
 mod not_run;
 mod package;
+mod paths;
 mod processors;
 mod python;
 mod release;
@@ -93,6 +94,9 @@ enum Task {
         /// Nothing for Apple's systems
         #[arg(long)]
         only_host: bool,
+        /// Of what `ci` has compiled, each crate apart; nothing for Apple's systems
+        #[arg(long, conflicts_with_all = ["only_host", "prefix"])]
+        checked: bool,
         /// Copy the host's part to this folder, too: to /usr/local, or ~/.local
         #[arg(long, value_name = "DIR")]
         prefix: Option<std::path::PathBuf>,
@@ -252,12 +256,10 @@ impl Task {
             Self::Cross => Some("cross"),
             Self::Ios => Some("ios"),
             Self::Dist {
-                only_host: true, ..
-            }
-            | Self::Reproduce => Some("dist --only-host"),
-            Self::Dist {
-                only_host: false, ..
-            } => Some("dist"),
+                only_host, checked, ..
+            } if *only_host || *checked => Some("dist --only-host"),
+            Self::Reproduce => Some("dist --only-host"),
+            Self::Dist { .. } => Some("dist"),
             Self::Swift { .. } => Some("swift"),
             Self::Sanitize => Some("sanitize"),
             Self::Outputs => Some("outputs"),
@@ -283,7 +285,10 @@ fn run(task: Task) -> Outcome {
         Task::Exhaustive { reduced } => exhaustive(reduced),
         Task::Codegen { check } => codegen::codegen(check),
         Task::Ios => ios::ios(),
-        Task::Dist { only_host, prefix } => dist::dist(only_host, prefix.as_deref()),
+        Task::Dist { checked: true, .. } => dist::dist(dist::Form::Checked, true, None),
+        Task::Dist {
+            only_host, prefix, ..
+        } => dist::dist(dist::Form::Whole, only_host, prefix.as_deref()),
         Task::Reproduce => dist::reproduce(),
         Task::Swift { prepare: true } => swift::prepare(),
         Task::Swift { prepare: false } => swift::swift(),
@@ -337,7 +342,7 @@ fn test(require: &[String]) -> Outcome {
 /// The program for it is built with optimization, whatever this one is built with.
 fn exhaustive(reduced: bool) -> Outcome {
     let mut build = toolchain::cargo("build");
-    artifacts::checked(&mut build).args(["--bin", "quant-exhaustive"]);
+    artifacts::checked(&mut build)?.args(["--bin", "quant-exhaustive"]);
     let mut command = Command::new(artifacts::program(build, "quant-exhaustive")?);
     command.args(reduced.then_some("--reduced"));
     match command.status()?.success() {

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{MANYLINUX, System, files, new_file};
-use crate::dist::{hide_paths, notices_of};
+use crate::dist::notices_of;
 use crate::ios::deployment;
+use crate::paths;
 use crate::python::{PACKAGE, run};
 use crate::toolchain::{Target, Toolchain, root};
 
@@ -90,7 +91,7 @@ pub fn command(tools: &Path, system: &System) -> Result<PathBuf, Box<dyn Error>>
 
 /// Runs a build whose files name no folder of this machine.
 fn finished(tools: &Path, build: &mut Command, flags: &[&str]) -> Result<(), Box<dyn Error>> {
-    hide_paths(build, flags)?;
+    paths::hide(build, flags)?;
     deployment(build);
     build.env("PATH", path_with(tools)?);
     run(build)

@@ -93,7 +93,7 @@ pub fn release(only: &[String], address: Option<&str>) -> Outcome {
         Some(address) => pack::formula(address, &sums, &folder)?,
         None => println!("no formula for Homebrew: that takes --address"),
     }
-    crate::dist::check_paths(&folder)?;
+    crate::paths::check(&folder)?;
     publish(&name)
 }
 

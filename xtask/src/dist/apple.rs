@@ -8,11 +8,12 @@ use std::process::Command;
 
 use plist::{Dictionary, Value};
 
-use super::{copy_folder, fresh_folder, notices, paths, publish, run, symbols, write};
+use super::{copy_folder, fresh_folder, notices, publish, run, symbols, write};
 use crate::Outcome;
 use crate::artifacts;
 use crate::codegen::HEADER;
 use crate::ios::{check_format, deployment};
+use crate::paths;
 use crate::toolchain::{APPLE, Target, Toolchain, llvm, root};
 
 /// The C module, and the folder of its header: two frameworks with a module map at the top of

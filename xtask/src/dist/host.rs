@@ -6,15 +6,17 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{fresh_folder, paths, run, symbols, write};
+use super::{Form, fresh_folder, run, symbols, write};
+use crate::artifacts;
 use crate::codegen::{HEADER, functions, version};
+use crate::paths;
 use crate::toolchain::{HOST, cargo, llvm, root, target_dir};
 
 /// What C programs on Linux must name beside the static library.
 const SYSTEM_LIBRARIES: &str = "-lpthread -ldl -lm";
 
 /// Builds, and returns the prefix, an unfinished folder of this name: `include`, `lib`.
-pub fn install(name: &str) -> Result<PathBuf, Box<dyn Error>> {
+pub fn install(name: &str, form: Form) -> Result<PathBuf, Box<dyn Error>> {
     if !HOST.ends_with("linux-gnu") {
         return Err("the host's libraries are put together on Linux only".into());
     }
@@ -24,20 +26,11 @@ pub fn install(name: &str) -> Result<PathBuf, Box<dyn Error>> {
     fs::create_dir_all(&lib)?;
     fs::copy(root().join(HEADER), prefix.join("include/quant.h"))?;
 
-    let soname = format!("libquant.so.{}", major());
-    let mut build = cargo("rustc");
-    build.args(["--profile", "lto", "--package", "quant-capi", "--lib"]);
-    build.args(["--crate-type", "staticlib,cdylib", "--"]);
-    build.arg(format!("-Clink-arg=-Wl,-soname,{soname}"));
-    paths::hide(&mut build, &[])?;
     println!("{HOST}: the C library is built: a minute on two cores, from nothing");
-    if !build.status()?.success() {
-        return Err("the build failed".into());
-    }
-    let built = target_dir().join("lto");
+    let built = build(form)?;
     let shared = format!("libquant.so.{}", version());
     fs::copy(built.join("libquant_capi.so"), lib.join(&shared))?;
-    symlink(&shared, lib.join(&soname))?;
+    symlink(&shared, lib.join(artifacts::soname()))?;
     symlink(&shared, lib.join("libquant.so"))?;
     archive(&built.join("libquant_capi.a"), &lib.join("libquant.a"))?;
     let ours = symbols::ours("")?;
@@ -56,6 +49,27 @@ pub fn install(name: &str) -> Result<PathBuf, Box<dyn Error>> {
         println!("{HOST}: {library}, {size} KiB, only ours is global");
     }
     Ok(prefix)
+}
+
+/// Builds the static and the shared library; the folder that they are in.
+fn build(form: Form) -> Result<PathBuf, Box<dyn Error>> {
+    let mut build = cargo("build");
+    let profile = match form {
+        Form::Whole => {
+            paths::hide(&mut build, &[])?;
+            artifacts::named(&mut build);
+            build.args(["--profile", "lto", "--package", "quant-capi", "--lib"]);
+            "lto"
+        }
+        Form::Checked => {
+            artifacts::checked(&mut build)?.arg("--lib");
+            "checked"
+        }
+    };
+    match build.status()?.success() {
+        true => Ok(target_dir().join(profile)),
+        false => Err("the build failed".into()),
+    }
 }
 
 /// One object of what the functions need, in which everything else is local.

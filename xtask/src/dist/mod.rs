@@ -6,7 +6,6 @@
 mod apple;
 mod host;
 mod notices;
-mod paths;
 mod programs;
 mod reproduce;
 mod symbols;
@@ -17,15 +16,24 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Outcome;
+use crate::paths;
 use crate::toolchain::{HOST, root, target_dir};
 
 pub use notices::{linked, of as notices_of};
-pub use paths::{check as check_paths, hide as hide_paths};
 pub use reproduce::reproduce;
 
+/// How the host's libraries are compiled.
+#[derive(Clone, Copy)]
+pub enum Form {
+    /// All crates as one, for others.
+    Whole,
+    /// Of crates that are compiled for other tasks too, each for itself.
+    Checked,
+}
+
 /// Builds and checks the host's part, and Apple's; copies the host's part to `wanted`.
-pub fn dist(only_host: bool, wanted: Option<&Path>) -> Outcome {
-    let prefix = install(HOST)?;
+pub fn dist(form: Form, only_host: bool, wanted: Option<&Path>) -> Outcome {
+    let prefix = install(HOST, form)?;
     println!("C and C++ programs find it by pkg-config and CMake, and are run");
     programs::check(&prefix)?;
     publish(HOST)?;
@@ -42,8 +50,8 @@ pub fn dist(only_host: bool, wanted: Option<&Path>) -> Outcome {
 
 /// Builds the host's part into a folder of this name among the unfinished ones, and checks what is
 /// in it.
-pub fn install(name: &str) -> Result<PathBuf, Box<dyn Error>> {
-    let prefix = host::install(name)?;
+pub fn install(name: &str, form: Form) -> Result<PathBuf, Box<dyn Error>> {
+    let prefix = host::install(name, form)?;
     notices::write(&prefix.join("share/doc/quant"), HOST)?;
     paths::check(&prefix)?;
     Ok(prefix)

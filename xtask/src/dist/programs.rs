@@ -20,7 +20,7 @@ pub fn check(prefix: &Path) -> Outcome {
     let folder = fresh_folder("programs")?;
     let quantized = folder.join("quantized.safetensors");
     let mut build = cargo("build");
-    artifacts::checked(&mut build).args(["--bin", "quant"]);
+    artifacts::checked(&mut build)?.args(["--bin", "quant"]);
     let mut quantize = Command::new(artifacts::program(build, "quant")?);
     quantize.arg("quantize").arg(root().join(MODEL)).arg("-o");
     run(quantize.arg(&quantized).args(["--force", "--quiet"]))?;

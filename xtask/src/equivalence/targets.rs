@@ -113,7 +113,7 @@ const LIBRARY: &str = "quant_equivalence";
 const CORPUS: &str = "quant-equivalence";
 
 fn build_with(mut cargo: Command, kind: Kind) -> Result<Programs, Box<dyn Error>> {
-    artifacts::checked(&mut cargo).args(["--bin", CORPUS, "--bin", "quant"]);
+    artifacts::checked(&mut cargo)?.args(["--bin", CORPUS, "--bin", "quant"]);
     let artifacts = artifacts::build(cargo)?;
     let program = |name: &str| {
         let mut programs = artifacts.iter().filter(|it| it.is_program);

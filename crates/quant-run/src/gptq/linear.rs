@@ -205,17 +205,17 @@ mod tests {
             }
             let upper = upper_of_inverse(&matrix, n).expect("positive definite");
             // H · Uᵀ U is the identity.
-            let inverse = |i: usize, j: usize| {
-                (0..n)
-                    .map(|k| upper[k * n + i] * upper[k * n + j])
-                    .sum::<f64>()
-            };
-            for i in 0..n {
-                for j in (0..n).step_by(7) {
-                    let product: f64 = (0..n).map(|k| matrix[i * n + k] * inverse(k, j)).sum();
+            for j in (0..n).step_by(7) {
+                let dot = |i| (0..n).map(|k| upper[k * n + i] * upper[k * n + j]).sum();
+                let inverse: Vec<f64> = (0..n).map(dot).collect();
+                for i in 0..n {
+                    let row = matrix[i * n..].iter();
+                    let product: f64 = row.zip(&inverse).map(|(h, u)| h * u).sum();
                     let wanted = f64::from(u8::from(i == j));
                     assert!((product - wanted).abs() < 1e-9, "{n} {i} {j} {product}");
                 }
+            }
+            for i in 0..n {
                 assert!((0..i).all(|j| upper[i * n + j] == 0.0), "a triangle");
             }
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Outcome;
-use crate::toolchain::{DEBIAN_RUSTC, root, sysroot, target_dir};
+use crate::toolchain::{root, sysroot, target_dir};
 
 /// Separates flags in `CARGO_ENCODED_RUSTFLAGS`: a path may hold spaces.
 const SEPARATOR: &str = "\x1f";
@@ -38,10 +38,10 @@ fn renamed() -> Vec<(PathBuf, &'static str)> {
     for registry in fs::read_dir(sources).into_iter().flatten().flatten() {
         renamed.push((registry.path(), "/crates"));
     }
-    for rustc in ["rustc", DEBIAN_RUSTC] {
-        if let Some(sysroot) = sysroot(&OsString::from(rustc)) {
-            renamed.push((sysroot.join("lib/rustlib/src/rust"), "/rustc"));
-        }
+    // Debian's rustc is named whether it is installed or not: other flags build everything again.
+    let sysroots = [sysroot(&OsString::from("rustc")), Some("/usr".into())];
+    for sysroot in sysroots.into_iter().flatten() {
+        renamed.push((sysroot.join("lib/rustlib/src/rust"), "/rustc"));
     }
     renamed
 }
