@@ -1,6 +1,8 @@
 //! Loads a GGUF file as candle does, and prints a line per tensor: its name, type, shape, and a digest
 //! of the values that candle restores. `crates/quant-models/tests/gguf/check.py` compares these.
 
+#![forbid(unsafe_code)]
+
 use std::error::Error;
 use std::fs::File;
 use std::io::BufReader;

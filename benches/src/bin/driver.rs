@@ -1,6 +1,8 @@
 //! The tensor driver, called once for each line of standard input, for
 //! crates/quant-python/benches/beside_driver.py.
 
+#![forbid(unsafe_code)]
+
 use std::io::{self, BufRead as _, Write as _};
 use std::time::Instant;
 

@@ -1,6 +1,8 @@
 //! Quantizes and dequantizes as MLX does, on one thread, and prints the time that it takes: one side of
 //! benches/beside_mlx.py.
 
+#![forbid(unsafe_code)]
+
 use std::time::Instant;
 
 use half::{bf16, f16};

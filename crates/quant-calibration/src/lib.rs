@@ -1,5 +1,7 @@
 //! The ranges of activations, found in recordings of any size, in bounded memory.
 
+#![forbid(unsafe_code)]
+
 mod checkpoint;
 mod data;
 mod direct;

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use quant_model::io::read_bounded;
 use quant_model::{Error, InputImportance};
 use quant_safetensors::SafetensorsFile;
 
 /// Bytes of such a file at most.
 const MOST: u64 = 1 << 30;
+const EXPECTED: &str =
+    "give what `quant calibrate --importance` writes, or an imatrix of llama.cpp";
 /// Names of tensors are not longer.
 const LONGEST: usize = 1 << 16;
 
@@ -18,6 +21,7 @@ const LONGEST: usize = 1 << 16;
 /// # Errors
 /// A file that cannot be read, is damaged, or is of another kind.
 pub fn open_importance(path: &Path) -> Result<InputImportance, Error> {
+    check_size(path)?;
     let means = match path.extension().and_then(|it| it.to_str()) {
         Some("safetensors") => sums(path)?.means(),
         Some("gguf") => quant_gguf::imatrix(path)?,
@@ -166,17 +170,21 @@ impl ImportanceSums {
     /// # Errors
     /// A file that cannot be read, is damaged, or is of another kind.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        check_size(path)?;
         sums(path)
     }
 }
 
-fn bytes_of(path: &Path) -> Result<Vec<u8>, Error> {
+/// All of it is held in memory.
+fn check_size(path: &Path) -> Result<(), Error> {
     let kind = fs::metadata(path).map_err(Error::io(path, "open it"))?;
     if !kind.is_file() || kind.len() > MOST {
-        let problem = "no file of importance: give what `quant calibrate --importance` writes, or an imatrix of llama.cpp";
-        return Err(Error::file(path, problem));
+        return Err(Error::file(
+            path,
+            format!("no file of importance: {EXPECTED}"),
+        ));
     }
-    fs::read(path).map_err(Error::io(path, "read it"))
+    Ok(())
 }
 
 fn sums(path: &Path) -> Result<ImportanceSums, Error> {
@@ -224,7 +232,7 @@ fn sums(path: &Path) -> Result<ImportanceSums, Error> {
 /// llama.cpp's older files: the number of tensors; of each the name's length, the name, how many calls
 /// there were, how many values, and these: mean squares times the number of calls.
 fn legacy(path: &Path) -> Result<BTreeMap<String, Vec<f64>>, Error> {
-    let bytes = bytes_of(path)?;
+    let bytes = read_bounded(path, MOST, EXPECTED)?;
     let read = || {
         let mut rest = &bytes[..];
         let tensors = count(&mut rest, LONGEST)?;

@@ -142,6 +142,11 @@ fn open<T>(
     with: impl FnOnce(Decoder<'_>, image::metadata::Orientation, (u32, u32)) -> Result<T, String>,
 ) -> Result<T, Error> {
     let fail = |problem: String| Error::sample(path, problem);
+    // Before it is opened: a pipe would wait for somebody to write.
+    let found = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?;
+    if !found.is_file() {
+        return Err(fail("not a file".into()));
+    }
     let file = File::open(path).map_err(|error| fail(error.to_string()))?;
     let damaged = |error: image::ImageError| format!("a damaged image: {error}");
     // What it is, its first bytes say; names of images are wrong often enough.

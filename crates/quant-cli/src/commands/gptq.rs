@@ -10,7 +10,7 @@ use quant_models::{Entry, Error, GivenCodes, Inputs, Job, QuantizeOptions, Safet
 use quant_run::{GptqOptions, Moments, WeightMatrix};
 use quant_simd::TensorQuantizer;
 
-use super::running::{MeasuringOptions, at_model};
+use super::running::{MeasuringOptions, at_model, machine_memory};
 use crate::terminal::{count, warn};
 
 #[derive(Args)]
@@ -201,6 +201,18 @@ fn moments(
             )));
         }
     };
+    // As sums, twice while they are read, and what is made of those of a group.
+    let bytes = (entry
+        .shape
+        .iter()
+        .fold(8, |bytes: usize, &dim| bytes.saturating_mul(dim)))
+    .saturating_mul(4);
+    if bytes > machine_memory() {
+        return Err(Problem::Matrix(format!(
+            "moments of {inputs} inputs, which take {} GB to quantize with, more than this machine has; leave it in float with --exclude",
+            bytes / 1_000_000_000
+        )));
+    }
     let bytes = file.read(entry).map_err(Problem::File)?;
     let sums: Vec<f64> = match entry.dtype.as_str() {
         "F64" => {

@@ -82,7 +82,7 @@ impl Finding<'_> {
                 false => Inputs::of_model(&self.data[0]),
             };
             let given = self.data.iter().chain(self.samples);
-            given.for_each(|path| inputs.file(path, "what is read"));
+            given.for_each(|path| inputs.folder(path, "what is read"));
             let file = AtomicFile::create(self.output, "output", job.force, &inputs)?;
             warn(file.warnings());
             let sums = match (self.merge, self.samples.is_empty()) {

@@ -113,11 +113,14 @@ impl Passing<'_> {
         let Some(path) = self.record else {
             return Ok((inputs, file, None));
         };
-        if self.output.starts_with(path) {
+        let folder = AtomicFolder::create(path, job.force, &inputs, is_recording)?;
+        // By whatever name or link.
+        let mut ranges = Inputs::new();
+        ranges.output(self.output);
+        if ranges.check(path, "record").is_err() {
             let problem = "--record: the ranges cannot lie in the folder of recordings";
             return Err(Error::Option(problem.into()));
         }
-        let folder = AtomicFolder::create(path, job.force, &inputs, is_recording)?;
         warn(folder.warnings());
         Ok((inputs, file, Some(folder)))
     }

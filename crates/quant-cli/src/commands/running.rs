@@ -61,7 +61,7 @@ impl MeasuringOptions {
     /// Adds the samples to what no output may be.
     pub fn add_inputs(&self, inputs: &mut Inputs) {
         let samples = self.samples.iter();
-        samples.for_each(|file| inputs.file(file, "the samples"));
+        samples.for_each(|path| inputs.folder(path, "the samples"));
     }
 
     /// The model at `path`, ready to run, and its samples.
@@ -83,8 +83,12 @@ impl MeasuringOptions {
     }
 }
 
-/// The memory of this machine, where it says so.
-fn machine_memory() -> Option<usize> {
+/// The memory of this machine; some, where it does not say.
+pub fn machine_memory() -> usize {
+    total_memory().unwrap_or(RunOptions::default().memory)
+}
+
+fn total_memory() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text
         .lines()
@@ -113,8 +117,7 @@ impl RunningOptions {
 
     /// Bytes that the values of a run may take.
     pub fn memory(&self) -> usize {
-        let default = || machine_memory().unwrap_or(RunOptions::default().memory);
-        self.memory.unwrap_or_else(default)
+        self.memory.unwrap_or_else(machine_memory)
     }
 
     /// Reads a package and makes it ready.

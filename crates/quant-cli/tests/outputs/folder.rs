@@ -117,6 +117,11 @@ impl Folder {
 
     /// One line, and every byte of the folder as it was.
     pub fn refuses(&self, arguments: &[&str], words: &[&str]) {
+        self.refused(arguments, words);
+    }
+
+    /// The same; what it said.
+    pub fn refused(&self, arguments: &[&str], words: &[&str]) -> String {
         let before = self.tree();
         let output = self.quant(arguments);
         let stderr = String::from_utf8(output.stderr).unwrap();
@@ -129,6 +134,7 @@ impl Folder {
             );
         }
         assert!(self.tree() == before, "{arguments:?} has changed something");
+        stderr
     }
 
     /// Everything in the folder: what each file holds and where each link leads.

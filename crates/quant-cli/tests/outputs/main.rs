@@ -1,6 +1,8 @@
 //! What a command writes, and what it must leave alone: the command at work in folders of models,
 //! photos and notes.
 
+#[cfg(feature = "run")]
+mod beside;
 #[cfg(target_os = "linux")]
 mod file_systems;
 mod folder;

@@ -1,6 +1,7 @@
 //! `quant quantize --method gptq` and `quant plan --samples`.
 
 use std::fs;
+use std::io::Write;
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -308,4 +309,36 @@ fn moments_from_a_file_give_codes_of_safetensors() {
     refused("nan.safetensors", &["nan.safetensors", "not finite"]);
     refused("m.safetensors", &["m.safetensors", "[8, 16]"]);
     refused("absent.safetensors", &["absent.safetensors"]);
+
+    // More than any machine has, in a file that takes no room.
+    safetensors(
+        &room,
+        "wide.safetensors",
+        &[("w", &[1, 200_000], &vec![1.0; 200_000])],
+    );
+    let len = 200_000_u64 * 200_000 * 8;
+    let header =
+        format!(r#"{{"w":{{"dtype":"F64","shape":[200000,200000],"data_offsets":[0,{len}]}}}}"#);
+    let mut file = fs::File::create(room.path("vast.safetensors")).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes())
+        .unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    file.set_len(8 + header.len() as u64 + len).unwrap();
+    let line = ["quantize", "wide.safetensors", "-o", "t.safetensors"];
+    room.refuses(
+        &[&line[..], &gptq[..], &["vast.safetensors"]].concat(),
+        &["vast.safetensors", "tensor `w`", "GB"],
+    );
+    let line = [
+        "quantize",
+        "m.safetensors",
+        "-o",
+        "t.safetensors",
+        "--search",
+        "mse",
+    ];
+    room.refuses(
+        &[&line[..], &["--importance", "vast.safetensors"]].concat(),
+        &["vast.safetensors", "no file of importance"],
+    );
 }

@@ -32,6 +32,10 @@ fn images_come_as_the_model_declares_them() {
     room.refuses(&wrong, &["photo0.png", "no input `x`", "image"]);
     let tensor = ["run", &model("sum.mlpackage"), "-i", &photo, "-o", "z.npy"];
     room.refuses(&tensor, &["photo0.png", "declares `x` as a tensor"]);
+    // Nor does it wait for what a pipe or a device may send.
+    std::os::unix::fs::symlink("/dev/null", room.path("null.png")).unwrap();
+    let device = [&none[..], &["null.png", "-o", "z.npy"]].concat();
+    room.refuses(&device, &["null.png", "not a file"]);
 }
 
 #[test]

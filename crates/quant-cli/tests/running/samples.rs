@@ -51,6 +51,14 @@ fn recordings_give_the_ranges_of_the_run() {
     assert_eq!(fs::read_dir(room.path("samples")).unwrap().count(), 3);
     let output = run(&["--force", "--record", "other", "--resume"]);
     assert_eq!(output.status.code(), Some(2));
+    // By another name, too.
+    fs::create_dir(room.path("empty")).unwrap();
+    let calibrate = ["calibrate", &net, "--samples", "samples", "--force"];
+    let inside = ["-o", "./empty/run.json", "--record", "empty"];
+    let output = room.quant(&[&calibrate[..], &inside].concat());
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("cannot lie in the folder"), "{error}");
+    assert_eq!(fs::read_dir(room.path("empty")).unwrap().count(), 0);
 }
 
 /// What goes into the weights of a network, and what a search makes of it.

@@ -88,7 +88,7 @@ impl Inputs {
         }
     }
 
-    /// Adds a folder and all files in it.
+    /// Adds a folder and all files in it, also those that links in it lead to; or a file.
     pub fn folder(&mut self, path: &Path, role: &'static str) {
         self.file(path, role);
         // Other models are files side by side.
