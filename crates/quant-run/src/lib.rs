@@ -46,6 +46,7 @@ pub use error::Error;
 pub use evaluate::{Evaluation, EvaluationOptions, OutputScore, Score, evaluate};
 pub use gptq::{
     Gptq, GptqLayer, GptqOptions, Moments, MomentsError, Solved, WeightMatrix, gptq, solve,
+    solve_while,
 };
 pub use image::ImageFit;
 pub use model::{Model, ModelInput, States, operations};

@@ -165,7 +165,9 @@ fn with_moments(
         if values.iter().any(|value| !value.is_finite()) {
             return Ok(());
         }
-        let solved = quant_run::solve(quantizer, &values, matrix, &moments, gptq).map_err(bad)?;
+        let go_on = || !job.cancelled.load(Ordering::Relaxed);
+        let solved = quant_run::solve_while(quantizer, &values, matrix, &moments, gptq, &go_on);
+        let solved = solved.map_err(bad)?.ok_or(Error::Interrupted)?;
         (job.progress)(values.len() as u64 * quantizer.source.size() as u64);
         found.codes.insert(name.to_owned(), solved.codes);
         Ok(())

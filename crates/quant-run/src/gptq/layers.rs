@@ -8,7 +8,7 @@ use quant_models::quant_simd::TensorQuantizer;
 
 use super::inputs::{LayerWeight, bytes_of_moments, floats, layer_weight};
 use super::moments::Moments;
-use super::solve::{Solved, WeightMatrix, solve};
+use super::solve::{Solved, WeightMatrix, solve_while};
 use super::{Gptq, GptqLayer, GptqOptions};
 use crate::interpreter::Interpreter;
 use crate::model::{Lane, Model};
@@ -20,7 +20,7 @@ pub(super) struct Work<'w> {
     pub model: &'w mut Model,
     pub wanted: &'w BTreeMap<String, TensorQuantizer>,
     pub options: GptqOptions,
-    pub go_on: &'w dyn Fn() -> bool,
+    pub go_on: &'w (dyn Fn() -> bool + Sync),
     /// Is told the bytes of each weight that is done.
     pub done: &'w dyn Fn(u64),
 }
@@ -149,8 +149,10 @@ impl Work<'_> {
         let Some(values) = floats(&value) else {
             return Ok(Err("its values are not all finite".into()));
         };
-        let solved = match solve(quantizer, values, matrix, &moments, self.options) {
-            Ok(solved) => solved,
+        let (options, go_on) = (self.options, self.go_on);
+        let solved = match solve_while(quantizer, values, matrix, &moments, options, go_on) {
+            Ok(Some(solved)) => solved,
+            Ok(None) => return Err(Error::Interrupted),
             Err(reason) => return Ok(Err(reason)),
         };
         let tensor = Tensor::new(value.shape.clone(), solved.restored.clone());
@@ -181,7 +183,12 @@ impl Work<'_> {
             *sums = Some((matrix, Moments::new(matrix.groups, matrix.inputs)));
         }
         let (matrix, moments) = sums.as_mut().expect("set above");
-        weight.rows(&call, *matrix, &mut |group, rows| moments.add(group, rows))?;
+        weight.rows(&call, *matrix, &mut |group, rows| {
+            // Who is ended asks again before the sums are used.
+            if (self.go_on)() {
+                moments.add(group, rows);
+            }
+        })?;
         drop(call);
         interpreter.end_passing();
         Ok(())

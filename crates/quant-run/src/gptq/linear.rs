@@ -10,6 +10,9 @@ const SMALL: usize = 64;
 /// Rows, or columns, that are one task.
 const BAND: usize = 256;
 
+/// Whether to go on. Where not, what is computed has no meaning, and who began it asks again.
+pub(super) type GoOn<'a> = &'a (dyn Fn() -> bool + Sync);
+
 /// Some rows and columns of a row-major matrix.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part {
@@ -72,18 +75,21 @@ fn add_product_of_rows(to: (&mut [f64], Part), a: (&[f64], Part), b: (&[f64], Pa
 ///
 /// With the order of rows and columns turned round, the matrix is `L Lᵀ`; turned back, `L` is an upper
 /// triangle `R` with `R Rᵀ` the matrix, and `U` is its inverse.
-pub(super) fn upper_of_inverse(matrix: &[f64], n: usize) -> Option<Vec<f64>> {
+pub(super) fn upper_of_inverse(matrix: &[f64], n: usize, go_on: GoOn<'_>) -> Option<Vec<f64>> {
     let mut lower: Vec<f64> = matrix.iter().rev().copied().collect();
-    factor(&mut lower, n)?;
-    let mut upper = inverse(&lower, n);
+    factor(&mut lower, n, go_on)?;
+    let mut upper = inverse(&lower, n, go_on);
     upper.reverse();
     upper.iter().all(|value| value.is_finite()).then_some(upper)
 }
 
 /// Makes the lower factor of a symmetric matrix of it, of which only the lower triangle is read; what is
 /// above the diagonal is of no meaning afterwards. `None` if the matrix is not positive definite.
-fn factor(matrix: &mut [f64], n: usize) -> Option<()> {
+fn factor(matrix: &mut [f64], n: usize, go_on: GoOn<'_>) -> Option<()> {
     for first in (0..n).step_by(SMALL) {
+        if !go_on() {
+            return None;
+        }
         let last = (first + SMALL).min(n);
         let width = last - first;
         // The rows of this block, which already lack what earlier columns stand for.
@@ -110,6 +116,7 @@ fn factor(matrix: &mut [f64], n: usize) -> Option<()> {
         // Rows in bands, up to the diagonal.
         rest.par_chunks_mut(BAND * n)
             .enumerate()
+            .filter(|_| go_on())
             .for_each(|(band, rows)| {
                 let count = rows.len() / n;
                 let columns = band * BAND + count;
@@ -134,11 +141,11 @@ fn divide<'r>(row: &mut [f64], triangle: impl Fn(usize) -> &'r [f64]) {
 }
 
 /// The inverse of a lower triangle.
-fn inverse(lower: &[f64], n: usize) -> Vec<f64> {
+fn inverse(lower: &[f64], n: usize, go_on: GoOn<'_>) -> Vec<f64> {
     let starts: Vec<usize> = (0..n).step_by(BAND).collect();
     let strips: Vec<Vec<f64>> = starts
         .par_iter()
-        .map(|&start| strip(lower, n, start))
+        .map(|&start| strip(lower, n, start, go_on))
         .collect();
     let mut found = vec![0.0; n * n];
     for (strip, &start) in strips.iter().zip(&starts) {
@@ -151,10 +158,13 @@ fn inverse(lower: &[f64], n: usize) -> Vec<f64> {
 }
 
 /// Some columns of the inverse, from `start` on, without the zeros above the diagonal.
-fn strip(lower: &[f64], n: usize, start: usize) -> Vec<f64> {
+fn strip(lower: &[f64], n: usize, start: usize, go_on: GoOn<'_>) -> Vec<f64> {
     let width = BAND.min(n - start);
     let mut found = vec![0.0; (n - start) * width];
     for first in (start..n).step_by(SMALL) {
+        if !go_on() {
+            break;
+        }
         let last = (first + SMALL).min(n);
         let (done, rows) = found.split_at_mut((first - start) * width);
         if first > start {
@@ -203,7 +213,7 @@ mod tests {
                     matrix[i * n + j] = sum(i, j) + if i == j { 1.0 } else { 0.0 };
                 }
             }
-            let upper = upper_of_inverse(&matrix, n).expect("positive definite");
+            let upper = upper_of_inverse(&matrix, n, &|| true).expect("positive definite");
             // H · Uᵀ U is the identity.
             for j in (0..n).step_by(7) {
                 let dot = |i| (0..n).map(|k| upper[k * n + i] * upper[k * n + j]).sum();
@@ -219,7 +229,7 @@ mod tests {
                 assert!((0..i).all(|j| upper[i * n + j] == 0.0), "a triangle");
             }
         }
-        assert_eq!(upper_of_inverse(&[1.0, 2.0, 2.0, 1.0], 2), None);
-        assert_eq!(upper_of_inverse(&[f64::NAN], 1), None);
+        assert_eq!(upper_of_inverse(&[1.0, 2.0, 2.0, 1.0], 2, &|| true), None);
+        assert_eq!(upper_of_inverse(&[f64::NAN], 1, &|| true), None);
     }
 }

@@ -18,7 +18,7 @@ use quant_models::quant_simd::TensorQuantizer;
 
 pub use moments::{Moments, MomentsError};
 pub(crate) use solve::rounded;
-pub use solve::{Solved, WeightMatrix, solve};
+pub use solve::{Solved, WeightMatrix, solve, solve_while};
 
 use crate::{Error, Model, Samples};
 
@@ -70,7 +70,7 @@ pub struct Gptq {
 /// layers before it give once they are quantized. Values of all samples are in memory at a time, as far
 /// as an operation still needs them. Afterwards `model` has the quantized weights.
 ///
-/// `go_on` is asked between operations, `done` is told the bytes of each weight.
+/// `go_on` is asked between operations and within long ones, `done` is told the bytes of each weight.
 ///
 /// # Errors
 /// What [`Model::run`] and [`Samples::read`] say; more memory than a run may take.
@@ -79,7 +79,7 @@ pub fn gptq(
     samples: &Samples,
     wanted: &BTreeMap<String, TensorQuantizer>,
     options: GptqOptions,
-    go_on: &dyn Fn() -> bool,
+    go_on: &(dyn Fn() -> bool + Sync),
     done: &dyn Fn(u64),
 ) -> Result<Gptq, Error> {
     let mut work = layers::Work {

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::linear::{Part, add_product_of_columns, upper_of_inverse};
+use super::linear::{GoOn, Part, add_product_of_columns, upper_of_inverse};
 
 /// Rows of inputs that are multiplied at a time.
 pub(super) const ROWS: usize = 1024;
@@ -165,6 +165,7 @@ impl Moments {
         group: usize,
         damping: f64,
         by_size: bool,
+        go_on: GoOn<'_>,
     ) -> Result<Factor, MomentsError> {
         let n = self.inputs;
         let sums = &self.sums[group * n * n..(group + 1) * n * n];
@@ -178,6 +179,9 @@ impl Moments {
         let mean = if mean > 0.0 { mean } else { 1.0 };
         let mut damping = damping;
         for _ in 0..8 {
+            if !go_on() {
+                break;
+            }
             let mut matrix = Vec::with_capacity(n * n);
             for &a in &order {
                 matrix.extend(order.iter().map(|&b| match a == b {
@@ -186,7 +190,7 @@ impl Moments {
                     false => sums[a * n + b],
                 }));
             }
-            if let Some(upper) = upper_of_inverse(&matrix, n) {
+            if let Some(upper) = upper_of_inverse(&matrix, n, go_on) {
                 return Ok(Factor {
                     order,
                     matrix,

@@ -8,7 +8,7 @@ use quant_models::quant_simd::{QuantizedTensor, TensorQuantizer};
 use rayon::prelude::*;
 
 use super::GptqOptions;
-use super::linear::{Part, add_product};
+use super::linear::{GoOn, Part, add_product};
 use super::moments::{Factor, Moments};
 
 /// Inputs after which what they have lost is given to all later ones.
@@ -63,6 +63,23 @@ pub fn solve(
     moments: &Moments,
     options: GptqOptions,
 ) -> Result<Solved, String> {
+    let solved = solve_while(quantizer, values, matrix, moments, options, &|| true)?;
+    solved.ok_or_else(|| "was not to be ended".into())
+}
+
+/// The same, as long as `go_on` says so, which is asked every now and then: a weight of many inputs takes
+/// minutes. `None` if it was ended.
+///
+/// # Errors
+/// As [`solve`].
+pub fn solve_while(
+    quantizer: &TensorQuantizer,
+    values: &[f32],
+    matrix: WeightMatrix,
+    moments: &Moments,
+    options: GptqOptions,
+    go_on: &(dyn Fn() -> bool + Sync),
+) -> Result<Option<Solved>, String> {
     check(quantizer, values, matrix, moments)?;
     let plain = rounded(quantizer, values)?;
     let work = Work::new(quantizer, values, matrix, &plain)?;
@@ -77,10 +94,14 @@ pub fn solve(
     let groups: Vec<usize> = (0..matrix.groups).collect();
     for groups in groups.chunks(if matrix.inputs <= BLOCK { 64 } else { 1 }) {
         let factors = groups.par_iter().map(|&group| {
-            let factor = moments.factor(group, options.damping, options.by_size);
+            let factor = moments.factor(group, options.damping, options.by_size, go_on);
             factor.map_err(|error| error.to_string())
         });
-        let factors = factors.collect::<Result<Vec<Factor>, String>>()?;
+        let factors = factors.collect::<Result<Vec<Factor>, String>>();
+        if !go_on() {
+            return Ok(None);
+        }
+        let factors = factors?;
         let starts = groups.iter().zip(&factors).flat_map(|(&group, factor)| {
             let starts = (0..per_group).step_by(ROWS);
             starts.map(move |row| {
@@ -91,8 +112,11 @@ pub fn solve(
         let starts: Vec<_> = starts.collect();
         let done = starts
             .par_iter()
-            .map(|&(start, count, factor)| work.rows(start, count, factor));
-        for rows in done.collect::<Vec<Rows>>() {
+            .map(|&(start, count, factor)| work.rows(start, count, factor, go_on));
+        let Some(done) = done.collect::<Option<Vec<Rows>>>() else {
+            return Ok(None);
+        };
+        for rows in done {
             for (i, &code) in rows.codes.iter().enumerate() {
                 let (row, input) = (i / matrix.inputs, i % matrix.inputs);
                 codes[matrix.element(rows.start + row, input)] = code;
@@ -106,7 +130,7 @@ pub fn solve(
     for (element, &code) in codes.iter().enumerate() {
         solved.restored[element] = work.restored(element, code);
     }
-    Ok(solved)
+    Ok(Some(solved))
 }
 
 /// Whether values, weight and moments go together.
@@ -219,8 +243,8 @@ impl<'w> Work<'w> {
         steps.clamp(least.into(), most.into()) as i32 as u8
     }
 
-    /// The codes of some outputs of one group.
-    fn rows(&self, start: usize, count: usize, factor: &Factor) -> Rows {
+    /// The codes of some outputs of one group; `None` if it was ended.
+    fn rows(&self, start: usize, count: usize, factor: &Factor, go_on: GoOn<'_>) -> Option<Rows> {
         let n = self.matrix.inputs;
         let element = |row: usize, at: usize| self.matrix.element(start + row, factor.order[at]);
         let mut weights = Vec::with_capacity(count * n);
@@ -230,6 +254,9 @@ impl<'w> Work<'w> {
         let mut codes = vec![0; count * n];
         let mut errors = vec![0.0; count * BLOCK];
         for first in (0..n).step_by(BLOCK) {
+            if !go_on() {
+                return None;
+            }
             let last = (first + BLOCK).min(n);
             for row in 0..count {
                 let left = &mut weights[row * n..(row + 1) * n];
@@ -271,7 +298,7 @@ impl<'w> Work<'w> {
                 by_plain[row]
             };
         }
-        rows
+        Some(rows)
     }
 
     /// The codes of some inputs of an output: what each has lost goes to those after it, and stays for

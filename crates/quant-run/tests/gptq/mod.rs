@@ -1,13 +1,14 @@
 //! GPTQ: its codes beside those of reference.py, and what becomes of a small network.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use quant_models::quant_core::{Blocks, FloatType, Granularity, IntType, Mode, Scheme};
 use quant_models::quant_simd::TensorQuantizer;
 use quant_models::{Job, QuantizeOptions};
 use quant_run::{
     Gptq, GptqOptions, Model, Moments, Quiet, RunOptions, Samples, Tensor, WeightMatrix, gptq,
-    solve, write_npy,
+    solve, solve_while, write_npy,
 };
 use serde_json::Value;
 
@@ -118,6 +119,42 @@ fn codes_are_those_of_the_reference_in_numpy() {
         let other = solve(&quantizer, &turned, matrix, &moments, options).unwrap();
         assert_eq!(other.restored[1], solved.restored[at(1, 0)], "{name}");
         assert_eq!(other.loss, solved.loss, "{name}");
+    }
+}
+
+#[test]
+fn a_weight_is_left_whenever_it_is_to_end() {
+    let (outputs, inputs) = (70, 300);
+    let blocks = Blocks::new(&[outputs, inputs], &Granularity::PerChannel { axis: 0 });
+    let scheme = Scheme::new(IntType::Int4, Mode::Symmetric);
+    let quantizer = TensorQuantizer::new(scheme, FloatType::F32, blocks.unwrap());
+    let values: Vec<f32> = made(outputs * inputs, 1)
+        .iter()
+        .map(|&it| it as f32)
+        .collect();
+    let rows: Vec<f32> = made(400 * inputs, 2).iter().map(|&it| it as f32).collect();
+    let mut moments = Moments::new(1, inputs);
+    moments.add(0, &rows);
+    let matrix = WeightMatrix {
+        outputs,
+        inputs,
+        groups: 1,
+        inputs_first: false,
+    };
+    let options = GptqOptions::default();
+    let solve_while = |go_on: &(dyn Fn() -> bool + Sync)| {
+        solve_while(&quantizer, &values, matrix, &moments, options, go_on)
+    };
+    let asked = AtomicUsize::new(0);
+    let whole = solve_while(&|| asked.fetch_add(1, Ordering::Relaxed) < usize::MAX);
+    let wanted = solve(&quantizer, &values, matrix, &moments, options).unwrap();
+    assert_eq!(whole, Ok(Some(wanted)));
+    let asked = asked.into_inner();
+    assert!(asked > 10, "{asked}");
+    for times in (0..asked).step_by(asked / 8) {
+        let left = AtomicUsize::new(0);
+        let ended = solve_while(&|| left.fetch_add(1, Ordering::Relaxed) < times);
+        assert_eq!(ended, Ok(None), "after {times} of {asked}");
     }
 }
 
