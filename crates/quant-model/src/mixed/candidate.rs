@@ -89,7 +89,7 @@ impl fmt::Display for Candidate {
 }
 
 impl Candidate {
-    /// The candidates where none are given.
+    /// The candidates where none are given: of several sizes, so that a plan gets close to its target.
     pub fn defaults(encoding: Encoding) -> Vec<Self> {
         let codes = |bits, extent| {
             let dtype = IntType::new(bits, true).expect("bits that there are");
@@ -99,7 +99,9 @@ impl Candidate {
             Encoding::Native => vec![
                 codes(4, Extent::Channel),
                 codes(4, Extent::Block(32)),
+                codes(4, Extent::Block(16)),
                 codes(8, Extent::Channel),
+                codes(8, Extent::Block(32)),
                 Self::Float,
             ],
             Encoding::Mlx => [3, 4, 5, 6, 8]

@@ -28,7 +28,9 @@ use crate::{Error, Job, Note, Plan, QuantizeOptions};
 /// there are no zero points, which operations before iOS18 always have, and up to 460 where there are.
 const BESIDES: (u64, u64) = (256, 480);
 /// How often a size is corrected by what the file would really have.
-const CORRECTIONS: u32 = 12;
+const CORRECTIONS: u32 = 16;
+/// The share of a size that is not worth another correction.
+const NEAR: f64 = 1e-4;
 
 /// What a mixed plan keeps to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -380,18 +382,33 @@ impl Knapsack<'_> {
             .iter()
             .map(|&place| self.work.tensors[place].bytes);
         let rest = self.work.model.bytes()? as f64 - before.sum::<u64>() as f64;
-        let mut budget = bytes as f64 - rest;
-        for attempt in 0..CORRECTIONS {
+        // What a tensor takes besides its codes depends on what it becomes, so that budgets are tried:
+        // smaller ones until a plan fits, then some between the largest that fits and the smallest that
+        // does not.
+        let (mut budget, mut too_small, mut too_large) = (bytes as f64 - rest, None, None);
+        let (mut step, mut best) = (0.0, None);
+        for _ in 0..CORRECTIONS {
             let chosen = self.by_bytes(budget);
-            let chosen = chosen.ok_or_else(|| self.too_little(&format!("{bytes} bytes")))?;
-            let real = self.file_bytes(&chosen.picks, &self.decisions(&chosen.picks))?;
-            if real <= bytes {
-                return Ok(chosen);
+            let real = match &chosen {
+                Some(Chosen { picks, .. }) => self.file_bytes(picks, &self.decisions(picks))?,
+                None => 0,
+            };
+            if real > bytes {
+                too_large = Some(budget);
+                step = f64::max(2.0 * step, (real - bytes) as f64);
+            } else {
+                too_small = Some(budget);
+                best = chosen.or(best);
             }
-            // Twice as much each time: what a tensor takes besides depends on what it becomes.
-            budget -= (real - bytes) as f64 * f64::from(1 << attempt);
+            budget = match (too_small, too_large) {
+                (Some(from), Some(to)) if to - from > bytes as f64 * NEAR => {
+                    f64::midpoint(from, to)
+                }
+                (None, Some(to)) => to - step,
+                _ => break,
+            };
         }
-        Err(self.too_little(&format!("{bytes} bytes")))
+        best.ok_or_else(|| self.too_little(&format!("{bytes} bytes")))
     }
 
     fn too_little(&self, target: &str) -> Error {
