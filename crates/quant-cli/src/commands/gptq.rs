@@ -92,6 +92,11 @@ impl GptqFlags {
             }
             None => self.with_samples(path, options, gptq, job)?,
         };
+        if let (true, Some((name, reason))) = (options.strict, found.left.first()) {
+            return Err(Error::strict(format!(
+                "`{name}` would be rounded, not by GPTQ: {reason}"
+            )));
+        }
         warn(&left(&found.left));
         if found.codes.is_empty() && !found.left.is_empty() {
             return Err(Error::File {

@@ -223,6 +223,10 @@ fn moments_from_a_file_give_codes_of_safetensors() {
         stderr.contains("1 weight rounded, not by GPTQ, such as v"),
         "{stderr}"
     );
+    let strict = room.quant(&[&line[..], &["--strict", "--force"]].concat());
+    let said = String::from_utf8_lossy(&strict.stderr);
+    assert_eq!(strict.status.code(), Some(3), "{said}");
+    assert!(said.contains("`v` would be rounded, not by GPTQ"), "{said}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let sqnr = |name: &str| {
         let mut tensors = report["tensors"].as_array().unwrap().iter();
