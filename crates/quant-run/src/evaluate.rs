@@ -1,9 +1,10 @@
 //! How far apart the answers of two models are, and where it begins.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::Path;
 
 use crate::ops::total;
-use crate::{Error, Model, Samples, States, Tensor, Watch};
+use crate::{Error, Model, NonFinite, Samples, States, Tensor, Watch};
 
 /// How one value of a model differs from the same value of another, over all samples.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,7 +23,7 @@ pub struct Score {
     /// Squares of the second model's values.
     other: f64,
     product: f64,
-    /// The greatest difference.
+    /// The greatest difference; NaN where a value of either model is NaN.
     pub max_error: f64,
 }
 
@@ -59,7 +60,10 @@ impl Score {
             // What is infinite in both does not differ.
             if x != y {
                 self.noise += error * error;
-                self.max_error = self.max_error.max(error.abs());
+                // A maximum would pass over NaN.
+                if error.is_nan() || error.abs() > self.max_error {
+                    self.max_error = error.abs();
+                }
             }
             self.product += x * y;
         }
@@ -92,6 +96,8 @@ pub struct Evaluation {
     pub intermediates: Vec<Score>,
     /// Values of the first model that were not compared for want of memory.
     pub dropped: usize,
+    /// Where each model first gave a value that is not finite, and with which sample.
+    pub non_finite: [NonFinite; 2],
 }
 
 /// Keeps what another model computes as well.
@@ -101,11 +107,19 @@ struct Keep<'a> {
     bytes: usize,
     most: usize,
     dropped: usize,
+    non_finite: NonFinite,
     go_on: &'a dyn Fn() -> bool,
 }
 
 impl Watch for Keep<'_> {
-    fn value(&mut self, kind: &str, _: &str, name: &str, value: &Tensor) -> Result<(), Error> {
+    fn value(
+        &mut self,
+        kind: &str,
+        operation: &str,
+        name: &str,
+        value: &Tensor,
+    ) -> Result<(), Error> {
+        self.non_finite.value(kind, operation, name, value)?;
         let wanted = self.wanted.is_none_or(|wanted| wanted.contains(name));
         if !wanted || value.floats().is_none() {
             return Ok(());
@@ -130,11 +144,19 @@ struct Compare<'a> {
     /// Of a value within a loop, time after time.
     kept: HashMap<String, VecDeque<Tensor>>,
     scores: &'a mut BTreeMap<String, Score>,
+    non_finite: NonFinite,
     go_on: &'a dyn Fn() -> bool,
 }
 
 impl Watch for Compare<'_> {
-    fn value(&mut self, _: &str, _: &str, name: &str, value: &Tensor) -> Result<(), Error> {
+    fn value(
+        &mut self,
+        kind: &str,
+        operation: &str,
+        name: &str,
+        value: &Tensor,
+    ) -> Result<(), Error> {
+        self.non_finite.value(kind, operation, name, value)?;
         let Some(other) = self.kept.get_mut(name).and_then(VecDeque::pop_front) else {
             return Ok(());
         };
@@ -159,6 +181,23 @@ fn rows(tensor: &Tensor) -> Option<(&[f32], usize)> {
     let classes = *tensor.shape().last()?;
     let values = tensor.floats()?;
     (tensor.shape().len() >= 2 && classes >= 2).then_some((values, classes))
+}
+
+/// # Errors
+/// A label that is no class of any output.
+fn check_label(label: i64, outputs: &[(String, Tensor)]) -> Result<(), Error> {
+    let classes = outputs.iter().filter_map(|(_, tensor)| rows(tensor));
+    let Some(classes) = classes.map(|(_, classes)| classes).max() else {
+        let problem = "a label, but no output of the model has rows of classes";
+        return Err(Error::Value(problem.into()));
+    };
+    match usize::try_from(label) {
+        Ok(label) if label < classes => Ok(()),
+        _ => Err(Error::Value(format!(
+            "label {label}, where the model knows the classes 0 to {}",
+            classes - 1
+        ))),
+    }
 }
 
 fn best(row: &[f32]) -> usize {
@@ -282,6 +321,7 @@ pub fn evaluate(
         scores: BTreeMap::new(),
         outputs: Vec::new(),
         dropped: 0,
+        non_finite: Default::default(),
         memory: options.memory,
         states: None,
         go_on,
@@ -296,8 +336,10 @@ pub fn evaluate(
             return Err(Error::Value(format!("{have} labels for more samples")));
         }
         comparison.states = comparison.states.take().filter(|_| options.sequence);
+        let name = samples.name(index);
         let added = comparison.add([a, b], &sample, label.flatten());
-        added.map_err(|error| Error::at_sample(&samples.name(index), error))?;
+        let found = added.map_err(|error| Error::at_sample(&name, error))?;
+        comparison.note(&name, found);
         done();
         index += 1;
     }
@@ -312,6 +354,7 @@ struct Comparison<'a> {
     scores: BTreeMap<String, Score>,
     outputs: Vec<(Score, Agreement)>,
     dropped: usize,
+    non_finite: [NonFinite; 2],
     memory: usize,
     /// Those that the last sample has left.
     states: Option<[States; 2]>,
@@ -319,13 +362,13 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    /// Runs a sample through both models.
+    /// Runs a sample through both models; gives what was not finite in each.
     fn add(
         &mut self,
         [a, b]: [&Model; 2],
         sample: &[(String, Tensor)],
         label: Option<i64>,
-    ) -> Result<(), Error> {
+    ) -> Result<[NonFinite; 2], Error> {
         let given = sample
             .iter()
             .map(|(name, tensor)| (name.as_str(), tensor.clone()));
@@ -336,6 +379,7 @@ impl Comparison<'_> {
             bytes: 0,
             most: self.memory,
             dropped: 0,
+            non_finite: NonFinite::default(),
             go_on: self.go_on,
         };
         let mut states = match self.states.take() {
@@ -360,12 +404,36 @@ impl Comparison<'_> {
         let mut compare = Compare {
             kept,
             scores: &mut self.scores,
+            non_finite: NonFinite::default(),
             go_on: self.go_on,
         };
         let second = b.run(&given, &mut states[1], &mut compare)?;
+        let non_finite = [keep.non_finite, compare.non_finite];
         self.states = Some(states);
+        if let Some(label) = label {
+            check_label(label, &first)?;
+        }
+        self.compare_outputs(&first, &second, label)?;
+        Ok(non_finite)
+    }
+
+    /// Keeps where the first values came from that are not finite.
+    fn note(&mut self, sample: &Path, found: [NonFinite; 2]) {
+        for (first, found) in self.non_finite.iter_mut().zip(found) {
+            let at = |place: String| format!("{}: {place}", sample.display());
+            first.nan = first.nan.take().or(found.nan.map(at));
+            first.infinity = first.infinity.take().or(found.infinity.map(at));
+        }
+    }
+
+    fn compare_outputs(
+        &mut self,
+        first: &[(String, Tensor)],
+        second: &[(String, Tensor)],
+        label: Option<i64>,
+    ) -> Result<(), Error> {
         for ((score, agreement), ((name, x), (_, y))) in
-            self.outputs.iter_mut().zip(first.iter().zip(&second))
+            self.outputs.iter_mut().zip(first.iter().zip(second))
         {
             if x.shape() != y.shape() {
                 let (one, other) = (x.shape(), y.shape());
@@ -392,6 +460,25 @@ impl Comparison<'_> {
                 .filter_map(|name| scores.remove(name))
                 .collect(),
             dropped: self.dropped,
+            non_finite: self.non_finite,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Score;
+
+    #[test]
+    fn nan_is_a_difference() {
+        for [a, b] in [[1.0, f32::NAN], [f32::NAN, 1.0], [f32::NAN; 2]] {
+            let mut score = Score::default();
+            score.add(&[0.5, a, 2.0], &[0.5, b, 1.0]);
+            assert!(score.max_error.is_nan(), "{a} {b}");
+            assert!(score.sqnr_db().is_nan());
+        }
+        let mut score = Score::default();
+        score.add(&[f32::INFINITY, 2.0], &[f32::INFINITY, 1.5]);
+        assert_eq!(score.max_error, 0.5);
     }
 }

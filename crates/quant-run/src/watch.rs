@@ -56,7 +56,7 @@ impl Watch for Quiet {
 /// assert!(found.nan.unwrap().contains("log_3"));
 /// # Ok::<(), quant_run::Error>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NonFinite {
     /// Where the first NaN came from, in words.
     pub nan: Option<String>,

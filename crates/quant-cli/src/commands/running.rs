@@ -185,7 +185,7 @@ impl Fit {
 pub struct SampleOptions {
     /// Only the first so many samples
     #[arg(long, value_name = "COUNT", value_hint = ValueHint::Other)]
-    samples_limit: Option<usize>,
+    pub samples_limit: Option<usize>,
     /// What happens to images of another size than the model's
     #[arg(long, value_enum, value_name = "HOW", default_value = "crop")]
     image_fit: Fit,

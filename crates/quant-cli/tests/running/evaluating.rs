@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use quant_run::Tensor;
 use serde_json::Value;
 
 use super::{Room, fixture};
@@ -91,4 +92,44 @@ fn the_report_is_a_page() {
     refused("error.txt", "ends with .html");
     refused("small.mlpackage/Data/error.html", "small.mlpackage");
     refused("none/error.html", "none");
+}
+
+#[test]
+fn labels_are_classes_one_for_each_sample() {
+    let room = Room::new();
+    let (net, small) = models(&room);
+    let samples = ["evaluate", &net, small, "--samples", "samples"];
+    let with = |labels: &str, text: &str| {
+        fs::write(room.path(labels), text).unwrap();
+        [&samples[..], &["--labels", labels]].concat().join("\n")
+    };
+    let refused = |text: &str, words: &[&str]| {
+        let line = with("labels.csv", text);
+        room.refuses(&line.split('\n').collect::<Vec<_>>(), words);
+    };
+    refused("0\n1\n", &["labels.csv", "2 labels for 3 samples"]);
+    refused("0\n1\n0\n1\n", &["labels.csv", "4 labels for 3 samples"]);
+    refused("0\n99\n0\n", &["001.npy", "label 99", "classes 0 to "]);
+    refused("0\n0\n-1\n", &["002.npy", "label -1"]);
+    // Only the first samples are wanted: the other labels are for the others.
+    let line = with("labels.csv", "0\n1\n0\n") + "\n--samples-limit\n2";
+    room.done(&line.split('\n').collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_not_finite_is_said() {
+    let room = Room::new();
+    let (net, small) = models(&room);
+    room.put(
+        "large/a.npy",
+        &Tensor::from_floats(&[4, 16], vec![3e38; 64]).unwrap(),
+    );
+    let output = room.quant(&["evaluate", &net, small, "--samples", "large", "--json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let warnings = document["warnings"].as_array().unwrap();
+    let first = warnings[0].as_str().unwrap();
+    assert!(first.contains(&net) && first.contains("a.npy"), "{first}");
+    assert!(first.contains("operation `"), "{first}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains(first), "{stderr}");
 }

@@ -349,6 +349,8 @@ class Evaluation:
     intermediates: list[Score]
     #: Values that were not compared for want of memory.
     not_compared: int
+    #: Such as where a model first gives NaN.
+    warnings: list[str]
 
 
 def evaluation(document: Mapping[str, Any]) -> Evaluation:

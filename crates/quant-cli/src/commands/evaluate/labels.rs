@@ -9,6 +9,7 @@ use quant_models::Error;
 use quant_run::{Samples, read_arrays};
 
 use crate::commands::running::at_model;
+use crate::terminal::count;
 
 /// More than any list of labels holds, and little enough to read.
 const LARGEST: u64 = 256 << 20;
@@ -34,17 +35,28 @@ fn text(path: &Path) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| fail("no labels: it is not text in UTF-8"))
 }
 
-/// Reads the class of each sample.
-pub fn labels(path: &Path, samples: &Samples) -> Result<Vec<i64>, Error> {
+/// Reads the class of each sample; `limited` where only the first samples are wanted, so that there may
+/// be more labels than samples.
+pub fn labels(path: &Path, samples: &Samples, limited: bool) -> Result<Vec<i64>, Error> {
     let fail = |problem: String| Error::File {
         file: path.to_owned(),
         problem,
+    };
+    let counted = |labels: Vec<i64>| {
+        let have = labels.len();
+        match samples.count() {
+            Some(want) if have < want || have > want && !limited => {
+                let samples = count(want, "sample");
+                Err(fail(format!("{} for {samples}", count(have, "label"))))
+            }
+            _ => Ok(labels),
+        }
     };
     if path.extension().is_some_and(|end| end == "npy") {
         let arrays = read_arrays(path).map_err(|error| at_model(path, error))?;
         let ints = arrays.first().and_then(|(_, tensor)| tensor.ints());
         let ints = ints.ok_or_else(|| fail("no array of integers".into()))?;
-        return Ok(ints.iter().map(|&label| label.into()).collect());
+        return counted(ints.iter().map(|&label| label.into()).collect());
     }
     let text = text(path)?;
     let (mut in_order, mut by_name) = (Vec::new(), HashMap::new());
@@ -62,11 +74,7 @@ pub fn labels(path: &Path, samples: &Samples) -> Result<Vec<i64>, Error> {
         }
     }
     if by_name.is_empty() {
-        let have = in_order.len();
-        return match samples.count() {
-            Some(want) if have < want => Err(fail(format!("{have} labels for {want} samples"))),
-            _ => Ok(in_order),
-        };
+        return counted(in_order);
     }
     if samples.count().is_none() {
         let problem = "labels by the names of files, for samples from a stream; give them in order";

@@ -15,7 +15,7 @@ use super::running::{RunningOptions, SampleOptions, at_model, bytes_of};
 use crate::html;
 use crate::options::{ForceOption, JsonOption, QuietOption, ThreadsOption};
 use crate::progress::with_progress;
-use crate::terminal::{number, print, print_json, warn};
+use crate::terminal::{number, print, print_json, shown, warn};
 
 /// How far apart the answers of two Core ML packages are, and where it begins
 ///
@@ -86,7 +86,8 @@ impl Evaluate {
         let [first, second] = self.models()?;
         let samples = self.sample.list(&self.samples, &first)?;
         let labels = self.labels.as_deref();
-        let labels = labels.map(|path| labels::labels(path, &samples));
+        let limited = self.sample.samples_limit.is_some();
+        let labels = labels.map(|path| labels::labels(path, &samples, limited));
         let labels = labels.transpose()?;
         let report = self.report_file(&samples)?;
         let count = samples.count().unwrap_or(0);
@@ -108,12 +109,8 @@ impl Evaluate {
             quant_run::evaluate([&first, &second], &samples, &options, &go_on, &done)
                 .map_err(|error| at_model(first.path(), error))
         })?;
-        if found.dropped > 0 {
-            let count = found.dropped;
-            warn(&[format!(
-                "{count} values were not compared for want of memory; give more with --memory"
-            )]);
-        }
+        let warnings = self.warnings(&found);
+        warn(&warnings);
         if let Some(file) = report {
             let names = [&self.first, &self.second].map(|path| path.to_string_lossy());
             let only = self.only.map(|only| match only {
@@ -125,9 +122,32 @@ impl Evaluate {
             file.commit(page.as_bytes())?;
         }
         match self.json.json {
-            true => print_json(&document(&found)),
+            true => print_json(&document(&found, &warnings)),
             false => print(&summary(&found)),
         }
+    }
+
+    /// What makes the figures less than they seem.
+    fn warnings(&self, found: &Evaluation) -> Vec<String> {
+        let models = match self.only {
+            Some(Only::Activations) => [&self.second, &self.second],
+            _ => [&self.first, &self.second],
+        };
+        let places = models.iter().zip(&found.non_finite);
+        let mut warnings: Vec<String> = places
+            .filter_map(|(model, found)| {
+                let place = found.nan.as_ref().or(found.infinity.as_ref())?;
+                Some(format!("{}: {place}", shown(model)))
+            })
+            .collect();
+        warnings.dedup();
+        if found.dropped > 0 {
+            let count = found.dropped;
+            warnings.push(format!(
+                "{count} values were not compared for want of memory; give more with --memory"
+            ));
+        }
+        warnings
     }
 
     /// The two models to run.
@@ -186,7 +206,7 @@ fn score(score: &Score) -> Value {
     })
 }
 
-fn document(found: &Evaluation) -> Value {
+fn document(found: &Evaluation, warnings: &[String]) -> Value {
     let outputs = found.outputs.iter().map(|output| {
         let mut value = score(&output.score);
         value["top1"] = json!(output.top1);
@@ -200,6 +220,7 @@ fn document(found: &Evaluation) -> Value {
         "outputs": outputs.collect::<Vec<_>>(),
         "intermediates": found.intermediates.iter().map(score).collect::<Vec<_>>(),
         "not_compared": found.dropped,
+        "warnings": warnings,
     })
 }
 
