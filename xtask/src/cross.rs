@@ -7,8 +7,11 @@ use std::time::Instant;
 use crate::Outcome;
 use crate::processors::{self, Emulator, PROCESSORS, Processor};
 use crate::suite;
+use crate::toolchain::HOST;
 
 const PACKAGES: [&str; 2] = ["quant-core", "quant-simd"];
+/// What runs models, on one processor of each architecture but this machine's.
+const RUNNER: &str = "quant-run";
 
 /// Builds the tests for every architecture and runs them on every processor, two at a time.
 pub fn cross() -> Outcome {
@@ -56,9 +59,30 @@ pub fn cross() -> Outcome {
                 }
             }
         }
+        let [first, ..] = processors else { continue };
+        if !HOST.starts_with(first.architecture)
+            && let Err(error) = run_models(first)
+        {
+            eprintln!("{error}");
+            failed.push(format!("{} {RUNNER}", first.architecture));
+        }
     }
     match failed.as_slice() {
         [] => Ok(()),
         failed => Err(format!("failed on {}", failed.join(", ")).into()),
     }
+}
+
+fn run_models(processor: &Processor) -> Outcome {
+    let start = Instant::now();
+    let cargo = processors::cargo(processor.architecture, "test")?;
+    let tests = suite::build_tests(cargo, RUNNER)?;
+    let passed = suite::run_tests(&tests, |program| processor.run(program))?;
+    println!(
+        "{:<8} {:<11} {RUNNER:<13} {passed:>6} {:>8.1}",
+        processor.architecture,
+        processor.name,
+        start.elapsed().as_secs_f64()
+    );
+    Ok(())
 }
