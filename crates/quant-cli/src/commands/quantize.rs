@@ -6,8 +6,8 @@ use std::time::Instant;
 use clap::{Args, ValueHint};
 use quant_core::Scheme;
 use quant_models::{
-    ActivationOptions, AtomicFile, Encoding, Error, Inputs, Job, Plan, QuantizeOptions, Report,
-    quantized_kind,
+    ActivationOptions, AtomicFile, AtomicFolder, Encoding, Error, Inputs, Job, Plan,
+    QuantizeOptions, Report, quantized_kind,
 };
 use serde_json::json;
 
@@ -139,6 +139,28 @@ impl Quantize {
         inputs
     }
 
+    /// Refuses a place for the output before work that may take hours. What may be replaced, its format
+    /// knows.
+    fn check_place(&self, output: &Path, options: &QuantizeOptions) -> Result<(), Error> {
+        let replaces = self.force.force && output.symlink_metadata().is_ok();
+        if self.caution.dry_run || replaces {
+            return Ok(());
+        }
+        // A folder can be made where a file can.
+        let place = AtomicFolder::create(output, false, &self.inputs(options), |_| false)?;
+        warn(place.warnings());
+        Ok(())
+    }
+
+    /// Whether there is work before the model is rewritten.
+    fn finds_first(&self) -> bool {
+        #[cfg(feature = "run")]
+        if self.gptq.is_wanted() {
+            return true;
+        }
+        self.auto.is_wanted()
+    }
+
     /// Does the work.
     fn quantize(
         &self,
@@ -185,6 +207,9 @@ impl Quantize {
             Ok::<_, Error>(file)
         });
         let report_file = report_file.transpose()?;
+        if self.finds_first() {
+            self.check_place(&output, &options)?;
+        }
         let start = Instant::now();
         let quiet = self.quiet || self.json.json;
         let bytes = quant_models::total_bytes(&self.model);

@@ -314,6 +314,22 @@ fn moments_from_a_file_give_codes_of_safetensors() {
     refused("m.safetensors", &["m.safetensors", "[8, 16]"]);
     refused("absent.safetensors", &["absent.safetensors"]);
 
+    // A place that is taken shows before all that.
+    let taken = ["-o", "s.safetensors"];
+    let solve = ["quantize", "m.safetensors", "--method", "gptq"];
+    for line in [
+        &[&solve[..], &["--hessians", "small.safetensors"]].concat()[..],
+        &[
+            "quantize",
+            "nan.safetensors",
+            "--auto",
+            "--min-elements",
+            "0",
+        ],
+    ] {
+        room.refuses(&[line, &taken].concat(), &["s.safetensors: exists already"]);
+    }
+
     // More than any machine has, in a file that takes no room.
     safetensors(
         &room,
