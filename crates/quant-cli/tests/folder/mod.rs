@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 #[path = "../kept/mod.rs"]
@@ -54,12 +55,22 @@ impl Folder {
         output
     }
 
+    /// What is printed, and what is said beside it; the exit status is 0.
+    pub fn said(&self, arguments: &[&str]) -> (String, String) {
+        let output = self.quant(arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {stderr}");
+        (String::from_utf8(output.stdout).unwrap(), stderr)
+    }
+
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let (text, _) = self.said(&[arguments, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap()
+    }
+
     /// What is printed; the exit status is 0.
     pub fn succeeds(&self, arguments: &[&str]) -> String {
-        let output = self.quant(arguments);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {stderr}");
-        String::from_utf8(output.stdout).unwrap()
+        self.said(arguments).0
     }
 
     /// Fails with one line that holds all of `words`, and leaves the folder as it was.
@@ -92,7 +103,7 @@ impl Folder {
             let entry = serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [from, data.len()]});
             header.insert((*name).to_owned(), entry);
         }
-        let header = serde_json::Value::Object(header).to_string();
+        let header = Value::Object(header).to_string();
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
         bytes.extend(header.as_bytes());
         bytes.extend(data);
@@ -129,4 +140,13 @@ pub fn npy(values: &[f32]) -> Vec<u8> {
     bytes.extend(header.as_bytes());
     bytes.extend(f32_bytes(shape, |i| values[i]));
     bytes
+}
+
+/// What a report says of one tensor.
+pub fn tensor<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let tensors = report["tensors"].as_array().unwrap();
+    tensors
+        .iter()
+        .find(|tensor| tensor["name"] == name)
+        .unwrap()
 }

@@ -4,14 +4,15 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::folder::{Folder, WEIGHTS, tensor};
+use crate::fixtures::WEIGHTS;
+use crate::folder::{Folder, tensor};
 
 const RANGES: [&str; 2] = ["--ranges", "ranges.json"];
 
 #[test]
 fn activations_are_quantized() {
     let folder = Folder::with_ranges("consumers_18_f16");
-    let (text, stderr) = folder.succeeds(&[&["activations", "m.mlpackage"], &RANGES[..]].concat());
+    let (text, stderr) = folder.said(&[&["activations", "m.mlpackage"], &RANGES[..]].concat());
     assert_eq!(stderr, "");
     assert!(text.contains("stem  conv      x `x` int8 scale "), "{text}");
     assert!(
@@ -29,7 +30,7 @@ fn activations_are_quantized() {
     let weights = |name: &str| fs::read(folder.path(name).join(WEIGHTS)).unwrap();
     assert_eq!(weights("m.mlpackage"), weights("m.activations.mlpackage"));
 
-    let (help, _) = folder.succeeds(&["activations", "--help"]);
+    let (help, _) = folder.said(&["activations", "--help"]);
     assert!(
         help.contains("quant activations Model.mlpackage --ranges ranges.json"),
         "{help}"
@@ -42,7 +43,7 @@ fn activations_are_quantized() {
         &["--force", "--quiet", "--dtype", "uint8", "--mode", "affine"],
     ]
     .concat();
-    assert_eq!(folder.succeeds(&forced), (String::new(), String::new()));
+    assert_eq!(folder.said(&forced), (String::new(), String::new()));
     let report = folder.json(&[&again[..], &["--dry-run", "-o", "other.mlpackage"]].concat());
     assert_eq!(
         (&report["output"], &report["bytes_after"]),
@@ -66,9 +67,9 @@ fn activations_are_quantized() {
 /// A row per activation; with ranges for these, all is quantized.
 #[test]
 fn activations_that_need_a_range_are_listed() {
-    let folder = Folder::with("../activations/partial_18_f16");
+    let folder = Folder::with_package("../activations/partial_18_f16");
     let list = ["activations", "m.mlpackage", "--list"];
-    let (text, stderr) = folder.succeeds(&list);
+    let (text, stderr) = folder.said(&list);
     assert_eq!(stderr, "");
     assert!(
         text.lines().any(|line| line
@@ -91,15 +92,15 @@ fn activations_that_need_a_range_are_listed() {
     let ranges = serde_json::json!({"version": 1, "activations": ranges});
     fs::write(folder.path("ranges.json"), ranges.to_string()).unwrap();
     let (text, _) =
-        folder.succeeds(&[&["activations", "m.mlpackage", "--strict"], &RANGES[..]].concat());
+        folder.said(&[&["activations", "m.mlpackage", "--strict"], &RANGES[..]].concat());
     assert!(
         text.contains("activations of 7 of 7 operations quantized\n"),
         "{text}"
     );
 
-    let (text, _) = folder.succeeds(&[&list[..], &["--include", "^stem$"]].concat());
+    let (text, _) = folder.said(&[&list[..], &["--include", "^stem$"]].concat());
     assert!(text.ends_with("2 activations need a range\n"), "{text}");
-    let (text, _) = folder.succeeds(&[&list[..], &["--exclude", "."]].concat());
+    let (text, _) = folder.said(&[&list[..], &["--exclude", "."]].concat());
     assert!(text.starts_with("no activation needs a range"), "{text}");
     for arguments in [
         &["activations", "m.mlpackage"][..],
@@ -109,7 +110,7 @@ fn activations_that_need_a_range_are_listed() {
     ] {
         assert_eq!(folder.quant(arguments).status.code(), Some(2));
     }
-    let older = Folder::with("linear_16_f16");
+    let older = Folder::with_package("linear_16_f16");
     older.refuses(&list, 1, &["since iOS17"]);
 }
 
@@ -117,7 +118,7 @@ fn activations_that_need_a_range_are_listed() {
 fn what_has_no_range_is_listed() {
     let folder = Folder::with_ranges("partial_18_f16");
     let command = [&["activations", "m.mlpackage"], &RANGES[..]].concat();
-    let (text, _) = folder.succeeds(&command);
+    let (text, _) = folder.said(&command);
     assert!(text.contains("SKIPPED: no range for `relu_0`"), "{text}");
     assert!(text.contains("quant activations --list"), "{text}");
     folder.refuses(
@@ -142,7 +143,7 @@ fn weights_and_activations_in_one_command() {
         &["-o", "uint8.mlpackage", "--activation-dtype", "uint8"],
     ]
     .concat();
-    let (text, _) = folder.succeeds(&options);
+    let (text, _) = folder.said(&options);
     assert!(
         text.contains("x `x` uint8 scale") && text.contains("head_weight_0"),
         "{text}"
@@ -151,7 +152,7 @@ fn weights_and_activations_in_one_command() {
     // The other commands work on what came out.
     let listed = folder.json(&["inspect", "both.mlpackage", "--values"]);
     assert_eq!(tensor(&listed, "head_weight_0_quantized")["dtype"], "int8");
-    folder.succeeds(&["diff", "both.mlpackage", "both.mlpackage"]);
+    folder.said(&["diff", "both.mlpackage", "both.mlpackage"]);
     let differ = folder.quant(&["diff", "m.mlpackage", "both.mlpackage", "--json"]);
     let found: Value = serde_json::from_slice(&differ.stdout).unwrap();
     assert!(tensor(&found, "head_weight_0")["sqnr_db"].is_number());
@@ -161,7 +162,7 @@ fn weights_and_activations_in_one_command() {
             .unwrap()
             .contains("quantize")
     );
-    let (_, stderr) = folder.succeeds(&["dequantize", "both.mlpackage", "-o", "floats.mlpackage"]);
+    let (_, stderr) = folder.said(&["dequantize", "both.mlpackage", "-o", "floats.mlpackage"]);
     assert!(stderr.contains("activations stay quantized"), "{stderr}");
     let floats = folder.json(&["inspect", "floats.mlpackage"]);
     assert_eq!(
@@ -202,7 +203,7 @@ fn bad_ranges_are_refused() {
         1,
         &["none.json", "cannot open"],
     );
-    let older = Folder::with("linear_16_f16");
+    let older = Folder::with_package("linear_16_f16");
     fs::write(older.path("r.json"), range(r#"{"min": 0, "max": 1}"#)).unwrap();
     older.refuses(
         &["activations", "m.mlpackage", "--ranges", "r.json"],

@@ -9,7 +9,7 @@ use crate::folder::Folder;
 
 /// The only line on stderr.
 fn warning(folder: &Folder, arguments: &[&str]) -> String {
-    let (_, stderr) = folder.succeeds(arguments);
+    let (_, stderr) = folder.said(arguments);
     assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
     assert!(stderr.starts_with("quant: warning: "), "{stderr}");
     stderr
@@ -33,7 +33,7 @@ fn config(folder: &Folder, names: &Value, types: &Value) {
 
 #[test]
 fn patterns_that_match_no_weight_are_told() {
-    let folder = Folder::with("linear_18_f16");
+    let folder = Folder::with_package("linear_18_f16");
     let quantize = ["quantize", "m.mlpackage"];
     let exclude = [&quantize[..], &["--exclude", "^frist"]].concat();
     told(
@@ -49,14 +49,14 @@ fn patterns_that_match_no_weight_are_told() {
     );
     // Of its own name, or that of what is too small.
     let good = ["--exclude", "^first_bias_0$", "--strict"];
-    let (_, said) = folder.succeeds(&[&quantize[..], &good, &["--force"]].concat());
+    let (_, said) = folder.said(&[&quantize[..], &good, &["--force"]].concat());
     assert_eq!(said, "");
 }
 
 #[test]
 fn a_package_that_is_quantized_already_is_told() {
-    let folder = Folder::with("linear_18_f16");
-    folder.succeeds(&["quantize", "m.mlpackage", "-o", "q.mlpackage"]);
+    let folder = Folder::with_package("linear_18_f16");
+    folder.said(&["quantize", "m.mlpackage", "-o", "q.mlpackage"]);
     let again = ["quantize", "q.mlpackage", "-o", "r.mlpackage"];
     told(
         &folder,
@@ -67,7 +67,7 @@ fn a_package_that_is_quantized_already_is_told() {
 
 #[test]
 fn names_of_configurations_that_match_nothing_are_told() {
-    let folder = Folder::with("linear_18_f16");
+    let folder = Folder::with_package("linear_18_f16");
     let quantize = ["quantize", "m.mlpackage", "--config", "c.json"];
     config(&folder, &json!({"first_cast": null}), &json!({}));
     told(
@@ -92,7 +92,7 @@ fn names_of_configurations_that_match_nothing_are_told() {
         &json!({"first": null, "first_weight_0": null}),
         &json!({"linear": {}}),
     );
-    let (_, said) = folder.succeeds(&[&quantize[..], &["--force", "--strict"]].concat());
+    let (_, said) = folder.said(&[&quantize[..], &["--force", "--strict"]].concat());
     assert_eq!(said, "");
 }
 
@@ -125,7 +125,7 @@ fn a_list_of_activations_tells_what_matches_nothing() {
         }
     }
     let list = ["activations", "m.mlpackage", "--list", "--include", "stem"];
-    let (_, said) = folder.succeeds(&[&list[..], &["--strict"]].concat());
+    let (_, said) = folder.said(&[&list[..], &["--strict"]].concat());
     assert_eq!(said, "");
 }
 

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::folder::{Folder, WEIGHTS, tensor};
+use crate::fixtures::WEIGHTS;
+use crate::folder::{Folder, tensor};
 
 #[test]
 fn a_package_becomes_a_package() {
-    let folder = Folder::with("linear_18_f16");
+    let folder = Folder::with_package("linear_18_f16");
     let report = folder.json(&["quantize", "m.mlpackage"]);
     assert_eq!(folder.names(), ["m.int8.mlpackage", "m.mlpackage"]);
     let weight = tensor(&report, "first_weight_0");
@@ -31,7 +32,7 @@ fn a_package_becomes_a_package() {
     assert!((0.0..0.2).contains(&weight["sparsity"].as_f64().unwrap()));
     assert!(
         folder
-            .succeeds(&["inspect", "m.mlpackage"])
+            .said(&["inspect", "m.mlpackage"])
             .0
             .contains("-> linear `first` weight")
     );
@@ -41,7 +42,7 @@ fn a_package_becomes_a_package() {
         1,
         &["m.int8.mlpackage", "--force"],
     );
-    folder.succeeds(&["quantize", "m.mlpackage", "--force"]);
+    folder.said(&["quantize", "m.mlpackage", "--force"]);
     folder.refuses(
         &["quantize", "m.mlpackage", "-o", "m.mlpackage", "--force"],
         1,
@@ -59,7 +60,7 @@ fn a_package_becomes_a_package() {
         &["no Core ML package"],
     );
 
-    folder.succeeds(&["dequantize", "m.int8.mlpackage"]);
+    folder.said(&["dequantize", "m.int8.mlpackage"]);
     assert!(folder.names().contains(&"m.int8.float.mlpackage".into()));
     let differ = folder.quant(&["diff", "m.mlpackage", "m.int8.float.mlpackage", "--json"]);
     assert_eq!(differ.status.code(), Some(1));
@@ -77,7 +78,7 @@ fn a_package_becomes_a_package() {
     // From the codes and from the values that they stand for, the same.
     let same = folder.quant(&["diff", "m.int8.mlpackage", "m.int8.float.mlpackage"]);
     assert!(String::from_utf8_lossy(&same.stdout).contains("the values are equal"));
-    folder.succeeds(&["diff", "m.int8.mlpackage", "m.int8.mlpackage"]);
+    folder.said(&["diff", "m.int8.mlpackage", "m.int8.mlpackage"]);
 }
 
 fn size(path: &Path) -> u64 {
@@ -92,8 +93,8 @@ fn size(path: &Path) -> u64 {
 
 #[test]
 fn programs_that_differ_are_told_apart() {
-    let folder = Folder::with("linear_18_f16");
-    let other = Folder::with("stateful_18_f16");
+    let folder = Folder::with_package("linear_18_f16");
+    let other = Folder::with_package("stateful_18_f16");
     let (a, b) = (folder.path("m.mlpackage"), other.path("m.mlpackage"));
     let output = folder.quant(&["diff", a.to_str().unwrap(), b.to_str().unwrap()]);
     assert!(String::from_utf8_lossy(&output.stdout).contains("(program)"));
@@ -107,7 +108,7 @@ fn programs_that_differ_are_told_apart() {
 
 #[test]
 fn what_the_format_cannot_hold_is_refused() {
-    let folder = Folder::with("linear_16_f16");
+    let folder = Folder::with_package("linear_16_f16");
     let refuses = |options: &[&str], words: &[&str]| {
         folder.refuses(&[&["quantize", "m.mlpackage"], options].concat(), 1, words);
     };
@@ -133,7 +134,7 @@ fn what_the_format_cannot_hold_is_refused() {
 /// Blocks that do not divide an axis, or are larger than it: coremltools skips both.
 #[test]
 fn blocks_that_fit_no_weight_are_told() {
-    let folder = Folder::with("linear_18_f16");
+    let folder = Folder::with_package("linear_18_f16");
     for (size, reason) in [
         ("32", "do not divide axis 1"),
         ("4096", "larger than axis 1"),
@@ -150,7 +151,7 @@ fn blocks_that_fit_no_weight_are_told() {
             &blocks[..],
         ]
         .concat();
-        let (_, stderr) = folder.succeeds(&[&options[..], &["--quiet"]].concat());
+        let (_, stderr) = folder.said(&[&options[..], &["--quiet"]].concat());
         assert!(stderr.contains("nothing was quantized"), "{stderr}");
         assert!(stderr.contains(reason), "{stderr}");
         let report = folder.json(&options);
@@ -161,7 +162,7 @@ fn blocks_that_fit_no_weight_are_told() {
 
 #[test]
 fn shared_constants_are_explained() {
-    let folder = Folder::with("shared_18_f16");
+    let folder = Folder::with_package("shared_18_f16");
     let report = folder.json(&["quantize", "m.mlpackage", "-o", "a.mlpackage"]);
     let torn = tensor(&report, "torn");
     assert_eq!(torn["skipped"], true);
@@ -198,7 +199,7 @@ fn shared_constants_are_explained() {
 
 #[test]
 fn targets_are_warned_of() {
-    let folder = Folder::with("linear_18_f16");
+    let folder = Folder::with_package("linear_18_f16");
     let blocks = [
         "quantize",
         "m.mlpackage",
@@ -210,19 +211,19 @@ fn targets_are_warned_of() {
     ];
     let warned = |target: &str| {
         folder
-            .succeeds(&[&blocks[..], &["--target", target]].concat())
+            .said(&[&blocks[..], &["--target", target]].concat())
             .1
     };
     assert!(warned("ane").contains("warning: 2 weights in blocks"));
     assert!(warned("cpu").contains("on disk only"));
     assert_eq!(warned("gpu"), "");
-    let (_, quiet) = folder.succeeds(&["quantize", "m.mlpackage", "--dry-run", "--target", "ane"]);
+    let (_, quiet) = folder.said(&["quantize", "m.mlpackage", "--dry-run", "--target", "ane"]);
     assert_eq!(quiet, "");
 }
 
 #[test]
 fn already_compressed_weights_are_left_alone() {
-    let folder = Folder::with("compressed_18_f16");
+    let folder = Folder::with_package("compressed_18_f16");
     let report = folder.json(&["quantize", "m.mlpackage", "-o", "q.mlpackage"]);
     for (name, word) in [
         ("first_weight_0_palettized", "palettized"),
@@ -236,7 +237,7 @@ fn already_compressed_weights_are_left_alone() {
         tensor(&report, "fourth_weight_0")["scheme"]["dtype"],
         "int8"
     );
-    let (_, said) = folder.succeeds(&["dequantize", "q.mlpackage", "-o", "f.mlpackage"]);
+    let (_, said) = folder.said(&["dequantize", "q.mlpackage", "-o", "f.mlpackage"]);
     assert!(
         said.contains("first_weight_0_palettized") && said.contains("left alone"),
         "{said}"
@@ -259,7 +260,7 @@ op_name_configs:
 
 #[test]
 fn configurations_are_read_as_coremltools_reads_them() {
-    let folder = Folder::with("linear_18_f16");
+    let folder = Folder::with_package("linear_18_f16");
     fs::write(folder.path("c.yaml"), YAML).unwrap();
     let report = folder.json(&["quantize", "m.mlpackage", "--config", "c.yaml"]);
     assert!(folder.path("m.quantized.mlpackage").join(WEIGHTS).exists());

@@ -60,7 +60,7 @@ fn each_expert_and_row_has_a_scale() {
     );
     assert!(
         folder
-            .succeeds(&quantize)
+            .said(&quantize)
             .0
             .contains("2 tensors of stacked experts as [experts, output, input]")
     );
@@ -76,7 +76,7 @@ fn each_expert_and_row_has_a_scale() {
     better(&INT4, 5.0);
     let report = folder.json(&[&quantize[..], &INT4].concat());
     assert_eq!(blocks(&report, UP), json!([1, 1, 32]));
-    folder.succeeds(&["dequantize", "m.int4.safetensors", "-o", "f.safetensors"]);
+    folder.said(&["dequantize", "m.int4.safetensors", "-o", "f.safetensors"]);
     let floats = fs::read(folder.path("f.safetensors")).unwrap();
     let floats = SafeTensors::deserialize(&floats).unwrap();
     assert_eq!(floats.tensor(UP).unwrap().shape(), [4, 128, 64]);
@@ -105,7 +105,7 @@ fn a_stack_is_its_experts_one_by_one() {
         let mut files = Vec::new();
         for model in ["stack", "single"] {
             let (input, output) = (format!("{model}.safetensors"), format!("{model}.q"));
-            folder.succeeds(&[&["quantize", &input, "-o", &output, "--force"], options].concat());
+            folder.said(&[&["quantize", &input, "-o", &output, "--force"], options].concat());
             files.push(fs::read(folder.path(&output)).unwrap());
         }
         let [stack, single] = [0, 1].map(|i| SafeTensors::deserialize(&files[i]).unwrap());
@@ -218,13 +218,13 @@ fn experts_are_known_by_name_or_option() {
         "--experts",
         "expurts",
     ];
-    let (_, said) = folder.succeeds(&missing);
+    let (_, said) = folder.said(&missing);
     assert!(
         said.contains("--experts `expurts` matches no tensor of rank 3"),
         "{said}"
     );
     folder.refuses(&[&missing[..], &["--strict"]].concat(), 3, &["expurts"]);
-    let (help, _) = folder.succeeds(&["quantize", "--help"]);
+    let (help, _) = folder.said(&["quantize", "--help"]);
     assert!(
         help.contains("--experts <REGEX>") && help.contains("whole kernels"),
         "{help}"

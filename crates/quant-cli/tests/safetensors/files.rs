@@ -71,7 +71,7 @@ fn files_of_another_kind_are_named() {
     folder.refuses(&["inspect", "m"], 1, &["index.json", "git lfs pull"]);
     // A header may begin with any length.
     write(&folder.path("x.safetensors"), &[f32("w", &[64, 96])]);
-    folder.succeeds(&["inspect", "x.safetensors"]);
+    folder.said(&["inspect", "x.safetensors"]);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn the_only_model_of_a_folder_is_taken() {
     let name = "diffusion_pytorch_model.safetensors.index.json";
     fs::write(folder.path("unet").join(name), index).unwrap();
     assert_eq!(listed("unet").as_array().unwrap().len(), 2);
-    folder.succeeds(&["quantize", "unet"]);
+    folder.said(&["quantize", "unet"]);
     assert!(folder.path("unet.int8").join(name).is_file());
     assert_eq!(listed("unet.int8").as_array().unwrap().len(), 2);
     let other = "diffusion_pytorch_model.fp16.safetensors.index.json";
@@ -167,17 +167,17 @@ fn a_folder_with_one_file_becomes_a_folder() {
         &[f32("w", &[64, 96])],
     );
     fs::write(folder.path("m/config.json"), "{}").unwrap();
-    folder.succeeds(&["quantize", "m"]);
+    folder.said(&["quantize", "m"]);
     assert_eq!(folder.names(), ["m", "m.int8"]);
     assert!(folder.path("m.int8/weights.safetensors").is_file());
     assert!(folder.path("m.int8/config.json").is_file());
     folder.refuses(&["quantize", "m"], 1, &["m.int8", "--force"]);
-    folder.succeeds(&[
+    folder.said(&[
         "quantize", "m", "--force", "--dtype", "int4", "-o", "m.int8",
     ]);
     let listed = folder.json(&["inspect", "m.int8"]);
     assert_eq!(listed["tensors"][0]["dtype"], "int4");
-    folder.succeeds(&["dequantize", "m.int8"]);
+    folder.said(&["dequantize", "m.int8"]);
     assert!(folder.path("m.int8.float/weights.safetensors").is_file());
     // What is not the model's own keeps it from being replaced.
     fs::write(folder.path("m.int8/notes.txt"), "precious").unwrap();
@@ -379,8 +379,8 @@ fn all_types_are_carried_along() {
         bytes("one", Dtype::F64, &[]),
     ];
     write(&folder.path("m.safetensors"), &tensors);
-    folder.succeeds(&["quantize", "m.safetensors"]);
-    folder.succeeds(&["dequantize", "m.int8.safetensors", "-o", "f.safetensors"]);
+    folder.said(&["quantize", "m.safetensors"]);
+    folder.said(&["dequantize", "m.int8.safetensors", "-o", "f.safetensors"]);
     for file in ["m.int8.safetensors", "f.safetensors"] {
         let file = fs::read(folder.path(file)).unwrap();
         let read = safetensors::SafeTensors::deserialize(&file).unwrap();

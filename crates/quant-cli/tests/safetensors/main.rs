@@ -2,8 +2,7 @@
 
 mod experts;
 mod files;
-#[path = "../packages/folder.rs"]
-#[allow(dead_code)]
+#[path = "../folder/mod.rs"]
 mod folder;
 mod foreign;
 mod model;

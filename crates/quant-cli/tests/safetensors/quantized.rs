@@ -26,8 +26,8 @@ fn types_and_shapes_of_parts_are_checked() {
     let folder = Folder::new();
     write(&folder.path("m.safetensors"), &[f32("w", &[64, 96])]);
     let quantize = ["quantize", "m.safetensors", "--mode", "affine", "-o"];
-    folder.succeeds(&[&quantize[..], &["q8.safetensors"]].concat());
-    folder.succeeds(&[&quantize[..], &["q4.safetensors", "--dtype", "uint4"]].concat());
+    folder.said(&[&quantize[..], &["q8.safetensors"]].concat());
+    folder.said(&[&quantize[..], &["q4.safetensors", "--dtype", "uint4"]].concat());
     for (file, part, field, value) in [
         ("q8", "w", "dtype", Value::from("U8")),
         ("q8", "w", "shape", [96, 64].as_slice().into()),
@@ -52,7 +52,7 @@ fn types_and_shapes_of_parts_are_checked() {
         }
     }
     alter(&folder, "q8.safetensors", "x.safetensors", |_| {});
-    folder.succeeds(&["dequantize", "x.safetensors"]);
+    folder.said(&["dequantize", "x.safetensors"]);
     let floats = fs::read(folder.path("x.float.safetensors")).unwrap();
     let floats = safetensors::SafeTensors::deserialize(&floats).unwrap();
     assert_eq!(floats.tensor("w").unwrap().dtype(), Dtype::F32);

@@ -23,7 +23,7 @@ fn folder() -> Folder {
 
 /// The only line on stderr.
 fn warning(folder: &Folder, arguments: &[&str]) -> String {
-    let (_, stderr) = folder.succeeds(arguments);
+    let (_, stderr) = folder.said(arguments);
     assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
     assert!(stderr.starts_with("quant: warning: "), "{stderr}");
     stderr
@@ -59,7 +59,7 @@ fn patterns_that_match_nothing_are_told() {
     let report = folder.json(&[&quantize[..], &["--exclude", "lm_haed"]].concat());
     assert!(report["warnings"][0].as_str().unwrap().contains("lm_haed"));
     // A tensor that is left alone for another reason is matched all the same.
-    let (_, said) = folder.succeeds(&[&quantize[..], &["--exclude", "norm", "--strict"]].concat());
+    let (_, said) = folder.said(&[&quantize[..], &["--exclude", "norm", "--strict"]].concat());
     assert_eq!(said, "");
 }
 
@@ -67,7 +67,7 @@ fn patterns_that_match_nothing_are_told() {
 fn nothing_quantized_is_told() {
     let folder = folder();
     let include = ["quantize", "m.safetensors", "--include", "wieght"];
-    let (_, said) = folder.succeeds(&[&include[..], &["--quiet"]].concat());
+    let (_, said) = folder.said(&[&include[..], &["--quiet"]].concat());
     assert!(
         said.contains("--include `wieght` matches no tensor; near it: `lm_head.weight`"),
         "{said}"
