@@ -164,6 +164,18 @@ fn names_from_files_are_escaped() {
     let folder = Folder::new();
     let name = hostile();
     every_command(&folder, &name);
+    for arguments in [
+        "plan n.safetensors --target-bits 6 -o mixed.json --report plan.html -f",
+        "quantize n.safetensors --auto -f",
+        "calibrate n.safetensors --importance -o i.safetensors -f",
+        "quantize n.safetensors --search mse --importance i.safetensors -f",
+        "quantize m.safetensors --method gptq --hessians n.safetensors -f",
+    ] {
+        let words: Vec<&str> = arguments.split(' ').collect();
+        check(&folder.quant(&words), arguments);
+    }
+    let page = fs::read_to_string(folder.path("plan.html")).unwrap();
+    assert!(!page.contains(|char| char != '\n' && HIDDEN.contains(&char)));
     let text = folder.succeeds(&["inspect", "m.safetensors"]);
     assert!(text.contains("w\\u{1b}[31mred"), "{text}");
     // JSON keeps the whole name.

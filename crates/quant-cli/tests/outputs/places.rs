@@ -242,6 +242,24 @@ fn endless_files_are_refused() {
     folder.link("/dev/zero", "model/model.safetensors.index.json");
     folder.link("/dev/zero", "zero.json");
     folder.link("/dev/zero", "e.mlpackage/Manifest.json");
+    for kind in ["safetensors", "gguf", "npz", "npy", "dat"] {
+        let name = format!("zero.{kind}");
+        folder.link("/dev/zero", &name);
+        let importance = ["--search", "mse", "--importance", &name];
+        let moments = ["--method", "gptq", "--hessians", &name];
+        let samples = ["--target-bits", "6", "--samples", &name];
+        folder.refuses(
+            &[&["quantize", "m.safetensors"][..], &importance].concat(),
+            &[&name],
+        );
+        if cfg!(feature = "run") {
+            folder.refuses(
+                &[&["quantize", "m.safetensors"][..], &moments].concat(),
+                &[&name],
+            );
+            folder.refuses(&[&["plan", "m.mlpackage"][..], &samples].concat(), &[&name]);
+        }
+    }
     for arguments in [
         &["quantize", "m.safetensors", "--config", "/dev/zero"][..],
         &["quantize", "m.safetensors", "--config", "zero.json"],
@@ -252,6 +270,9 @@ fn endless_files_are_refused() {
         &["inspect", "/dev/zero"],
         &["plot", "/dev/zero", "-o", "x.html"],
         &["calibrate", "--merge", "/dev/zero", "-o", "x.json"],
+        &["calibrate", "zero.npz", "-o", "x.json"],
+        &["quantize", "m.safetensors", "--plan", "/dev/zero"],
+        &["quantize", "zero.gguf", "-o", "x.gguf"],
     ] {
         folder.refuses(arguments, &[]);
     }

@@ -29,6 +29,42 @@ fn three_hundred_shards_with_a_hundred_descriptors() {
     assert_eq!(folder.names("back").len(), 302);
 }
 
+/// The same in the formats of other tools, and from one to the other.
+#[test]
+fn many_shards_of_other_tools() {
+    let folder = Folder::new();
+    for i in 0..70 {
+        let tensor = format!("model.layers.{i}.mlp.up_proj.weight");
+        let file = format!("model/model-{:05}-of-00070.safetensors", i + 1);
+        folder.model(&file, &tensor);
+    }
+    folder.file("model/config.json", r#"{"model_type": "llama"}"#);
+    let quant = env!("CARGO_BIN_EXE_quant");
+    for command in [
+        "index model",
+        "quantize model -o m --format mlx --group-size 32 --quiet",
+        "quantize model -o c --format compressed-tensors --group-size 32 --quiet",
+        "dequantize m -o mf --quiet",
+        "dequantize c -o cf --quiet",
+        "convert c -o n --format native --quiet",
+    ] {
+        let script = format!("ulimit -n 64; exec '{quant}' {command}");
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(folder.path(""))
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}: {stderr}");
+    }
+    // mlx-lm fills its shards, so that there is one.
+    for made in ["c", "cf", "n"] {
+        let names = folder.names(made);
+        let shards = names.iter().filter(|name| name.ends_with(".safetensors"));
+        assert_eq!(shards.count(), 70, "{made}: {names:?}");
+    }
+}
+
 /// Each shard would fit, all of them do not: that shows before any work.
 #[test]
 #[cfg(target_os = "linux")]
