@@ -319,3 +319,13 @@ fn experts_that_cannot_be_stacked_are_told() {
     folder.model("m/model.safetensors", &[]);
     folder.refuses(&quantize, 1, &["holds no tensor"]);
 }
+
+#[test]
+fn float_biases_are_the_reason_why_codes_stay_in_mlx() {
+    let (name, _) = cases().into_iter().next().unwrap();
+    let folder = model(&name);
+    for format in ["native", "compressed-tensors"] {
+        let convert = ["convert", "theirs", "--format", format, "-o", "x"];
+        folder.refuses(&convert, 1, &["cannot be said in", "float biases"]);
+    }
+}

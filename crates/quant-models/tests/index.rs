@@ -109,7 +109,13 @@ fn what_is_no_whole_model_is_refused() {
     fs::remove_file(input.join("more.safetensors")).unwrap();
     fs::remove_file(input.join(SHARDS[0])).unwrap();
     let problem = error(&input);
-    assert!(problem.contains(SHARDS[0]), "{problem}");
+    let missing = format!("`{}` is missing; add it", SHARDS[0]);
+    assert!(problem.contains(&missing), "{problem}");
+    let many = input.join("model-00002-of-00009.safetensors");
+    fs::rename(input.join(SHARDS[1]), &many).unwrap();
+    let problem = error(&input);
+    assert!(problem.contains("is missing, and 7 more"), "{problem}");
+    fs::rename(many, input.join(SHARDS[1])).unwrap();
     fs::write(input.join(SHARDS[0]), b"short").unwrap();
     let problem = error(&input);
     assert!(problem.contains("fetch the file again"), "{problem}");

@@ -43,9 +43,10 @@ pub(crate) fn convert(
 ) -> Result<Converted, Error> {
     let from = source_encoding(model, input, encoding)?;
     let (source, target) = (convention(from), convention(encoding));
-    target.check_model(&model.base, &QuantizeOptions::for_encoding(encoding))?;
     let tensors = model.tensors_for(job)?;
+    // What the tensors are says more than that the model's configuration is not a float model's.
     let changes = changes(model, &tensors, encoding, input)?;
+    target.check_model(&model.base, &QuantizeOptions::for_encoding(encoding))?;
     let files = files(model, &tensors, &changes, source, target)?;
     let layouts = files.iter().map(|file| Layout::new(file, job));
     let layouts = layouts.collect::<Result<Vec<_>, Error>>()?;

@@ -139,10 +139,13 @@ fn check_complete(folder: &Path, names: &[String]) -> Result<(), Error> {
         }
         if let Some(missing) = (1..=wanted).find(|number| !numbers.contains(number)) {
             let width = count.len();
+            let more = match wanted - numbers.len() {
+                1 => String::new(),
+                missing => format!(", and {} more", missing - 1),
+            };
             let problem = format!(
-                "`{}-{missing:0width$}-of-{count}.safetensors` is missing, one of {} shards; add it, or rename the others",
+                "`{}-{missing:0width$}-of-{count}.safetensors` is missing{more}; add it, or rename the others",
                 shortened(front),
-                wanted - numbers.len(),
             );
             return Err(Error::file(folder, problem));
         }
