@@ -5,8 +5,14 @@
 //! choices that could still lie between them finds the best one (Nemhauser and Ullmann's lists of
 //! states none of which is worse than another in both respects, pruned by reduced costs).
 
-/// States that the dynamic program keeps at most.
+/// States that the dynamic program keeps for an item at most, and for all of them: half a gigabyte.
 const STATES: usize = 1 << 14;
+const ALL_STATES: usize = 1 << 24;
+
+/// States for each of so many items.
+fn most_states(items: usize) -> usize {
+    (ALL_STATES / items.max(1)).clamp(1, STATES)
+}
 
 /// What a choice takes of the budget, and what it costs. Neither is negative.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -158,16 +164,17 @@ impl Reduced<'_> {
             from: (0, 0),
         };
         let mut lightest: f64 = self.items.iter().map(|item| lightest(item)).sum();
+        let most = most_states(self.items.len());
         let (mut stages, mut is_complete) = (vec![vec![start]], true);
         for (item, choices) in self.items.iter().enumerate() {
             lightest -= self::lightest(choices);
             let before = stages.last().expect("the first one");
             let mut next = self.extended(item, before, budget - lightest.max(0.0));
             keep_best(&mut next);
-            if next.len() > STATES {
+            if next.len() > most {
                 is_complete = false;
                 next.sort_by(|a, b| a.excess.total_cmp(&b.excess));
-                next.truncate(STATES);
+                next.truncate(most);
             }
             stages.push(next);
         }
@@ -250,6 +257,18 @@ mod tests {
         }
         let fits = states.into_iter().filter(|(weight, _)| *weight <= budget);
         fits.map(|(_, cost)| cost).reduce(f64::min)
+    }
+
+    #[test]
+    fn states_of_many_items_keep_to_the_memory() {
+        assert_eq!(most_states(1000), STATES);
+        for items in [0, 1025, 100_000, 1 << 24, 1 << 30] {
+            let states = most_states(items);
+            assert!(
+                states > 0 && states * items <= ALL_STATES.max(items),
+                "{items}"
+            );
+        }
     }
 
     #[test]

@@ -388,6 +388,7 @@ impl Knapsack<'_> {
         let (mut budget, mut too_small, mut too_large) = (bytes as f64 - rest, None, None);
         let (mut step, mut best) = (0.0, None);
         for _ in 0..CORRECTIONS {
+            self.work.job.check()?;
             let chosen = self.by_bytes(budget);
             let real = match &chosen {
                 Some(Chosen { picks, .. }) => self.file_bytes(picks, &self.decisions(picks))?,
