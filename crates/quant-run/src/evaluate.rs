@@ -291,24 +291,7 @@ pub fn evaluate(
     go_on: &dyn Fn() -> bool,
     done: &dyn Fn(),
 ) -> Result<Evaluation, Error> {
-    let names = |model: &Model| -> Vec<String> {
-        let mut names: Vec<_> = model.inputs().iter().map(|it| it.name.clone()).collect();
-        names.sort();
-        names
-    };
-    let (one, other) = (names(a), names(b));
-    if one != other {
-        let (one, other) = (one.join(", "), other.join(", "));
-        return Err(Error::Value(format!(
-            "the models take other inputs: {one}; and {other}"
-        )));
-    }
-    if a.outputs() != b.outputs() {
-        let (one, other) = (a.outputs().join(", "), b.outputs().join(", "));
-        return Err(Error::Value(format!(
-            "the models give other outputs: {one}; and {other}"
-        )));
-    }
+    have_one_interface(a, b)?;
     if let (Some(labels), Some(want)) = (options.labels, samples.count())
         && labels.len() < want
     {
@@ -344,6 +327,30 @@ pub fn evaluate(
         index += 1;
     }
     Ok(comparison.finish(index))
+}
+
+/// # Errors
+/// The inputs or outputs of two models, where they are not the same.
+fn have_one_interface(a: &Model, b: &Model) -> Result<(), Error> {
+    let names = |model: &Model| -> Vec<String> {
+        let mut names: Vec<_> = model.inputs().iter().map(|it| it.name.clone()).collect();
+        names.sort();
+        names
+    };
+    let (one, other) = (names(a), names(b));
+    if one != other {
+        let (one, other) = (one.join(", "), other.join(", "));
+        return Err(Error::Value(format!(
+            "the models take other inputs: {one}; and {other}"
+        )));
+    }
+    if a.outputs() != b.outputs() {
+        let (one, other) = (a.outputs().join(", "), b.outputs().join(", "));
+        return Err(Error::Value(format!(
+            "the models give other outputs: {one}; and {other}"
+        )));
+    }
+    Ok(())
 }
 
 /// What samples have shown so far.

@@ -220,25 +220,7 @@ fn moments(
             bytes / 1_000_000_000
         )));
     }
-    let bytes = file.read(entry).map_err(Problem::File)?;
-    let sums: Vec<f64> = match entry.dtype.as_str() {
-        "F64" => {
-            let (values, _) = bytes.as_chunks::<8>();
-            values
-                .iter()
-                .map(|&value| f64::from_le_bytes(value))
-                .collect()
-        }
-        "F32" => {
-            let (values, _) = bytes.as_chunks::<4>();
-            let values = values.iter().map(|&value| f32::from_le_bytes(value));
-            values.map(f64::from).collect()
-        }
-        other => {
-            let problem = format!("moments of type {other}; give f32 or f64");
-            return Err(Problem::Matrix(problem));
-        }
-    };
+    let sums = sums(file, entry)?;
     let matrix = WeightMatrix {
         outputs,
         inputs,
@@ -248,6 +230,26 @@ fn moments(
     let moments = Moments::from_values(groups, inputs, sums);
     let moments = moments.map_err(|error| Problem::Matrix(error.to_string()))?;
     Ok((matrix, moments))
+}
+
+/// The values of a file, as they are added up.
+fn sums(file: &SafetensorsFile, entry: &Entry) -> Result<Vec<f64>, Problem> {
+    let bytes = file.read(entry).map_err(Problem::File)?;
+    match entry.dtype.as_str() {
+        "F64" => {
+            let values = bytes.as_chunks::<8>().0.iter();
+            Ok(values.map(|&value| f64::from_le_bytes(value)).collect())
+        }
+        "F32" => {
+            let values = bytes.as_chunks::<4>().0.iter();
+            let values = values.map(|&value| f32::from_le_bytes(value));
+            Ok(values.map(f64::from).collect())
+        }
+        other => {
+            let problem = format!("moments of type {other}; give f32 or f64");
+            Err(Problem::Matrix(problem))
+        }
+    }
 }
 
 /// Lines about weights that are rounded all the same.

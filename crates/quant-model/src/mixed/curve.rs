@@ -1,6 +1,6 @@
 //! Plans of other sizes: what a little more or less would cost.
 
-use super::{Candidate, Knapsack, MixedOptions};
+use super::{Candidate, Knapsack, MixedOptions, summary};
 use crate::Error;
 
 /// A plan, by its size and its error.
@@ -70,7 +70,7 @@ impl Knapsack<'_> {
     }
 
     fn point(&self, picks: &[usize]) -> Result<CurvePoint, Error> {
-        let summary = self.summary(picks, &self.decisions(picks), 0.0)?;
+        let summary = summary(self, picks, &self.decisions(picks), 0.0)?;
         Ok(CurvePoint {
             bits: summary.bits,
             bytes: summary.bytes,
