@@ -137,8 +137,7 @@ fn has_half(package: &Path) -> bool {
 }
 
 /// How a value differs from what is expected, if it does: by more than 1e-4 of the greatest value in
-/// f32, 1e-2 in f16. Where terms cancel each other, what is expected is rounded itself: in f16 to some
-/// 1e-4 of terms around 1, and by as much as that it may be off.
+/// f32, 1e-2 in f16.
 fn difference(value: &Tensor, expected: &Tensor, half: bool) -> Option<String> {
     let floats = |tensor: &Tensor| -> Vec<f32> {
         match (tensor.floats(), tensor.ints(), tensor.bools()) {
@@ -161,10 +160,7 @@ fn difference(value: &Tensor, expected: &Tensor, half: bool) -> Option<String> {
     }
     let finite = want.iter().filter(|value| value.is_finite());
     let greatest = finite.fold(0.0_f32, |most, value| most.max(value.abs()));
-    let limit = match half {
-        true => 1e-2 * greatest.max(1e-2),
-        false => 1e-4 * greatest.max(1e-3),
-    };
+    let limit = if half { 1e-2 } else { 1e-4 } * greatest.max(1e-3);
     let wrong = |(&a, &b): (&f32, &f32)| match (a.is_finite(), b.is_finite()) {
         (true, true) => (a - b).abs() > limit,
         // What overflows in f16 does not in f32.
