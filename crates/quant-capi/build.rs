@@ -3,7 +3,8 @@
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=QUANT_SONAME");
-    if let Ok(name) = std::env::var("QUANT_SONAME") {
+    let is_linux = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|it| it == "linux");
+    if let (Ok(name), true) = (std::env::var("QUANT_SONAME"), is_linux) {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,{name}");
     }
 }

@@ -33,7 +33,7 @@ struct Target {
     name: String,
 }
 
-/// The packages whose programs and libraries tasks run or look at, optimized.
+/// The packages whose programs and libraries tasks run or look at.
 const PROGRAMS: [&str; 5] = [
     "quant-capi",
     "quant-cli",
@@ -50,11 +50,11 @@ pub fn released(cargo: &mut Command) -> &mut Command {
 }
 
 /// Builds what is checked, and not timed: kernels, the reference and what looks at them as for a
-/// release, the rest with little optimization, which takes half the time to compile. None of it names
+/// release, the rest without optimization, which takes a third of the time to compile. None of it names
 /// a folder of this machine.
 ///
 /// # Errors
-/// If a folder's name is not UTF-8.
+/// If a folder's name, or RUSTFLAGS, is not UTF-8.
 pub fn checked(cargo: &mut Command) -> Result<&mut Command, Box<dyn Error>> {
     let own = cargo.get_envs().find(|(name, _)| *name == "RUSTFLAGS");
     let flags = match own {
@@ -62,7 +62,11 @@ pub fn checked(cargo: &mut Command) -> Result<&mut Command, Box<dyn Error>> {
         None => std::env::var_os("RUSTFLAGS"),
     };
     let flags = flags.unwrap_or_default();
-    let flags: Vec<&str> = flags.to_str().unwrap_or_default().split(' ').collect();
+    let flags: Vec<&str> = flags
+        .to_str()
+        .ok_or("RUSTFLAGS is not UTF-8")?
+        .split(' ')
+        .collect();
     let flags: Vec<&str> = flags.into_iter().filter(|it| !it.is_empty()).collect();
     paths::hide(cargo, &flags)?;
     Ok(programs(named(cargo), "checked"))

@@ -94,7 +94,7 @@ enum Task {
         /// Nothing for Apple's systems
         #[arg(long)]
         only_host: bool,
-        /// Of what `ci` has compiled, each crate apart; nothing for Apple's systems
+        /// Check one of what `ci` has compiled, each crate apart, and keep it from `target/dist`
         #[arg(long, conflicts_with_all = ["only_host", "prefix"])]
         checked: bool,
         /// Copy the host's part to this folder, too: to /usr/local, or ~/.local
@@ -294,7 +294,7 @@ fn run(task: Task) -> Outcome {
         Task::Swift { prepare: false } => swift::swift(),
         Task::Sanitize => sanitize::sanitize(),
         Task::Bochs { program, arguments } => bochs::run(&program, &arguments),
-        // How fast Ctrl-C ends the command says nothing of code that nobody runs.
+        // Kernels and the standard library as people run them: Ctrl-C has a second.
         Task::Outputs => cargo(&[
             "test",
             "--profile",

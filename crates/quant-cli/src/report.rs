@@ -22,7 +22,7 @@ pub fn print_summary(report: &Report, output: &Path, seconds: f64) -> Result<(),
     print(&copied(&report.copied))?;
     let before = report.bytes_before;
     match report.bytes_after {
-        None => print("Nothing was written (--dry-run).\n"),
+        None => print("No model was written (--dry-run).\n"),
         Some(after) => print(&format!(
             "{} -> {} ({}) in {seconds:.2} s, {}/s\n{}\n",
             HumanBytes(before),

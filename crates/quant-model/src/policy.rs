@@ -283,7 +283,8 @@ pub(crate) fn skip_non_finite(
         if let Some((first, count)) = found {
             let at = position(first, &tensors[index].shape);
             *decision = Decision::Skip(format!(
-                "{count} values are NaN or Inf, the first at {at:?}"
+                "{count} {} NaN or Inf, the first at {at:?}",
+                if count == 1 { "value is" } else { "values are" }
             ));
         }
     }

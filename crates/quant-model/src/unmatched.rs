@@ -68,7 +68,13 @@ impl<'m> Known<'m> {
             let nearest = nearest.iter().map(|name| format!("`{}`", shortened(name)));
             let nearest = match nearest.collect::<Vec<_>>().join(", ") {
                 _ if self.names.is_empty() => "the model has none".into(),
-                none if none.is_empty() => "no name is near it; `quant inspect` lists them".into(),
+                none if none.is_empty() => {
+                    let lists = match self.what.starts_with("activation") {
+                        true => "activations --list",
+                        false => "inspect",
+                    };
+                    format!("no name is near it; `quant {lists}` lists them")
+                }
                 some => format!("near it: {some}"),
             };
             let name = shortened(name);

@@ -26,7 +26,7 @@ pub fn install(name: &str, form: Form) -> Result<PathBuf, Box<dyn Error>> {
     fs::create_dir_all(&lib)?;
     fs::copy(root().join(HEADER), prefix.join("include/quant.h"))?;
 
-    println!("{HOST}: the C library is built: a minute on two cores, from nothing");
+    println!("{HOST}: the C library is built: a minute or two on two cores, from nothing");
     let built = build(form)?;
     let shared = format!("libquant.so.{}", version());
     fs::copy(built.join("libquant_capi.so"), lib.join(&shared))?;

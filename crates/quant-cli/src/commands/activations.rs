@@ -118,7 +118,7 @@ impl Activations {
             return Ok(());
         }
         let written = match report.bytes_after {
-            None => "Nothing was written (--dry-run).".into(),
+            None => "No model was written (--dry-run).".into(),
             Some(_) => shown(&output),
         };
         print_operations(&report)?;

@@ -217,7 +217,7 @@ fn the_report_is_complete() {
     let folder = Folder::new();
     small_model(&folder.path("m.safetensors"));
     let dry = folder.succeeds(&["quantize", "m.safetensors", "--dry-run"]);
-    assert!(dry.contains("Nothing was written"), "{dry}");
+    assert!(dry.contains("No model was written"), "{dry}");
     assert_eq!(folder.names(), ["m.safetensors"]);
     let text = folder.succeeds(&["quantize", "m.safetensors", "--json", "--report", "r.json"]);
     assert_eq!(text, fs::read_to_string(folder.path("r.json")).unwrap());
