@@ -6,6 +6,7 @@
 
 use std::sync::LazyLock;
 
+use quant_model::error::option;
 use quant_model::facts::Axes;
 use quant_model::options::{ExpertAxes, Experts};
 use quant_model::unmatched::{Known, Unmatched};
@@ -101,7 +102,7 @@ impl<'o, 'm> Stacks<'o, 'm> {
         self.model.base.entry(name).map(|entry| &entry.shape[..])
     }
 
-    /// Patterns of the options that match no tensor of rank 3.
+    /// Patterns of the options that match no tensor of rank 3, and axes where there is no stack.
     pub fn unmatched(&self) -> Vec<Unmatched> {
         let entries = self
             .model
@@ -109,9 +110,21 @@ impl<'o, 'm> Stacks<'o, 'm> {
             .files
             .iter()
             .flat_map(SafetensorsFile::entries);
-        let stacks = entries.filter(|(_, entry)| entry.shape.len() == 3);
-        let known = Known::new("tensor of rank 3", stacks.map(|(name, _)| name.as_str()));
-        known.patterns("experts", &self.options.names)
+        let of_rank_3 = entries.filter(|(_, entry)| entry.shape.len() == 3);
+        let of_rank_3: Vec<_> = of_rank_3.collect();
+        let names = of_rank_3.iter().map(|(name, _)| name.as_str());
+        let known = Known::new("tensor of rank 3", names);
+        let mut unmatched = known.patterns("experts", &self.options.names);
+        let stacks = of_rank_3.iter().map(|(name, entry)| (name, &entry.shape));
+        if let Some(axes) = self.options.axes
+            && !stacks
+                .into_iter()
+                .any(|(name, shape)| self.is_stack(name, shape))
+        {
+            let none = Known::new("stack of experts", []);
+            unmatched.extend(none.tell(&option("expert_axes"), &[axes.name()]));
+        }
+        unmatched
     }
 }
 

@@ -5,26 +5,31 @@ use std::io::Write;
 
 use crate::folder::Folder;
 
+/// Runs the command with so many descriptors.
+fn succeeds_with(folder: &Folder, descriptors: u32, command: &str) {
+    let quant = env!("CARGO_BIN_EXE_quant");
+    let script = format!("ulimit -n {descriptors}; exec '{quant}' {command}");
+    let output = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(folder.path(""))
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {stderr}");
+}
+
 /// Shards are closed when they are whole.
 #[test]
 fn three_hundred_shards_with_a_hundred_descriptors() {
     let folder = Folder::new();
     folder.sharded("model", 300);
-    let quant = env!("CARGO_BIN_EXE_quant");
     for command in [
         "quantize model -o q --quiet",
         "inspect q --json",
         "diff q q",
         "dequantize q -o back --quiet",
     ] {
-        let script = format!("ulimit -n 128; exec '{quant}' {command}");
-        let output = std::process::Command::new("sh")
-            .args(["-c", &script])
-            .current_dir(folder.path(""))
-            .output()
-            .unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command}: {stderr}");
+        succeeds_with(&folder, 128, command);
     }
     assert_eq!(folder.names("back").len(), 302);
 }
@@ -39,7 +44,6 @@ fn many_shards_of_other_tools() {
         folder.model(&file, &tensor);
     }
     folder.file("model/config.json", r#"{"model_type": "llama"}"#);
-    let quant = env!("CARGO_BIN_EXE_quant");
     for command in [
         "index model",
         "quantize model -o m --format mlx --group-size 32 --quiet",
@@ -48,14 +52,7 @@ fn many_shards_of_other_tools() {
         "dequantize c -o cf --quiet",
         "convert c -o n --format native --quiet",
     ] {
-        let script = format!("ulimit -n 64; exec '{quant}' {command}");
-        let output = std::process::Command::new("sh")
-            .args(["-c", &script])
-            .current_dir(folder.path(""))
-            .output()
-            .unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command}: {stderr}");
+        succeeds_with(&folder, 64, command);
     }
     // mlx-lm fills its shards, so that there is one.
     for made in ["c", "cf", "n"] {

@@ -149,3 +149,19 @@ fn names_of_configurations_that_match_nothing_are_told() {
         &["`lm_head`"],
     );
 }
+
+#[test]
+fn axes_of_experts_that_are_not_there_are_told() {
+    let folder = folder();
+    let line = ["quantize", "m.safetensors", "--force", "--expert-axes"];
+    let said = warning(&folder, &[&line[..], &["input-output"]].concat());
+    assert!(
+        said.contains("--expert-axes `input-output` matches no stack of experts"),
+        "{said}"
+    );
+    folder.refuses(
+        &[&line[..], &["input-output", "--strict"]].concat(),
+        3,
+        &["stack of experts"],
+    );
+}
