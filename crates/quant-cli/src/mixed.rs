@@ -23,7 +23,7 @@ pub struct MixedFlags {
     ///
     /// The estimate is what adds up at the end of a chain of layers: the sum of the tensors' squared
     /// errors, each by its squared values.
-    #[arg(long, value_name = "DB", value_parser = finite, value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "DB", value_parser = decibels, value_hint = ValueHint::Other)]
     target_sqnr: Option<f64>,
     /// With a target: what each tensor may be, such as int4,int4:block32,int8,float [default: int4
     /// and int8 per channel and in blocks of 32, int4 in blocks of 16, float; --format mlx and
@@ -120,6 +120,13 @@ fn finite(given: &str) -> Result<f64, String> {
     let number: Option<f64> = given.parse().ok();
     let number = number.filter(|number| number.is_finite());
     number.ok_or_else(|| "give a number".into())
+}
+
+/// Of a number, or one with its unit.
+pub fn decibels(given: &str) -> Result<f64, String> {
+    let lower = given.to_ascii_lowercase();
+    let number = finite(lower.strip_suffix("db").unwrap_or(&lower).trim());
+    number.map_err(|_| "give a number of dB, such as 40dB".into())
 }
 
 fn positive(given: &str) -> Result<f64, String> {

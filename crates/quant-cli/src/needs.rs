@@ -275,12 +275,17 @@ pub fn check(matches: &ArgMatches) -> Result<(), Error> {
     let Some((command, matches)) = matches.subcommand() else {
         return Ok(());
     };
-    for (option, need) in needs(command) {
-        if is_given(matches, option) {
-            need.check(option, matches)?;
-        }
+    let given = || needs(command).filter(|(option, _)| is_given(matches, option));
+    // Two ways to say one thing come before what either needs, and the format before both.
+    let excludes = |need: &Need| matches!(need.rule, Without(_));
+    for (option, need) in given().filter(|(_, need)| excludes(need)) {
+        need.check(option, matches)?;
     }
-    check_encoding(matches)
+    check_encoding(matches)?;
+    for (option, need) in given().filter(|(_, need)| !excludes(need)) {
+        need.check(option, matches)?;
+    }
+    Ok(())
 }
 
 /// What the options of a command need; those of `quant plan` as they do in `quant quantize`, but for
@@ -313,10 +318,26 @@ fn check_encoding(matches: &ArgMatches) -> Result<(), Error> {
     let useless = given.find(|id| is_given(matches, id) && !encoding.takes(id));
     match useless {
         None => Ok(()),
-        Some(id) => Err(Error::Option(format!(
-            "{} has no effect with --format {encoding}",
-            flag(id)
-        ))),
+        Some(id) => {
+            let other = match alike(id).iter().find(|other| encoding.takes(other)) {
+                Some(other) => format!("; there it is {}", flag(other)),
+                None => String::new(),
+            };
+            Err(Error::Option(format!(
+                "{} has no effect with --format {encoding}{other}",
+                flag(id)
+            )))
+        }
+    }
+}
+
+/// What says the same in another format.
+fn alike(id: &str) -> &'static [&'static str] {
+    match id {
+        "group_size" => &["block_size"],
+        "block_size" | "block" => &["group_size"],
+        "bits" | "dtype" => &["bits", "dtype", "type"],
+        _ => &[],
     }
 }
 

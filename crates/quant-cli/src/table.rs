@@ -1,4 +1,5 @@
-//! Tables that fit the terminal.
+//! Tables that fit the terminal. In a file or a pipe, as in those of `ps` and `docker`, every row is a line,
+//! whose names can be searched for: nothing is cut but what no person would name so.
 
 use std::io::Write;
 
@@ -14,9 +15,11 @@ const LEAST_NAME: usize = 16;
 const GOOD_NAME: usize = 48;
 /// No other cell is wider: a file can give a type any name.
 const MOST_CELL: usize = 56;
+/// Without a terminal, columns are no wider: a longer name moves what stands behind it, not all rows.
+const ALIGNED_NAME: usize = 120;
 /// Text is wrapped to no less.
 const LEAST_TEXT: usize = 32;
-/// Longer text says nothing to people.
+/// Longer text says nothing to people, and longer names neither.
 const MOST_TEXT: usize = 1000;
 /// The beginning of a row's second line.
 const INDENT: usize = 4;
@@ -49,24 +52,35 @@ struct Layout {
     widths: Vec<usize>,
     /// So many cells stand in a row's first line; all of them, where they fit.
     first_line: usize,
-    /// The end of the line.
-    width: usize,
+    /// The end of the line, if there is one.
+    width: Option<usize>,
 }
 
 impl Layout {
     /// Rows are broken after `head` cells, if they have to be.
-    fn new(rows: impl Iterator<Item = Row>, head: usize, width: usize) -> Self {
+    fn new(rows: impl Iterator<Item = Row>, head: usize, width: Option<usize>) -> Self {
+        let end = width.unwrap_or(MOST_TEXT);
         let (mut widths, mut texts) = (Vec::new(), Vec::new());
         for row in rows {
             let cells = row.cells.len();
             widths.resize(cells.max(widths.len()), 0);
             texts.resize((cells + 1).max(texts.len()), 0);
             for (widest, (i, cell)) in widths.iter_mut().zip(row.cells.iter().enumerate()) {
-                let most = if i == 0 { width } else { MOST_CELL };
+                let most = if i == 0 { end } else { MOST_CELL };
                 *widest = Ord::max(*widest, columns(&shortened(cell, most)));
             }
-            texts[cells] = Ord::max(texts[cells], columns(&shortened(&row.text, width)));
+            texts[cells] = Ord::max(texts[cells], columns(&shortened(&row.text, end)));
         }
+        let Some(end) = width else {
+            if let Some(name) = widths.first_mut() {
+                *name = Ord::min(*name, ALIGNED_NAME);
+            }
+            return Self {
+                widths,
+                first_line: usize::MAX,
+                width,
+            };
+        };
         // What the others of so many cells take, gaps included.
         let others = |cells: usize| -> usize {
             widths
@@ -80,10 +94,10 @@ impl Layout {
             |(cells, text): (usize, &usize)| others(cells) + GAP + Ord::min(*text, LEAST_TEXT);
         let least = texts.iter().enumerate().map(least).max().unwrap_or(0);
         let name = widths.first().copied().unwrap_or(0);
-        let fits = Ord::min(name, GOOD_NAME) + least <= width;
+        let fits = Ord::min(name, GOOD_NAME) + least <= end;
         let (first_line, room) = match fits {
-            true => (usize::MAX, width - least),
-            false => (head, width.saturating_sub(others(head))),
+            true => (usize::MAX, end - least),
+            false => (head, end.saturating_sub(others(head))),
         };
         if let Some(name) = widths.first_mut() {
             *name = Ord::min(*name, room.max(LEAST_NAME));
@@ -102,9 +116,12 @@ impl Layout {
                 writeln!(out, "{}", line.trim_end())?;
                 line = " ".repeat(INDENT);
             }
-            let cell = shortened(cell, width);
+            let cell = match self.width {
+                Some(_) => shortened(cell, width),
+                None => shortened(cell, MOST_TEXT),
+            };
             line += &cell;
-            let padding = (width + GAP).saturating_sub(columns(&cell));
+            let padding = (width + GAP).saturating_sub(columns(&cell)).max(GAP);
             line.extend(std::iter::repeat_n(' ', padding));
         }
         let text = shortened(&row.text, MOST_TEXT);
@@ -115,13 +132,16 @@ impl Layout {
             writeln!(out, "{}", line.trim_end())?;
             line = " ".repeat(INDENT);
         }
+        let Some(end) = self.width else {
+            return writeln!(out, "{line}{text}");
+        };
         // Text below text, if there is room to read it.
-        let hanging = match self.width.saturating_sub(columns(&line)) >= LEAST_TEXT {
+        let hanging = match end.saturating_sub(columns(&line)) >= LEAST_TEXT {
             true => columns(&line),
             false => INDENT,
         };
         let hanging = " ".repeat(hanging);
-        let options = Options::new(self.width)
+        let options = Options::new(end)
             .initial_indent(&line)
             .subsequent_indent(&hanging);
         for line in textwrap::wrap(&text, options) {
@@ -155,7 +175,12 @@ pub fn print_table<R: Iterator<Item = Row>>(
 mod tests {
     use super::*;
 
-    fn table(rows: &[(&str, &[&str], &str)], head: usize, width: usize) -> String {
+    fn table(
+        rows: &[(&str, &[&str], &str)],
+        head: usize,
+        width: impl Into<Option<usize>>,
+    ) -> String {
+        let width = width.into();
         let rows = || {
             rows.iter().map(|(name, cells, text)| {
                 let cells = cells.iter().map(|&cell| cell.to_owned());
@@ -190,6 +215,23 @@ mod tests {
             "bias"
         );
         assert_eq!(table(rows, 3, 42), wanted);
+    }
+
+    #[test]
+    fn names_are_whole_where_there_is_no_terminal() {
+        let name = format!("model.{}.weight", "layers.".repeat(40));
+        let reason = "rows of 10 do not fill blocks ".repeat(8);
+        let rows: &[(&str, &[&str], &str)] =
+            &[(&name, &["F32"], &reason), ("b", &["F16"], "rank 1")];
+        let wanted = format!("{name}  F32  {reason}\n{:<120}  F16  rank 1\n", "b");
+        assert_eq!(table(rows, 1, None), wanted);
+        // One name among many makes no file large, not even its own line.
+        let long = "x".repeat(65_536);
+        let mut rows = vec![("b", &["F16"][..], ""); 1000];
+        rows.push((&long, &["F32"], &long));
+        let table = table(&rows, 1, None);
+        assert!(table.len() < 1000 * 200, "{}", table.len());
+        assert!(table.lines().all(|line| columns(line) < 2100));
     }
 
     #[test]

@@ -10,9 +10,10 @@ use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use crate::called;
 
-/// Of a line where standard output is no terminal.
-const USUAL_WIDTH: usize = 160;
-/// Of a line of a table, at the least.
+/// Of a line of help, where neither the terminal nor `COLUMNS` says how wide it is; and at the most.
+const USUAL_WIDTH: usize = 100;
+const MOST_WIDTH: usize = 120;
+/// Of a line of a table or of help, at the least.
 const LEAST_WIDTH: usize = 40;
 /// Of a warning: there may be names in it.
 const WARNING: usize = 2000;
@@ -30,13 +31,23 @@ pub fn is_broken_pipe(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
 }
 
-/// Columns of the terminal.
-pub fn width() -> usize {
+/// Columns of the terminal; `None` where standard output is a file or a pipe, whose lines have any length.
+pub fn width() -> Option<usize> {
     if !io::stdout().is_terminal() {
-        return USUAL_WIDTH;
+        return None;
     }
     let (_, columns) = Term::stdout().size();
-    Ord::max(columns.into(), LEAST_WIDTH)
+    Some(Ord::max(columns.into(), LEAST_WIDTH))
+}
+
+/// Columns of a line of help.
+pub fn help_width() -> usize {
+    let terminals = [Term::stdout(), Term::stderr()];
+    let size = terminals.iter().find_map(Term::size_checked);
+    let columns = size.map(|(_, columns)| usize::from(columns));
+    let given = || std::env::var("COLUMNS").ok()?.parse().ok();
+    let columns: usize = columns.or_else(given).unwrap_or(USUAL_WIDTH);
+    columns.clamp(LEAST_WIDTH, MOST_WIDTH)
 }
 
 pub fn print(text: &str) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use quant_core::{Dialect, GeometryError};
+use quant_core::Dialect;
 use quant_simd::TensorQuantizer;
 
 use crate::graph::Weight;
@@ -225,11 +225,6 @@ impl OpenModel for Opened<'_> {
                 "blocks of {block} do not divide axis {axis}, which has {dim} elements"
             ))),
         }
-    }
-
-    /// Blocks that fit none are no mistake: coreai-opt skips these weights, too.
-    fn tolerates(&self, error: Option<&GeometryError>) -> bool {
-        matches!(error, None | Some(GeometryError::BlockTooLarge { .. }))
     }
 
     fn data(&self, tensor: usize) -> Result<Data<'_>, Error> {

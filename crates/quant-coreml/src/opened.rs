@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use quant_core::GeometryError;
 use quant_model::error::option;
 use quant_model::facts::Facts;
 use quant_model::format::{
@@ -147,12 +146,6 @@ impl OpenModel for Opened<'_, '_> {
         _options: &QuantizeOptions,
     ) -> Result<(), Unsupported> {
         select::check_blocks(&quantizer.blocks).map_err(Unsupported::Skip)
-    }
-
-    /// Axes that no weight has are a mistake. Blocks that fit none are not: coremltools skips these
-    /// weights, too.
-    fn tolerates(&self, error: Option<&GeometryError>) -> bool {
-        matches!(error, None | Some(GeometryError::BlockTooLarge { .. }))
     }
 
     fn data(&self, tensor: usize) -> Result<Data<'_>, Error> {

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use quant_core::GeometryError;
 use quant_simd::TensorQuantizer;
 
 use crate::facts::Facts;
@@ -189,11 +188,6 @@ pub trait OpenModel {
         options: &QuantizeOptions,
     ) -> Result<(), Unsupported>;
 
-    /// Whether blocks that fit no tensor at all are no mistake in the options.
-    fn tolerates(&self, _error: Option<&GeometryError>) -> bool {
-        false
-    }
-
     /// A float tensor's values.
     ///
     /// # Errors
@@ -289,6 +283,8 @@ pub type Rules<'o> = Box<dyn Fn(&Facts) -> Result<Option<Settings>, String> + 'o
 pub enum Unsupported {
     /// The tensor is left out.
     Skip(String),
+    /// So is the tensor; if no other fits, the options are to blame, and the work ends.
+    Mistake(String),
     /// The work ends.
     Fail(Error),
 }

@@ -209,7 +209,7 @@ impl Plan {
         match model.supports(facts, &quantizer, options) {
             Ok(()) => Ok(Decision::Quantize(quantizer)),
             Err(Unsupported::Fail(error)) => Err(error),
-            Err(Unsupported::Skip(problem)) => Err(bad(problem)),
+            Err(Unsupported::Skip(problem) | Unsupported::Mistake(problem)) => Err(bad(problem)),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use quant_core::{Blocks, GgmlType, Granularity as Cut};
+use quant_core::{Blocks, GeometryError, GgmlType, Granularity as Cut};
 use quant_simd::TensorQuantizer;
 
 use crate::block_quantizer::{BlockQuantizer, BlockSource};
@@ -56,7 +56,8 @@ pub(crate) fn decide(
         stacks,
         ..
     } = policy;
-    // A block or axis that fits no tensor at all is a mistake in the options, not in the model.
+    // Axes that no tensor has are a mistake in the options. Blocks that fit none are not: coremltools and
+    // coreai-opt skip what they do not fit, too.
     let fits =
         |decision: &Decision| matches!(decision, Decision::Quantize(_) | Decision::Blocks(_));
     match mistake {
@@ -142,7 +143,7 @@ impl Policy<'_> {
         let blocks = match Blocks::new(&facts.shape, &cut) {
             Ok(blocks) => blocks,
             Err(error) => {
-                let is_mistake = !self.model.tolerates(Some(&error));
+                let is_mistake = !matches!(error, GeometryError::BlockTooLarge { .. });
                 return Ok(self.misfit(facts, error.to_string(), is_mistake));
             }
         };
@@ -157,10 +158,8 @@ impl Policy<'_> {
         match self.model.supports(facts, &quantizer, self.options) {
             Ok(()) => Ok(Decision::Quantize(quantizer)),
             Err(Unsupported::Fail(error)) => Err(error),
-            Err(Unsupported::Skip(problem)) => {
-                let is_mistake = !self.model.tolerates(None);
-                Ok(self.misfit(facts, problem, is_mistake))
-            }
+            Err(Unsupported::Skip(problem)) => Ok(Decision::Skip(problem)),
+            Err(Unsupported::Mistake(problem)) => Ok(self.misfit(facts, problem, true)),
         }
     }
 

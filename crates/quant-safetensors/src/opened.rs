@@ -189,7 +189,7 @@ impl OpenModel for Opened<'_> {
     ) -> Result<(), Unsupported> {
         let convention = convention(options.encoding());
         let supports = convention.supports(&facts.name, quantizer);
-        supports.map_err(Unsupported::Skip)?;
+        supports.map_err(Unsupported::Mistake)?;
         let parts = convention.parts(&facts.name, quantizer);
         check_names(&self.model.base, &facts.file, &facts.name, &parts).map_err(Unsupported::Fail)
     }

@@ -9,8 +9,8 @@ use quant_models::{
 use serde_json::{Value, json};
 use std::path::Path;
 
-use crate::mixed::{becomes, told};
-use crate::needs::lines;
+use crate::mixed::{becomes, decibels, told};
+use crate::needs::{lines, told as told_option};
 use crate::terminal::{count, warn};
 
 #[derive(Args)]
@@ -23,19 +23,12 @@ pub struct AutoFlags {
     #[arg(long)]
     auto: bool,
     /// With --auto: the estimated signal to quantization noise that is kept
-    #[arg(long, value_name = "DB", default_value = "30dB", value_parser = decibels)]
+    #[arg(long, value_name = "DB", default_value = "30dB", value_parser = above_zero)]
     quality: f64,
 }
 
-fn decibels(given: &str) -> Result<f64, String> {
-    let lower = given.to_ascii_lowercase();
-    let number: Option<f64> = lower
-        .strip_suffix("db")
-        .unwrap_or(&lower)
-        .trim()
-        .parse()
-        .ok();
-    let number = number.filter(|number| number.is_finite() && *number > 0.0);
+fn above_zero(given: &str) -> Result<f64, String> {
+    let number = decibels(given).ok().filter(|&number| number > 0.0);
     number.ok_or_else(|| "give a number of dB above 0, such as 40dB".into())
 }
 
@@ -117,10 +110,12 @@ fn usable(
     }
     let (mut usable, mut refused) = (Vec::new(), None);
     for candidate in candidates {
-        let Some(one) = candidate.options(options)? else {
+        let Some(mut one) = candidate.options(options)? else {
             usable.push(candidate);
             continue;
         };
+        // Another candidate may fit where this one does not.
+        one.strict = false;
         match quant_models::plan(model, &one, job) {
             Ok(_) => usable.push(candidate),
             Err(Error::Interrupted) => return Err(Error::Interrupted),
@@ -131,7 +126,7 @@ fn usable(
     match refused {
         Some((_, error)) if !usable.iter().any(is_codes) => Err(error),
         Some((candidate, error)) => {
-            warn(&[format!("without {candidate}: {error}")]);
+            warn(&[format!("without {candidate}: {}", error.told(&told_option))]);
             Ok(usable)
         }
         None => Ok(usable),
@@ -156,7 +151,7 @@ fn counts(plan: &Plan) -> Vec<(String, Value)> {
 
 #[cfg(test)]
 mod tests {
-    use super::decibels;
+    use super::above_zero;
 
     #[test]
     fn a_quality_has_a_unit_or_none() {
@@ -170,7 +165,7 @@ mod tests {
             ("dB", None),
             ("40%", None),
         ] {
-            assert_eq!(decibels(given).ok(), number, "{given}");
+            assert_eq!(above_zero(given).ok(), number, "{given}");
         }
     }
 }

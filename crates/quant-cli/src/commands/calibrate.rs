@@ -32,6 +32,15 @@ pub enum Observer {
     Mse,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  quant calibrate recorded/ -o ranges.json --observer percentile --percentile 99.99
+  python record.py | quant calibrate - --name input -o ranges.json
+  quant calibrate Model.mlpackage --samples samples/ -o ranges.json
+  python samples.py | quant calibrate Model.mlpackage --samples - -o ranges.json
+  quant calibrate --merge a.json b.json -o ranges.json
+  quant calibrate Model.mlpackage --samples samples/ --importance -o importance.safetensors";
+
 /// Find the ranges of activations in recordings
 ///
 /// A safetensors file is one sample of each activation that one of its tensors is named for. An npy
@@ -49,17 +58,8 @@ pub enum Observer {
 /// ranges.
 ///
 /// Which activations a Core ML package wants, `quant activations Model.mlpackage --list` shows.
-///
-/// Examples:
-///
-///     quant calibrate recorded/ -o ranges.json --observer percentile --percentile 99.99
-///     python record.py | quant calibrate - --name input -o ranges.json
-///     quant calibrate Model.mlpackage --samples samples/ -o ranges.json
-///     python samples.py | quant calibrate Model.mlpackage --samples - -o ranges.json
-///     quant calibrate --merge a.json b.json -o ranges.json
-///     quant calibrate Model.mlpackage --samples samples/ --importance -o importance.safetensors
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Calibrate {
     /// Files and folders of recordings; - is a stream of npy arrays
     #[arg(required = true, value_hint = ValueHint::AnyPath)]

@@ -6,13 +6,13 @@ use quant_models::Error;
 
 use crate::terminal::{print, stdout_error};
 
+const EXAMPLE: &str = "\
+Example:
+  quant man quantize | man -l -";
+
 /// Print a manual page
-///
-/// Example:
-///
-///     quant man quantize | man -l -
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLE)]
 pub struct Man {
     /// The command that it is about [default: all of quant]
     #[arg(value_parser = PossibleValuesParser::new(COMMANDS.iter().copied()))]

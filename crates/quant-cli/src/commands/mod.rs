@@ -30,9 +30,10 @@ mod running;
 use std::ffi::OsString;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use quant_models::Error;
+use quant_models::{Error, columns};
 
 use crate::status;
+use crate::terminal::help_width;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,7 +43,7 @@ Examples:
 
 /// Linear quantization of model files, with the arithmetic of coremltools.
 #[derive(Parser)]
-#[command(name = "quant", version, after_long_help = EXAMPLES, max_term_width = 120)]
+#[command(name = "quant", version, after_long_help = EXAMPLES, )]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -74,7 +75,7 @@ impl Arguments {
     pub fn read(
         line: impl IntoIterator<Item = OsString>,
     ) -> Result<(Self, ArgMatches), clap::Error> {
-        let matches = with_status(Self::command()).try_get_matches_from(line)?;
+        let matches = with_status(Self::command(), help_width()).try_get_matches_from(line)?;
         Ok((Self::from_arg_matches(&matches)?, matches))
     }
 
@@ -102,17 +103,48 @@ impl Arguments {
             Command::Diff(command) => return command.run(),
             Command::Backends(command) => command.run()?,
             Command::Completions(command) => command.run(&mut Self::command())?,
-            Command::Man(command) => command.run(with_status(Self::command()))?,
+            Command::Man(command) => command.run(with_status(Self::command(), usize::MAX))?,
         }
         Ok(status::DONE)
     }
 }
 
-/// Every help text, and so every manual page, ends with the exit statuses.
-fn with_status(command: clap::Command) -> clap::Command {
+/// Every help text, and so every manual page, ends with the exit statuses; help is so wide.
+fn with_status(command: clap::Command, width: usize) -> clap::Command {
     let help = match command.get_after_long_help() {
         Some(help) => format!("{help}\n\n{}", status::TABLE),
         None => status::TABLE.to_owned(),
     };
-    command.after_long_help(help).mut_subcommands(with_status)
+    let command = command
+        .term_width(width)
+        .after_long_help(fitted(&help, width));
+    command.mut_subcommands(|command| with_status(command, width))
+}
+
+/// Examples and exit statuses in lines that clap need not wrap: a command goes on behind a backslash, and
+/// text below text.
+fn fitted(help: &str, width: usize) -> String {
+    let fitted = |line: &str| {
+        if columns(line) <= width {
+            return line.to_owned();
+        }
+        let text = line.trim_start();
+        let indent = &line[..line.len() - text.len()];
+        let is_command = ["quant ", "python "]
+            .iter()
+            .any(|name| text.starts_with(name));
+        let (hanging, end) = match (is_command, line.rfind("  ")) {
+            (true, _) => (indent.len() + 4, " \\\n"),
+            (false, Some(gap)) => (gap + 2, "\n"),
+            (false, None) => (0, "\n"),
+        };
+        let hanging = " ".repeat(hanging);
+        let options = textwrap::Options::new(width.saturating_sub(end.len() - 1))
+            .initial_indent(indent)
+            .subsequent_indent(&hanging)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation)
+            .break_words(false);
+        textwrap::wrap(text, options).join(end)
+    };
+    help.lines().map(fitted).collect::<Vec<_>>().join("\n")
 }

@@ -15,6 +15,10 @@ use crate::options::{ForceOption, JsonOption, QuietOption, ThreadsOption};
 use crate::progress::with_progress;
 use crate::terminal::{print, print_json, shown, warn};
 
+const EXAMPLE: &str = "\
+Example:
+  quant run Model.mlpackage --input x=x.npy -o y.npz";
+
 /// Run a Core ML package once
 ///
 /// The model's operations run on the CPU, one after the other, on any system. An input is an npy array,
@@ -23,12 +27,8 @@ use crate::terminal::{print, print_json, shown, warn};
 /// image may be a png or jpeg file. Outputs go to an npz file; to an npy file, where there is one.
 ///
 /// Models of float16 run in float32 arithmetic, unless --round-f16 is given. States begin as zeros.
-///
-/// Examples:
-///
-///     quant run Model.mlpackage --input x=x.npy -o y.npz
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLE)]
 pub struct Run {
     /// A .mlpackage
     #[arg(value_hint = ValueHint::AnyPath)]

@@ -165,3 +165,62 @@ fn axes_of_experts_that_are_not_there_are_told() {
         &["stack of experts"],
     );
 }
+
+/// Blocks that are larger than every row: left in float and told, as in a package, whatever the
+/// encoding. An axis that no tensor has is a mistake in the options.
+#[test]
+fn blocks_that_fit_no_tensor_are_told() {
+    let folder = Folder::new();
+    let model = [f32("a.weight", &[300, 10]), f32("b.weight", &[400, 10])];
+    write(&folder.path("m.safetensors"), &model);
+    fs::create_dir(folder.path("hf")).unwrap();
+    write(&folder.path("hf/model.safetensors"), &model);
+    fs::write(folder.path("hf/config.json"), r#"{"model_type": "llama"}"#).unwrap();
+    let blocks = ["--granularity", "per-block", "--block-size", "32"];
+    let larger = "larger than axis 1, which has 10 elements";
+    for (options, reason) in [
+        (&["m.safetensors", "--dtype", "int4"][..], larger),
+        (&["hf", "--format", "compressed-tensors"], larger),
+        (&["hf", "--format", "mlx"], "groups of 64 do not divide"),
+        (&["m.safetensors", "--format", "gguf"], "do not fill blocks"),
+    ] {
+        let is_native = options.contains(&"int4");
+        let options = [options, if is_native { &blocks } else { &[] }].concat();
+        for command in [
+            &["quantize", "--force", "-o", "out"][..],
+            &["quantize", "-n"],
+            &["plan"],
+        ] {
+            let file = match options.contains(&"gguf") {
+                true => "out.gguf",
+                false if options[0] == "hf" => "out",
+                false => "out.safetensors",
+            };
+            let command: Vec<&str> = command
+                .iter()
+                .map(|it| if *it == "out" { file } else { it })
+                .collect();
+            let (stdout, stderr) = folder.said(&[&command[..], &options].concat());
+            assert!(stderr.contains("nothing was quantized: 2 x "), "{stderr}");
+            assert!(
+                stderr.contains(reason) && stdout.contains(reason),
+                "{stderr}{stdout}"
+            );
+            assert!(!command.contains(&"-o") || folder.path(file).exists());
+        }
+        let strict = [&["quantize", "-n", "--strict"], &options[..]].concat();
+        folder.refuses(&strict, 3, &[reason]);
+    }
+    folder.refuses(
+        &["quantize", "m.safetensors", "--axis", "5"],
+        1,
+        &["axis 5", "--exclude"],
+    );
+    // Of several candidates, the one that fits is taken, and the others are no matter.
+    let auto = ["quantize", "m.safetensors", "--auto", "--strict", "-n"];
+    let (stdout, stderr) = folder.said(&auto);
+    assert!(
+        stderr.is_empty() && stdout.contains("2 int8"),
+        "{stderr}{stdout}"
+    );
+}

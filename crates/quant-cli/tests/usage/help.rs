@@ -57,6 +57,50 @@ fn every_command_has_help_and_a_page() {
     }
 }
 
+/// Paragraphs are wrapped once, and commands stay commands.
+#[test]
+fn help_fits_narrow_terminals() {
+    let folder = Folder::new();
+    let help = |command: &str, columns: usize| {
+        let mut command = folder.command(&[command, "--help"]);
+        let output = command
+            .env("COLUMNS", columns.to_string())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for command in COMMANDS.iter().chain(&["plan", "run", "evaluate"]) {
+        let whole = help(command, 120);
+        for columns in [60, 80] {
+            let text = help(command, columns);
+            let long = text.lines().find(|line| line.chars().count() > columns);
+            assert!(
+                long.is_none_or(|line| line.starts_with("Usage: ")),
+                "{long:?}"
+            );
+            let (about, _) = text.split_once("Usage: ").unwrap();
+            let lines: Vec<&str> = about.lines().collect();
+            for pair in lines.windows(2).filter(|pair| !pair[0].is_empty()) {
+                let Some(word) = pair[1].split_whitespace().next() else {
+                    continue;
+                };
+                let together = pair[0].chars().count() + 1 + word.chars().count();
+                assert!(together > columns, "{command}, {columns}: {pair:?}");
+            }
+            let end = |text: &str| {
+                let at = ["Example:", "Examples:", "Exit status"].map(|word| text.find(word));
+                text[at.into_iter().flatten().min().unwrap()..].to_owned()
+            };
+            let whole = end(&whole);
+            let (commands, _) = whole.split_once("Exit status").unwrap();
+            assert!(
+                end(&text).replace(" \\\n      ", " ").starts_with(commands),
+                "{text}"
+            );
+        }
+    }
+}
+
 #[test]
 fn shells_complete_what_there_is() {
     let folder = Folder::new();

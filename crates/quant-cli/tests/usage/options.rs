@@ -57,6 +57,22 @@ fn options_without_effect_are_errors() {
             ["--block", "--granularity"],
         ),
         (
+            "quantize m.safetensors --block 1,32 --block-size 32",
+            ["--block and --block-size", "exclude each other"],
+        ),
+        (
+            "plan m.safetensors --block 1,32 --block-axis 1",
+            ["--block and --block-axis", "exclude each other"],
+        ),
+        (
+            "quantize m.safetensors --format mlx --block-size 32",
+            ["--block-size has no effect", "there it is --group-size"],
+        ),
+        (
+            "quantize m.safetensors --format gguf --dtype int4",
+            ["--dtype has no effect", "there it is --type"],
+        ),
+        (
             "quantize m.mlpackage --config c.yaml --dtype int8",
             ["--config", "--dtype"],
         ),

@@ -13,11 +13,13 @@ use std::path::PathBuf;
 use quant_simd::{Sink, TensorQuantizer};
 
 use self::problem::Knapsack;
+use crate::error::shortened;
 use crate::execute::decide;
 use crate::facts::Facts;
 use crate::format::{Inserted, OpenModel};
 use crate::plan::{PlannedTensor, TensorSpec, VERSION};
 use crate::report::{Decision, quantize_tensor};
+use crate::unmatched;
 use crate::values::Tensor;
 use crate::{Error, Job, Note, Plan, QuantizeOptions};
 
@@ -124,6 +126,8 @@ struct Work<'w> {
     alternatives: Vec<Vec<Alternative>>,
     /// Per tensor, why no candidate quantizes it.
     reasons: Vec<Option<String>>,
+    /// Per tensor, whether a candidate was to quantize it, and could not.
+    skipped: Vec<bool>,
     allows_float: bool,
     warnings: Vec<Note>,
 }
@@ -135,12 +139,16 @@ impl<'w> Work<'w> {
         job: &'w Job<'w>,
     ) -> Result<Self, Error> {
         let tensors = model.facts(options, job, &mut Vec::new())?;
+        if options.strict {
+            unmatched::warnings(true, &model.unmatched(options))?;
+        }
         Ok(Self {
             model,
             options,
             job,
             alternatives: tensors.iter().map(|_| Vec::new()).collect(),
             reasons: tensors.iter().map(|_| None).collect(),
+            skipped: tensors.iter().map(|_| false).collect(),
             tensors,
             allows_float: false,
             warnings: Vec::new(),
@@ -149,13 +157,16 @@ impl<'w> Work<'w> {
 
     /// Measures what a candidate makes of each tensor.
     fn add(&mut self, candidate: Candidate, damage: &mut Option<Damage<'_>>) -> Result<(), Error> {
-        let Some(options) = candidate.options(self.options)? else {
+        let Some(mut options) = candidate.options(self.options)? else {
             self.allows_float = true;
             return Ok(());
         };
+        // Another candidate may fit where this one does not.
+        options.strict = false;
         let (decided, report) = decide(self.model, Inserted::default(), &options, self.job)?;
+        let fits_some = report.tensors.iter().any(|tensor| tensor.scheme.is_some());
         for warning in report.warnings {
-            if !self.warnings.contains(&warning) {
+            if fits_some && !self.warnings.contains(&warning) {
                 self.warnings.push(warning);
             }
         }
@@ -192,6 +203,7 @@ impl<'w> Work<'w> {
                 }
                 Decision::LeaveAlone(reason) | Decision::Skip(reason) => {
                     self.reasons[index] = Some(reason.clone());
+                    self.skipped[index] |= matches!(decision, Decision::Skip(_));
                 }
             }
         }
@@ -224,6 +236,16 @@ impl<'w> Work<'w> {
         let mut places = Vec::new();
         for (index, alternatives) in self.alternatives.iter_mut().enumerate() {
             if alternatives.is_empty() {
+                if let (true, true, Some(reason)) = (
+                    self.options.strict,
+                    self.skipped[index],
+                    &self.reasons[index],
+                ) {
+                    let name = shortened(&self.tensors[index].name);
+                    return Err(Error::strict(format!(
+                        "no candidate can quantize `{name}`: {reason}"
+                    )));
+                }
                 continue;
             }
             if self.allows_float {

@@ -17,6 +17,11 @@ use crate::options::{ForceOption, JsonOption, QuietOption, ThreadsOption};
 use crate::progress::with_progress;
 use crate::terminal::{number, print, print_json, shown, warn};
 
+const EXAMPLES: &str = "\
+Examples:
+  quant evaluate Model.mlpackage Small.mlpackage --samples samples/ --labels labels.csv
+  quant evaluate Model.mlpackage Small.mlpackage --samples photos/ --report error.html";
+
 /// How far apart the answers of two Core ML packages are, and where it begins
 ///
 /// Runs the same samples through both: a float model and a quantized one, or two quantized ones. For
@@ -29,16 +34,10 @@ use crate::terminal::{number, print, print_json, shown, warn};
 /// activations left as they are.
 ///
 /// Samples are npy, npz, safetensors, png or jpeg files, one file each, or `-`, a stream of npz archives,
-/// as `quant calibrate --samples` takes them.
-/// Labels are classes: an npy array in the order of the samples, or a text file with a line each, of the
+/// as `quant calibrate --samples` takes them. Labels are classes: an npy array in the order of the samples, or a text file with a line each, of the
 /// class, or of a file's name, a comma and the class.
-///
-/// Examples:
-///
-///     quant evaluate Model.mlpackage Small.mlpackage --samples samples/ --labels labels.csv
-///     quant evaluate Model.mlpackage Small.mlpackage --samples photos/ --report error.html
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Evaluate {
     /// The first .mlpackage: what the second is measured by
     #[arg(value_hint = ValueHint::AnyPath)]

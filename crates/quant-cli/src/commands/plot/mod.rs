@@ -13,6 +13,10 @@ use serde_json::json;
 use crate::options::{ForceOption, JsonOption, QuietOption};
 use crate::terminal::{print, print_json, shown, warn};
 
+const EXAMPLE: &str = "\
+Example:
+  quant plot ranges.json -o ranges.html";
+
 /// Draw what calibration has seen of each activation, and the range that it chose
 ///
 /// A self-contained page (.html) or picture (.svg), by the output's extension: a histogram per
@@ -20,12 +24,8 @@ use crate::terminal::{print, print_json, shown, warn};
 /// maximum, share of clipped values, scale and zero point as text. min-max and moving-average make no
 /// histogram: all their ranges are drawn in one chart. Colours follow the viewer's scheme, light or
 /// dark.
-///
-/// Example:
-///
-///     quant plot ranges.json -o ranges.html
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLE)]
 pub struct Plot {
     /// What `quant calibrate` wrote
     #[arg(value_hint = ValueHint::FilePath)]
