@@ -9,6 +9,7 @@ use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionKind}
 use serde::Deserialize;
 
 use crate::paths;
+use crate::toolchain::{HOST, target_dir};
 
 /// A library or a program.
 #[derive(Debug)]
@@ -32,6 +33,9 @@ struct Message {
 struct Target {
     name: String,
 }
+
+/// A profile.
+const CHECKED: &str = "checked";
 
 /// The packages whose programs and libraries tasks run or look at.
 const PROGRAMS: [&str; 5] = [
@@ -69,7 +73,17 @@ pub fn checked(cargo: &mut Command) -> Result<&mut Command, Box<dyn Error>> {
         .collect();
     let flags: Vec<&str> = flags.into_iter().filter(|it| !it.is_empty()).collect();
     paths::hide(cargo, &flags)?;
-    Ok(programs(named(cargo), "checked"))
+    // The host is named, too: then flags are not for macros and build scripts, which are compiled once
+    // for all targets.
+    if !cargo.get_args().any(|it| it == "--target") {
+        cargo.args(["--target", HOST]);
+    }
+    Ok(programs(named(cargo), CHECKED))
+}
+
+/// The folder of what is built so for the host.
+pub fn checked_folder() -> PathBuf {
+    target_dir().join(HOST).join(CHECKED)
 }
 
 /// The C library as a shared one has the name by which programs ask for it.

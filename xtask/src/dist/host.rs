@@ -54,20 +54,20 @@ pub fn install(name: &str, form: Form) -> Result<PathBuf, Box<dyn Error>> {
 /// Builds the static and the shared library; the folder that they are in.
 fn build(form: Form) -> Result<PathBuf, Box<dyn Error>> {
     let mut build = cargo("build");
-    let profile = match form {
+    let folder = match form {
         Form::Whole => {
             paths::hide(&mut build, &[])?;
             artifacts::named(&mut build);
             build.args(["--profile", "lto", "--package", "quant-capi", "--lib"]);
-            "lto"
+            target_dir().join("lto")
         }
         Form::Checked => {
             artifacts::checked(&mut build)?.arg("--lib");
-            "checked"
+            artifacts::checked_folder()
         }
     };
     match build.status()?.success() {
-        true => Ok(target_dir().join(profile)),
+        true => Ok(folder),
         false => Err("the build failed".into()),
     }
 }

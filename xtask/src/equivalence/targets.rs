@@ -10,7 +10,7 @@ use super::{Digests, lock};
 use crate::artifacts::{self, Artifact};
 use crate::not_run::Absent;
 use crate::processors::{self, Emulator, PROCESSORS, Processor};
-use crate::toolchain::{root, stdout, target_dir};
+use crate::toolchain::{HOST, root, stdout, target_dir};
 use crate::{bochs, hide};
 
 /// The architecture of this machine.
@@ -153,7 +153,7 @@ fn link_static(artifacts: &[Artifact]) -> Result<PathBuf, Box<dyn Error>> {
         rustc
             .arg("--extern")
             .arg(format!("{name}={}", path.display()));
-        for folder in [folder.to_owned(), folder.join("deps")] {
+        for folder in [folder.to_owned(), folder.join("deps"), macros(folder)] {
             rustc.arg(format!("-Ldependency={}", folder.display()));
         }
     }
@@ -162,6 +162,15 @@ fn link_static(artifacts: &[Artifact]) -> Result<PathBuf, Box<dyn Error>> {
         status if status.success() => Ok(output),
         status => Err(format!("{rustc:?}: {status}").into()),
     }
+}
+
+/// Where the macros are that libraries in a folder of a target were compiled with: it has the same
+/// place in what is built for no named target.
+fn macros(folder: &Path) -> PathBuf {
+    let mut parts: Vec<_> = folder.iter().collect();
+    let target = parts.iter().rposition(|part| *part == HOST);
+    target.map(|at| parts.remove(at));
+    parts.iter().collect()
 }
 
 impl Target {
