@@ -350,7 +350,7 @@ impl<'p> Emitter<'p> {
         let model = (package.model.to_owned(), model);
         let manifest = manifest.map(|manifest| (MANIFEST.into(), manifest));
         for (inner, content) in [Some(model), manifest].into_iter().flatten() {
-            target.put(&inner, &content, self.job)?;
+            target.put(&inner, &content)?;
             bytes += content.len() as u64;
             written.push(inner);
         }

@@ -6,9 +6,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use quant_model::io::{
-    self, Destination, Inputs, Links, TemporaryFolder, group_and_others, parent, sync, sync_for,
+    self, Destination, Inputs, Links, TemporaryFolder, group_and_others, parent, sync,
 };
 use quant_model::{Error, Job};
+use rayon::prelude::*;
 
 use super::folder::Folder;
 use super::package::{Contents, Package, contents};
@@ -113,12 +114,11 @@ impl Target {
         Ok(bytes)
     }
 
-    /// Writes the model.
-    pub fn put(&self, inner: &Path, bytes: &[u8], job: &Job<'_>) -> Result<(), Error> {
+    /// Writes the model, which [`finish`](Self::finish) syncs.
+    pub fn put(&self, inner: &Path, bytes: &[u8]) -> Result<(), Error> {
         let place = self.place(inner)?;
         io::create(&place, self.others(inner))
             .and_then(|mut file| file.write_all(bytes))
-            .and_then(|()| sync_for(job, &place))
             .map_err(Error::io(&self.shown(inner), "write it"))
     }
 
@@ -142,22 +142,27 @@ impl Target {
     pub fn finish(self, job: &Job<'_>) -> Result<(), Error> {
         self.check()?;
         if job.sync {
-            sync_folders(self.folder.path()).map_err(Error::io(self.path(), "sync it"))?;
+            sync_all(self.folder.path()).map_err(Error::io(self.path(), "sync it"))?;
         }
         job.check()?;
         self.destination.put_folder(self.folder)
     }
 }
 
-/// Files have been synced as they were written.
-fn sync_folders(folder: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_folders(&entry.path())?;
-        }
+/// Waits for all of it at once: each file and folder waits for the disk, however small it is. What was
+/// synced as it was written costs nothing.
+fn sync_all(folder: &Path) -> std::io::Result<()> {
+    let mut found = vec![folder.to_owned()];
+    let mut next = 0;
+    while let Some(path) = found.get(next) {
+        let entries = match fs::symlink_metadata(path)?.is_dir() {
+            true => fs::read_dir(path)?.collect::<std::io::Result<Vec<_>>>()?,
+            false => Vec::new(),
+        };
+        found.extend(entries.iter().map(fs::DirEntry::path));
+        next += 1;
     }
-    sync(folder)
+    found.par_iter().try_for_each(|path| sync(path))
 }
 
 /// Bytes of all files of a package.

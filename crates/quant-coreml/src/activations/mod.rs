@@ -65,7 +65,7 @@ pub(crate) fn quantize(
     }
     let mut target = Target::new(package, &options.inputs(input), output, job)?;
     report.warn(std::mem::take(&mut target.warnings));
-    target.put(package.model, &model, job)?;
+    target.put(package.model, &model)?;
     let rest = target.copy_rest(package, &[package.model.to_owned()], job)?;
     target.finish(job)?;
     report.bytes_after = Some(model.len() as u64 + rest);
