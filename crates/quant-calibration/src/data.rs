@@ -269,12 +269,10 @@ fn npy(path: &Path, activation: String) -> Result<Recording, Error> {
         NpyError::Array(problem) => {
             let mut head = [0; sniff::HEAD];
             let got = file.read_at(&mut head, 0).unwrap_or(0);
-            match sniff::kind(&head[..got]) {
-                // An array of a kind that is not read.
-                Some(kind) if !head.starts_with(b"\x93NUMPY") => {
-                    bad(format!("not an npy array, but {}", kind.what))
-                }
-                _ => bad(problem),
+            // An array of a kind that is not read is an array.
+            match head.starts_with(b"\x93NUMPY") {
+                true => bad(problem),
+                false => bad(sniff::instead(&head[..got], problem)),
             }
         }
     })?;

@@ -327,7 +327,7 @@ impl Calibration {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let document: Document = serde_json::from_slice(bytes).map_err(|error| {
             let problem = format!("not a document that `quant calibrate` writes: {error}");
-            sniff::or(bytes, problem)
+            sniff::instead(bytes, problem)
         })?;
         if document.version != VERSION {
             return Err(format!(

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use flate2::read::DeflateDecoder;
-use quant_model::Error;
 use quant_model::error::shortened;
+use quant_model::{Error, sniff};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::npy::{Header, NpyError};
@@ -27,8 +27,10 @@ pub fn arrays(
 ) -> Result<Vec<RecordedTensor>, Error> {
     let bad = |problem: String| Error::file(path, problem);
     let archive = ZipArchive::new(BufReader::new(file));
-    let mut archive =
-        archive.map_err(|error| bad(format!("not an npz archive, or a damaged one: {error}")))?;
+    let mut archive = archive.map_err(|error| {
+        let problem = format!("not an npz archive, or a damaged one: {error}");
+        bad(sniff::instead_at(path, b"PK", problem))
+    })?;
     let mut arrays = Vec::with_capacity(archive.len().min(1024));
     for index in 0..archive.len() {
         let (name, member) = {

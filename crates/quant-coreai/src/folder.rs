@@ -16,7 +16,7 @@ use quant_model::io::{
     self, Destination, InputFile, Inputs, Links, PreallocatedFile, TemporaryFolder,
     group_and_others, parent, read_bounded, sync_for,
 };
-use quant_model::{Error, Job};
+use quant_model::{Error, Job, sniff};
 
 /// The program, with its weights.
 pub(crate) const PROGRAM: &str = "main.mlirb";
@@ -53,16 +53,16 @@ pub(crate) fn open(path: &Path) -> Result<Bytecode, Error> {
         file => Ok(file),
     };
     let file = path.join(METADATA);
-    let text = read_bounded(
+    let bytes = read_bounded(
         &inside(METADATA)?,
         LARGEST_METADATA,
         "it should say what the model is",
     );
-    let text = text.map_err(|error| error.at(&file))?;
+    let text = bytes.map_err(|error| error.at(&file))?;
     let metadata: Metadata = serde_json::from_slice(&text).map_err(|error| {
         let problem =
             format!("not what a Core AI model has there ({error}); fetch the model again");
-        Error::file(&file, problem)
+        Error::file(&file, sniff::instead(&text, problem))
     })?;
     if metadata.version != VERSION {
         let problem = format!(

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::io::read_bounded;
 use crate::settings::Settings;
 use crate::unmatched::{Known, Unmatched};
-use crate::{Consumer, Error, Grouping, patterns};
+use crate::{Consumer, Error, Grouping, patterns, sniff};
 
 const TYPE: &str = "OpLinearQuantizerConfig";
 /// More than any configuration holds, and little enough to read.
@@ -31,16 +31,16 @@ impl Config {
     /// # Errors
     /// A file that cannot be read, or is no configuration of a linear quantization.
     pub fn open(path: &Path, dialect: Dialect) -> Result<Self, Error> {
-        let bad = |problem: String| Error::file(path, problem);
-        let text = read_bounded(path, LARGEST, "give a configuration, a YAML or JSON file")?;
-        let text = String::from_utf8(text)
+        let bytes = read_bounded(path, LARGEST, "give a configuration, a YAML or JSON file")?;
+        let bad = |problem: String| Error::file(path, sniff::instead(&bytes, problem));
+        let text = std::str::from_utf8(&bytes)
             .map_err(|_| bad("not a configuration: it is not text in UTF-8".into()))?;
         let json = path
             .extension()
             .is_some_and(|extension| extension == "json");
         let document: Result<Value, String> = match json {
-            true => serde_json::from_str(&text).map_err(|error| error.to_string()),
-            false => yaml(&text),
+            true => serde_json::from_str(text).map_err(|error| error.to_string()),
+            false => yaml(text),
         };
         let document = document
             .map_err(|error| bad(format!("not a configuration: {}", first_line(&error))))?;

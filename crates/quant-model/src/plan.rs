@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{one_line, shortened};
 use crate::io::read_bounded;
-use crate::{Encoding, Error};
+use crate::{Encoding, Error, sniff};
 
 /// The format of plans.
 pub const VERSION: u32 = 1;
@@ -114,7 +114,7 @@ impl Plan {
         let text = read_bounded(path, LARGEST, "give a plan, as `quant plan` writes it")?;
         let mut plan: Self = serde_json::from_slice(&text).map_err(|error| {
             let problem = format!("not a plan: {}", shortened(&error.to_string()));
-            Error::file(path, one_line(problem))
+            Error::file(path, sniff::instead(&text, one_line(problem)))
         })?;
         if plan.version != VERSION {
             let problem = format!(

@@ -51,7 +51,7 @@ impl Ranges {
 
     fn parse(bytes: &[u8]) -> Result<Self, String> {
         let ranges: Self = serde_json::from_slice(bytes)
-            .map_err(|error| sniff::or(bytes, format!("not a document of ranges: {error}")))?;
+            .map_err(|error| sniff::instead(bytes, format!("not a document of ranges: {error}")))?;
         if ranges.version != VERSION {
             return Err(format!(
                 "version {} of ranges, where {VERSION} is known; this quant is too old for it",

@@ -1,5 +1,9 @@
 //! What a file is that is not what it should be, by its first bytes.
 
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+
 use crate::error::{one_line, shortened};
 
 /// Bytes that are looked at.
@@ -12,6 +16,19 @@ pub struct Kind {
     pub what: String,
     /// A sentence in the imperative.
     pub advice: &'static str,
+}
+
+impl Kind {
+    /// Whether it stands for the file that was to be there.
+    fn is_unfetched(&self) -> bool {
+        let is_text = self.what.starts_with("a text file");
+        !is_text && [LFS, XET, ANNEX, AGAIN].contains(&self.advice)
+    }
+
+    /// Whether its reader knows better what is wrong with it.
+    fn is_only_text(&self) -> bool {
+        self.what.starts_with("a text file") || self.what == JSON
+    }
 }
 
 impl std::fmt::Display for Kind {
@@ -43,15 +60,11 @@ const MAGIC: &[(&[u8], &str, &str)] = &[
         "a Git LFS pointer, not the file itself",
         LFS,
     ),
-    (
-        b"# xet version",
-        "a Xet pointer, not the file itself",
-        "download the file itself, such as with `hf download`",
-    ),
+    (b"# xet version", "a Xet pointer, not the file itself", XET),
     (
         b"/annex/objects/",
         "a git-annex pointer, not the file itself",
-        "fetch the file with `git annex get`",
+        ANNEX,
     ),
     (b"GGUF", "a GGUF file", GGUF),
     (b"FUGG", "a big-endian GGUF file", BIG_ENDIAN),
@@ -84,6 +97,9 @@ const MAGIC: &[(&[u8], &str, &str)] = &[
     (b"\xcf\xfa\xed\xfe", "a program", EXPORT),
 ];
 const LFS: &str = "fetch the file itself with `git lfs pull`";
+const XET: &str = "download the file itself, such as with `hf download`";
+const ANNEX: &str = "fetch the file with `git annex get`";
+const JSON: &str = "a JSON file";
 const GGUF: &str = "it is a model of its own, give it alone";
 const BIG_ENDIAN: &str = "give one made for little-endian machines";
 const GGML: &str = "GGML is not read; start from the model as .safetensors";
@@ -139,9 +155,36 @@ pub fn or(head: &[u8], problem: String) -> String {
         None => "the file is empty; fetch it again".into(),
         Some(b'{' | b'[') => problem,
         Some(_) => match kind(head) {
-            Some(kind) if !kind.what.starts_with("a text file") => kind.to_string(),
+            Some(kind) if !kind.is_only_text() => kind.to_string(),
             _ => problem,
         },
+    }
+}
+
+/// The problem of a file that is no model, and what it is instead. Where it only was not fetched, that is
+/// all there is to say.
+pub fn instead(head: &[u8], problem: String) -> String {
+    let head = &head[..head.len().min(HEAD)];
+    if head.iter().all(u8::is_ascii_whitespace) {
+        return "the file is empty; fetch it again".into();
+    }
+    match kind(head) {
+        Some(kind) if kind.is_only_text() => problem,
+        Some(kind) if kind.is_unfetched() => kind.to_string(),
+        Some(kind) => format!("{problem}; this is {}", kind.what),
+        None => problem,
+    }
+}
+
+/// The same of a file that somebody else has read; one that begins with `magic` is what it should be.
+pub fn instead_at(path: &Path, magic: &[u8], problem: String) -> String {
+    let mut head = Vec::new();
+    let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
+    let file = is_file.then(|| fs::File::open(path).ok()).flatten();
+    let read = file.map(|file| file.take(HEAD as u64).read_to_end(&mut head));
+    match read {
+        Some(Ok(_)) if magic.is_empty() || !head.starts_with(magic) => instead(&head, problem),
+        _ => problem,
     }
 }
 
@@ -265,7 +308,7 @@ fn text(head: &[u8]) -> Option<Kind> {
     } else if begins(&["<?xml", "<error"]) {
         ("an XML document".into(), AGAIN)
     } else if begins(&["{", "["]) {
-        ("a JSON file".into(), EXPORT)
+        (JSON.into(), EXPORT)
     } else {
         let line = one_line(shortened(
             start.lines().next().unwrap_or_default().trim_end(),

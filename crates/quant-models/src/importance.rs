@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use quant_model::io::read_bounded;
-use quant_model::{Error, InputImportance};
+use quant_model::{Error, InputImportance, sniff};
 use quant_safetensors::SafetensorsFile;
 
 /// Bytes of such a file at most.
@@ -253,7 +253,7 @@ fn legacy(path: &Path) -> Result<BTreeMap<String, Vec<f64>>, Error> {
     let found: Option<BTreeMap<String, Vec<f64>>> = read();
     found.filter(|found| !found.is_empty()).ok_or_else(|| {
         let problem = "neither importance by `quant calibrate --importance` (.safetensors) nor an imatrix of llama.cpp (.gguf or .dat), or damaged";
-        Error::file(path, problem)
+        Error::file(path, sniff::instead(&bytes, problem.into()))
     })
 }
 

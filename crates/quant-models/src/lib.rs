@@ -59,7 +59,7 @@ pub use quant_model::{
     MixedOptions, MixedSummary, MixedTarget, NonFinite, Note, OperationReport, Plan, PlannedTensor,
     Preset, QuantizeOptions, QuantizedActivation, Ranges, Report, Restored, ResultKind,
     SchemeRecord, TensorReport, TensorSpec, WantedActivation, WantedActivations, columns, patterns,
-    printable, shortened, total_bytes,
+    printable, shortened, sniff, total_bytes,
 };
 pub use quant_safetensors::{
     Entry, Model, Quantized, SafetensorsFile, Tensor, WrittenIndex, write_index,

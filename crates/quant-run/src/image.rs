@@ -10,6 +10,7 @@ use std::path::Path;
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use quant_models::program::{ColorSpace, FeatureKind};
+use quant_models::sniff;
 
 use crate::{Error, ModelInput, Tensor};
 
@@ -153,7 +154,8 @@ fn open<T>(
     let reader = ImageReader::new(BufReader::new(file)).with_guessed_format();
     let mut reader = reader.map_err(|error| fail(error.to_string()))?;
     if reader.format().is_none() {
-        return Err(fail("no image: neither png nor jpeg".into()));
+        let problem = "no image: neither png nor jpeg";
+        return Err(fail(sniff::instead_at(path, b"", problem.into())));
     }
     let mut limits = Limits::default();
     limits.max_image_width = Some(LARGEST);

@@ -10,7 +10,7 @@ use crate::Tensor;
 use crate::index::permute;
 use crate::tensor::{Values, count, map_values};
 
-const MAGIC: &[u8; 6] = b"\x93NUMPY";
+pub(crate) const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
 /// Reads an array.
 ///

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use half::{bf16, f16};
+use quant_models::sniff;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::image::{self, ImageFit};
-use crate::npy::{read_npy, write_npy};
+use crate::npy::{MAGIC, read_npy, write_npy};
 use crate::npz_stream::{Entry, read_archive};
 use crate::tensor::Values;
 use crate::{Error, ModelInput, Tensor};
@@ -305,6 +306,8 @@ fn named(
 /// A file that cannot be read, or is damaged.
 pub fn read_arrays(path: &Path) -> Result<Vec<(Option<String>, Tensor)>, Error> {
     let fail = |problem: String| Error::sample(path, problem);
+    let unread =
+        |magic: &'static [u8]| move |problem: String| fail(sniff::instead_at(path, magic, problem));
     let kind = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?;
     if !kind.is_file() {
         return Err(fail("not a file".into()));
@@ -318,15 +321,15 @@ pub fn read_arrays(path: &Path) -> Result<Vec<(Option<String>, Tensor)>, Error> 
     match extension(path) {
         "npz" => {
             let file = File::open(path).map_err(|error| fail(error.to_string()))?;
-            read_npz(file).map_err(fail)
+            read_npz(file).map_err(unread(b"PK"))
         }
         "npy" => {
             let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
-            Ok(vec![(None, read_npy(&bytes).map_err(fail)?)])
+            Ok(vec![(None, read_npy(&bytes).map_err(unread(MAGIC))?)])
         }
         "safetensors" => {
             let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
-            read_safetensors(&bytes).map_err(fail)
+            read_safetensors(&bytes).map_err(unread(b""))
         }
         _ => Err(fail("neither npy, npz nor safetensors, by its name".into())),
     }
@@ -354,7 +357,8 @@ fn read_npz(file: File) -> Result<Vec<(Option<String>, Tensor)>, String> {
 }
 
 fn read_safetensors(bytes: &[u8]) -> Result<Vec<(Option<String>, Tensor)>, String> {
-    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let file = SafeTensors::deserialize(bytes)
+        .map_err(|error| format!("not a safetensors file, or a damaged one: {error}"))?;
     let mut found = Vec::new();
     for (name, view) in file.iter() {
         let data = view.data();

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use quant_model::Error;
 use quant_model::io::{Links, parent, read_bounded};
+use quant_model::{Error, sniff};
 use serde_json::{Map, Value};
 
 pub(crate) const CONFIG: &str = "config.json";
@@ -50,8 +50,10 @@ impl ModelConfig {
         })?;
         let text = read_bounded(&real, LARGEST, "it should be the model's configuration")
             .map_err(|error| error.at(&self.path))?;
-        let read: Map<String, Value> = serde_json::from_slice(&text)
-            .map_err(|error| Error::file(&self.path, format!("not a configuration: {error}")))?;
+        let read: Map<String, Value> = serde_json::from_slice(&text).map_err(|error| {
+            let problem = format!("not a configuration: {error}");
+            Error::file(&self.path, sniff::instead(&text, problem))
+        })?;
         Ok(self.read.get_or_init(|| Some(read)).as_ref())
     }
 }

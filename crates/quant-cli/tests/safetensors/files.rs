@@ -4,7 +4,7 @@ use std::fs;
 
 use safetensors::Dtype;
 
-use crate::folder::Folder;
+use crate::folder::{Folder, npy};
 use crate::model::{bytes, f32, write};
 
 /// Beginnings of files of other kinds, and what is said of them.
@@ -72,6 +72,55 @@ fn files_of_another_kind_are_named() {
     // A header may begin with any length.
     write(&folder.path("x.safetensors"), &[f32("w", &[64, 96])]);
     folder.said(&["inspect", "x.safetensors"]);
+}
+
+/// What is no model may be a pointer or a page, too: configurations, plans, ranges, importance, labels,
+/// samples.
+#[test]
+fn documents_and_samples_of_another_kind_are_named() {
+    let folder = Folder::with_package("linear_18_f16");
+    write(&folder.path("m.safetensors"), &[f32("w", &[64, 96])]);
+    fs::create_dir_all(folder.path("hf")).unwrap();
+    write(&folder.path("hf/m.safetensors"), &[f32("w", &[64, 96])]);
+    fs::create_dir_all(folder.path("b.mlpackage")).unwrap();
+    fs::write(folder.path("x.npy"), npy(&[0.5; 96])).unwrap();
+    for (head, words) in [
+        (OTHERS[0].0, "`git lfs pull`"),
+        (
+            b"<!DOCTYPE html>\n<html>",
+            "this is an HTML page; the download",
+        ),
+        (b"GGUF\x03\0\0\0\0\0\0\0", "this is a GGUF file"),
+        (b"", "the file is empty"),
+    ] {
+        let names = "a.json a.yaml a.dat a.txt a.npz s.safetensors l.npy hf/config.json b.mlpackage/Manifest.json";
+        for name in names.split(' ') {
+            fs::write(folder.path(name), head).unwrap();
+        }
+        for arguments in [
+            "quantize m.safetensors --plan a.json",
+            "quantize m.safetensors --config a.json",
+            "quantize m.safetensors --config a.yaml",
+            "quantize m.safetensors --search mse --importance a.dat",
+            "quantize hf --format mlx",
+            "quantize m.mlpackage --ranges a.json",
+            "inspect b.mlpackage",
+            "plot a.json",
+            "calibrate --merge a.json -o r.json",
+            "calibrate a.npz -o r.json",
+            "run m.mlpackage --input a.npz -o o.npz",
+            "run m.mlpackage --input l.npy -o o.npz",
+            "evaluate m.mlpackage m.mlpackage --samples s.safetensors",
+            "evaluate m.mlpackage m.mlpackage --samples x.npy --labels l.npy",
+            "evaluate m.mlpackage m.mlpackage --samples x.npy --labels a.txt",
+        ] {
+            // No line of labels is a count that does not fit.
+            if head.is_empty() && arguments.ends_with(".txt") {
+                continue;
+            }
+            folder.refuses(&arguments.split(' ').collect::<Vec<_>>(), 1, &[words]);
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use quant_models::Error;
+use quant_models::{Error, sniff};
 use quant_run::{Samples, read_arrays};
 
 use crate::commands::running::at_model;
@@ -31,6 +31,11 @@ fn text(path: &Path) -> Result<String, Error> {
     read.map_err(Error::io(path, "read it"))?;
     if bytes.len() as u64 > LARGEST {
         return Err(fail("too large; give the labels, a line for each sample"));
+    }
+    // Lines of text are labels, or else are told one by one.
+    let problem = sniff::instead(&bytes, String::new());
+    if !problem.is_empty() && !bytes.is_empty() {
+        return Err(fail(problem.trim_start_matches("; ")));
     }
     String::from_utf8(bytes).map_err(|_| fail("no labels: it is not text in UTF-8"))
 }
