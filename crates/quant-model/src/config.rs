@@ -32,7 +32,10 @@ impl Config {
     /// A file that cannot be read, or is no configuration of a linear quantization.
     pub fn open(path: &Path, dialect: Dialect) -> Result<Self, Error> {
         let bytes = read_bounded(path, LARGEST, "give a configuration, a YAML or JSON file")?;
-        let bad = |problem: String| Error::file(path, sniff::instead(&bytes, problem));
+        let bad = |problem: String| match bytes.is_empty() {
+            true => Error::file(path, problem + "; the file is empty"),
+            false => Error::file(path, sniff::instead(&bytes, problem)),
+        };
         let text = std::str::from_utf8(&bytes)
             .map_err(|_| bad("not a configuration: it is not text in UTF-8".into()))?;
         let json = path

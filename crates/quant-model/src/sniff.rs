@@ -183,6 +183,7 @@ pub fn instead_at(path: &Path, magic: &[u8], problem: String) -> String {
     let file = is_file.then(|| fs::File::open(path).ok()).flatten();
     let read = file.map(|file| file.take(HEAD as u64).read_to_end(&mut head));
     match read {
+        Some(Ok(0)) => format!("{problem}; the file is empty"),
         Some(Ok(_)) if magic.is_empty() || !head.starts_with(magic) => instead(&head, problem),
         _ => problem,
     }

@@ -108,8 +108,13 @@ fn options_that_fit_nothing_are_refused() {
         let arguments = [&["quantize", "m.safetensors"], options].concat();
         folder.refuses(&arguments, 1, words);
     };
-    refuses(
-        &["--granularity", "per_block", "--block-size", "97"],
+    // Blocks that fit no tensor are told, and an error with --strict alone.
+    let blocks = ["--granularity", "per_block", "--block-size", "97"];
+    let blocks = [&["quantize", "m.safetensors", "-n"], &blocks[..]].concat();
+    assert!(folder.succeeds(&blocks).contains("SKIPPED: block size 97"));
+    folder.refuses(
+        &[&blocks, &["--strict"][..]].concat(),
+        3,
         &["`w`", "97", "axis 1"],
     );
     refuses(&["--axis", "2"], &["`w`", "axis 2 is out of range"]);
