@@ -7,9 +7,15 @@ use crate::error::{one_line, shortened};
 
 /// Bytes of all patterns of one option, compiled. With their caches they may take three times as much.
 const MOST: usize = 128 << 20;
-/// Bytes of one; the regex crate's own limits.
-const LARGEST: usize = 10 << 20;
+/// Bytes of one: every character of a name may take a step for each of its some 30,000 states, which is a
+/// tenth of a millisecond. Hundreds of names fit.
+const LARGEST: usize = 1 << 20;
+/// Bytes of its cache; the regex crate's own limit.
 const LARGEST_CACHE: usize = 2 << 20;
+/// Groups of one: to match takes memory for each of them in each state.
+const MOST_GROUPS: usize = 100;
+/// Characters of one: they are taken apart before its size is known.
+const LONGEST: usize = 65_536;
 
 /// Compiles the patterns of an option, such as `--include`.
 ///
@@ -21,7 +27,8 @@ const LARGEST_CACHE: usize = 2 << 20;
 /// ```
 ///
 /// # Errors
-/// A text that is no regular expression; patterns that take more than 128 MiB together.
+/// A text that is no regular expression; patterns that take more than 1 MiB, or 128 MiB together, or have
+/// more than 100 groups that capture.
 pub fn patterns(option: &str, texts: &[String]) -> Result<Vec<Regex>, Error> {
     let texts: Vec<_> = texts
         .iter()
@@ -38,25 +45,32 @@ pub(crate) fn compile(option: &str, patterns: &[(&str, &str)]) -> Result<Vec<Reg
         let mut builder = RegexBuilder::new(pattern);
         builder.size_limit(share.min(LARGEST));
         builder.dfa_size_limit(share.min(LARGEST_CACHE));
-        builder.build().map_err(|error| {
-            one_line(format!(
-                "{option} '{}' {}",
-                shortened(shown),
-                problem(&error, count)
-            ))
-        })
+        let built = match pattern.chars().nth(LONGEST) {
+            Some(_) => Err(format!("has more than {LONGEST} characters; {FEWER}")),
+            None => builder.build().map_err(|error| problem(&error, count)),
+        };
+        let few = built.and_then(|regex| match regex.captures_len() - 1 {
+            groups if groups > MOST_GROUPS => Err(format!(
+                "has {groups} groups, more than {MOST_GROUPS}; write (?:..) instead of (..)"
+            )),
+            _ => Ok(regex),
+        });
+        few.map_err(|problem| one_line(format!("{option} '{}' {problem}", shortened(shown))))
     };
     patterns.iter().map(compile).collect()
 }
+
+/// What to do about one that is too large.
+const FEWER: &str = "give several shorter ones";
 
 fn problem(error: &regex::Error, count: usize) -> String {
     match error {
         regex::Error::CompiledTooBig(_) if count > 1 => format!(
             "takes too much memory as one of {count} patterns; give fewer, or simpler ones: \\w, \\d and counts such as {{1,100}} take the most"
         ),
-        regex::Error::CompiledTooBig(_) => {
-            "takes too much memory; \\w, \\d and counts such as {1,100} take the most".into()
-        }
+        regex::Error::CompiledTooBig(_) => format!(
+            "takes too much memory and time; {FEWER}, or a simpler one: \\w, \\d and counts such as {{1,100}} take the most"
+        ),
         other => {
             let text = other.to_string();
             // The place is shown in lines before.
@@ -92,7 +106,35 @@ mod tests {
             "{error}"
         );
         let one = many(1, |_| r"\w{1000}".into()).unwrap_err().to_string();
-        assert!(one.contains("takes too much memory; "), "{one}");
+        assert!(one.contains("takes too much memory and time; "), "{one}");
+    }
+
+    /// They took minutes, or gigabytes, for the names of a model.
+    #[test]
+    fn what_would_take_minutes_is_refused() {
+        for (text, words) in [
+            ("(a|b|ab|ba|a.)*".repeat(4000) + "z", "takes too much"),
+            (".*".repeat(3000) + "z", "takes too much"),
+            (".{0,5000}z".into(), "takes too much"),
+            ("(a)".repeat(500), "has 500 groups"),
+            ("x".repeat(60_000), "takes too much"),
+            ("é".repeat(70_000), "has more than 65536 characters"),
+        ] {
+            let start = std::time::Instant::now();
+            let error = many(1, |_| text.clone()).unwrap_err().to_string();
+            assert!(error.contains(words) && error.len() < 500, "{error}");
+            assert!(start.elapsed().as_secs() < 10);
+        }
+        // A hundred names in one, and what people write.
+        let names = (0..100).map(|i| format!(r"^model\.layers\.{i}\.self_attn\.q_proj\.weight$"));
+        let names = names.collect::<Vec<_>>().join("|");
+        for text in [
+            &names,
+            r"^(\w+)\.layers\.\d+\.(mlp|attn)\.(\w{1,16})$",
+            "(?i)norm|embed",
+        ] {
+            many(1, |_| text.into()).unwrap();
+        }
     }
 
     #[test]
