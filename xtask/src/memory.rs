@@ -1,5 +1,6 @@
 //! Large models and long streams, and what `quant` takes for them: time and peak memory (Linux).
 
+mod folder;
 mod run;
 mod stream;
 
@@ -35,10 +36,13 @@ pub struct Usage {
 }
 
 /// Quantizes a 2 GiB model in three ways, runs one of 1 GiB, calibrates with so many samples, and prints
-/// tables.
-pub fn report(samples: u64) -> Result<(), Box<dyn Error>> {
-    build_quant()?;
+/// tables; or quantizes a folder of so many shards, of a GiB each, in all formats.
+pub fn report(samples: u64, shards: Option<usize>) -> Result<(), Box<dyn Error>> {
     let folder = Path::new("target/memory");
+    if let Some(gib) = shards {
+        return folder::report(gib, folder);
+    }
+    build_quant()?;
     report_model(folder)?;
     println!();
     run::report(folder)?;
@@ -138,7 +142,8 @@ impl Model {
             path: folder.join("model.safetensors"),
             out: folder.join("out.safetensors"),
         };
-        write_model(&model.path, gib * PER_GIB)?;
+        let names: Vec<String> = (0..gib * PER_GIB).map(|i| format!("w{i:02}")).collect();
+        write_tensors(&model.path, &names)?;
         Ok(model)
     }
 
@@ -161,16 +166,17 @@ impl Drop for Model {
     }
 }
 
-fn write_model(path: &Path, tensors: usize) -> Result<(), Box<dyn Error>> {
+/// A safetensors file of matrices.
+fn write_tensors(path: &Path, names: &[String]) -> Result<(), Box<dyn Error>> {
     let len = 2 * SIDE * SIDE;
-    let entry = |i: usize| {
+    let entry = |(i, name): (usize, &String)| {
         format!(
-            r#""w{i:02}":{{"dtype":"F16","shape":[{SIDE},{SIDE}],"data_offsets":[{},{}]}}"#,
+            r#""{name}":{{"dtype":"F16","shape":[{SIDE},{SIDE}],"data_offsets":[{},{}]}}"#,
             i * len,
             (i + 1) * len
         )
     };
-    let entries: Vec<String> = (0..tensors).map(entry).collect();
+    let entries: Vec<String> = names.iter().enumerate().map(entry).collect();
     let mut header = format!("{{{}}}", entries.join(","));
     header.extend(std::iter::repeat_n(
         ' ',
@@ -182,7 +188,7 @@ fn write_model(path: &Path, tensors: usize) -> Result<(), Box<dyn Error>> {
     // Magnitudes from 2^-7 to 1 with any mantissa and sign.
     let mut state = 1_u64;
     let mut row = vec![0; 2 * SIDE];
-    for _ in 0..tensors * SIDE {
+    for _ in 0..names.len() * SIDE {
         for pair in row.chunks_exact_mut(2) {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
