@@ -125,6 +125,65 @@ def crepe(folder):
         samples(folder, "crepe", which, [{"frame": frame} for frame, _ in made], [pitch for _, pitch in made])
 
 
+class MiniLm(torch.nn.Module):
+    """all-MiniLM-L6-v2: a sentence as a vector of unit length."""
+
+    def __init__(self, weights, layers, heads):
+        super().__init__()
+        linear, norm = torch.nn.Linear, torch.nn.LayerNorm
+
+        def take(module, name):
+            for part in ("weight", "bias"):
+                if getattr(module, part, None) is not None:
+                    getattr(module, part).data = weights[f"{name}.{part}"]
+            return module
+
+        wide = weights["encoder.layer.0.intermediate.dense.weight"].shape[0]
+        words, places, kinds = (
+            weights[f"embeddings.{name}_embeddings.weight"]
+            for name in ("word", "position", "token_type")
+        )
+        self.words = torch.nn.Embedding.from_pretrained(words)
+        self.places, self.heads, width = places + kinds[0], heads, words.shape[1]
+        self.start = take(norm(width, 1e-12), "embeddings.LayerNorm")
+        self.layers = torch.nn.ModuleList()
+        for i in range(layers):
+            at = f"encoder.layer.{i}."
+            self.layers.append(
+                torch.nn.ModuleDict(
+                    {
+                        **{
+                            name: take(linear(width, width), f"{at}attention.self.{name}")
+                            for name in ("query", "key", "value")
+                        },
+                        "out": take(linear(width, width), at + "attention.output.dense"),
+                        "norm": take(norm(width, 1e-12), at + "attention.output.LayerNorm"),
+                        "up": take(linear(width, wide), at + "intermediate.dense"),
+                        "down": take(linear(wide, width), at + "output.dense"),
+                        "end": take(norm(width, 1e-12), at + "output.LayerNorm"),
+                    }
+                )
+            )
+
+    def forward(self, tokens, mask):
+        x = self.start(self.words(tokens) + self.places[: tokens.shape[1]])
+        split = lambda x: x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        hidden = (1 - mask)[:, None, None, :] * -1e4
+        for layer in self.layers:
+            q, k, v = (split(layer[name](x)) for name in ("query", "key", "value"))
+            scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + hidden
+            x = layer["norm"](x + layer["out"]((scores.softmax(-1) @ v).transpose(1, 2).flatten(2)))
+            x = layer["end"](x + layer["down"](torch.nn.functional.gelu(layer["up"](x))))
+        mean = (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return mean / (mean * mean).sum(-1, keepdim=True).sqrt()
+
+
+SUBJECTS = "a young doctor|the old machine|my neighbour's dog|the committee|a flock of birds|our first customer|the train to the coast|an honest witness|the new software|a small bakery|the river|nobody in town".split("|")
+VERBS = "repairs|has forgotten|is waiting for|never liked|will replace|explains|destroyed|is afraid of|sells|carefully measures|dreams of|votes against".split("|")
+OBJECTS = "the broken clock|a cup of strong coffee|three letters from abroad|the price of bread|a difficult theorem|the northern bridge|every second page|the weather report|a red bicycle|the last concert|its own shadow|cheap electricity".split("|")
+ENDS = "before sunrise|in the middle of winter|without asking|for no reason|although it rains|at the market|since the accident|as quickly as possible|in silence|again and again".split("|")
+
+
 def minilm(folder):
     from tokenizers import Tokenizer
 
