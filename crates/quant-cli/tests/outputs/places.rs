@@ -277,3 +277,43 @@ fn endless_files_are_refused() {
         folder.refuses(arguments, &[]);
     }
 }
+
+/// `-` and the process' own streams are no names of files: a link such as /dev/stdout would be replaced.
+#[test]
+fn streams_are_no_outputs() {
+    let folder = Folder::new();
+    folder.model("m.safetensors", "w");
+    folder.package("linear_18_f16", "p.mlpackage");
+    folder.link("/proc/self/fd/1", "s");
+    folder.link("s", "linked");
+    for (command, words) in [
+        ("quantize m.safetensors -o -", "./-"),
+        ("quantize p.mlpackage -o -", "./-"),
+        ("plan m.safetensors -o -", "./-"),
+        ("quantize m.safetensors --report -", "./-"),
+        ("quantize m.safetensors -o s", "a device or a pipe"),
+        ("quantize m.safetensors -o linked", "a device or a pipe"),
+        ("plan m.safetensors -o ./s", "a device or a pipe"),
+        ("quantize m.safetensors --report s", "a device or a pipe"),
+        ("quantize p.mlpackage -o s", "is a link"),
+    ] {
+        for force in ["", "--force"] {
+            let is_link = words == "is a link";
+            let arguments: Vec<&str> = command
+                .split(' ')
+                .chain([force].into_iter().filter(|it| !it.is_empty()))
+                .collect();
+            let printed = fs::File::create(folder.path("printed")).unwrap();
+            let output = folder.command(&arguments).stdout(printed).output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+            assert!(
+                stderr.contains(words) || is_link && force.is_empty(),
+                "{stderr}"
+            );
+            assert!(folder.path("s").is_symlink() && !folder.path("-").exists());
+            assert_eq!(fs::read(folder.path("printed")).unwrap(), b"");
+        }
+    }
+    folder.succeeds(&["quantize", "m.safetensors", "-o", "./-"]);
+}

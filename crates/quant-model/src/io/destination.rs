@@ -15,6 +15,9 @@ use crate::Error;
 pub(crate) const EXISTS: &str =
     "exists already; use \u{fdd2}force\u{fdd3} to replace it, or choose another name";
 const PLACE: &str = "put it in place";
+const DEVICE: &str = "is a device or a pipe; the output is a file, choose another name";
+const STREAM: &str =
+    "stands for standard output, and the output is a file; give its name, such as ./- for this one";
 
 /// A place that has been found free, or to hold what may be replaced.
 #[derive(Debug)]
@@ -58,6 +61,26 @@ fn keep_open(_: &Path) -> Option<File> {
     None
 }
 
+/// Whether a path is one of the process' own streams, such as /dev/stdout: a link that would be replaced,
+/// for the whole system.
+fn is_descriptor(path: &Path) -> bool {
+    let mut place = path.to_owned();
+    // As many links as systems follow.
+    for _ in 0..40 {
+        let folder = fs::canonicalize(parent(&place)).unwrap_or_default();
+        if folder == Path::new("/dev")
+            || ["/proc", "/dev/fd"].iter().any(|it| folder.starts_with(it))
+        {
+            return true;
+        }
+        let Ok(target) = fs::read_link(&place) else {
+            return false;
+        };
+        place = parent(&place).join(target);
+    }
+    false
+}
+
 impl Destination {
     /// For a file. Refuses what exists, unless `force` allows a file to be replaced, and whatever
     /// has to do with `inputs`.
@@ -70,6 +93,12 @@ impl Destination {
         {
             return bad("the name of a folder; the output is a file, choose another name");
         }
+        if bytes == b"-" {
+            return bad(STREAM);
+        }
+        if is_descriptor(path) {
+            return bad(DEVICE);
+        }
         if path.is_dir() {
             return bad("is a folder; the output is a file, choose another name");
         }
@@ -81,7 +110,7 @@ impl Destination {
         let existing = match (found, fs::metadata(path)) {
             (None, _) => None,
             (Some(_), Ok(target)) if !target.is_file() => {
-                return bad("is a device or a pipe; the output is a file, choose another name");
+                return bad(DEVICE);
             }
             (Some(_), _) if !force => return bad(EXISTS),
             (Some(found), _) => Some(Existing::new(path, &found)),
@@ -104,6 +133,9 @@ impl Destination {
         let bad = |problem: &str| Err(Error::file(path, problem));
         // A slash at the end would follow a link.
         let plain: PathBuf = path.components().collect();
+        if plain.as_os_str() == "-" && path.as_os_str().as_bytes() == b"-" {
+            return bad(STREAM);
+        }
         inputs.check(&plain, "output")?;
         let mut destination = Self {
             path: plain.clone(),
