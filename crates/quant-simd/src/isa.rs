@@ -5,10 +5,6 @@ use bytemuck::Pod;
 /// Groups after which a kernel looks whether the fast path was good enough.
 pub const TILE: usize = 32;
 
-/// The f32 below 1/2. A magnitude to which it is added, and which is then rounded to zero, is rounded
-/// with ties away from 0: 1/2 itself would take the number below 1/2 to 1.
-pub const BELOW_HALF: f32 = 0.499_999_97;
-
 /// A piece of work that exists once and runs on every instruction set.
 ///
 /// `run` and all that it calls must be `#[inline(always)]`, and no closure may be handed to a
@@ -19,6 +15,35 @@ pub trait Kernel {
     type Output;
     /// Does it.
     fn run<I: Isa>(self, isa: I) -> Self::Output;
+}
+
+/// How the bits of lanes compare.
+pub trait Order {
+    /// Whether they have a sign.
+    const IS_SIGNED: bool;
+    /// The larger.
+    fn larger<I: Isa>(isa: I, a: I::I32, b: I::I32) -> I::I32;
+}
+
+/// As integers.
+pub struct Signed;
+/// As integers without a sign.
+pub struct Unsigned;
+
+impl Order for Signed {
+    const IS_SIGNED: bool = true;
+    #[inline(always)]
+    fn larger<I: Isa>(isa: I, a: I::I32, b: I::I32) -> I::I32 {
+        isa.max_i32(a, b)
+    }
+}
+
+impl Order for Unsigned {
+    const IS_SIGNED: bool = false;
+    #[inline(always)]
+    fn larger<I: Isa>(isa: I, a: I::I32, b: I::I32) -> I::I32 {
+        isa.max_u32(a, b)
+    }
 }
 
 /// An instruction set: a token whose existence proves that the machine has it.
@@ -39,8 +64,14 @@ pub trait Isa: Copy {
     /// Whether a number broadcast from memory costs nothing as an operand, but a shuffle as a
     /// register that several operations share.
     const TWINS: bool = false;
+    /// Whether [`larger_magnitude_bits`](Self::larger_magnitude_bits) leaves a NaN out.
+    const MAGNITUDE_SKIPS_NAN: bool = false;
     /// Whether what is NaN, or beyond every integer, is rounded to the smallest i32.
     const ROUND_SHOWS_NAN: bool = false;
+    /// Whether bits of an integer choose lanes at no cost.
+    const HAS_MASKS: bool = false;
+    /// How many times too large [`round_away_i16`](Self::round_away_i16) wants its numbers.
+    const AWAY: f32 = 1.0;
     /// Whether [`stream`](Self::stream) stores past the cache; else loops that stream do not exist.
     const STREAMS: bool = false;
     /// `LANES` f32.
@@ -132,17 +163,34 @@ pub trait Isa: Copy {
     fn min_u32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `a - b`.
     fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// [`magnitude_bits`](Self::magnitude_bits) of the larger one. A NaN may be left out, or not.
+    /// [`magnitude_bits`](Self::magnitude_bits) of the larger one; but see
+    /// [`MAGNITUDE_SKIPS_NAN`](Self::MAGNITUDE_SKIPS_NAN).
     fn larger_magnitude_bits(self, a: Self::F32, b: Self::F32) -> Self::I32;
     /// Lane `i` is the largest lane of `vectors[i]`, for the first `LANES` of them.
-    fn lane_maxima(self, vectors: &[Self::I32; 16]) -> Self::I32;
+    #[inline(always)]
+    fn lane_maxima(self, vectors: &[Self::I32; 16]) -> Self::I32 {
+        let mut fours = [self.splat_i32(0); 4];
+        for i in 0..Self::LANES / 4 {
+            let [a, b] = [vectors[4 * i], vectors[4 * i + 1]];
+            let [c, d] = [vectors[4 * i + 2], vectors[4 * i + 3]];
+            fours[i] = self.four_maxima::<Signed>([a, b, c, d]);
+        }
+        self.join_maxima::<Signed>(fours)
+    }
+    /// The first half of [`lane_maxima`](Self::lane_maxima), in any order of bits: of every four lanes
+    /// of `vectors[i]` the largest one becomes lane `i` of these four.
+    fn four_maxima<O: Order>(self, vectors: [Self::I32; 4]) -> Self::I32;
+    /// The second half: lane `4 * i + j` is the largest one of lanes `j` of every four of `fours[i]`,
+    /// for the first `LANES / 4` of them.
+    fn join_maxima<O: Order>(self, fours: [Self::I32; 4]) -> Self::I32;
     /// Adds 1 to `count` where `a` equals `b`.
     fn count_equal(self, a: Self::I32, b: Self::I32, count: &mut Self::I32);
 
     /// Rounds ties to even. Void unless the magnitude is below 2^31.
     fn round_i32(self, a: Self::F32) -> Self::I32;
-    /// Rounds ties away from 0. Void unless the magnitude is below 2^22.
-    fn round_away_i32(self, a: Self::F32) -> Self::I32;
+    /// Rounds `a / AWAY` and `b / AWAY`, ties away from 0. Void unless the magnitudes are below 2^15;
+    /// but NaN gives less than -128 where [`MAGNITUDE_SKIPS_NAN`](Self::MAGNITUDE_SKIPS_NAN).
+    fn round_away_i16(self, a: Self::F32, b: Self::F32) -> Self::I16;
     /// Rounds to zero. Void unless the magnitude is below 2^31.
     fn truncate_i32(self, a: Self::F32) -> Self::I32;
     /// Clamps to `[low, high]` and rounds ties to even; NaN gives 0.
@@ -184,18 +232,58 @@ pub trait Isa: Copy {
     fn narrow_small_i8<const ZIPPED: bool>(self, a: Self::I16, b: Self::I16) -> Self::I8 {
         self.narrow_i8::<ZIPPED>(a, b)
     }
+    /// The smaller.
+    fn min_i8(self, a: Self::I8, b: Self::I8) -> Self::I8;
+    /// Whether a lane is below `bound`.
+    #[inline(always)]
+    fn is_any_below(self, a: Self::I8, bound: i8) -> bool {
+        let mut any = false;
+        for &lane in bytemuck::cast_slice::<_, i8>(core::slice::from_ref(&a)) {
+            any |= lane < bound;
+        }
+        any
+    }
     /// Clamps to `[low, high]`.
     fn clamp_i8(self, a: Self::I8, low: Self::I8, high: Self::I8) -> Self::I8;
     /// `a ^ b`.
     fn xor_i8(self, a: Self::I8, b: Self::I8) -> Self::I8;
     /// The low four bits of every code, the first of a pair in the low nibble.
     fn pack(self, codes: Self::I8) -> Self::Nibbles;
+    /// The low four bits of `low`, and those of `high` above them. If `CLEAN`, there are no others.
+    fn join_nibbles<const CLEAN: bool>(self, low: Self::I8, high: Self::I8) -> Self::I8;
+    /// Bit 4 of every code, the first one's lowest.
+    #[inline(always)]
+    fn fifth_bits(self, codes: Self::I8) -> u64 {
+        let mut bits = 0;
+        let words = bytemuck::cast_slice::<_, [u8; 8]>(core::slice::from_ref(&codes));
+        for (i, word) in words.iter().enumerate() {
+            let lowest = u64::from_le_bytes(*word) >> 4 & 0x0101_0101_0101_0101;
+            // The multiplication gathers them in the highest byte.
+            bits |= lowest.wrapping_mul(0x0102_0408_1020_4080) >> 56 << (8 * i);
+        }
+        bits
+    }
     /// Codes of 0 to 15.
     fn unpack(self, nibbles: Self::Nibbles) -> Self::I8;
     /// Extends the sign of codes of 0 to 15: from 8 on they are negative.
     fn extend_nibble(self, codes: Self::I8) -> Self::I8;
     /// Widens bytes, with or without a sign.
     fn widen_codes<const SIGNED: bool>(self, codes: &Self::I8) -> [Self::I32; 4];
+    /// Of `LANES` bytes with a sign, those that begin at `part * LANES`.
+    fn widen_bytes(self, bytes: &[u8; 32], part: usize) -> Self::I32;
+    /// The low nibbles and the high ones of `LANES` bytes, those that begin at `part * LANES`.
+    fn widen_nibbles(self, bytes: &[u8; 16], part: usize) -> [Self::I32; 2];
+    /// `value` in each lane whose bit is set, else 0; the first lane's bit is `first`. See
+    /// [`HAS_MASKS`](Self::HAS_MASKS).
+    #[inline(always)]
+    fn where_set(self, bits: u32, first: usize, value: i32) -> Self::I32 {
+        let mut lanes = [self.splat_i32(0)];
+        let each = bytemuck::cast_slice_mut::<_, i32>(&mut lanes);
+        for (i, lane) in each.iter_mut().enumerate() {
+            *lane = (bits >> (first + i) & 1) as i32 * value;
+        }
+        lanes[0]
+    }
 
     /// What [`dequantize_nibbles`](Self::dequantize_nibbles) needs to know of a block.
     fn nibble_terms(self, signed: bool, scale: f32, zero_point: i32) -> Self::NibbleTerms;

@@ -74,21 +74,32 @@ fn check<F: Element + Bits>(values: &[F], what: &str) {
     }
 }
 
-/// Finite values of any bits below a bound, which is another one for each block.
+/// Finite values of any bits below a bound, which is another one for each block; a fourth of the blocks
+/// have one sign only.
 fn draw<F: Bits>(random: &mut Random, blocks: usize) -> Vec<F> {
     let mut values = Vec::new();
     for _ in 0..blocks {
         let bound = F::from_bits(random.below(F::from_f32(60_000.0).bits() as usize) as u32);
+        let negative = F::from_f32(-0.0).bits();
+        let only = match random.below(8) {
+            0 => Some(0),
+            1 => Some(negative),
+            _ => None,
+        };
         for _ in 0..GgmlType::VALUES {
-            let sign = random.below(2) as u32 * F::from_f32(-0.0).bits();
+            let sign = random.below(2) as u32 * negative;
             let value = match random.below(4) {
                 0 => F::from_bits(random.below(bound.bits() as usize + 1) as u32 | sign),
                 1 => F::from_bits(bound.bits() | sign),
                 _ => F::from_f32(random.unit() * bound.to_f32()),
             };
-            values.push(match random.below(40) {
+            let value = match random.below(40) {
                 0 => F::from_bits(sign),
                 _ => value,
+            };
+            values.push(match only {
+                Some(sign) => F::from_bits(value.bits() & !negative | sign),
+                None => value,
             });
         }
     }

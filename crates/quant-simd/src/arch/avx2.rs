@@ -10,7 +10,7 @@ use core::arch::x86_64::*;
 use bytemuck::Pod;
 use pulp::{cast, f32x8, f64x4, i8x32, i16x16, i32x8, u8x16, u16x8};
 
-use crate::isa::{BELOW_HALF, Isa, Kernel};
+use crate::isa::{Isa, Kernel, Order};
 
 pulp::simd_type! {
     /// The token.
@@ -45,6 +45,7 @@ impl Isa for Avx2 {
     const RECIPROCAL: bool = true;
     const MIN_SKIPS_NAN: bool = true;
     const ROUND_SHOWS_NAN: bool = true;
+    const AWAY: f32 = 2.0;
     const STREAMS: bool = true;
     type F32 = f32x8;
     type F64 = f64x4;
@@ -176,24 +177,24 @@ impl Isa for Avx2 {
         self.max_i32(self.magnitude_bits(a), self.magnitude_bits(b))
     }
     #[inline(always)]
-    fn lane_maxima(self, v: &[i32x8; 16]) -> i32x8 {
+    fn four_maxima<O: Order>(self, v: [i32x8; 4]) -> i32x8 {
         let i = self.avx2;
-        let mut pairs = [v[0]; 4];
-        for n in 0..4 {
+        let mut pairs = [v[0]; 2];
+        for n in 0..2 {
             let (a, b) = (cast(v[2 * n]), cast(v[2 * n + 1]));
             let (low, high) = (i._mm256_unpacklo_epi32(a, b), i._mm256_unpackhi_epi32(a, b));
-            pairs[n] = cast(i._mm256_max_epi32(low, high));
+            pairs[n] = O::larger(self, cast(low), cast(high));
         }
-        let mut fours = [v[0]; 2];
-        for n in 0..2 {
-            let (a, b) = (cast(pairs[2 * n]), cast(pairs[2 * n + 1]));
-            let (low, high) = (i._mm256_unpacklo_epi64(a, b), i._mm256_unpackhi_epi64(a, b));
-            fours[n] = cast(i._mm256_max_epi32(low, high));
-        }
+        let (a, b) = (cast(pairs[0]), cast(pairs[1]));
+        let (low, high) = (i._mm256_unpacklo_epi64(a, b), i._mm256_unpackhi_epi64(a, b));
+        O::larger(self, cast(low), cast(high))
+    }
+    #[inline(always)]
+    fn join_maxima<O: Order>(self, fours: [i32x8; 4]) -> i32x8 {
         let (a, b) = (cast(fours[0]), cast(fours[1]));
-        let low = i._mm256_permute2x128_si256::<0x20>(a, b);
-        let high = i._mm256_permute2x128_si256::<0x31>(a, b);
-        cast(i._mm256_max_epi32(low, high))
+        let low = self.avx2._mm256_permute2x128_si256::<0x20>(a, b);
+        let high = self.avx2._mm256_permute2x128_si256::<0x31>(a, b);
+        O::larger(self, cast(low), cast(high))
     }
     #[inline(always)]
     fn count_equal(self, a: i32x8, b: i32x8, count: &mut i32x8) {
@@ -206,10 +207,13 @@ impl Isa for Avx2 {
         cast(self.avx._mm256_cvtps_epi32(cast(a)))
     }
     #[inline(always)]
-    fn round_away_i32(self, a: f32x8) -> i32x8 {
-        let sign = self.avx._mm256_and_ps(cast(a), cast(self.splat(-0.0)));
-        let half = self.avx._mm256_or_ps(sign, cast(self.splat(BELOW_HALF)));
-        self.truncate_i32(self.add(a, cast(half)))
+    fn round_away_i16(self, a: f32x8, b: f32x8) -> i16x16 {
+        // Of twice a number, half of what is left of it, rounded away from 0.
+        let i = self.avx2;
+        let twice = cast(self.narrow_i16(self.truncate_i32(a), self.truncate_i32(b)));
+        // Not a shift, for which there are fewer ports.
+        let sign = i._mm256_cmpgt_epi16(cast(self.splat_i16(0)), twice);
+        cast(i._mm256_avg_epu16(twice, sign))
     }
     #[inline(always)]
     fn truncate_i32(self, a: f32x8) -> i32x8 {
@@ -284,6 +288,16 @@ impl Isa for Avx2 {
         cast(self.avx2._mm256_permutevar8x32_epi32(narrow, cast(order)))
     }
     #[inline(always)]
+    fn min_i8(self, a: i8x32, b: i8x32) -> i8x32 {
+        cast(self.avx2._mm256_min_epi8(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn is_any_below(self, a: i8x32, bound: i8) -> bool {
+        let bound = cast(self.splat_i8(bound));
+        let below = self.avx2._mm256_cmpgt_epi8(bound, cast(a));
+        self.avx2._mm256_movemask_epi8(below) != 0
+    }
+    #[inline(always)]
     fn clamp_i8(self, a: i8x32, low: i8x32, high: i8x32) -> i8x32 {
         let i = self.avx2;
         cast(i._mm256_min_epi8(i._mm256_max_epi8(cast(a), cast(low)), cast(high)))
@@ -300,6 +314,23 @@ impl Isa for Avx2 {
         let narrow = i._mm256_packus_epi16(pairs, pairs);
         let narrow = i._mm256_permute4x64_epi64::<0b1000>(narrow);
         cast(self.avx._mm256_castsi256_si128(narrow))
+    }
+    #[inline(always)]
+    fn join_nibbles<const CLEAN: bool>(self, low: i8x32, high: i8x32) -> i8x32 {
+        let (i, mask) = (self.avx2, cast(self.splat_i8(15)));
+        let (low, high) = match CLEAN {
+            true => (cast(low), cast(high)),
+            false => (
+                i._mm256_and_si256(cast(low), mask),
+                i._mm256_and_si256(cast(high), mask),
+            ),
+        };
+        cast(i._mm256_or_si256(low, i._mm256_slli_epi16::<4>(high)))
+    }
+    #[inline(always)]
+    fn fifth_bits(self, codes: i8x32) -> u64 {
+        let top = self.avx2._mm256_slli_epi16::<3>(cast(codes));
+        u64::from(self.avx2._mm256_movemask_epi8(top) as u32)
     }
     #[inline(always)]
     fn unpack(self, nibbles: u8x16) -> i8x32 {
@@ -326,6 +357,19 @@ impl Isa for Avx2 {
             });
         }
         wide
+    }
+    #[inline(always)]
+    fn widen_bytes(self, bytes: &[u8; 32], part: usize) -> i32x8 {
+        let parts: [u64; 4] = cast(*bytes);
+        cast(self.avx2._mm256_cvtepi8_epi32(cast([parts[part], 0])))
+    }
+    #[inline(always)]
+    fn widen_nibbles(self, bytes: &[u8; 16], part: usize) -> [i32x8; 2] {
+        let i = self.avx2;
+        let parts: [u64; 2] = cast(*bytes);
+        let both = i._mm256_cvtepu8_epi32(cast([parts[part], 0]));
+        let low = i._mm256_and_si256(both, cast(self.splat_i32(15)));
+        [cast(low), cast(i._mm256_srli_epi32::<4>(both))]
     }
 
     #[inline(always)]

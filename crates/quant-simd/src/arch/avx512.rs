@@ -12,7 +12,7 @@ use bytemuck::Pod;
 use pulp::x86::V4;
 use pulp::{cast, f32x16, f64x8, i8x64, i16x32, i32x16, u8x16, u8x32, u16x16};
 
-use crate::isa::{BELOW_HALF, Isa, Kernel};
+use crate::isa::{Isa, Kernel, Order};
 
 /// The token.
 #[derive(Clone, Copy)]
@@ -46,7 +46,10 @@ impl Isa for Avx512 {
     const RECIPROCAL: bool = true;
     const MIN_SKIPS_NAN: bool = true;
     const TWINS: bool = true;
+    const MAGNITUDE_SKIPS_NAN: bool = true;
     const ROUND_SHOWS_NAN: bool = true;
+    const HAS_MASKS: bool = true;
+    const AWAY: f32 = 2.0;
     const STREAMS: bool = true;
     type F32 = f32x16;
     type F64 = f64x8;
@@ -169,31 +172,32 @@ impl Isa for Avx512 {
         cast(self.0.avx512dq._mm512_range_ps::<0b1011>(cast(a), cast(b)))
     }
     #[inline(always)]
-    fn lane_maxima(self, v: &[i32x16; 16]) -> i32x16 {
+    fn four_maxima<O: Order>(self, v: [i32x16; 4]) -> i32x16 {
         let f = self.0.avx512f;
-        let mut pairs = [v[0]; 8];
-        for i in 0..8 {
+        let mut pairs = [v[0]; 2];
+        for i in 0..2 {
             let (a, b) = (cast(v[2 * i]), cast(v[2 * i + 1]));
             let (low, high) = (f._mm512_unpacklo_epi32(a, b), f._mm512_unpackhi_epi32(a, b));
-            pairs[i] = cast(f._mm512_max_epi32(low, high));
+            pairs[i] = O::larger(self, cast(low), cast(high));
         }
-        let mut fours = [v[0]; 4];
-        for i in 0..4 {
-            let (a, b) = (cast(pairs[2 * i]), cast(pairs[2 * i + 1]));
-            let (low, high) = (f._mm512_unpacklo_epi64(a, b), f._mm512_unpackhi_epi64(a, b));
-            fours[i] = cast(f._mm512_max_epi32(low, high));
-        }
-        let mut eights = [v[0]; 2];
+        let (a, b) = (cast(pairs[0]), cast(pairs[1]));
+        let (low, high) = (f._mm512_unpacklo_epi64(a, b), f._mm512_unpackhi_epi64(a, b));
+        O::larger(self, cast(low), cast(high))
+    }
+    #[inline(always)]
+    fn join_maxima<O: Order>(self, fours: [i32x16; 4]) -> i32x16 {
+        let f = self.0.avx512f;
+        let mut eights = [fours[0]; 2];
         for i in 0..2 {
             let (a, b) = (cast(fours[2 * i]), cast(fours[2 * i + 1]));
             let low = f._mm512_shuffle_i32x4::<0x44>(a, b);
             let high = f._mm512_shuffle_i32x4::<0xee>(a, b);
-            eights[i] = cast(f._mm512_max_epi32(low, high));
+            eights[i] = O::larger(self, cast(low), cast(high));
         }
         let (a, b) = (cast(eights[0]), cast(eights[1]));
         let low = f._mm512_shuffle_i32x4::<0x88>(a, b);
         let high = f._mm512_shuffle_i32x4::<0xdd>(a, b);
-        cast(f._mm512_max_epi32(low, high))
+        O::larger(self, cast(low), cast(high))
     }
     #[inline(always)]
     fn count_equal(self, a: i32x16, b: i32x16, count: &mut i32x16) {
@@ -208,14 +212,11 @@ impl Isa for Avx512 {
         cast(self.0.avx512f._mm512_cvtps_epi32(cast(a)))
     }
     #[inline(always)]
-    fn round_away_i32(self, a: f32x16) -> i32x16 {
-        // `sign & a | half`.
-        let (sign, half) = (self.splat(-0.0), self.splat(BELOW_HALF));
-        let half =
-            self.0
-                .avx512f
-                ._mm512_ternarylogic_epi32::<0xf8>(cast(half), cast(sign), cast(a));
-        self.truncate_i32(self.add(a, cast(half)))
+    fn round_away_i16(self, a: f32x16, b: f32x16) -> i16x32 {
+        // Of twice a number, half of what is left of it, rounded away from 0.
+        let b512 = self.0.avx512bw;
+        let twice = cast(self.narrow_i16(self.truncate_i32(a), self.truncate_i32(b)));
+        cast(b512._mm512_avg_epu16(twice, b512._mm512_srai_epi16::<15>(twice)))
     }
     #[inline(always)]
     fn truncate_i32(self, a: f32x16) -> i32x16 {
@@ -292,6 +293,15 @@ impl Isa for Avx512 {
         cast(self.0.avx512f._mm512_permutexvar_epi32(cast(order), narrow))
     }
     #[inline(always)]
+    fn min_i8(self, a: i8x64, b: i8x64) -> i8x64 {
+        cast(self.0.avx512bw._mm512_min_epi8(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn is_any_below(self, a: i8x64, bound: i8) -> bool {
+        let bound = cast(self.splat_i8(bound));
+        self.0.avx512bw._mm512_cmplt_epi8_mask(cast(a), bound) != 0
+    }
+    #[inline(always)]
     fn clamp_i8(self, a: i8x64, low: i8x64, high: i8x64) -> i8x64 {
         let b = self.0.avx512bw;
         cast(b._mm512_min_epi8(b._mm512_max_epi8(cast(a), cast(low)), cast(high)))
@@ -306,6 +316,18 @@ impl Isa for Avx512 {
         let low = f._mm512_and_si512(cast(codes), f._mm512_set1_epi8(15));
         let pairs = b._mm512_maddubs_epi16(low, f._mm512_set1_epi16(0x1001));
         cast(b._mm512_cvtepi16_epi8(pairs))
+    }
+    #[inline(always)]
+    fn join_nibbles<const CLEAN: bool>(self, low: i8x64, high: i8x64) -> i8x64 {
+        let (f, mask) = (self.0.avx512f, self.splat_i8(15));
+        let high = self.0.avx512bw._mm512_slli_epi16::<4>(cast(high));
+        // `mask ? low : high`.
+        cast(f._mm512_ternarylogic_epi32::<0xca>(cast(mask), cast(low), high))
+    }
+    #[inline(always)]
+    fn fifth_bits(self, codes: i8x64) -> u64 {
+        let bit = cast(self.splat_i8(16));
+        self.0.avx512bw._mm512_test_epi8_mask(cast(codes), bit)
     }
     #[inline(always)]
     fn unpack(self, nibbles: u8x32) -> i8x64 {
@@ -332,6 +354,23 @@ impl Isa for Avx512 {
             });
         }
         wide
+    }
+    #[inline(always)]
+    fn widen_bytes(self, bytes: &[u8; 32], part: usize) -> i32x16 {
+        let parts: &[u8x16; 2] = bytemuck::cast_ref(bytes);
+        cast(self.0.avx512f._mm512_cvtepi8_epi32(cast(parts[part])))
+    }
+    #[inline(always)]
+    fn widen_nibbles(self, bytes: &[u8; 16], _: usize) -> [i32x16; 2] {
+        let f = self.0.avx512f;
+        let both = f._mm512_cvtepu8_epi32(cast(*bytes));
+        let low = f._mm512_and_si512(both, cast(self.splat_i32(15)));
+        [cast(low), cast(f._mm512_srli_epi32::<4>(both))]
+    }
+    #[inline(always)]
+    fn where_set(self, bits: u32, first: usize, value: i32) -> i32x16 {
+        let own = (bits >> first) as u16;
+        cast(self.0.avx512f._mm512_maskz_set1_epi32(own, value))
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ use bytemuck::Pod;
 use pulp::aarch64::Neon as Token;
 use pulp::{cast, f32x4, f64x2, i8x16, i16x8, i32x4};
 
-use crate::isa::{Isa, Kernel};
+use crate::isa::{Isa, Kernel, Order};
 
 /// The token.
 #[derive(Clone, Copy)]
@@ -174,10 +174,23 @@ impl Isa for Neon {
         self.max_i32(self.magnitude_bits(a), self.magnitude_bits(b))
     }
     #[inline(always)]
-    fn lane_maxima(self, v: &[i32x4; 16]) -> i32x4 {
-        let low = self.0.neon.vpmaxq_s32(cast(v[0]), cast(v[1]));
-        let high = self.0.neon.vpmaxq_s32(cast(v[2]), cast(v[3]));
-        cast(self.0.neon.vpmaxq_s32(low, high))
+    fn four_maxima<O: Order>(self, v: [i32x4; 4]) -> i32x4 {
+        let n = self.0.neon;
+        macro_rules! maxima {
+            ($pairwise:ident) => {{
+                let low = n.$pairwise(cast(v[0]), cast(v[1]));
+                let high = n.$pairwise(cast(v[2]), cast(v[3]));
+                cast(n.$pairwise(low, high))
+            }};
+        }
+        match O::IS_SIGNED {
+            true => maxima!(vpmaxq_s32),
+            false => maxima!(vpmaxq_u32),
+        }
+    }
+    #[inline(always)]
+    fn join_maxima<O: Order>(self, fours: [i32x4; 4]) -> i32x4 {
+        fours[0]
     }
     #[inline(always)]
     fn count_equal(self, a: i32x4, b: i32x4, count: &mut i32x4) {
@@ -190,8 +203,10 @@ impl Isa for Neon {
         cast(self.0.neon.vcvtnq_s32_f32(cast(a)))
     }
     #[inline(always)]
-    fn round_away_i32(self, a: f32x4) -> i32x4 {
-        cast(self.0.neon.vcvtaq_s32_f32(cast(a)))
+    fn round_away_i16(self, a: f32x4, b: f32x4) -> i16x8 {
+        let n = self.0.neon;
+        let (a, b) = (n.vcvtaq_s32_f32(cast(a)), n.vcvtaq_s32_f32(cast(b)));
+        cast(n.vuzp1q_s16(cast(a), cast(b)))
     }
     #[inline(always)]
     fn truncate_i32(self, a: f32x4) -> i32x4 {
@@ -269,6 +284,10 @@ impl Isa for Neon {
         cast(self.0.neon.vuzp1q_s8(cast(a), cast(b)))
     }
     #[inline(always)]
+    fn min_i8(self, a: i8x16, b: i8x16) -> i8x16 {
+        cast(self.0.neon.vminq_s8(cast(a), cast(b)))
+    }
+    #[inline(always)]
     fn clamp_i8(self, a: i8x16, low: i8x16, high: i8x16) -> i8x16 {
         let a = self.0.neon.vmaxq_s8(cast(a), cast(low));
         cast(self.0.neon.vminq_s8(a, cast(high)))
@@ -283,6 +302,11 @@ impl Isa for Neon {
         let second = self.0.neon.vshrq_n_u16::<8>(cast(codes));
         let both = self.0.neon.vsliq_n_u16::<4>(cast(codes), second);
         cast(self.0.neon.vmovn_u16(both))
+    }
+    #[inline(always)]
+    fn join_nibbles<const CLEAN: bool>(self, low: i8x16, high: i8x16) -> i8x16 {
+        // The insertion keeps the low four bits.
+        cast(self.0.neon.vsliq_n_u8::<4>(cast(low), cast(high)))
     }
     #[inline(always)]
     fn unpack(self, nibbles: [u8; 8]) -> i8x16 {
@@ -310,6 +334,24 @@ impl Isa for Neon {
             };
         }
         wide
+    }
+    #[inline(always)]
+    fn widen_bytes(self, bytes: &[u8; 32], part: usize) -> i32x4 {
+        let n = self.0.neon;
+        let halves: &[i8x16; 2] = bytemuck::cast_ref(bytes);
+        let tops = n.vqtbl1q_s8(cast(halves[part / 4]), cast(TOPS[part % 4]));
+        cast(n.vshrq_n_s32::<24>(cast(tops)))
+    }
+    #[inline(always)]
+    fn widen_nibbles(self, bytes: &[u8; 16], part: usize) -> [i32x4; 2] {
+        let n = self.0.neon;
+        let low = n.vandq_u8(cast(*bytes), n.vdupq_n_u8(15));
+        let high = n.vshrq_n_u8::<4>(cast(*bytes));
+        let order = cast(BOTTOMS[part]);
+        [
+            cast(n.vqtbl1q_s8(cast(low), order)),
+            cast(n.vqtbl1q_s8(cast(high), order)),
+        ]
     }
 
     #[inline(always)]

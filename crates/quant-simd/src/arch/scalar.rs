@@ -3,7 +3,7 @@
 use bytemuck::Pod;
 use half::{bf16, f16};
 
-use crate::isa::{BELOW_HALF, Isa, Kernel};
+use crate::isa::{Isa, Kernel, Order};
 
 /// The token, which any machine may hold.
 #[derive(Clone, Copy)]
@@ -11,6 +11,10 @@ pub struct Scalar;
 
 /// Adding and subtracting it rounds to an integer, ties to even, below a magnitude of 2^22.
 const ROUND: f32 = 12_582_912.0;
+
+/// The f32 below 1/2. A magnitude to which it is added, and which is then rounded to zero, is rounded
+/// with ties away from 0: 1/2 itself would take the number below 1/2 to 1.
+const BELOW_HALF: f32 = 0.499_999_97;
 
 macro_rules! lanes {
     ($count:literal, |$i:ident| $value:expr) => {{
@@ -143,11 +147,14 @@ impl Isa for Scalar {
         self.max_i32(self.magnitude_bits(a), self.magnitude_bits(b))
     }
     #[inline(always)]
-    fn lane_maxima(self, vectors: &[[i32; 4]; 16]) -> [i32; 4] {
-        lanes!(4, |i| {
-            let [a, b, c, d] = vectors[i];
-            Ord::max(Ord::max(a, b), Ord::max(c, d))
-        })
+    fn four_maxima<O: Order>(self, vectors: [[i32; 4]; 4]) -> [i32; 4] {
+        let column = |lane: usize| lanes!(4, |i| vectors[i][lane]);
+        let low = O::larger(self, column(0), column(1));
+        O::larger(self, low, O::larger(self, column(2), column(3)))
+    }
+    #[inline(always)]
+    fn join_maxima<O: Order>(self, fours: [[i32; 4]; 4]) -> [i32; 4] {
+        fours[0]
     }
     #[inline(always)]
     fn count_equal(self, a: [i32; 4], b: [i32; 4], count: &mut [i32; 4]) {
@@ -161,8 +168,9 @@ impl Isa for Scalar {
         lanes!(4, |i| a[i].round_ties_even() as i32)
     }
     #[inline(always)]
-    fn round_away_i32(self, a: [f32; 4]) -> [i32; 4] {
-        lanes!(4, |i| (a[i] + BELOW_HALF.copysign(a[i])) as i32)
+    fn round_away_i16(self, a: [f32; 4], b: [f32; 4]) -> [i16; 8] {
+        let round = |a: f32| (a + BELOW_HALF.copysign(a)) as i16;
+        lanes!(8, |i| round(if i < 4 { a[i] } else { b[i - 4] }))
     }
     #[inline(always)]
     fn truncate_i32(self, a: [f32; 4]) -> [i32; 4] {
@@ -228,6 +236,10 @@ impl Isa for Scalar {
         lanes!(16, |i| narrow(if i < 8 { a[i] } else { b[i - 8] }))
     }
     #[inline(always)]
+    fn min_i8(self, a: [i8; 16], b: [i8; 16]) -> [i8; 16] {
+        lanes!(16, |i| Ord::min(a[i], b[i]))
+    }
+    #[inline(always)]
     fn clamp_i8(self, a: [i8; 16], low: [i8; 16], high: [i8; 16]) -> [i8; 16] {
         lanes!(16, |i| Ord::min(Ord::max(a[i], low[i]), high[i]))
     }
@@ -239,6 +251,10 @@ impl Isa for Scalar {
     fn pack(self, codes: [i8; 16]) -> [u8; 8] {
         lanes!(8, |i| codes[2 * i] as u8 & 15
             | (codes[2 * i + 1] as u8) << 4)
+    }
+    #[inline(always)]
+    fn join_nibbles<const CLEAN: bool>(self, low: [i8; 16], high: [i8; 16]) -> [i8; 16] {
+        lanes!(16, |i| low[i] & 15 | high[i] << 4)
     }
     #[inline(always)]
     fn unpack(self, nibbles: [u8; 8]) -> [i8; 16] {
@@ -255,6 +271,17 @@ impl Isa for Scalar {
             false => i32::from(code as u8),
         };
         lanes!(4, |vector| lanes!(4, |i| widen(codes[4 * vector + i])))
+    }
+    #[inline(always)]
+    fn widen_bytes(self, bytes: &[u8; 32], part: usize) -> [i32; 4] {
+        lanes!(4, |i| i32::from(bytes[4 * part + i] as i8))
+    }
+    #[inline(always)]
+    fn widen_nibbles(self, bytes: &[u8; 16], part: usize) -> [[i32; 4]; 2] {
+        [
+            lanes!(4, |i| i32::from(bytes[4 * part + i] & 15)),
+            lanes!(4, |i| i32::from(bytes[4 * part + i] >> 4)),
+        ]
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Values from blocks.
 
-use super::{BATCH, Blocks, TWO, VALUES, Values, floats_size, load, vectors};
+use super::{BATCH, Blocks, VALUES, Values, floats_size, vectors};
 use crate::isa::{Isa, Kernel};
 use crate::lane::Lane;
 
@@ -61,7 +61,6 @@ fn floats<I: Isa, const MIN: bool, const SIZE: usize>(
     blocks: &[[u8; SIZE]],
 ) -> Option<[[f32; BATCH]; 2]> {
     let mut halves = [[0_u16; BATCH]; 2];
-    let mut infinite = false;
     for i in 0..BATCH {
         let block = &blocks[i];
         halves[0][i] = u16::from_le_bytes([block[0], block[1]]);
@@ -69,21 +68,19 @@ fn floats<I: Isa, const MIN: bool, const SIZE: usize>(
             halves[1][i] = u16::from_le_bytes([block[2], block[3]]);
         }
     }
-    for i in 0..BATCH {
-        infinite |= halves[0][i] & 0x7c00 == 0x7c00;
-        infinite |= halves[1][i] & 0x7c00 == 0x7c00;
-    }
     let mut floats = [[0.0; BATCH]; 2];
+    let mut largest = isa.splat_i32(0);
     for half in 0..1 + usize::from(MIN) {
         let halves = vectors::<I::U16, _>(&mut halves[half]);
         let floats = vectors::<I::F32, _>(&mut floats[half]);
         for i in 0..BATCH / I::LANES {
             floats[i] = isa.widen_f16(halves[i]);
+            largest = isa.max_i32(largest, isa.magnitude_bits(floats[i]));
         }
     }
-    match infinite {
-        true => None,
-        false => Some(floats),
+    match isa.all_in_i32(largest, 0, f32::MAX.to_bits() as i32) {
+        true => Some(floats),
+        false => None,
     }
 }
 
@@ -105,41 +102,86 @@ fn batch<
     let Some([scales, minima]) = floats::<I, MIN, SIZE>(isa, blocks) else {
         return false;
     };
-    let zero = isa.splat_i32(match (BITS, MIN) {
-        (4, false) => 8,
-        (5, false) => 16,
-        _ => 0,
-    });
-    let per_two = TWO * VALUES / I::LANES;
-    for two in 0..BATCH / TWO {
-        let mut codes = [[0_u8; VALUES]; TWO];
-        for k in 0..TWO {
-            codes[k] = load::<BITS>(&blocks[TWO * two + k][floats_size(MIN)..]);
-        }
-        let groups: &[I::I8] = bytemuck::cast_slice(codes.as_flattened());
-        for g in 0..TWO * VALUES / (4 * I::LANES) {
-            let steps = match BITS {
-                8 => isa.widen_codes::<true>(&groups[g]),
-                _ => isa.widen_codes::<false>(&groups[g]),
-            };
-            for v in 0..4 {
-                let vector = 4 * g + v;
-                let block = TWO * two + vector * I::LANES / VALUES;
-                let steps = match (BITS, MIN) {
-                    (4 | 5, false) => isa.sub_i32(steps[v], zero),
-                    _ => steps[v],
-                };
-                let mut value = isa.mul(isa.splat(scales[block]), isa.to_f32(steps));
-                if MIN {
-                    value = isa.add(value, isa.splat(minima[block]));
-                }
-                let (place, value) = (&mut values[two * per_two + vector], F::narrow(isa, value));
-                match STREAM {
-                    true => isa.stream(place, value),
-                    false => *place = value,
-                }
+    let per_block = VALUES / I::LANES;
+    for i in 0..BATCH {
+        let block = &blocks[i];
+        let steps = steps::<I, BITS, MIN>(isa, &block[floats_size(MIN)..]);
+        for v in 0..per_block {
+            let mut value = isa.mul(isa.splat(scales[i]), isa.to_f32(steps[v]));
+            if MIN {
+                value = isa.add(value, isa.splat(minima[i]));
+            }
+            let (place, value) = (&mut values[i * per_block + v], F::narrow(isa, value));
+            match STREAM {
+                true => isa.stream(place, value),
+                false => *place = value,
             }
         }
     }
     true
+}
+
+/// What the scale of a block is multiplied by: its codes, less their zero point if there is no minimum.
+#[inline(always)]
+fn steps<I: Isa, const BITS: u32, const MIN: bool>(isa: I, from: &[u8]) -> [I::I32; 8] {
+    let zero = match (BITS, MIN) {
+        (4, false) => 8,
+        (5, false) => 16,
+        _ => 0,
+    };
+    let mut steps = [isa.splat_i32(0); 8];
+    if BITS == 4 || BITS == 5 && I::HAS_MASKS {
+        let start = if BITS == 5 { 4 } else { 0 };
+        let mut nibbles = [0; VALUES / 2];
+        nibbles.copy_from_slice(&from[start..start + VALUES / 2]);
+        let fifth = u32::from_le_bytes([from[0], from[1], from[2], from[3]]);
+        let per_half = VALUES / 2 / I::LANES;
+        for part in 0..per_half {
+            let codes = isa.widen_nibbles(&nibbles, part);
+            for half in 0..2 {
+                let at = half * per_half + part;
+                steps[at] = match BITS {
+                    4 => codes[half],
+                    _ => isa.sub_i32(codes[half], isa.where_set(fifth, at * I::LANES, -16)),
+                };
+            }
+        }
+    } else {
+        let mut codes = [0; VALUES];
+        match BITS {
+            8 => codes.copy_from_slice(&from[..VALUES]),
+            _ => codes = five_bits(from),
+        }
+        for part in 0..VALUES / I::LANES {
+            steps[part] = isa.widen_bytes(&codes, part);
+        }
+    }
+    if zero != 0 {
+        for part in 0..VALUES / I::LANES {
+            steps[part] = isa.sub_i32(steps[part], isa.splat_i32(zero));
+        }
+    }
+    steps
+}
+
+/// Eight times the same byte.
+#[inline(always)]
+const fn eight(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+/// Codes of five bits, eight at a time, for want of masks.
+#[inline(always)]
+fn five_bits(from: &[u8]) -> [u8; VALUES] {
+    let mut nibbles = [[0; 8]; 2];
+    bytemuck::bytes_of_mut(&mut nibbles).copy_from_slice(&from[4..4 + VALUES / 2]);
+    let mut words = [[0; 8]; 4];
+    for i in 0..4 {
+        let word = u64::from_le_bytes(nibbles[i % 2]) >> (i / 2 * 4) & eight(15);
+        // Each byte keeps its own bit; a byte that is not 0 carries into its highest one.
+        let own = eight(from[i]) & u64::from_le_bytes([1, 2, 4, 8, 16, 32, 64, 128]);
+        let fifth = ((own + eight(127)) & eight(128)) >> 3;
+        words[i] = (word | fifth).to_le_bytes();
+    }
+    bytemuck::cast(words)
 }

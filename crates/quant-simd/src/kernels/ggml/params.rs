@@ -1,16 +1,20 @@
 //! Scales and minima of a batch of blocks.
 //!
 //! Bounds are found on the bits of floats, which compare like the magnitudes: then NaN is beyond
-//! infinity, and no operation depends on the instruction set.
+//! infinity, and no port of a processor that adds floats is needed. Only [`Isa::larger_magnitude_bits`]
+//! may leave a NaN out: quantizing will find it.
 
-use super::{BATCH, VALUES, vectors};
-use crate::isa::Isa;
+use super::{BATCH, FOUR, VALUES, vectors};
+use crate::isa::{Isa, Kernel, Order, Signed, Unsigned};
 use crate::lane::Lane;
 
 /// The sign of a float.
 const SIGN: i32 = i32::MIN;
+/// The least magnitude that f16 rounds to infinity.
+const BEYOND_F16: f32 = 65520.0;
 
 /// What quantizes the blocks of a batch.
+#[derive(Clone, Copy)]
 #[repr(align(64))]
 pub struct Params {
     scales: [f32; BATCH],
@@ -22,8 +26,10 @@ pub struct Params {
     pub halves: [[u16; BATCH]; 2],
 }
 
-/// A vector for each block, of whose lanes the largest one counts.
-type Found<I> = [<I as Isa>::I32; BATCH];
+/// For every [`FOUR`] blocks of a batch two vectors, of which the largest lanes count: of every four
+/// lanes each belongs to another block. No vector lies across cache lines.
+#[repr(align(64))]
+pub struct Bounds<I: Isa>([[I::I32; BATCH / FOUR]; 2]);
 
 /// Pairs of vectors in a block.
 #[inline(always)]
@@ -31,38 +37,59 @@ const fn pairs<I: Isa>() -> usize {
     VALUES / (2 * I::LANES)
 }
 
-/// A pair of a block, widened.
-#[inline(always)]
-fn pair<I: Isa, F: Lane>(
-    isa: I,
-    values: &[F::Vector<I>],
-    block: usize,
-    pair: usize,
-) -> [I::F32; 2] {
-    let first = 2 * (block * pairs::<I>() + pair);
-    F::widen_pair(isa, values[first], values[first + 1])
-}
-
-/// The values of a block.
-#[inline(always)]
-fn block<I: Isa, F: Lane>(values: &[F::Vector<I>], block: usize) -> &[F] {
-    let values: &[F] = bytemuck::cast_slice(values);
-    &values[block * VALUES..][..VALUES]
-}
-
-/// The largest lane for each block.
-#[inline(always)]
-fn lane_maxima<I: Isa>(isa: I, found: &Found<I>) -> [i32; BATCH] {
-    let mut maxima = [0; BATCH];
-    let all = vectors::<I::I32, _>(&mut maxima);
-    for i in 0..BATCH / I::LANES {
-        let mut lanes = [isa.splat_i32(0); 16];
-        for lane in 0..I::LANES {
-            lanes[lane] = found[i * I::LANES + lane];
-        }
-        all[i] = isa.lane_maxima(&lanes);
+impl<I: Isa> Bounds<I> {
+    #[inline(always)]
+    pub fn new(isa: I) -> Self {
+        Self([[isa.splat_i32(0); BATCH / FOUR]; 2])
     }
-    maxima
+
+    /// Looks at [`FOUR`] blocks.
+    #[inline(always)]
+    pub fn set<F: Lane, const BITS: u32>(&mut self, isa: I, four: usize, values: &[F::Vector<I>]) {
+        let mut bounds = [[isa.splat_i32(0); FOUR]; 2];
+        for block in 0..FOUR {
+            for p in 0..pairs::<I>() {
+                let first = 2 * (block * pairs::<I>() + p);
+                let [a, b] = F::widen_pair(isa, values[first], values[first + 1]);
+                let found = match BITS {
+                    8 => [isa.larger_magnitude_bits(a, b); 2],
+                    // The largest bits with a sign are those of the largest number, without one those
+                    // of the smallest; where there is a number of that sign.
+                    _ => {
+                        let (a, b) = (bytemuck::cast(a), bytemuck::cast(b));
+                        [isa.max_i32(a, b), isa.max_u32(a, b)]
+                    }
+                };
+                bounds[0][block] = match p {
+                    0 => found[0],
+                    _ => isa.max_i32(bounds[0][block], found[0]),
+                };
+                bounds[1][block] = match p {
+                    0 => found[1],
+                    _ => isa.max_u32(bounds[1][block], found[1]),
+                };
+            }
+        }
+        self.0[0][four] = isa.four_maxima::<Signed>(bounds[0]);
+        if BITS != 8 {
+            self.0[1][four] = isa.four_maxima::<Unsigned>(bounds[1]);
+        }
+    }
+
+    /// The largest lanes of some blocks.
+    #[inline(always)]
+    fn largest<O: Order>(&self, isa: I, side: usize, chunk: usize) -> I::I32 {
+        isa.join_maxima::<O>(self.fours(side, chunk))
+    }
+
+    #[inline(always)]
+    fn fours(&self, side: usize, chunk: usize) -> [I::I32; 4] {
+        let mut fours = [self.0[side][0]; 4];
+        for i in 0..I::LANES / FOUR {
+            fours[i] = self.0[side][chunk * I::LANES / FOUR + i];
+        }
+        fours
+    }
 }
 
 impl Params {
@@ -76,149 +103,231 @@ impl Params {
         }
     }
 
+    /// Finds them; whether all of them are ordinary.
+    #[inline(always)]
+    pub fn find<I: Isa, F: Lane, const BITS: u32, const MIN: bool>(
+        &mut self,
+        isa: I,
+        bounds: &Bounds<I>,
+        values: &[F; BATCH * VALUES],
+    ) -> bool {
+        match (BITS, MIN) {
+            (8, _) => self.of_magnitudes(isa, bounds),
+            (_, false) => self.of_largest::<I, F, BITS>(isa, bounds, values),
+            (_, true) => self.of_bounds::<I, F, BITS>(isa, bounds, values),
+        }
+        let factor = if BITS == 8 { I::AWAY } else { 1.0 };
+        self.finish::<I, MIN>(isa, factor)
+    }
+
     /// Scales of the largest magnitude.
     #[inline(always)]
-    pub fn of_magnitudes<I: Isa, F: Lane>(&mut self, isa: I, values: &[F::Vector<I>]) {
-        let mut found = [isa.splat_i32(0); BATCH];
-        for (i, found) in found.iter_mut().enumerate() {
-            for p in 0..pairs::<I>() {
-                let [a, b] = pair::<I, F>(isa, values, i, p);
-                let larger = isa.max_i32(isa.magnitude_bits(a), isa.magnitude_bits(b));
-                *found = isa.max_i32(*found, larger);
-            }
-        }
-        let mut maxima = lane_maxima(isa, &found);
-        let maxima = vectors::<I::F32, _>(&mut maxima);
-        for (scales, &maxima) in vectors::<I::F32, _>(&mut self.scales)
-            .iter_mut()
-            .zip(&*maxima)
-        {
-            *scales = isa.div(maxima, isa.splat(127.0));
+    fn of_magnitudes<I: Isa>(&mut self, isa: I, bounds: &Bounds<I>) {
+        let scales = vectors::<I::F32, _>(&mut self.scales);
+        for chunk in 0..BATCH / I::LANES {
+            let largest = bytemuck::cast(bounds.largest::<Signed>(isa, 0, chunk));
+            scales[chunk] = isa.div(largest, isa.splat(127.0));
         }
     }
 
     /// Scales of the value of the largest magnitude, the first of them.
     #[inline(always)]
-    pub fn of_largest<I: Isa, F: Lane, const BITS: u32>(
+    fn of_largest<I: Isa, F: Lane, const BITS: u32>(
         &mut self,
         isa: I,
-        values: &[F::Vector<I>],
+        bounds: &Bounds<I>,
+        values: &[F; BATCH * VALUES],
     ) {
-        let sign = isa.splat_i32(SIGN);
-        let mut found = [[isa.splat_i32(0); BATCH]; 2];
-        for i in 0..BATCH {
-            // As integers with a sign the largest bits are those of the largest number, as integers
-            // without one those of the smallest; where there is a number of that sign.
-            let (mut high, mut low) = (sign, isa.splat_i32(0));
-            for p in 0..pairs::<I>() {
-                let [a, b] = pair::<I, F>(isa, values, i, p);
-                let (a, b) = (bytemuck::cast(a), bytemuck::cast(b));
-                high = isa.max_i32(high, isa.max_i32(a, b));
-                low = isa.max_u32(low, isa.max_u32(a, b));
-            }
-            (found[0][i], found[1][i]) = (high, isa.sub_i32(low, sign));
-        }
-        let (high, low) = (lane_maxima(isa, &found[0]), lane_maxima(isa, &found[1]));
         let factor = -1.0 / (1 << (BITS - 1)) as f32;
-        let mut tie = false;
-        for i in 0..BATCH {
-            let bits = match high[i] > low[i] {
-                true => high[i],
-                false => low[i] ^ SIGN,
-            };
+        let zero = isa.splat_i32(0);
+        let (mut magnitudes, mut excess) = ([0.0; BATCH], [0; BATCH]);
+        let mut ties = zero;
+        for chunk in 0..BATCH / I::LANES {
+            // Magnitudes of the largest number and the smallest one; 0 where there is no such sign.
+            let high = isa.max_i32(bounds.largest::<Signed>(isa, 0, chunk), zero);
+            let low = bounds.largest::<Unsigned>(isa, 1, chunk);
+            let low = isa.max_i32(isa.sub_i32(low, isa.splat_i32(SIGN)), zero);
+            let larger = isa.max_i32(high, low);
+            let difference = isa.sub_i32(high, low);
+            isa.count_equal(difference, zero, &mut ties);
+            let magnitude = isa.magnitude_bits(bytemuck::cast(difference));
+            let sign = isa.xor_i8(bytemuck::cast(difference), bytemuck::cast(magnitude));
+            let value = bytemuck::cast(isa.xor_i8(bytemuck::cast(larger), sign));
             // Zeros of either sign have a scale of -0.
-            let bits = if bits & !SIGN == 0 { 0 } else { bits };
-            self.scales[i] = f32::from_bits(bits as u32) * factor;
-            tie |= high[i] == low[i];
+            vectors::<I::F32, _>(&mut self.scales)[chunk] = isa.mul(value, isa.splat(factor));
+            vectors::<I::I32, f32>(&mut magnitudes)[chunk] = larger;
+            vectors::<I::I32, i32>(&mut excess)[chunk] = difference;
         }
-        if tie {
-            for i in 0..BATCH {
-                if high[i] == low[i] && high[i] > 0 {
-                    let bound = f32::from_bits(high[i] as u32);
-                    let values = block::<I, F>(values, i);
-                    self.scales[i] = first(values, bound) * factor;
-                }
-            }
+        if !isa.all_in_i32(ties, 0, 0) {
+            settle_ties(values, &magnitudes, &excess, factor, &mut self.scales);
         }
     }
 
     /// Scales of the distance between the bounds, and minima.
     #[inline(always)]
-    pub fn of_bounds<I: Isa, F: Lane, const BITS: u32>(&mut self, isa: I, values: &[F::Vector<I>]) {
-        let mut found = [[isa.splat_i32(0); BATCH]; 3];
-        for i in 0..BATCH {
-            let (mut high, mut low) = (isa.splat_i32(SIGN), isa.splat_i32(0));
-            let mut inner = isa.splat_i32(-1);
-            for p in 0..pairs::<I>() {
-                let [a, b] = pair::<I, F>(isa, values, i, p);
-                let (a, b) = (bytemuck::cast(a), bytemuck::cast(b));
-                high = isa.max_i32(high, isa.max_i32(a, b));
-                low = isa.max_u32(low, isa.max_u32(a, b));
-                inner = isa.min_u32(inner, isa.min_u32(a, b));
-            }
-            found[0][i] = high;
-            found[1][i] = isa.sub_i32(low, isa.splat_i32(SIGN));
-            // Turned round, so that the largest counts.
-            found[2][i] = isa.sub_i32(isa.splat_i32(!SIGN), inner);
+    fn of_bounds<I: Isa, F: Lane, const BITS: u32>(
+        &mut self,
+        isa: I,
+        bounds: &Bounds<I>,
+        values: &[F; BATCH * VALUES],
+    ) {
+        let mut maxima = [0; BATCH];
+        let (mut least_high, mut most_low) = (isa.splat_i32(0), isa.splat_i32(SIGN));
+        let mut zeros = isa.splat_i32(0);
+        for chunk in 0..BATCH / I::LANES {
+            let high = bounds.largest::<Signed>(isa, 0, chunk);
+            let low = bounds.largest::<Unsigned>(isa, 1, chunk);
+            vectors::<I::I32, _>(&mut maxima)[chunk] = high;
+            vectors::<I::I32, _>(&mut self.minima)[chunk] = low;
+            least_high = isa.min_i32(least_high, high);
+            most_low = isa.max_i32(most_low, low);
+            isa.count_equal(low, isa.splat_i32(SIGN), &mut zeros);
         }
-        let (high, low) = (lane_maxima(isa, &found[0]), lane_maxima(isa, &found[1]));
-        let inner = lane_maxima(isa, &found[2]);
-        let mut maxima = [0.0; BATCH];
-        let mut zeros = false;
-        for i in 0..BATCH {
-            // Where no value is negative the innermost is the smallest, where none is positive the
-            // largest.
-            let (low, inner) = (low[i] ^ SIGN, inner[i] ^ !SIGN);
-            let max = if high[i] < 0 { inner } else { high[i] };
-            let min = if low < 0 { low } else { inner };
-            maxima[i] = f32::from_bits(max as u32);
-            self.minima[i] = f32::from_bits(min as u32);
-            zeros |= low == SIGN;
+        if !isa.all_in_i32(least_high, 0, 0) || !isa.all_in_i32(most_low, SIGN, -1) {
+            let mut innermost = [0; BATCH];
+            isa.run(FindInnermost {
+                values,
+                innermost: &mut innermost,
+            });
+            settle_signs(&innermost, &mut maxima, &mut self.minima);
         }
-        if zeros {
-            // The smallest may be zeros of both signs: the first of them counts.
-            for i in 0..BATCH {
-                if self.minima[i] == 0.0 {
-                    let values = block::<I, F>(values, i);
-                    self.minima[i] = first(values, 0.0);
-                }
-            }
+        if !isa.all_in_i32(zeros, 0, 0) {
+            settle_zeros(values, &mut self.minima);
         }
-        let steps = ((1 << BITS) - 1) as f32;
-        for i in 0..BATCH {
+        let steps = isa.splat(((1 << BITS) - 1) as f32);
+        for chunk in 0..BATCH / I::LANES {
+            let max = bytemuck::cast(vectors::<I::I32, _>(&mut maxima)[chunk]);
+            let min = vectors::<I::F32, _>(&mut self.minima)[chunk];
             // The largest may be another zero than the smallest: their distance is never -0.
-            self.scales[i] = (maxima[i] - self.minima[i]).abs() / steps;
+            let distance = isa.abs(isa.sub(max, min));
+            vectors::<I::F32, _>(&mut self.scales)[chunk] = isa.div(distance, steps);
         }
     }
 
-    /// Reciprocals, and floats as they are stored; whether all of them are finite.
+    /// Reciprocals, times a factor, and floats as they are stored; whether all of them are finite.
     #[inline(always)]
-    pub fn finish<I: Isa, const MIN: bool>(&mut self, isa: I) -> bool {
-        for i in 0..BATCH / I::LANES {
-            let scales = vectors::<I::F32, _>(&mut self.scales)[i];
-            vectors::<I::F32, _>(&mut self.inverses)[i] = isa.div(isa.splat(1.0), scales);
-            vectors::<I::U16, _>(&mut self.halves[0])[i] = isa.narrow_f16(scales);
+    fn finish<I: Isa, const MIN: bool>(&mut self, isa: I, factor: f32) -> bool {
+        let mut largest = isa.splat_i32(0);
+        let mut smallest = isa.splat_i32(i32::MAX);
+        for chunk in 0..BATCH / I::LANES {
+            let scales = vectors::<I::F32, _>(&mut self.scales)[chunk];
+            let inverses = isa.div(isa.splat(factor), scales);
+            vectors::<I::F32, _>(&mut self.inverses)[chunk] = inverses;
+            vectors::<I::U16, _>(&mut self.halves[0])[chunk] = isa.narrow_f16(scales);
+            let magnitudes = isa.magnitude_bits(scales);
+            smallest = isa.min_i32(smallest, magnitudes);
+            largest = isa.max_i32(largest, magnitudes);
             if MIN {
-                let minima = vectors::<I::F32, _>(&mut self.minima)[i];
-                vectors::<I::U16, _>(&mut self.halves[1])[i] = isa.narrow_f16(minima);
+                let minima = vectors::<I::F32, _>(&mut self.minima)[chunk];
+                vectors::<I::U16, _>(&mut self.halves[1])[chunk] = isa.narrow_f16(minima);
+                largest = isa.max_i32(largest, isa.magnitude_bits(minima));
             }
         }
-        let mut infinite = false;
-        for i in 0..BATCH {
-            if self.scales[i] == 0.0 {
-                self.inverses[i] = 0.0;
-            }
-            infinite |= !self.inverses[i].is_finite();
-            infinite |= self.halves[0][i] & 0x7c00 == 0x7c00;
-            infinite |= self.halves[1][i] & 0x7c00 == 0x7c00;
+        let normal = f32::MIN_POSITIVE.to_bits() as i32;
+        if !isa.all_in_i32(smallest, normal, i32::MAX) && !self.settle_inverses() {
+            return false;
         }
-        !infinite
+        isa.all_in_i32(largest, 0, BEYOND_F16.to_bits() as i32 - 1)
+    }
+
+    /// Whether only those of 0 are not finite, which are 0 then.
+    #[cold]
+    #[inline(never)]
+    fn settle_inverses(&mut self) -> bool {
+        let mut finite = true;
+        for (scale, inverse) in self.scales.iter().zip(&mut self.inverses) {
+            if *scale == 0.0 {
+                *inverse = 0.0;
+            }
+            finite &= inverse.is_finite();
+        }
+        finite
+    }
+}
+
+/// Finds which value is the first of those that have a block's largest magnitude, if it is tied.
+#[cold]
+#[inline(never)]
+fn settle_ties<F: Lane>(
+    values: &[F; BATCH * VALUES],
+    magnitudes: &[f32; BATCH],
+    excess: &[i32; BATCH],
+    factor: f32,
+    scales: &mut [f32; BATCH],
+) {
+    for (i, values) in values.as_chunks::<VALUES>().0.iter().enumerate() {
+        if excess[i] == 0 && magnitudes[i] > 0.0 {
+            scales[i] = first(values, magnitudes[i]) * factor;
+        }
+    }
+}
+
+/// Finds which zero of the smallest values is the first, where one is negative.
+#[cold]
+#[inline(never)]
+fn settle_zeros<F: Lane>(values: &[F; BATCH * VALUES], minima: &mut [f32; BATCH]) {
+    for (values, min) in values.as_chunks::<VALUES>().0.iter().zip(minima) {
+        if min.to_bits() == SIGN as u32 {
+            *min = first(values, 0.0);
+        }
+    }
+}
+
+/// Replaces what is not a bound, since all values of the block have the other sign.
+#[cold]
+#[inline(never)]
+fn settle_signs(innermost: &[i32; BATCH], maxima: &mut [i32; BATCH], minima: &mut [f32; BATCH]) {
+    for i in 0..BATCH {
+        if maxima[i] < 0 {
+            maxima[i] = innermost[i];
+        }
+        if minima[i].is_sign_positive() {
+            minima[i] = f32::from_bits(innermost[i] as u32);
+        }
+    }
+}
+
+/// The bits of the smallest magnitude of each block; of any sign where there are both.
+struct FindInnermost<'a, F> {
+    values: &'a [F; BATCH * VALUES],
+    innermost: &'a mut [i32; BATCH],
+}
+
+impl<F: Lane> Kernel for FindInnermost<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let values: &[F::Vector<I>] = bytemuck::cast_slice(self.values);
+        let mut fours = [isa.splat_i32(0); BATCH / FOUR];
+        for four in 0..BATCH / FOUR {
+            let mut turned = [isa.splat_i32(0); FOUR];
+            for block in 0..FOUR {
+                for p in 0..pairs::<I>() {
+                    let first = 2 * ((four * FOUR + block) * pairs::<I>() + p);
+                    let [a, b] = F::widen_pair(isa, values[first], values[first + 1]);
+                    let least = isa.min_u32(bytemuck::cast(a), bytemuck::cast(b));
+                    // So that the largest counts.
+                    let least = isa.sub_i32(isa.splat_i32(-1), least);
+                    turned[block] = isa.max_u32(turned[block], least);
+                }
+            }
+            fours[four] = isa.four_maxima::<Unsigned>(turned);
+        }
+        for chunk in 0..BATCH / I::LANES {
+            let mut some = [fours[0]; 4];
+            for i in 0..I::LANES / FOUR {
+                some[i] = fours[chunk * I::LANES / FOUR + i];
+            }
+            let turned = isa.join_maxima::<Unsigned>(some);
+            let innermost = isa.sub_i32(isa.splat_i32(-1), turned);
+            vectors::<I::I32, _>(self.innermost)[chunk] = innermost;
+        }
     }
 }
 
 /// The first value with this magnitude.
-#[inline(always)]
-fn first<F: Lane>(values: &[F], magnitude: f32) -> f32 {
+fn first<F: Lane>(values: &[F; VALUES], magnitude: f32) -> f32 {
     for &value in values {
         if value.to_f32().abs() == magnitude {
             return value.to_f32();

@@ -1,7 +1,7 @@
 //! Blocks from values.
 
-use super::params::Params;
-use super::{BATCH, Blocks, TWO, VALUES, Values, floats_size, store};
+use super::params::{Bounds, Params};
+use super::{BATCH, Blocks, FOUR, VALUES, Values, floats_size};
 use crate::isa::{Isa, Kernel};
 use crate::kernels::stream;
 use crate::lane::Lane;
@@ -29,123 +29,259 @@ impl<F: Lane, const BITS: u32, const MIN: bool, const SIZE: usize> Kernel
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> usize {
         let (blocks, _) = self.blocks.as_chunks_mut::<SIZE>();
+        let mut last = None;
+        let batches = Batches::new(self.values, &mut last);
+        // While a batch is quantized, parameters of the next one are found, whose divisions take their
+        // time, and bounds of the one after that, which wait for memory.
+        let mut bounds = Bounds::new(isa);
+        let mut params = [Params::new(); 2];
+        let mut ordinary = [true; 2];
+        let mut staged = Blocks([[0; SIZE]; BATCH]);
         let mut done = 0;
-        while blocks.len() - done >= BATCH {
-            let values = &self.values[done * VALUES..][..BATCH * VALUES];
-            let blocks = &mut blocks[done..done + BATCH];
-            let vectors = bytemuck::cast_slice(values);
-            let all = if self.stream {
-                isa.prefetch(values, AHEAD);
-                let mut staged = Blocks([[0; SIZE]; BATCH]);
-                let all = batch::<I, F, BITS, MIN, SIZE>(isa, vectors, &mut staged.0);
-                stream(isa, staged.0.as_flattened(), blocks.as_flattened_mut());
-                all
-            } else {
-                batch::<I, F, BITS, MIN, SIZE>(isa, vectors, blocks)
-            };
-            if !all {
+        for ahead in 0..batches.len() + 2 {
+            if (1..=batches.len()).contains(&ahead) {
+                let next = &mut params[(ahead + 1) % 2];
+                let values = batches.get(ahead - 1);
+                ordinary[(ahead + 1) % 2] = next.find::<I, F, BITS, MIN>(isa, &bounds, values);
+            }
+            if ahead >= 2 && !ordinary[ahead % 2] {
                 break;
             }
-            done += BATCH;
+            let to = &mut blocks[done..];
+            let is_direct = !self.stream && to.len() >= BATCH;
+            let step = Step::<I, F> {
+                later: match ahead < batches.len() {
+                    true => Some(bytemuck::cast_slice(batches.get(ahead))),
+                    false => None,
+                },
+                now: match ahead >= 2 {
+                    true => Some(bytemuck::cast_slice(batches.get(ahead - 2))),
+                    false => None,
+                },
+                params: &params[ahead % 2],
+                stream: self.stream,
+            };
+            let made = match to.first_chunk_mut::<BATCH>() {
+                Some(to) if is_direct => to,
+                _ => &mut staged.0,
+            };
+            let finite = step.run::<BITS, MIN, SIZE>(isa, &mut bounds, made);
+            if ahead < 2 {
+                continue;
+            }
+            if !finite {
+                break;
+            }
+            let count = Ord::min(to.len(), BATCH);
+            if !is_direct {
+                let made = staged.0[..count].as_flattened();
+                stream(isa, made, to[..count].as_flattened_mut());
+            }
+            done += count;
         }
         if self.stream {
             isa.fence();
-        }
-        let (rest, rest_blocks) = (&self.values[done * VALUES..], &mut blocks[done..]);
-        if !rest.is_empty() && rest_blocks.len() < BATCH {
-            let mut values = Values([F::zeroed(); BATCH * VALUES]);
-            values.0[..rest.len()].copy_from_slice(rest);
-            let mut padded = Blocks([[0; SIZE]; BATCH]);
-            let vectors = bytemuck::cast_slice(&values.0);
-            if batch::<I, F, BITS, MIN, SIZE>(isa, vectors, &mut padded.0) {
-                rest_blocks.copy_from_slice(&padded.0[..rest_blocks.len()]);
-                done += rest_blocks.len();
-            }
         }
         done
     }
 }
 
-/// Whether all blocks are ordinary; if not, nothing of use was written.
-#[inline(always)]
-fn batch<I: Isa, F: Lane, const BITS: u32, const MIN: bool, const SIZE: usize>(
-    isa: I,
-    values: &[F::Vector<I>],
-    blocks: &mut [[u8; SIZE]],
-) -> bool {
-    let (values, blocks) = (&values[..BATCH * VALUES / I::LANES], &mut blocks[..BATCH]);
-    let mut params = Params::new();
-    match (BITS, MIN) {
-        (8, _) => params.of_magnitudes::<I, F>(isa, values),
-        (_, false) => params.of_largest::<I, F, BITS>(isa, values),
-        (_, true) => params.of_bounds::<I, F, BITS>(isa, values),
-    }
-    if !params.finish::<I, MIN>(isa) {
-        return false;
-    }
-    let per_two = TWO * VALUES / I::LANES;
-    for two in 0..BATCH / TWO {
-        let values = &values[two * per_two..][..per_two];
-        let codes = codes::<I, F, BITS, MIN>(isa, values, TWO * two, &params);
-        for k in 0..TWO {
-            let at = TWO * two + k;
-            let block = &mut blocks[at];
-            block[..2].copy_from_slice(&params.halves[0][at].to_le_bytes());
-            if MIN {
-                block[2..4].copy_from_slice(&params.halves[1][at].to_le_bytes());
-            }
-            store::<BITS>(&codes[k], &mut block[floats_size(MIN)..]);
-        }
-    }
-    true
+/// Values by the batch.
+struct Batches<'a, F> {
+    whole: &'a [[F; BATCH * VALUES]],
+    /// What is left over, and zeros.
+    last: Option<&'a Values<F>>,
 }
 
-/// The codes of two blocks, the first of them number `first` of the batch.
+impl<'a, F: Lane> Batches<'a, F> {
+    /// With room for the last batch: a page that only some calls need.
+    #[inline(always)]
+    fn new(values: &'a [F], room: &'a mut Option<Values<F>>) -> Self {
+        let (whole, rest) = values.as_chunks();
+        let mut last = None;
+        if !rest.is_empty() {
+            let room = room.insert(Values([F::zeroed(); BATCH * VALUES]));
+            room.0[..rest.len()].copy_from_slice(rest);
+            last = Some(&*room);
+        }
+        Self { whole, last }
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.whole.len() + usize::from(self.last.is_some())
+    }
+
+    #[inline(always)]
+    fn get(&self, number: usize) -> &[F; BATCH * VALUES] {
+        match self.last {
+            Some(last) if number == self.whole.len() => &last.0,
+            _ => &self.whole[number],
+        }
+    }
+}
+
+/// What happens in one go to two batches, four blocks of each by turns.
+struct Step<'a, I: Isa, F: Lane> {
+    /// Is looked at.
+    later: Option<&'a [F::Vector<I>]>,
+    /// Is quantized.
+    now: Option<&'a [F::Vector<I>]>,
+    params: &'a Params,
+    stream: bool,
+}
+
+impl<I: Isa, F: Lane> Step<'_, I, F> {
+    /// Whether all values that were quantized are finite, as far as their bounds did not tell.
+    #[inline(always)]
+    fn run<const BITS: u32, const MIN: bool, const SIZE: usize>(
+        self,
+        isa: I,
+        bounds: &mut Bounds<I>,
+        made: &mut [[u8; SIZE]; BATCH],
+    ) -> bool {
+        let vectors = FOUR * VALUES / I::LANES;
+        let mut least = isa.splat_i8(0);
+        for four in 0..BATCH / FOUR {
+            if let Some(later) = self.later {
+                let later = &later[four * vectors..][..vectors];
+                if self.stream {
+                    isa.prefetch(later, AHEAD);
+                }
+                bounds.set::<F, BITS>(isa, four, later);
+            }
+            if let Some(now) = self.now {
+                let now = &now[four * vectors..][..vectors];
+                for unit in 0..FOUR / per_unit::<I>() {
+                    let now = &now[unit * UNIT..][..UNIT];
+                    let first = FOUR * four + unit * per_unit::<I>();
+                    let codes = codes::<I, F, BITS, MIN>(isa, now, first, self.params);
+                    if watches_nan::<I>(BITS) {
+                        least = isa.min_i8(least, isa.min_i8(codes[0], codes[1]));
+                    }
+                    store::<I, BITS, MIN, SIZE>(isa, codes, first, self.params, made);
+                }
+            }
+        }
+        !watches_nan::<I>(BITS) || !isa.is_any_below(least, -127)
+    }
+}
+
+/// Vectors of a unit: as few blocks as fill two registers with their codes.
+const UNIT: usize = 8;
+
+/// Blocks of a unit.
+#[inline(always)]
+const fn per_unit<I: Isa>() -> usize {
+    UNIT * I::LANES / VALUES
+}
+
+/// Whether only codes tell that a value is NaN.
+#[inline(always)]
+const fn watches_nan<I: Isa>(bits: u32) -> bool {
+    bits == 8 && I::MAGNITUDE_SKIPS_NAN
+}
+
+/// The codes of a unit, whose blocks begin at number `first` of the batch: in order if they are bytes,
+/// else the first halves of all blocks, then the second ones.
 #[inline(always)]
 fn codes<I: Isa, F: Lane, const BITS: u32, const MIN: bool>(
     isa: I,
     values: &[F::Vector<I>],
     first: usize,
     params: &Params,
-) -> [[u8; VALUES]; TWO] {
+) -> [I::I8; 2] {
     let half = isa.splat(match (BITS, MIN) {
         (_, true) => 0.5,
         (4, false) => 8.5,
         (_, false) => 16.5,
     });
-    let mut codes = [[0_u8; VALUES]; TWO];
-    let groups: &mut [I::I8] = bytemuck::cast_slice_mut(codes.as_flattened_mut());
-    for g in 0..TWO * VALUES / (4 * I::LANES) {
+    let per_half = VALUES / 2 / I::LANES;
+    let is_zipped = F::ZIPPED && (BITS == 8 || per_half > 1);
+    let mut codes = [isa.splat_i8(0); 2];
+    for k in 0..2 {
         let mut pairs = [isa.splat_i16(0); 2];
         for p in 0..2 {
-            let pair = 2 * g + p;
-            let block = first + pair * 2 * I::LANES / VALUES;
-            let inverse = isa.splat(params.inverses[block]);
-            let minimum = isa.splat(params.minima[block]);
-            let mut steps = [isa.splat_i32(0); 2];
-            let wide = F::widen_pair(isa, values[2 * pair], values[2 * pair + 1]);
+            let mut at = [4 * k + 2 * p, 4 * k + 2 * p + 1];
+            if BITS != 8 {
+                for v in 0..2 {
+                    let (block, place) = ((2 * p + v) / per_half, (2 * p + v) % per_half);
+                    at[v] = (2 * block + k) * per_half + place;
+                }
+            }
+            let [a, b] = [values[at[0]], values[at[1]]];
+            let wide = match is_zipped {
+                true => F::widen_pair(isa, a, b),
+                false => [F::widen(isa, a), F::widen(isa, b)],
+            };
+            let mut scaled = [half; 2];
             for v in 0..2 {
+                let block = first + at[v] * I::LANES / VALUES;
                 let value = match MIN {
-                    true => isa.sub(wide[v], minimum),
+                    true => isa.sub(wide[v], isa.splat(params.minima[block])),
                     false => wide[v],
                 };
-                let quotient = isa.mul(value, inverse);
-                steps[v] = match BITS {
-                    8 => isa.round_away_i32(quotient),
-                    _ => isa.truncate_i32(isa.add(quotient, half)),
-                };
+                scaled[v] = isa.mul(value, isa.splat(params.inverses[block]));
             }
-            pairs[p] = isa.narrow_i16(steps[0], steps[1]);
+            pairs[p] = match BITS {
+                8 => isa.round_away_i16(scaled[0], scaled[1]),
+                _ => {
+                    let a = isa.truncate_i32(isa.add(scaled[0], half));
+                    let b = isa.truncate_i32(isa.add(scaled[1], half));
+                    isa.narrow_i16(a, b)
+                }
+            };
         }
-        let all = match F::ZIPPED {
-            true => isa.narrow_small_i8::<true>(pairs[0], pairs[1]),
-            false => isa.narrow_small_i8::<false>(pairs[0], pairs[1]),
+        codes[k] = match (watches_nan::<I>(BITS), is_zipped) {
+            (true, true) => isa.narrow_i8::<true>(pairs[0], pairs[1]),
+            (true, false) => isa.narrow_i8::<false>(pairs[0], pairs[1]),
+            (false, true) => isa.narrow_small_i8::<true>(pairs[0], pairs[1]),
+            (false, false) => isa.narrow_small_i8::<false>(pairs[0], pairs[1]),
         };
-        groups[g] = match BITS {
-            8 => all,
+        if !MIN && BITS != 8 {
             // The value opposite to the largest may be a step further.
-            _ => isa.clamp_i8(all, isa.splat_i8(0), isa.splat_i8((1 << BITS) - 1)),
-        };
+            codes[k] = isa.min_i8(codes[k], isa.splat_i8((1 << BITS) - 1));
+        }
     }
     codes
+}
+
+/// A unit's blocks.
+#[inline(always)]
+fn store<I: Isa, const BITS: u32, const MIN: bool, const SIZE: usize>(
+    isa: I,
+    codes: [I::I8; 2],
+    first: usize,
+    params: &Params,
+    blocks: &mut [[u8; SIZE]; BATCH],
+) {
+    let joined = [match BITS {
+        8 => codes[0],
+        4 => isa.join_nibbles::<true>(codes[0], codes[1]),
+        _ => isa.join_nibbles::<false>(codes[0], codes[1]),
+    }];
+    let [first_bits, second_bits] = match BITS {
+        5 => [isa.fifth_bits(codes[0]), isa.fifth_bits(codes[1])],
+        _ => [0; 2],
+    };
+    let bytes = bytemuck::cast_slice::<_, [u8; VALUES]>(&codes);
+    let nibbles = bytemuck::cast_slice::<_, [u8; VALUES / 2]>(&joined);
+    for b in 0..per_unit::<I>() {
+        let block = &mut blocks[first + b];
+        block[..2].copy_from_slice(&params.halves[0][first + b].to_le_bytes());
+        if MIN {
+            block[2..4].copy_from_slice(&params.halves[1][first + b].to_le_bytes());
+        }
+        let rest = &mut block[floats_size(MIN)..];
+        match BITS {
+            8 => rest[..VALUES].copy_from_slice(&bytes[b]),
+            4 => rest[..VALUES / 2].copy_from_slice(&nibbles[b]),
+            _ => {
+                // One number: two would be joined by vectors, through memory.
+                let fifth = second_bits >> (16 * b) << 16 | first_bits >> (16 * b) & 0xffff;
+                rest[..4].copy_from_slice(&(fifth as u32).to_le_bytes());
+                rest[4..4 + VALUES / 2].copy_from_slice(&nibbles[b]);
+            }
+        }
+    }
 }
