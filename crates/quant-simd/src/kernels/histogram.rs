@@ -75,9 +75,14 @@ impl<F: Lane, const BINS: usize, const HISTOGRAMS: usize> Kernel
         let (values, rest) = groups::<Group<F, I>, F>(self.values);
         for group in values {
             let bins = bins::<I, F>(isa, group, per_width, before);
-            let lanes = bytemuck::cast_slice::<_, i32>(&bins);
-            for i in 0..lanes.len() {
-                self.cells[i % HISTOGRAMS][lanes[i] as usize % BINS] += 1;
+            // Which histogram it is must be known where the loop is compiled.
+            let lanes = bytemuck::cast_slice::<_, i32>(&bins)
+                .as_chunks::<HISTOGRAMS>()
+                .0;
+            for neighbours in lanes {
+                for i in 0..HISTOGRAMS {
+                    self.cells[i][neighbours[i] as usize % BINS] += 1;
+                }
             }
         }
         if !rest.is_empty() {
