@@ -1,7 +1,13 @@
 //! Long work: its threads, its progress bar, and how the user stops it.
 
+#[cfg(feature = "run")]
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+#[cfg(feature = "run")]
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+#[cfg(feature = "run")]
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use quant_models::{Error, Job};
@@ -10,6 +16,10 @@ use signal_hook::low_level::unregister;
 use signal_hook::{SigId, flag};
 
 use crate::called;
+
+/// Bytes of standard input that are read at once.
+#[cfg(feature = "run")]
+const BLOCK: usize = 65_536;
 
 /// Whether a signal asked the work to stop.
 static CANCELLED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
@@ -101,7 +111,65 @@ pub fn with_progress<T: Send>(
     };
     let result = pool.install(|| work(&job));
     bar.finish_and_clear();
-    result
+    // What ends by the same Ctrl-C, such as the other end of a pipe, is no trouble of ours.
+    match result {
+        Err(error) if CANCELLED.load(Ordering::Relaxed) => Err(match error {
+            Error::Paused { .. } => error,
+            _ => Error::Interrupted,
+        }),
+        result => result,
+    }
+}
+
+/// Standard input that keeps nobody waiting who asks to stop: then reading is an error.
+#[cfg(feature = "run")]
+pub struct Input {
+    blocks: Receiver<io::Result<Vec<u8>>>,
+    block: io::Cursor<Vec<u8>>,
+}
+
+#[cfg(feature = "run")]
+impl Input {
+    /// Begins to read; the thread ends with the stream, or once nobody wants more of it.
+    pub fn new() -> Self {
+        let (send, blocks) = sync_channel(1);
+        std::thread::spawn(move || {
+            let mut stream = io::stdin().lock();
+            loop {
+                let mut block = vec![0; BLOCK];
+                let read = stream.read(&mut block).map(|len| {
+                    block.truncate(len);
+                    block
+                });
+                let is_last = !read.as_ref().is_ok_and(|block| !block.is_empty());
+                if send.send(read).is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Self {
+            blocks,
+            block: io::Cursor::default(),
+        }
+    }
+}
+
+#[cfg(feature = "run")]
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.block.position() == self.block.get_ref().len() as u64 {
+            match self.blocks.recv_timeout(Duration::from_millis(100)) {
+                Ok(block) => self.block = io::Cursor::new(block?),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(0),
+            }
+            // Readers try again where the kind of the error says that a signal came.
+            if CANCELLED.load(Ordering::Relaxed) {
+                return Err(io::Error::other("interrupted"));
+            }
+        }
+        self.block.read(buffer)
+    }
 }
 
 /// Sets the flag at the first signal, and ends the process at the second.

@@ -22,7 +22,7 @@ use crate::options::{
 use crate::paths::{JSON, check_name, output_of};
 use crate::progress::{only_words_are_left, with_progress};
 use crate::report::print_summary;
-use crate::terminal::{json_text, print, print_json, warn};
+use crate::terminal::{json_text, print, print_json, shown, warn};
 use crate::weights::WeightOptions;
 
 const EXAMPLES: &str = "\
@@ -242,7 +242,14 @@ impl Quantize {
         };
         warn(&lines(&report.warnings));
         if let Some(file) = report_file {
-            file.commit(json_text(&value()).as_bytes())?;
+            let written = file.commit(json_text(&value()).as_bytes());
+            if written.is_err() && !self.caution.dry_run {
+                warn(&[format!(
+                    "{} is written, and its report is not",
+                    shown(&output)
+                )]);
+            }
+            written?;
         }
         only_words_are_left();
         match (self.json.json, self.quiet) {

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use quant_models::{Error, Inputs};
 use quant_run::{ImageFit, Model, RunOptions, Samples, States};
 
+use crate::progress::Input;
 use crate::terminal::{count, shown, warn};
 
 /// How a model runs.
@@ -212,7 +213,7 @@ impl SampleOptions {
         let at = |error| at_model(model.path(), error);
         let stream = Path::new("-");
         let mut samples = match paths {
-            [only] if only == stream => Samples::stream(BufReader::new(std::io::stdin())),
+            [only] if only == stream => Samples::stream(BufReader::new(Input::new())),
             paths if paths.iter().any(|path| path == stream) => {
                 let problem = "--samples: `-` reads a stream alone, not beside files";
                 return Err(Error::Option(problem.into()));

@@ -147,3 +147,30 @@ fn a_signal_ends_with_its_number_and_the_second_at_once() {
         assert!(folder.names().is_empty(), "{:?}", folder.names());
     }
 }
+
+/// Neither while samples are awaited, nor where the other end of the pipe ends by the same signal.
+#[test]
+#[cfg(all(unix, feature = "run"))]
+fn a_signal_ends_what_waits_for_samples() {
+    let folder = Folder::with_package("linear_18_f16");
+    let plain = folder.command(&["evaluate", "m.mlpackage", "m.mlpackage", "--samples", "-"]);
+    for closes_first in [false, true] {
+        let mut child = with_default_signals(&plain)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_until_it_listens(&mut child);
+        let input = child.stdin.take();
+        let killed = std::process::Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status();
+        assert!(killed.unwrap().success());
+        let input = input.filter(|_| !closes_first);
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{stderr}");
+        assert!(stderr.contains("interrupted"), "{stderr}");
+        drop(input);
+    }
+}
