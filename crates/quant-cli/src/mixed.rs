@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use quant_core::Mode;
-use quant_models::{
-    Candidate, Error, MixedOptions, MixedSummary, MixedTarget, PlannedTensor, QuantizeOptions,
-};
+use quant_models::{Candidate, Error, MixedOptions, MixedSummary, MixedTarget, PlannedTensor};
 
 /// Points of a curve.
 const POINTS: usize = 32;
@@ -26,8 +24,8 @@ pub struct MixedFlags {
     #[arg(long, value_name = "DB", value_parser = decibels, value_hint = ValueHint::Other)]
     target_sqnr: Option<f64>,
     /// With a target: what each tensor may be, such as int4,int4:block32,int8,float [default: int4
-    /// and int8 per channel and in blocks of 32, int4 in blocks of 16, float; --format mlx and
-    /// compressed-tensors: by their bits]
+    /// and int8 per channel and in blocks of 32, int4-affine:block32, int4:block16, float, and more
+    /// for models of few tensors; --format mlx and compressed-tensors: by their bits]
     ///
     /// A type, -affine behind it, :block32 (input channels per scale) or :tensor where scales are not
     /// per channel; or float.
@@ -40,7 +38,7 @@ pub struct MixedFlags {
 
 impl MixedFlags {
     /// How precisions are mixed; `None` where they are not.
-    pub fn options(&self, options: &QuantizeOptions) -> Result<Option<MixedOptions>, Error> {
+    pub fn options(&self) -> Result<Option<MixedOptions>, Error> {
         let target = match (self.target_bits, self.target_size, self.target_sqnr) {
             (Some(bits), _, _) => MixedTarget::Bits(bits),
             (_, Some(bytes), _) => MixedTarget::Bytes(bytes),
@@ -62,13 +60,9 @@ impl MixedFlags {
             }
         };
         let candidates = self.candidates.iter().map(|given| given.parse());
-        let mut candidates = candidates.collect::<Result<Vec<Candidate>, Error>>()?;
-        if candidates.is_empty() {
-            candidates = Candidate::defaults(options.encoding);
-        }
         Ok(Some(MixedOptions {
             target,
-            candidates,
+            candidates: candidates.collect::<Result<Vec<Candidate>, Error>>()?,
             points: if self.report.is_some() { POINTS } else { 0 },
         }))
     }

@@ -1,6 +1,6 @@
 //! Records as coremltools lays them out: in the order of the operations, equal ones of a block once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
 use quant_model::io::check_room;
@@ -47,6 +47,18 @@ struct Inline {
 
 /// File, block, type, shape and first elements: what is shared is equal in these.
 type Sharable = (String, usize, u64, Vec<usize>, Vec<u8>);
+
+/// A name for what a constant becomes, which no other of its function has.
+pub(crate) fn new_name(names: &mut HashSet<String>, old: &str) -> String {
+    let plain = format!("{old}_quantized");
+    let mut name = plain.clone();
+    let mut count = 0;
+    while !names.insert(name.clone()) {
+        count += 1;
+        name = format!("{plain}_{count}");
+    }
+    name
+}
 
 /// A part of a weight that has been made.
 pub(crate) struct Part {

@@ -24,6 +24,7 @@ pub mod program;
 mod quantize;
 mod replaceable;
 mod select;
+mod size;
 mod structure;
 mod weight_layout;
 mod weights;

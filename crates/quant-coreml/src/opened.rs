@@ -25,6 +25,7 @@ use super::inspect::stored;
 use super::output::size;
 use super::package::Package;
 use super::select::{self, Candidate, FILE_ELEMENTS};
+use super::size::bytes_of;
 use super::structure::structure;
 use super::{activations, dequantize, quantize};
 
@@ -162,6 +163,16 @@ impl OpenModel for Opened<'_, '_> {
     fn unmatched(&self, options: &QuantizeOptions) -> Vec<Unmatched> {
         let program = &self.package.program;
         select::unmatched(program, &self.graph, &self.candidates, options)
+    }
+
+    fn bytes_of(
+        &self,
+        decisions: &[Decision],
+        _options: &QuantizeOptions,
+        job: &Job<'_>,
+    ) -> Result<Option<u64>, Error> {
+        let (graph, candidates) = (&self.graph, &self.candidates);
+        bytes_of(self.package, graph, candidates, decisions, job).map(Some)
     }
 
     fn quantize(

@@ -59,7 +59,7 @@ pub(crate) fn quantize(
 }
 
 /// Whether a program gets quantized weights whose version knows none.
-fn raise_versions(
+pub(crate) fn raise_versions(
     package: &Package<'_>,
     graph: &Graph<'_, '_>,
     candidates: &[Candidate<'_, '_>],

@@ -11,8 +11,8 @@ use quant_simd::TensorQuantizer;
 use rayon::prelude::*;
 
 use super::blob::ALIGN;
-use super::emit::{Emitter, Part, PartSource};
-use super::graph::Graph;
+use super::emit::{Emitter, Part, PartSource, new_name};
+use super::graph::{Constant, Graph};
 use super::package::Package;
 use super::parts::{PartBuffer, PartsSink, packed};
 use super::select::{self, Candidate};
@@ -48,11 +48,29 @@ type Shared = (String, Origin, &'static str, Scheme, Vec<usize>, Vec<usize>);
 
 /// Where the values of a weight are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Origin {
+pub(crate) enum Origin {
     /// In the record at this byte.
     Record(u64),
     /// In the operation of this position.
     Operation(usize),
+}
+
+impl Origin {
+    /// The weight file that a weight goes to, and where its values are.
+    pub fn of(
+        package: &Package<'_>,
+        value: &Value<'_>,
+        constant: &Constant<'_, '_>,
+    ) -> (String, Self) {
+        match &value.payload {
+            Payload::Blob(blob) => (blob.file.to_owned(), Self::Record(blob.offset)),
+            _ => {
+                let stage = package.program.functions[constant.function].stage;
+                let id = constant.operation.id;
+                (package.weight_file(stage), Self::Operation(id))
+            }
+        }
+    }
 }
 
 /// An operation, and what it is if it is quantized.
@@ -68,23 +86,18 @@ struct Weight<'s, 'a> {
     value: &'s Value<'a>,
     /// Codes that take the place of the nearest ones.
     given: Option<&'s [u8]>,
-    /// The operation's position.
-    id: usize,
     /// The weight file that it goes to.
     file: String,
+    origin: Origin,
     layout: WeightLayout,
     report: &'s mut TensorReport,
 }
 
 impl Weight<'_, '_> {
     fn key(&self) -> Shared {
-        let origin = match &self.value.payload {
-            Payload::Blob(blob) => Origin::Record(blob.offset),
-            _ => Origin::Operation(self.id),
-        };
         (
             self.file.clone(),
-            origin,
+            self.origin,
             self.layout.kind,
             self.quantizer.scheme,
             self.quantizer.blocks.shape().to_vec(),
@@ -113,12 +126,9 @@ fn chosen<'s, 'a>(
         if let (Decision::Quantize(quantizer), Some(value)) = (decision, choice.value) {
             let constant = &graph.constants[choice.constant];
             let id = constant.operation.id;
-            let program = &package.program;
-            let file = match &value.payload {
-                Payload::Blob(blob) => blob.file.to_owned(),
-                _ => package.weight_file(program.functions[constant.function].stage),
-            };
-            let since_18 = program.stage(constant.function).specification >= select::BLOCKWISE;
+            let (file, origin) = Origin::of(package, value, constant);
+            let since_18 =
+                package.program.stage(constant.function).specification >= select::BLOCKWISE;
             let layout = WeightLayout::new(quantizer, since_18)
                 .map_err(|problem| Error::tensor(&package.model_path(), &choice.name, problem))?;
             let weight = Weight {
@@ -126,8 +136,8 @@ fn chosen<'s, 'a>(
                 quantizer,
                 value,
                 given: options.given(&choice.name),
-                id,
                 file,
+                origin,
                 layout,
                 report,
             };
@@ -361,7 +371,8 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
             self.changes.renamed.insert(id, name.clone());
             return Ok(stats);
         }
-        let name = self.new_name(constant.function, constant.operation.name());
+        let names = &mut self.names[constant.function];
+        let name = new_name(names, constant.operation.name());
         self.made.entry(made).or_insert_with(|| name.clone());
         let layout = &weight.layout;
         self.changes.edits.insert(
@@ -405,17 +416,5 @@ impl<'r, 'p, 'a> Weights<'r, 'p, 'a> {
             elements: Elements::Here((axis as i32).to_le_bytes().to_vec()),
         }));
         Ok(values)
-    }
-
-    fn new_name(&mut self, function: usize, old: &str) -> String {
-        let names = &mut self.names[function];
-        let plain = format!("{old}_quantized");
-        let mut name = plain.clone();
-        let mut count = 0;
-        while !names.insert(name.clone()) {
-            count += 1;
-            name = format!("{plain}_{count}");
-        }
-        name
     }
 }

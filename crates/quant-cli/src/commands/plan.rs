@@ -105,7 +105,7 @@ impl Plan {
             non_finite: self.non_finite.into(),
             ..self.weights.options(&self.model)?
         };
-        let mixed = self.mixed.options(&options)?;
+        let mixed = self.mixed.options()?;
         #[cfg(feature = "run")]
         if mixed.is_none() && !self.measuring.samples.is_empty() {
             return Err(Error::Option(

@@ -91,14 +91,12 @@ impl fmt::Display for Candidate {
 impl Candidate {
     /// The candidates where none are given: of several sizes, so that a plan gets close to its target.
     pub fn defaults(encoding: Encoding) -> Vec<Self> {
-        let codes = |bits, extent| {
-            let dtype = IntType::new(bits, true).expect("bits that there are");
-            Self::Codes(dtype, Mode::Symmetric, extent)
-        };
+        let codes = |bits, extent| codes(bits, Mode::Symmetric, extent);
         match encoding {
             Encoding::Native => vec![
                 codes(4, Extent::Channel),
                 codes(4, Extent::Block(32)),
+                self::codes(4, Mode::Affine, Extent::Block(32)),
                 codes(4, Extent::Block(16)),
                 codes(8, Extent::Channel),
                 codes(8, Extent::Block(32)),
@@ -117,6 +115,22 @@ impl Candidate {
                 Self::Float,
             ],
         }
+    }
+
+    /// What is added to them for a model of few tensors, where each is a large share of the whole: sizes
+    /// in between.
+    pub fn finer(encoding: Encoding) -> Vec<Self> {
+        if encoding != Encoding::Native {
+            return Vec::new();
+        }
+        vec![
+            codes(4, Mode::Affine, Extent::Channel),
+            codes(4, Mode::Affine, Extent::Block(16)),
+            codes(4, Mode::Symmetric, Extent::Block(8)),
+            codes(8, Mode::Affine, Extent::Channel),
+            codes(8, Mode::Symmetric, Extent::Block(16)),
+            codes(8, Mode::Symmetric, Extent::Block(8)),
+        ]
     }
 
     /// The options that make all tensors so; `None` for float.
@@ -148,4 +162,9 @@ impl Candidate {
         };
         Ok(Some(options))
     }
+}
+
+fn codes(bits: u32, mode: Mode, extent: Extent) -> Candidate {
+    let dtype = IntType::new(bits, true).expect("bits that there are");
+    Candidate::Codes(dtype, mode, extent)
 }

@@ -9,7 +9,7 @@ use crate::Error;
 pub struct CurvePoint {
     /// Bits per weight, over all tensors that could be quantized.
     pub bits: f64,
-    /// Bytes of the output's files: exact for safetensors, an estimate for packages.
+    /// Bytes of the output's files, as [`MixedSummary`](super::MixedSummary) has them.
     pub bytes: u64,
     /// The estimated SQNR; infinite where nothing is lost.
     pub sqnr_db: f64,

@@ -40,7 +40,8 @@ pub enum MixedTarget {
 pub struct MixedOptions {
     /// What the plan keeps to.
     pub target: MixedTarget,
-    /// What each tensor may be.
+    /// What each tensor may be; of none [`Candidate::defaults`], and [`Candidate::finer`] ones where at
+    /// most 64 tensors have a choice.
     pub candidates: Vec<Candidate>,
     /// How many sizes the summary's curve has.
     pub points: usize,
@@ -52,7 +53,8 @@ pub struct MixedOptions {
 pub struct MixedSummary {
     /// Bits per weight, over all tensors that could be quantized.
     pub bits: f64,
-    /// Bytes of the output's files: exact for safetensors, an estimate for packages.
+    /// Bytes of the output's files, as they will be; of Core AI programs an estimate, and of Core ML
+    /// packages too many where different weights become equal.
     pub bytes: u64,
     /// `-10 log10` of the sum of the tensors' relative errors; infinite where there is none.
     pub sqnr_db: f64,
@@ -66,6 +68,9 @@ pub struct MixedSummary {
 /// The error that a tensor has by what makes its codes, in place of that of its values: what it does to a
 /// model's outputs, for instance. `None` where nothing better is known.
 pub type Damage<'d> = &'d mut dyn FnMut(&str, &TensorQuantizer) -> Result<Option<f64>, Error>;
+
+/// Tensors of which each may be a large share of the model.
+const FEW: usize = 64;
 
 /// Takes what is made and forgets it.
 struct Nowhere;
@@ -111,10 +116,22 @@ pub fn plan_mixed(
     mut damage: Option<Damage<'_>>,
 ) -> Result<(Plan, MixedSummary, Vec<Note>), Error> {
     let mut work = Work::new(model, options, job)?;
+    let mut mixed = mixed.clone();
+    let given = !mixed.candidates.is_empty();
+    if !given {
+        mixed.candidates = Candidate::defaults(options.encoding());
+    }
     for &candidate in &mixed.candidates {
         work.add(candidate, &mut damage)?;
     }
-    work.finish(mixed)
+    let choices = work.alternatives.iter().filter(|all| !all.is_empty());
+    if !given && choices.count() <= FEW {
+        for candidate in Candidate::finer(options.encoding()) {
+            work.add(candidate, &mut damage)?;
+            mixed.candidates.push(candidate);
+        }
+    }
+    work.finish(&mixed)
 }
 
 struct Work<'w> {

@@ -10,8 +10,7 @@ use crate::io::DataKey;
 use crate::report::Decision;
 
 /// Bytes of a file that a quantized tensor takes at most besides its codes, scales and zero points, where
-/// the format does not know it: names, alignment, an operation. Core ML packages take 200 to 230 where
-/// there are no zero points, which operations before iOS18 always have, and up to 460 where there are.
+/// the format does not know it: names, alignment, an operation. Without and with zero points.
 const BESIDES: (u64, u64) = (256, 480);
 /// How often a size is corrected by what the file would really have.
 const CORRECTIONS: u32 = 16;
