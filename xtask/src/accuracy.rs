@@ -9,7 +9,8 @@ use crate::{Outcome, memory};
 const PACKAGES: &[&str] = &[
     "coremltools==9.0",
     "torch==2.7.0",
-    "numpy",
+    // What coremltools converts from torch fails with later ones.
+    "numpy<2.3",
     "safetensors",
     "tokenizers",
 ];
