@@ -65,8 +65,11 @@ fn keep_open(_: &Path) -> Option<File> {
 /// for the whole system.
 fn is_descriptor(path: &Path) -> bool {
     let mut place = path.to_owned();
-    // As many links as systems follow.
+    // As many links as systems follow. What is not there can only be created, or not.
     for _ in 0..40 {
+        if fs::symlink_metadata(&place).is_err() {
+            return false;
+        }
         let folder = fs::canonicalize(parent(&place)).unwrap_or_default();
         if folder == Path::new("/dev")
             || ["/proc", "/dev/fd"].iter().any(|it| folder.starts_with(it))
