@@ -107,6 +107,14 @@ fn what_is_no_whole_model_is_refused() {
         "{problem}"
     );
     fs::remove_file(input.join("more.safetensors")).unwrap();
+    let unfetched = input.join("more.safetensors");
+    std::os::unix::fs::symlink("annex/of/more", &unfetched).unwrap();
+    let problem = error(&input);
+    assert!(
+        problem.contains("more.safetensors: cannot open it"),
+        "{problem}"
+    );
+    fs::remove_file(unfetched).unwrap();
     fs::remove_file(input.join(SHARDS[0])).unwrap();
     let problem = error(&input);
     let missing = format!("`{}` is missing; add it", SHARDS[0]);

@@ -50,9 +50,11 @@ pub use gptq::{
 };
 pub use image::ImageFit;
 pub use model::{Model, ModelInput, States, operations};
-pub use npy::{read_npy, write_npy};
+pub use npy::{npy_to, read_npy, write_npy};
 pub use options::RunOptions;
-pub use samples::{Samples, is_image, read_arrays, read_image, write_npz, write_safetensors};
+pub use samples::{
+    Samples, is_image, npz_to, read_arrays, read_image, write_npz, write_safetensors,
+};
 pub use tensor::Tensor;
 pub use watch::{NonFinite, Quiet, Watch};
 pub use weight_input::WeightInput;

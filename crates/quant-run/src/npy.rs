@@ -2,7 +2,7 @@
 //!
 //! Read here and not by a crate: a header comes from anywhere, and may nest or claim what it likes.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use half::f16;
 
@@ -192,11 +192,35 @@ fn decode(kind: &str, data: &[u8], elements: usize) -> Result<Values, String> {
 /// # Errors
 /// A tensor of texts.
 pub fn write_npy(tensor: &Tensor) -> Result<Vec<u8>, crate::Error> {
-    let (kind, data): (&str, Vec<u8>) = match &tensor.values {
-        Values::Float(values) => ("<f4", values.iter().flat_map(|v| v.to_le_bytes()).collect()),
-        Values::Int(values) => ("<i4", values.iter().flat_map(|v| v.to_le_bytes()).collect()),
-        Values::Bool(values) => ("|b1", values.iter().map(|&v| u8::from(v)).collect()),
-        Values::Text(_) => return Err(crate::Error::Value("texts cannot be written".into())),
+    let mut out = Vec::new();
+    let done = npy_to(tensor, &mut out);
+    done.map_err(|error| crate::Error::Value(error.to_string()))?;
+    Ok(out)
+}
+
+/// The same, to where it is wanted: large tensors are not held twice.
+///
+/// ```
+/// use quant_run::{Tensor, npy_to, write_npy};
+///
+/// let tensor = Tensor::from_floats(&[2], vec![0.5, 1.0])?;
+/// let mut out = Vec::new();
+/// npy_to(&tensor, &mut out).expect("memory");
+/// assert_eq!(out, write_npy(&tensor)?);
+/// # Ok::<(), quant_run::Error>(())
+/// ```
+///
+/// # Errors
+/// What `out` says; [`InvalidData`](std::io::ErrorKind::InvalidData) for a tensor of texts.
+pub fn npy_to(tensor: &Tensor, out: &mut impl Write) -> std::io::Result<()> {
+    let kind = match &tensor.values {
+        Values::Float(_) => "<f4",
+        Values::Int(_) => "<i4",
+        Values::Bool(_) => "|b1",
+        Values::Text(_) => {
+            let kind = std::io::ErrorKind::InvalidData;
+            return Err(std::io::Error::new(kind, "texts cannot be written"));
+        }
     };
     let dims: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
     let comma = if dims.len() == 1 { "," } else { "" };
@@ -207,10 +231,26 @@ pub fn write_npy(tensor: &Tensor) -> Result<Vec<u8>, crate::Error> {
     let len = (10 + header.len() + 1).next_multiple_of(64) - 10;
     header.extend(std::iter::repeat_n(' ', len - 1 - header.len()));
     header.push('\n');
-    let mut out = MAGIC.to_vec();
-    out.extend([1, 0]);
-    out.extend((len as u16).to_le_bytes());
-    out.extend(header.as_bytes());
-    out.extend(data);
-    Ok(out)
+    out.write_all(MAGIC)?;
+    out.write_all(&[1, 0])?;
+    out.write_all(&(len as u16).to_le_bytes())?;
+    out.write_all(header.as_bytes())?;
+    match &tensor.values {
+        Values::Float(values) => by_pieces(values, |value| value.to_le_bytes(), out),
+        Values::Int(values) => by_pieces(values, |value| value.to_le_bytes(), out),
+        Values::Bool(values) => by_pieces(values, |value| [u8::from(value)], out),
+        Values::Text(_) => Ok(()),
+    }
+}
+
+fn by_pieces<T: Copy, const BYTES: usize>(
+    values: &[T],
+    bytes: impl Fn(T) -> [u8; BYTES],
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    for piece in values.chunks(1 << 14) {
+        let piece: Vec<[u8; BYTES]> = piece.iter().map(|&value| bytes(value)).collect();
+        out.write_all(piece.as_flattened())?;
+    }
+    Ok(())
 }

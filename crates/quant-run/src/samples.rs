@@ -1,7 +1,7 @@
 //! What goes into a model: samples in files, and arrays in archives.
 
 use std::fs::File;
-use std::io::{BufRead, Cursor, Read, Write};
+use std::io::{BufRead, Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -10,7 +10,7 @@ use quant_models::sniff;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::image::{self, ImageFit};
-use crate::npy::{MAGIC, read_npy, write_npy};
+use crate::npy::{MAGIC, npy_to, read_npy};
 use crate::npz_stream::{Entry, read_archive};
 use crate::tensor::Values;
 use crate::{Error, ModelInput, Tensor};
@@ -26,6 +26,7 @@ const MOST: u64 = 8 << 30;
 #[derive(Debug)]
 pub struct Samples {
     files: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
     ignored: Vec<PathBuf>,
     fit: ImageFit,
     stream: Option<Stream>,
@@ -50,6 +51,7 @@ impl Samples {
         let input = Mutex::new((Box::new(input) as Box<dyn BufRead + Send>, 0));
         Self {
             files: Vec::new(),
+            folders: Vec::new(),
             ignored: Vec::new(),
             fit: ImageFit::default(),
             stream: Some(Stream { input }),
@@ -62,7 +64,7 @@ impl Samples {
     /// # Errors
     /// A path that cannot be read, a file of another kind, no sample at all.
     pub fn list(paths: &[PathBuf]) -> Result<Self, Error> {
-        let (mut files, mut ignored) = (Vec::new(), Vec::new());
+        let (mut files, mut folders, mut ignored) = (Vec::new(), Vec::new(), Vec::new());
         for path in paths {
             let fail = |error: std::io::Error| Error::sample(path, error.to_string());
             if !std::fs::metadata(path).map_err(fail)?.is_dir() {
@@ -73,6 +75,7 @@ impl Samples {
                 files.push(path.clone());
                 continue;
             }
+            folders.push(path.clone());
             let mut inside = Vec::new();
             for entry in std::fs::read_dir(path).map_err(fail)? {
                 inside.push(entry.map_err(fail)?.path());
@@ -93,6 +96,7 @@ impl Samples {
             true => Err(Error::Value("no samples".into())),
             false => Ok(Self {
                 files,
+                folders,
                 ignored,
                 fit: ImageFit::default(),
                 stream: None,
@@ -126,6 +130,11 @@ impl Samples {
     /// Their files, in order.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
+    }
+
+    /// The folders that were named.
+    pub fn folders(&self) -> &[PathBuf] {
+        &self.folders
     }
 
     /// Files in folders that are no samples.
@@ -402,20 +411,38 @@ fn each<const N: usize, T>(data: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
 /// # Errors
 /// A tensor of texts.
 pub fn write_npz(tensors: &[(String, Tensor)]) -> Result<Vec<u8>, Error> {
-    let fail = |error: &dyn std::fmt::Display| Error::Value(format!("no npz file: {error}"));
-    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let mut out = Cursor::new(Vec::new());
+    let done = npz_to(tensors, &mut out);
+    done.map_err(|error| Error::Value(format!("no npz file: {error}")))?;
+    Ok(out.into_inner())
+}
+
+/// The same, to where it is wanted: large tensors are not held twice.
+///
+/// ```
+/// use quant_run::{Tensor, npz_to, write_npz};
+///
+/// let tensors = [("x".into(), Tensor::from_floats(&[2], vec![0.5, 1.0])?)];
+/// let mut out = std::io::Cursor::new(Vec::new());
+/// npz_to(&tensors, &mut out).expect("memory");
+/// assert_eq!(out.into_inner(), write_npz(&tensors)?);
+/// # Ok::<(), quant_run::Error>(())
+/// ```
+///
+/// # Errors
+/// What `out` says; [`InvalidData`](std::io::ErrorKind::InvalidData) for a tensor of texts.
+pub fn npz_to(tensors: &[(String, Tensor)], out: impl Write + Seek) -> std::io::Result<()> {
+    let mut archive = zip::ZipWriter::new(out);
     let options = zip::write::SimpleFileOptions::default()
         .compression_method(zip::CompressionMethod::Stored)
         .last_modified_time(zip::DateTime::default())
         .large_file(true);
     for (name, tensor) in tensors {
-        let bytes = write_npy(tensor)?;
-        let started = archive.start_file(format!("{name}.npy"), options);
-        started.map_err(|error| fail(&error))?;
-        archive.write_all(&bytes).map_err(|error| fail(&error))?;
+        archive.start_file(format!("{name}.npy"), options)?;
+        npy_to(tensor, &mut archive)?;
     }
-    let done = archive.finish().map_err(|error| fail(&error))?;
-    Ok(done.into_inner())
+    archive.finish()?;
+    Ok(())
 }
 
 /// Tensors as a safetensors file: floats as F32, integers as I32, truth values as BOOL.

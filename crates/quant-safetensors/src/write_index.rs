@@ -101,7 +101,13 @@ fn shards(folder: &Path) -> Result<Vec<String>, Error> {
         };
         // Whatever begins with a dot is not the user's, such as the ._ files of macOS.
         let is_shard = name.ends_with(".safetensors") && !name.starts_with('.');
-        if is_shard && entry.path().is_file() {
+        if !is_shard {
+            continue;
+        }
+        let path = entry.path();
+        // A link to a shard that has not been fetched is no reason to leave it out.
+        let found = fs::metadata(&path).map_err(Error::io(&path, "open it"))?;
+        if found.is_file() {
             names.push(name.to_owned());
         }
     }

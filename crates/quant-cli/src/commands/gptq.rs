@@ -10,7 +10,7 @@ use quant_models::{Entry, Error, GivenCodes, Inputs, Job, QuantizeOptions, Safet
 use quant_run::{GptqOptions, Moments, WeightMatrix};
 use quant_simd::TensorQuantizer;
 
-use super::running::{MeasuringOptions, at_model, machine_memory};
+use super::running::{MeasuringOptions, at_model, free_memory};
 use crate::terminal::{count, warn};
 
 #[derive(Args)]
@@ -214,7 +214,7 @@ fn moments(
         .iter()
         .fold(8, |bytes: usize, &dim| bytes.saturating_mul(dim)))
     .saturating_mul(4);
-    if bytes > machine_memory() {
+    if bytes > free_memory() {
         return Err(Problem::Matrix(format!(
             "moments of {inputs} inputs, which take {} GB to quantize with, more than this machine has; leave it in float with --exclude",
             bytes / 1_000_000_000

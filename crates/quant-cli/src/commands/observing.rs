@@ -10,7 +10,7 @@ use quant_models::{DirectCalibration, DirectTask, Error, Inputs, Job};
 use quant_run::{Model, Samples, Tensor, Watch, write_safetensors};
 use quant_simd::Backend;
 
-use super::running::{RunningOptions, SampleOptions, at_model, bytes_of};
+use super::running::{RunningOptions, SampleOptions, add_samples, at_model, bytes_of};
 use crate::terminal::warn;
 
 /// Gives the values of wanted activations to observers.
@@ -106,8 +106,7 @@ impl Passing<'_> {
     /// Looks at what will be written before any work.
     fn places(&self, job: &Job<'_>) -> Result<(Inputs, AtomicFile, Option<AtomicFolder>), Error> {
         let mut inputs = Inputs::of_model(self.model.path());
-        let files = self.samples.files();
-        files.iter().for_each(|file| inputs.file(file, "a sample"));
+        add_samples(self.samples, &mut inputs);
         let file = AtomicFile::create(self.output, "output", job.force, &inputs)?.later();
         warn(file.warnings());
         let Some(path) = self.record else {

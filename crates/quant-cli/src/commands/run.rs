@@ -1,13 +1,14 @@
 //! `quant run`.
 
-use std::io::BufReader;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use clap::{Args, ValueHint};
 use quant_models::{AtomicFile, Error, Inputs, Job, printable};
 use quant_run::{Model, NonFinite, Samples, Tensor, Watch};
-use quant_run::{is_image, read_arrays, read_image, write_npy, write_npz};
+use quant_run::{is_image, npy_to, npz_to, read_arrays, read_image};
 use serde_json::json;
 
 use super::running::{Fit, RunningOptions, at_model};
@@ -104,11 +105,7 @@ impl Run {
             let outputs = outputs.map_err(|error| at_model(&self.model, error))?;
             Ok((outputs, watch.non_finite))
         })?;
-        let bytes = match &outputs[..] {
-            [(_, only)] if single => write_npy(only),
-            all => write_npz(all),
-        };
-        file.commit(&bytes.map_err(|error| at_model(&self.model, error))?)?;
+        file.commit_with(|file| self.write(&outputs, single, file))?;
         let warnings: Vec<String> = [found.nan, found.infinity].into_iter().flatten().collect();
         warn(&warnings);
         if self.json.json {
@@ -134,6 +131,20 @@ impl Run {
             lines.collect::<String>(),
             shown(&self.output)
         ))
+    }
+
+    fn write(&self, outputs: &[(String, Tensor)], single: bool, file: &File) -> Result<(), Error> {
+        let mut out = BufWriter::new(file);
+        let written = match outputs {
+            [(_, only)] if single => npy_to(only, &mut out),
+            all => npz_to(all, &mut out),
+        };
+        written
+            .and_then(|()| out.flush())
+            .map_err(|error| match error.kind() {
+                ErrorKind::InvalidData => bad(&self.model, &error.to_string()),
+                _ => Error::io(&self.output, "write it")(error),
+            })
     }
 
     /// Whether the output is one array; checks that it can be.

@@ -19,7 +19,7 @@ pub struct RunningOptions {
     /// Round every float16 value to float16; without it, such models run in float32
     #[arg(long)]
     round_f16: bool,
-    /// Memory for weights and values of a run, such as 512M or 8G [default: what the machine has]
+    /// Memory for weights and values of a run, such as 512M or 8G [default: what is free]
     #[arg(long, value_name = "SIZE", value_hint = ValueHint::Other, value_parser = size)]
     memory: Option<usize>,
     /// How often the loops of a model may go round in a run
@@ -53,9 +53,17 @@ pub struct MeasuringOptions {
     /// What happens to images of another size than the model's
     #[arg(long, value_enum, value_name = "HOW", default_value = "crop")]
     image_fit: Fit,
-    /// Memory for weights and values, such as 512M or 8G [default: what the machine has]
+    /// Memory for weights and values, such as 512M or 8G [default: what is free]
     #[arg(long, value_name = "SIZE", value_hint = ValueHint::Other, value_parser = size)]
     memory: Option<usize>,
+}
+
+/// Adds samples, and the folders that hold them, to what no output may be.
+pub fn add_samples(samples: &Samples, inputs: &mut Inputs) {
+    let files = samples.files().iter();
+    files.for_each(|path| inputs.file(path, "a sample"));
+    let folders = samples.folders().iter();
+    folders.for_each(|path| inputs.file(path, "the samples"));
 }
 
 impl MeasuringOptions {
@@ -84,18 +92,39 @@ impl MeasuringOptions {
     }
 }
 
-/// The memory of this machine; some, where it does not say.
-pub fn machine_memory() -> usize {
-    total_memory().unwrap_or(RunOptions::default().memory)
+/// The memory that is free for this process, but for an eighth; some, where the system does not say.
+pub fn free_memory() -> usize {
+    let free = [available_memory(), group_memory()].into_iter().flatten();
+    let free = free.min().map(|bytes| bytes / 8 * 7);
+    free.unwrap_or(RunOptions::default().memory)
 }
 
-fn total_memory() -> Option<usize> {
+/// What Linux can give without swapping.
+fn available_memory() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text
         .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kibibytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
+}
+
+/// What is left to the control group, such as that of a container.
+fn group_memory() -> Option<usize> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let root = Path::new("/sys/fs/cgroup");
+    let left = |folder: &Path| -> Option<usize> {
+        let number = |name| {
+            let text = std::fs::read_to_string(folder.join(name)).ok()?;
+            text.trim().parse::<usize>().ok()
+        };
+        // Without a limit it says `max`.
+        Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+    };
+    let own = root.join(own);
+    let groups = own.ancestors().take_while(|it| it.starts_with(root));
+    groups.filter_map(left).min()
 }
 
 impl RunningOptions {
@@ -118,7 +147,7 @@ impl RunningOptions {
 
     /// Bytes that the values of a run may take.
     pub fn memory(&self) -> usize {
-        self.memory.unwrap_or_else(machine_memory)
+        self.memory.unwrap_or_else(free_memory)
     }
 
     /// Reads a package and makes it ready.

@@ -165,3 +165,22 @@ fn no_output_is_what_is_read() {
         }
     }
 }
+
+/// Nor does one lie in a folder of samples, which would hold it the next time.
+#[test]
+fn no_output_lies_among_samples() {
+    let folder = project();
+    let commands = COMMANDS.iter().filter(|it| it.0.contains("--samples "));
+    let mut count = 0;
+    for (command, option, ending, _) in commands {
+        let output = format!("samples/new.{ending}");
+        let mut line: Vec<&str> = command.split(' ').collect();
+        line.extend([*option, &output]);
+        folder.refused(&line, &[&output, "inside ", "(samples)"]);
+        count += 1;
+    }
+    let record = "calibrate m.mlpackage --samples samples -o r.json --record samples/recorded";
+    let record: Vec<&str> = record.split(' ').collect();
+    folder.refused(&record, &["samples/recorded", "inside ", "(samples)"]);
+    assert_eq!(count, 6);
+}

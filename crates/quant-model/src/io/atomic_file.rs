@@ -1,5 +1,6 @@
 //! A file that appears whole or not at all.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -54,14 +55,24 @@ impl AtomicFile {
     /// It cannot be written; a file that has appeared meanwhile, or taken the place of the one that
     /// was to be replaced. Then all is as before.
     pub fn commit(self, content: &[u8]) -> Result<(), Error> {
+        let path = self.destination.path().to_owned();
+        let write = |mut file: &File| file.write_all(content);
+        self.commit_with(|file| write(file).map_err(Error::io(&path, "write it")))
+    }
+
+    /// The same for what `write` writes, which need not be in memory.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit), and those of `write`.
+    pub fn commit_with(self, write: impl FnOnce(&File) -> Result<(), Error>) -> Result<(), Error> {
         let path = self.destination.path();
         let temporary = match self.file {
             Some(file) => file,
             None => TemporaryFile::new(parent(path), path, 0o066)?,
         };
-        let mut file = temporary.file();
-        let written = file.write_all(content).and_then(|()| file.sync_all());
-        written.map_err(Error::io(path, "write it"))?;
+        write(temporary.file())?;
+        let synced = temporary.file().sync_all();
+        synced.map_err(Error::io(path, "write it"))?;
         self.destination.put_file(temporary)
     }
 

@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
+
 use super::rename::{ANY, Refusal, Renames};
 use super::temporary::{TemporaryFile, TemporaryFolder};
 use super::{Id, Inputs, id, leftovers, parent};
@@ -174,6 +176,13 @@ impl Destination {
             );
             return Err(Error::file(path, problem));
         }
+        if let Some(closed) = closed(&plain, &existing.entries) {
+            let problem = format!(
+                "cannot be replaced: `{}` is a folder that this user cannot write to; choose another name",
+                closed.display()
+            );
+            return Err(Error::file(path, problem));
+        }
         destination.existing = Some(existing);
         Ok(destination)
     }
@@ -305,6 +314,16 @@ fn entries(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     walk(folder, Path::new(""), &mut found)?;
     Ok(found)
+}
+
+/// The first folder, the outer one included, that nothing can be moved out of.
+fn closed(folder: &Path, entries: &BTreeSet<PathBuf>) -> Option<PathBuf> {
+    let inner = entries.iter().map(|inner| folder.join(inner));
+    let mut folders = std::iter::once(folder.to_owned()).chain(inner);
+    folders.find(|path| {
+        let is_folder = fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+        is_folder && access(path.as_path(), Access::WRITE_OK | Access::EXEC_OK).is_err()
+    })
 }
 
 /// The first entry that is neither one of `own` nor a folder on the way to one. A file manager's

@@ -36,27 +36,42 @@ impl Owner {
         let process = std::process::id();
         Self {
             process,
-            began: began(process).unwrap_or(0),
+            began: Seen::process(process).map_or(0, |seen| seen.began),
         }
     }
 
     fn is_alive(self) -> bool {
-        if let Some(now) = began(std::process::id()).and(began(self.process)) {
-            return now == self.began;
+        let this = Seen::process(std::process::id());
+        if let Some(now) = this.and(Seen::process(self.process)) {
+            return now.began == self.began && !now.ended;
         }
         let pid = i32::try_from(self.process).ok().and_then(Pid::from_raw);
         pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
     }
 }
 
-/// The start of the system and of a process in it, as one number.
-fn began(process: u32) -> Option<u64> {
-    let boot = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name of the program may hold anything, also spaces and brackets.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let start = fields.split_whitespace().nth(19)?;
-    Some(xxh64(start.as_bytes(), xxh64(&boot, 0)))
+/// What the system tells of a process.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// The start of the system and of the process in it, as one number.
+    began: u64,
+    /// It has its number only until its parent has asked how it ended, which may be never.
+    ended: bool,
+}
+
+impl Seen {
+    fn process(process: u32) -> Option<Self> {
+        let boot = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        // The name of the program may hold anything, also spaces and brackets.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let state = fields.split_whitespace().next()?;
+        let start = fields.split_whitespace().nth(19)?;
+        Some(Self {
+            began: xxh64(start.as_bytes(), xxh64(&boot, 0)),
+            ended: matches!(state, "Z" | "X" | "x"),
+        })
+    }
 }
 
 pub fn prefix(stage: Stage) -> String {
@@ -199,6 +214,26 @@ mod tests {
         }
         drop(lock);
         assert!(clean(folder.path()).join("\n").contains("locked: removed"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_killed_process_that_nobody_waits_for_is_gone() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let process = child.id();
+        let began = Seen::process(process).unwrap().began;
+        let owner = Owner { process, began };
+        let alive = owner.is_alive();
+        child.kill().unwrap();
+        // Until it has ended; this does not take its number from it.
+        while !Seen::process(process).unwrap().ended {
+            std::thread::yield_now();
+        }
+        assert!(alive && !owner.is_alive());
+        child.wait().unwrap();
     }
 
     #[test]

@@ -11,7 +11,7 @@ use quant_models::{AtomicFile, Error, Inputs, printable};
 use quant_run::{Evaluation, EvaluationOptions, Model, OutputScore, Samples, Score};
 use serde_json::{Value, json};
 
-use super::running::{RunningOptions, SampleOptions, at_model, bytes_of};
+use super::running::{RunningOptions, SampleOptions, add_samples, at_model, bytes_of};
 use crate::html;
 use crate::options::{ForceOption, JsonOption, QuietOption, ThreadsOption};
 use crate::progress::with_progress;
@@ -175,8 +175,7 @@ impl Evaluate {
         };
         let mut inputs = Inputs::of_model(&self.first);
         inputs.model(&self.second);
-        let files = samples.files();
-        files.iter().for_each(|file| inputs.file(file, "a sample"));
+        add_samples(samples, &mut inputs);
         if let Some(labels) = &self.labels {
             inputs.file(labels, "the labels");
         }
