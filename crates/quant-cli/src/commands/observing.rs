@@ -112,7 +112,8 @@ impl Passing<'_> {
         let Some(path) = self.record else {
             return Ok((inputs, file, None));
         };
-        let folder = AtomicFolder::create(path, job.force, &inputs, is_recording)?;
+        let folder = AtomicFolder::create(path, job.force, &inputs, is_recording)?
+            .as_closed_as(self.samples.files());
         // By whatever name or link.
         let mut ranges = Inputs::new();
         ranges.output(self.output);

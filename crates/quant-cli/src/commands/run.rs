@@ -24,7 +24,7 @@ Example:
 ///
 /// The model's operations run on the CPU, one after the other, on any system. An input is an npy array,
 /// NAME=FILE.npy; a model with one input takes FILE.npy, too. An npz or safetensors file has an array
-/// for each input; `-` reads an npz archive from standard input. An input that the model declares as an
+/// for each input; `-` reads the first npz archive of standard input. An input that the model declares as an
 /// image may be a png or jpeg file. Outputs go to an npz file; to an npy file, where there is one.
 ///
 /// Models of float16 run in float32 arithmetic, unless --round-f16 is given. States begin as zeros.
@@ -89,6 +89,7 @@ impl Run {
         let mut used = Inputs::of_model(&self.model);
         files.iter().for_each(|file| used.file(file, "an input"));
         let file = AtomicFile::create(&self.output, "output", self.force.force, &used)?;
+        let file = file.as_closed_as(&files)?;
         warn(file.warnings());
         let (threads, force) = (self.threads.threads, self.force.force);
         let (outputs, found) = with_progress(threads, true, force, 0, |job| {
@@ -191,6 +192,10 @@ impl Run {
                 let sample = sample.map_err(|error| at_model(&self.model, error))?;
                 found.extend(sample.unwrap_or_default());
                 continue;
+            }
+            if file.as_os_str().is_empty() {
+                let problem = format!("--input {input}: name a file behind the sign");
+                return Err(Error::Option(problem));
             }
             files.push(file.to_owned());
             if is_image(file) {

@@ -1,6 +1,7 @@
 //! What commands write beside all that they read: samples, moments, importance, plans, labels.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::folder::Folder;
 
@@ -183,4 +184,29 @@ fn no_output_lies_among_samples() {
     let record: Vec<&str> = record.split(' ').collect();
     folder.refused(&record, &["samples/recorded", "inside ", "(samples)"]);
     assert_eq!(count, 6);
+}
+
+/// Answers and recordings tell of samples: they are for those who may read these.
+#[test]
+fn what_is_made_of_samples_is_as_private() {
+    let folder = project();
+    let mode = |name: &str| {
+        let found = fs::metadata(folder.path(name)).unwrap();
+        found.permissions().mode() & 0o077
+    };
+    fs::set_permissions(folder.path("far/2.npy"), fs::Permissions::from_mode(0o600)).unwrap();
+    let run = |input, output| {
+        folder.succeeds(&["run", "m.mlpackage", "--input", input, "-o", output]);
+        mode(output)
+    };
+    assert_eq!(run("x=samples/2.npy", "private.npz"), 0);
+    assert_ne!(run("x=samples/1.npy", "open.npz"), 0);
+    let calibrate = "calibrate m.mlpackage --samples samples -o r.json --record recorded";
+    folder.succeeds(&calibrate.split(' ').collect::<Vec<_>>());
+    assert_eq!(mode("recorded"), 0);
+    let none = ["run", "m.mlpackage", "--input", "x=", "-o", "none.npz"];
+    let refused = folder.quant(&none);
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("--input x=: name a file"), "{stderr}");
 }

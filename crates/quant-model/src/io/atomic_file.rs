@@ -2,10 +2,10 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::destination::Destination;
-use super::temporary::TemporaryFile;
+use super::temporary::{TemporaryFile, group_and_others_of};
 use super::{Inputs, clean, parent};
 use crate::Error;
 
@@ -47,6 +47,18 @@ impl AtomicFile {
     /// What runs that were ended had left beside it, a line each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Is no more open to group and others than these files, of which it is made.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn as_closed_as(self, inputs: &[PathBuf]) -> Result<Self, Error> {
+        if let Some(file) = &self.file {
+            let limited = file.limit(group_and_others_of(inputs));
+            limited.map_err(Error::io(self.destination.path(), "close it to others"))?;
+        }
+        Ok(self)
     }
 
     /// Writes it to the disk, and gives it its name.

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::destination::Destination;
-use super::temporary::TemporaryFolder;
+use super::temporary::{TemporaryFolder, group_and_others_of};
 use super::{Inputs, clean, parent};
 use crate::Error;
 
@@ -53,6 +53,15 @@ impl AtomicFolder {
             folder,
             warnings,
         })
+    }
+
+    /// Is no more open to group and others than these files, of which it is made.
+    #[must_use]
+    pub fn as_closed_as(mut self, inputs: &[PathBuf]) -> Self {
+        let files = group_and_others_of(inputs);
+        // Who may read a file may look into its folder.
+        self.folder.limit(files | (files & 0o044) >> 2);
+        self
     }
 
     /// What runs that were ended had left beside it, a line each.

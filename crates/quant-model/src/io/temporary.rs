@@ -17,6 +17,12 @@ pub fn group_and_others(input: &fs::Metadata) -> u32 {
     input.permissions().mode() & 0o077
 }
 
+/// The same of an output that is made of several files.
+pub fn group_and_others_of(inputs: &[PathBuf]) -> u32 {
+    let found = inputs.iter().filter_map(|path| fs::metadata(path).ok());
+    found.fold(0o077, |others, input| others & group_and_others(&input))
+}
+
 fn create(path: &Path) -> impl FnOnce(io::Error) -> Error {
     Error::io(path, "create a file beside it")
 }
@@ -42,6 +48,13 @@ impl TemporaryFile {
     /// Where it is now.
     pub fn path(&self) -> &Path {
         self.0.path()
+    }
+
+    /// Takes from group and others what is not in `others`.
+    pub fn limit(&self, others: u32) -> io::Result<()> {
+        let mode = self.file().metadata()?.permissions().mode();
+        let limited = mode & (0o700 | others);
+        self.file().set_permissions(Permissions::from_mode(limited))
     }
 
     /// The open file.
@@ -92,6 +105,11 @@ impl TemporaryFolder {
             mode: mode & 0o777,
             _lock: lock,
         })
+    }
+
+    /// Takes from group and others what is not in `others`, once it gets its name.
+    pub fn limit(&mut self, others: u32) {
+        self.mode &= 0o700 | others;
     }
 
     /// Where it is now.
