@@ -216,7 +216,7 @@ fn moments(
     .saturating_mul(4);
     if bytes > free_memory() {
         return Err(Problem::Matrix(format!(
-            "moments of {inputs} inputs, which take {} GB to quantize with, more than this machine has; leave it in float with --exclude",
+            "moments of {inputs} inputs, which take {} GB to quantize with, more than is free on this machine; leave it in float with --exclude",
             bytes / 1_000_000_000
         )));
     }

@@ -43,7 +43,7 @@ Examples:
 
 /// Linear quantization of model files, with the arithmetic of coremltools.
 #[derive(Parser)]
-#[command(name = "quant", version, after_long_help = EXAMPLES, )]
+#[command(name = "quant", version, after_long_help = EXAMPLES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

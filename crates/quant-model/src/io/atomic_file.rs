@@ -9,6 +9,9 @@ use super::temporary::{TemporaryFile, group_and_others_of};
 use super::{Inputs, clean, parent};
 use crate::Error;
 
+/// What the umask may leave to group and others.
+const OTHERS: u32 = 0o066;
+
 /// A file under a temporary name, until it is whole.
 ///
 /// ```no_run
@@ -25,6 +28,8 @@ use crate::Error;
 pub struct AtomicFile {
     destination: Destination,
     file: Option<TemporaryFile>,
+    /// What group and others may do with it at most.
+    others: u32,
     warnings: Vec<String>,
 }
 
@@ -38,7 +43,8 @@ impl AtomicFile {
         let destination = Destination::file(path, what, force, inputs)?;
         let warnings = clean(parent(path));
         Ok(Self {
-            file: Some(TemporaryFile::new(parent(path), path, 0o066)?),
+            file: Some(TemporaryFile::new(parent(path), path, OTHERS)?),
+            others: OTHERS,
             destination,
             warnings,
         })
@@ -53,9 +59,10 @@ impl AtomicFile {
     ///
     /// # Errors
     /// What the operating system says.
-    pub fn as_closed_as(self, inputs: &[PathBuf]) -> Result<Self, Error> {
+    pub fn as_closed_as(mut self, inputs: &[PathBuf]) -> Result<Self, Error> {
+        self.others &= group_and_others_of(inputs);
         if let Some(file) = &self.file {
-            let limited = file.limit(group_and_others_of(inputs));
+            let limited = file.limit(self.others);
             limited.map_err(Error::io(self.destination.path(), "close it to others"))?;
         }
         Ok(self)
@@ -80,7 +87,7 @@ impl AtomicFile {
         let path = self.destination.path();
         let temporary = match self.file {
             Some(file) => file,
-            None => TemporaryFile::new(parent(path), path, 0o066)?,
+            None => TemporaryFile::new(parent(path), path, self.others)?,
         };
         write(temporary.file())?;
         let synced = temporary.file().sync_all();

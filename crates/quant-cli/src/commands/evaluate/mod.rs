@@ -34,8 +34,8 @@ Examples:
 /// activations left as they are.
 ///
 /// Samples are npy, npz, safetensors, png or jpeg files, one file each, or `-`, a stream of npz archives,
-/// as `quant calibrate --samples` takes them. Labels are classes: an npy array in the order of the samples, or a text file with a line each, of the
-/// class, or of a file's name, a comma and the class.
+/// as `quant calibrate --samples` takes them. Labels are classes: an npy array in the order of the
+/// samples, or a text file with a line each, of the class, or of a file's name, a comma and the class.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Evaluate {
