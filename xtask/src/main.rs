@@ -298,11 +298,10 @@ fn run(task: Task) -> Outcome {
         Task::Swift { prepare: false } => swift::swift(),
         Task::Sanitize => sanitize::sanitize(),
         Task::Bochs { program, arguments } => bochs::run(&program, &arguments),
-        // Kernels and the standard library as people run them: Ctrl-C has a second.
+        // As people run it: Ctrl-C has a second.
         Task::Outputs => cargo(&[
             "test",
-            "--profile",
-            "checked",
+            "--release",
             "--package",
             "quant-cli",
             "--test",

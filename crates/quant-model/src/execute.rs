@@ -9,7 +9,9 @@ use crate::format::{Inserted, OpenModel};
 use crate::plan::{PlannedTensor, TensorSpec, VERSION};
 use crate::policy::{self, Decided};
 use crate::report::Decision;
-use crate::{Error, Job, NonFinite, Note, Plan, QuantizeOptions, Report, TensorReport, weighing};
+use crate::{
+    Error, Job, Large, NonFinite, Note, Plan, QuantizeOptions, Report, TensorReport, weighing,
+};
 
 /// Is shown a tensor: its name, what makes its codes, and what reads its values, which are little-endian.
 pub type Visit<'v> = &'v mut dyn FnMut(
@@ -19,27 +21,28 @@ pub type Visit<'v> = &'v mut dyn FnMut(
 ) -> Result<(), Error>;
 
 /// What is decided, and reported if nothing is written.
-pub(crate) fn decide(
+pub(crate) fn decide<'j>(
     model: &dyn OpenModel,
     inserted: Inserted,
     options: &QuantizeOptions,
-    job: &Job<'_>,
-) -> Result<(Decided, Report), Error> {
+    job: &Job<'j>,
+) -> Result<(Large<'j, Decided>, Large<'j, Report>), Error> {
     model.check_options(options)?;
     let mut warnings = Vec::new();
-    let tensors = model.facts(options, job, &mut warnings)?;
-    let mut decided = match &options.plan {
+    let tensors = Large::new(model.facts(options, job, &mut warnings)?, job);
+    let decided = match &options.plan {
         Some(plan) => plan.apply(model, &tensors, options, job)?,
         None => policy::decide(model, &tensors, options, job)?,
     };
+    let mut decided = Large::new(decided, job);
     if options.non_finite == NonFinite::Skip {
         policy::skip_non_finite(model, &tensors, &mut decided.decisions)?;
     }
     let without_importance = weighing::apply(options, &tensors, &mut decided.decisions)?;
     warnings.append(&mut decided.warnings);
     warnings.extend(model.advice(&decided.decisions, options));
-    let mut reports = Vec::new();
-    for (facts, decision) in tensors.into_iter().zip(&decided.decisions) {
+    let mut reports = Large::new(Vec::new(), job);
+    for (facts, decision) in tensors.into_inner().into_iter().zip(&decided.decisions) {
         job.check()?;
         let mut report = TensorReport::new(facts, decision);
         if report.scheme.is_some() && options.given(&report.name).is_some() {
@@ -47,8 +50,8 @@ pub(crate) fn decide(
         }
         reports.push(report);
     }
-    let mut report = Report {
-        tensors: reports,
+    let report = Report {
+        tensors: reports.into_inner(),
         operations: inserted.operations,
         warnings: warnings.into_iter().map(Note::from).collect(),
         notes: decided.notes.drain(..).map(Note::from).collect(),
@@ -56,6 +59,7 @@ pub(crate) fn decide(
         bytes_before: model.bytes()?,
         bytes_after: None,
     };
+    let mut report = Large::new(report, job);
     job.check()?;
     let mut unmatched = inserted.unmatched;
     unmatched.extend(model.unmatched(options));
@@ -83,7 +87,7 @@ pub fn quantize(
     if !dry_run {
         model.quantize(output, &decided.decisions, options, job, &mut report)?;
     }
-    Ok(report)
+    Ok(report.into_inner())
 }
 
 /// Shows each tensor that [`quantize`] would give codes, with what makes them and its values.
@@ -119,6 +123,7 @@ pub fn plan(
     job: &Job<'_>,
 ) -> Result<(Plan, Vec<Note>), Error> {
     let (decided, report) = decide(model, Inserted::default(), options, job)?;
+    let report = report.into_inner();
     let tensors = report.tensors.into_iter().zip(&decided.decisions);
     let tensors = tensors.map(|(report, decision)| PlannedTensor {
         name: report.name,

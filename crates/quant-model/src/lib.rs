@@ -18,6 +18,7 @@ mod given;
 mod importance;
 pub mod io;
 mod job;
+mod large;
 pub mod mixed;
 pub mod options;
 mod patterns;
@@ -51,6 +52,7 @@ pub use given::GivenCodes;
 pub use importance::InputImportance;
 pub use io::{AtomicFile, AtomicFolder, Inputs};
 pub use job::{Job, total_bytes};
+pub use large::Large;
 pub use mixed::{
     Candidate, Curve, CurvePoint, Damage, Extent, MixedOptions, MixedSummary, MixedTarget,
 };

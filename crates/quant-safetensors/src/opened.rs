@@ -10,7 +10,7 @@ use quant_model::settings::Settings;
 use quant_model::stored::TensorView;
 use quant_model::unmatched::{Known, Unmatched};
 use quant_model::{
-    Converted, DequantizeOptions, Encoding, Error, Job, QuantizeOptions, Report, Restored,
+    Converted, DequantizeOptions, Encoding, Error, Job, Large, QuantizeOptions, Report, Restored,
 };
 use quant_simd::TensorQuantizer;
 
@@ -50,7 +50,7 @@ impl Format for Safetensors {
     }
 
     fn open(&self, path: &Path, job: &Job<'_>, work: Work<'_>) -> Result<(), Error> {
-        let model = Model::open_for(path, job)?;
+        let model = Large::new(Model::open_for(path, job)?, job);
         work(&Opened {
             entries: model.base.entries().collect(),
             model: &model,

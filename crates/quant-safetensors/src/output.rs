@@ -11,7 +11,7 @@ use quant_model::io::{
     self, Data, Destination, Inputs, PreallocatedFile, TemporaryFile, TemporaryFolder,
     group_and_others, parent, sync_for,
 };
-use quant_model::{Error, Job};
+use quant_model::{Error, Job, Large};
 use quant_simd::{Sink, Source as _};
 
 use super::companions;
@@ -21,25 +21,26 @@ use super::replaceable::own_files;
 use crate::{Entry, Model, SafetensorsFile};
 
 /// A file that is to be written: its header, and where its tensors go.
-pub(crate) struct Layout {
+pub(crate) struct Layout<'j> {
     header: Vec<u8>,
-    places: BTreeMap<String, (usize, usize)>,
+    places: Large<'j, BTreeMap<String, (usize, usize)>>,
     data_len: usize,
 }
 
-impl Layout {
-    pub fn new(file: &OutputFile<'_>, job: &Job<'_>) -> Result<Self, Error> {
+impl<'j> Layout<'j> {
+    pub fn new(file: &OutputFile<'_>, job: &Job<'j>) -> Result<Self, Error> {
         Self::from_parts(&file.metadata, file.parts.clone(), job)
     }
 
     fn from_parts(
         metadata: &BTreeMap<String, String>,
         mut parts: Vec<Part>,
-        job: &Job<'_>,
+        job: &Job<'j>,
     ) -> Result<Self, Error> {
         // The widest types first, so that every tensor is aligned; readers rely on it.
         parts.sort_by_key(|part| std::cmp::Reverse(width(part)));
-        let (mut header, mut places, mut end) = (b"{".to_vec(), BTreeMap::new(), 0_usize);
+        let mut places = Large::new(BTreeMap::new(), job);
+        let (mut header, mut end) = (b"{".to_vec(), 0_usize);
         let mut put = |name: &str, value: &dyn Fn(&mut Vec<u8>) -> serde_json::Result<()>| {
             if header.len() > 1 {
                 header.push(b',');
@@ -151,7 +152,11 @@ impl<'a> Target<'a> {
     }
 
     /// A file for one shard, its header written.
-    pub fn begin(&self, input: &SafetensorsFile, layout: Layout) -> Result<Output, Error> {
+    pub fn begin<'j>(
+        &self,
+        input: &SafetensorsFile,
+        layout: Layout<'j>,
+    ) -> Result<Output<'j>, Error> {
         let path = self.destination.path();
         let folder = match &self.folder {
             Some(folder) => folder.path(),
@@ -175,7 +180,7 @@ impl<'a> Target<'a> {
     }
 
     /// A shard is whole: it goes to the disk, gets its name in the folder, and is closed.
-    pub fn end(&mut self, name: &OsStr, output: Output, job: &Job<'_>) -> Result<(), Error> {
+    pub fn end(&mut self, name: &OsStr, output: Output<'_>, job: &Job<'_>) -> Result<(), Error> {
         let path = self.destination.path();
         let Output {
             temporary,
@@ -192,7 +197,7 @@ impl<'a> Target<'a> {
             return Ok(());
         };
         let shown = name.to_string_lossy();
-        for tensor in layout.places.into_keys() {
+        for tensor in layout.places.into_inner().into_keys() {
             self.written
                 .weight_map
                 .push((tensor, shown.clone().into_owned()));
@@ -241,7 +246,7 @@ impl<'a> Target<'a> {
 
     /// Opens what was written as any reader would.
     fn check_written(&self, written: &Path, job: &Job<'_>) -> Result<(), Error> {
-        let model = Model::open_for(written, job);
+        let model = Model::open_for(written, job).map(|model| Large::new(model, job));
         let model = model.and_then(|model| model.tensors_for(job).map(drop));
         job.check()?;
         model.map_err(|error| {
@@ -284,14 +289,14 @@ fn width(part: &Part) -> usize {
 }
 
 /// A file being written, under a temporary name.
-pub(crate) struct Output {
+pub(crate) struct Output<'j> {
     path: std::path::PathBuf,
     temporary: TemporaryFile,
     file: PreallocatedFile,
-    layout: Layout,
+    layout: Layout<'j>,
 }
 
-impl Output {
+impl Output<'_> {
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         self.file
             .write_at(bytes, offset)
@@ -322,7 +327,7 @@ impl Output {
 
 /// Takes the parts of a tensor.
 pub(crate) struct PartSink<'a> {
-    pub output: &'a Output,
+    pub output: &'a Output<'a>,
     pub job: &'a Job<'a>,
     pub codes: &'a PartOffset,
     pub scales: Option<&'a PartOffset>,

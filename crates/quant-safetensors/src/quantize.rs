@@ -7,7 +7,7 @@ use quant_core::ErrorStats;
 use quant_model::recoded::quantize_given;
 use quant_model::report::{self, Decision};
 use quant_model::values;
-use quant_model::{Error, Job, QuantizeOptions, Report};
+use quant_model::{Error, Job, Large, QuantizeOptions, Report};
 use quant_simd::TensorQuantizer;
 
 use super::encodings::{Convention, PartOffset, Step, convention};
@@ -49,7 +49,7 @@ pub(crate) fn quantize(
     let entries: Vec<_> = model.base.entries().collect();
     for (file, layout) in files.into_iter().zip(layouts) {
         let output = target.begin(file.like, layout)?;
-        for step in &file.steps {
+        for step in Large::new(file.steps, job).iter() {
             match step {
                 Step::Write { to, bytes } => output.write_part(&to.part, to.offset, bytes)?,
                 Step::Copy { tensor, to } => {

@@ -181,6 +181,7 @@ impl<'w> Work<'w> {
         // Another candidate may fit where this one does not.
         options.strict = false;
         let (decided, report) = decide(self.model, Inserted::default(), &options, self.job)?;
+        let (decided, report) = (decided.into_inner(), report.into_inner());
         let fits_some = report.tensors.iter().any(|tensor| tensor.scheme.is_some());
         for warning in report.warnings {
             if fits_some && !self.warnings.contains(&warning) {
