@@ -3,86 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::Path;
 
-use crate::ops::total;
+use crate::score::{Agreement, OutputScore, Score, rows};
 use crate::{Error, Model, NonFinite, Samples, States, Tensor, Watch};
-
-/// How one value of a model differs from the same value of another, over all samples.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Score {
-    /// The name of the value.
-    pub name: String,
-    /// The kind of the operation that computes it, in the first model.
-    pub kind: String,
-    /// Values compared.
-    pub elements: u64,
-    /// Squares of the first model's values.
-    signal: f64,
-    /// Squares of the differences.
-    noise: f64,
-    /// Squares of the second model's values.
-    other: f64,
-    product: f64,
-    /// The greatest difference; NaN where a value of either model is NaN.
-    pub max_error: f64,
-}
-
-impl Score {
-    /// Signal to quantization noise in decibels; infinite where nothing differs.
-    ///
-    /// ```
-    /// assert!(quant_run::Score::default().sqnr_db().is_nan());
-    /// ```
-    pub fn sqnr_db(&self) -> f64 {
-        match (self.signal, self.noise) {
-            (0.0, 0.0) => f64::NAN,
-            (_, 0.0) => f64::INFINITY,
-            (signal, noise) => 10.0 * (signal / noise).log10(),
-        }
-    }
-
-    /// The cosine of the angle between both.
-    ///
-    /// ```
-    /// assert!(quant_run::Score::default().cosine().is_nan());
-    /// ```
-    pub fn cosine(&self) -> f64 {
-        self.product / (self.signal * self.other).sqrt()
-    }
-
-    fn add(&mut self, a: &[f32], b: &[f32]) {
-        self.elements += a.len() as u64;
-        self.signal += total(a, |x| x * x);
-        self.other += total(b, |x| x * x);
-        for (&x, &y) in a.iter().zip(b) {
-            let (x, y) = (f64::from(x), f64::from(y));
-            let error = x - y;
-            // What is infinite in both does not differ.
-            if x != y {
-                self.noise += error * error;
-                // A maximum would pass over NaN.
-                if error.is_nan() || error.abs() > self.max_error {
-                    self.max_error = error.abs();
-                }
-            }
-            self.product += x * y;
-        }
-    }
-}
-
-/// How an output of two models agrees.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct OutputScore {
-    /// The difference of its values.
-    pub score: Score,
-    /// Rows whose greatest element is the same one; `None` without rows of classes.
-    pub top1: Option<f64>,
-    /// Rows whose five greatest elements contain the other's greatest; `None` below six classes.
-    pub top5: Option<f64>,
-    /// The share of samples whose greatest element is that of the label, for each of the models.
-    pub accuracy: Option<[f64; 2]>,
-}
 
 /// What [`evaluate`] finds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -176,13 +98,6 @@ impl Watch for Compare<'_> {
     }
 }
 
-/// Classes of an output: its rows along the last axis.
-fn rows(tensor: &Tensor) -> Option<(&[f32], usize)> {
-    let classes = *tensor.shape().last()?;
-    let values = tensor.floats()?;
-    (tensor.shape().len() >= 2 && classes >= 2).then_some((values, classes))
-}
-
 /// # Errors
 /// A label that is no class of any output.
 fn check_label(label: i64, outputs: &[(String, Tensor)]) -> Result<(), Error> {
@@ -197,62 +112,6 @@ fn check_label(label: i64, outputs: &[(String, Tensor)]) -> Result<(), Error> {
             "label {label}, where the model knows the classes 0 to {}",
             classes - 1
         ))),
-    }
-}
-
-fn best(row: &[f32]) -> usize {
-    let mut best = 0;
-    for (i, value) in row.iter().enumerate() {
-        if *value > row[best] {
-            best = i;
-        }
-    }
-    best
-}
-
-/// Agreement of one output, counted.
-#[derive(Default)]
-struct Agreement {
-    rows: u64,
-    top1: u64,
-    top5: u64,
-    classes: usize,
-    right: [u64; 2],
-    labelled: u64,
-}
-
-impl Agreement {
-    fn add(&mut self, a: &Tensor, b: &Tensor, label: Option<i64>) {
-        let (Some((a, classes)), Some((b, _))) = (rows(a), rows(b)) else {
-            return;
-        };
-        self.classes = classes;
-        for (x, y) in a.chunks_exact(classes).zip(b.chunks_exact(classes)) {
-            let (top, other) = (best(x), best(y));
-            self.rows += 1;
-            self.top1 += u64::from(top == other);
-            let above = y.iter().filter(|&&value| value > y[top]).count();
-            self.top5 += u64::from(above < 5);
-            if let Some(label) = label {
-                self.labelled += 1;
-                self.right[0] += u64::from(top as i64 == label);
-                self.right[1] += u64::from(other as i64 == label);
-            }
-        }
-    }
-
-    fn of_output(&self, score: Score) -> OutputScore {
-        let share = |count: u64, all: u64| (all > 0).then(|| count as f64 / all as f64);
-        let right = self.right.map(|right| share(right, self.labelled));
-        OutputScore {
-            score,
-            top1: share(self.top1, self.rows),
-            top5: share(self.top5, self.rows).filter(|_| self.classes > 5),
-            accuracy: match right {
-                [Some(first), Some(second)] => Some([first, second]),
-                _ => None,
-            },
-        }
     }
 }
 
@@ -399,11 +258,7 @@ impl Comparison<'_> {
         for (kind, name, value) in keep.kept {
             if !self.scores.contains_key(&name) {
                 self.order.push(name.clone());
-                let score = Score {
-                    name: name.clone(),
-                    kind,
-                    ..Score::default()
-                };
+                let score = Score::new(name.clone(), kind);
                 self.scores.insert(name.clone(), score);
             }
             kept.entry(name).or_default().push_back(value);
@@ -469,23 +324,5 @@ impl Comparison<'_> {
             dropped: self.dropped,
             non_finite: self.non_finite,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Score;
-
-    #[test]
-    fn nan_is_a_difference() {
-        for [a, b] in [[1.0, f32::NAN], [f32::NAN, 1.0], [f32::NAN; 2]] {
-            let mut score = Score::default();
-            score.add(&[0.5, a, 2.0], &[0.5, b, 1.0]);
-            assert!(score.max_error.is_nan(), "{a} {b}");
-            assert!(score.sqnr_db().is_nan());
-        }
-        let mut score = Score::default();
-        score.add(&[f32::INFINITY, 2.0], &[f32::INFINITY, 1.5]);
-        assert_eq!(score.max_error, 0.5);
     }
 }

@@ -37,13 +37,14 @@ mod ops;
 mod options;
 mod plan;
 mod samples;
+mod score;
 mod tensor;
 mod watch;
 mod weight_input;
 
 pub use damage::Damage;
 pub use error::Error;
-pub use evaluate::{Evaluation, EvaluationOptions, OutputScore, Score, evaluate};
+pub use evaluate::{Evaluation, EvaluationOptions, evaluate};
 pub use gptq::{
     Gptq, GptqLayer, GptqOptions, Moments, MomentsError, Solved, WeightMatrix, gptq, solve,
     solve_while,
@@ -55,6 +56,7 @@ pub use options::RunOptions;
 pub use samples::{
     Samples, is_image, npz_to, read_arrays, read_image, write_npz, write_safetensors,
 };
+pub use score::{OutputScore, Score};
 pub use tensor::Tensor;
 pub use watch::{NonFinite, Quiet, Watch};
 pub use weight_input::WeightInput;
