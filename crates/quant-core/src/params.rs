@@ -162,8 +162,9 @@ impl Params {
         Ok(Self::found_with_bias(scale, bias, scale_type))
     }
 
-    /// What values are divided by, and what is subtracted from them before.
-    pub(crate) const fn exact(&self) -> (f32, f32) {
+    /// What values are divided by, and what is subtracted from them before: what is stored, but where a
+    /// dialect rounds scale and bias only then.
+    pub const fn exact(&self) -> (f32, f32) {
         self.exact
     }
 

@@ -333,7 +333,8 @@ impl<const BLOCKS: usize> BlockParams<BLOCKS> {
     /// One block's.
     pub fn of(&self, block: usize) -> KernelParams {
         KernelParams {
-            floats: self.floats.map(|row| row[block]),
+            // `map` would copy all rows.
+            floats: core::array::from_fn(|kind| self.floats[kind][block]),
             zero_point: self.zero_points[block],
         }
     }

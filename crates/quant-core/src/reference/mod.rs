@@ -9,7 +9,7 @@ mod tensor;
 
 pub use ggml::{dequantize_ggml, quantize_ggml};
 pub use pack::{pack, unpack};
-pub use search::search;
+pub use search::{search, search_candidate};
 pub use slice::{dequantize, quantize, range, saturated};
 pub use tensor::{
     QuantizedTensor, TensorError, dequantize_tensor, quantize_tensor, quantize_tensor_searched,

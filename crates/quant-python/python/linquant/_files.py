@@ -100,7 +100,8 @@ def quantize_file(
             there is a ``block_size``, else the first.
         axis, block_axis: The axes of output and input channels; if not given, as the format says.
         block_size: Elements per block along ``block_axis``, or one number for each axis (0: all of it).
-        search: ``"mse"``: of 16 scales for each channel or block, the one of least squared error.
+        search: ``"mse"``: of 16 scales for each channel or block, the one of least squared error, then
+            fitted to its codes.
         importance: With ``search``: weigh errors by how large the inputs of weights are, as this file of
             ``quant calibrate --importance``, or an importance matrix of llama.cpp, says.
         config: In place of the options above: a configuration file of coremltools, the dictionary that it

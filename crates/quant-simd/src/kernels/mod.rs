@@ -11,6 +11,7 @@ pub mod columns;
 pub mod dequantize;
 pub mod encode;
 pub mod error;
+pub mod fit;
 pub mod ggml;
 pub mod histogram;
 pub mod pack;

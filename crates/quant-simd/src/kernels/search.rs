@@ -5,11 +5,12 @@ use quant_core::{
     FloatType, SEARCH_CANDIDATES, SEARCH_FACTORS, SEARCH_FACTORS_BELOW_ZERO, SEARCH_SCALES,
 };
 
+use super::blocks::BATCH;
 use crate::isa::{Isa, Kernel};
 use crate::params::round;
 
 /// 1.5 * 2^23, see [`quant_core::reference::search`].
-const ROUND: f32 = 12_582_912.0;
+pub(super) const ROUND: f32 = 12_582_912.0;
 
 /// The candidates of [`quant_core::reference::search`], and the sum of squared errors of each.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,20 +18,33 @@ const ROUND: f32 = 12_582_912.0;
 pub struct Scores {
     /// The scales.
     pub scales: [f32; SEARCH_CANDIDATES],
+    /// The biases, of which only [`ScorePairs`] knows.
+    pub biases: [f32; SEARCH_CANDIDATES],
     /// The sums.
     pub sums: [f32; SEARCH_CANDIDATES],
 }
 
 impl Scores {
-    /// The first candidate of the least sum.
+    /// The first candidate of the least sum; the plain one where sums are NaN. Without a branch, which
+    /// would be mispredicted for most blocks.
+    #[inline(always)]
     pub fn best(&self) -> usize {
-        let mut best = 0;
-        for k in 1..SEARCH_CANDIDATES {
-            if self.sums[k] < self.sums[best] {
-                best = k;
+        let mut least = self.sums;
+        let mut half = SEARCH_CANDIDATES / 2;
+        while half > 0 {
+            for k in 0..half {
+                least[k] = match least[k + half] < least[k] {
+                    true => least[k + half],
+                    false => least[k],
+                };
             }
+            half /= 2;
         }
-        best
+        let mut equal = 0;
+        for k in 0..SEARCH_CANDIDATES {
+            equal |= u32::from(self.sums[k] == least[0]) << k;
+        }
+        equal.trailing_zeros() as usize % 32
     }
 }
 
@@ -80,20 +94,46 @@ impl Kernel for ScoreScales<'_> {
                 (self.codes.1 - zero_point) as f32,
             );
             match self.importance {
-                None => add_up::<I, false>(isa, values, values, steps, to),
+                None => add_up::<I, false, false>(isa, values, values, steps, to),
                 Some(all) => {
-                    add_up::<I, true>(isa, values, &all[block * size..][..size], steps, to);
+                    let all = &all[block * size..][..size];
+                    add_up::<I, true, false>(isa, values, all, steps, to);
                 }
             }
         }
     }
 }
 
-/// What is known of a vector of candidates.
-#[derive(Clone, Copy)]
+/// The same for a block whose candidates, scales and biases, are known.
+pub struct ScorePairs<'a> {
+    /// The block.
+    pub values: &'a [f32],
+    /// As many weights of squared errors.
+    pub importance: &'a [f32],
+    /// The largest code; the smallest is 0.
+    pub most: i32,
+    /// The candidates, and what is found for each.
+    pub scores: &'a mut Scores,
+}
+
+impl Kernel for ScorePairs<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let steps = (0.0, self.most as f32);
+        add_up::<I, true, true>(isa, self.values, self.importance, steps, self.scores);
+    }
+}
+
+/// Vectors of candidates, at most.
+const MOST: usize = 4;
+
+/// What is known of all candidates.
 struct Candidates<I: Isa> {
-    reciprocal: I::F32,
-    negative: I::F32,
+    reciprocals: [I::F32; MOST],
+    negatives: [I::F32; MOST],
+    biases: [I::F32; MOST],
     low: I::F32,
     high: I::F32,
     round: I::F32,
@@ -101,56 +141,71 @@ struct Candidates<I: Isa> {
 
 /// Finds the sums. `importance` is as long as the values, and not looked at unless `WEIGHTED`.
 #[inline(always)]
-fn add_up<I: Isa, const WEIGHTED: bool>(
+fn add_up<I: Isa, const WEIGHTED: bool, const BIASED: bool>(
     isa: I,
     values: &[f32],
     importance: &[f32],
     (low, high): (f32, f32),
     scores: &mut Scores,
 ) {
-    let to: &mut [I::F32] = bytemuck::cast_slice_mut(&mut scores.sums);
+    let zero = isa.splat(0.0);
+    let mut candidates = Candidates::<I> {
+        reciprocals: [zero; MOST],
+        negatives: [zero; MOST],
+        biases: [zero; MOST],
+        low: isa.splat(low),
+        high: isa.splat(high),
+        round: isa.splat(ROUND),
+    };
+    let vectors = SEARCH_CANDIDATES / I::LANES;
     let scales: &[I::F32] = bytemuck::cast_slice(&scores.scales);
-    let importance = &importance[..values.len()];
-    for v in 0..to.len() {
-        let candidates = Candidates::<I> {
-            reciprocal: isa.div(isa.splat(1.0), scales[v]),
-            negative: isa.sub(isa.splat(0.0), scales[v]),
-            low: isa.splat(low),
-            high: isa.splat(high),
-            round: isa.splat(ROUND),
-        };
-        let (mut even, mut odd) = (isa.splat(0.0), isa.splat(0.0));
-        let pairs = values.len() / 2;
-        for i in 0..pairs {
-            let [a, b] = [2 * i, 2 * i + 1];
-            even = add::<I, WEIGHTED>(isa, candidates, values[a], importance[a], even);
-            odd = add::<I, WEIGHTED>(isa, candidates, values[b], importance[b], odd);
-        }
-        if values.len() % 2 == 1 {
-            let last = values.len() - 1;
-            even = add::<I, WEIGHTED>(isa, candidates, values[last], importance[last], even);
-        }
-        to[v] = isa.add(even, odd);
+    let biases: &[I::F32] = bytemuck::cast_slice(&scores.biases);
+    for v in 0..vectors {
+        candidates.reciprocals[v] = isa.div(isa.splat(1.0), scales[v]);
+        candidates.negatives[v] = isa.sub(zero, scales[v]);
+        candidates.biases[v] = biases[v];
+    }
+    let [mut even, mut odd] = [[zero; MOST]; 2];
+    let (pairs, last) = values.as_chunks::<2>();
+    let (importance, last_importance) = importance[..values.len()].as_chunks::<2>();
+    for i in 0..pairs.len() {
+        let [a, b] = pairs[i];
+        let [a_matters, b_matters] = importance[i];
+        add::<I, WEIGHTED, BIASED>(isa, &candidates, a, a_matters, &mut even);
+        add::<I, WEIGHTED, BIASED>(isa, &candidates, b, b_matters, &mut odd);
+    }
+    if let [last] = last {
+        add::<I, WEIGHTED, BIASED>(isa, &candidates, *last, last_importance[0], &mut even);
+    }
+    let to: &mut [I::F32] = bytemuck::cast_slice_mut(&mut scores.sums);
+    for v in 0..vectors {
+        to[v] = isa.add(even[v], odd[v]);
     }
 }
 
 /// Adds the squared error of a value to each candidate's sum.
 #[inline(always)]
-fn add<I: Isa, const WEIGHTED: bool>(
+fn add<I: Isa, const WEIGHTED: bool, const BIASED: bool>(
     isa: I,
-    candidates: Candidates<I>,
+    candidates: &Candidates<I>,
     value: f32,
     importance: f32,
-    sum: I::F32,
-) -> I::F32 {
+    sums: &mut [I::F32; MOST],
+) {
     let value = isa.splat(value);
-    let steps = isa.fma(value, candidates.reciprocal, candidates.round);
-    let steps = isa.sub(steps, candidates.round);
-    let steps = isa.min(isa.max(steps, candidates.low), candidates.high);
-    let error = isa.fma(candidates.negative, steps, value);
-    match WEIGHTED {
-        true => isa.fma(isa.mul(error, isa.splat(importance)), error, sum),
-        false => isa.fma(error, error, sum),
+    for v in 0..SEARCH_CANDIDATES / I::LANES {
+        let value = match BIASED {
+            true => isa.sub(value, candidates.biases[v]),
+            false => value,
+        };
+        let steps = isa.fma(value, candidates.reciprocals[v], candidates.round);
+        let steps = isa.sub(steps, candidates.round);
+        let steps = isa.min(isa.max(steps, candidates.low), candidates.high);
+        let error = isa.fma(candidates.negatives[v], steps, value);
+        sums[v] = match WEIGHTED {
+            true => isa.fma(isa.mul(error, isa.splat(importance)), error, sums[v]),
+            false => isa.fma(error, error, sums[v]),
+        };
     }
 }
 
@@ -189,6 +244,56 @@ impl Kernel for AddNoise<'_> {
                 Some(all) => add_noise::<true>(values, dequantized, &all[block], lanes),
             }
         }
+    }
+}
+
+/// The same for a batch of whole blocks, with the lanes of each added up.
+pub struct SumNoise<'a> {
+    /// The blocks, of as many elements each, a multiple of 16.
+    pub values: &'a [f32],
+    /// Their dequantized values.
+    pub dequantized: &'a [f32],
+    /// As many weights of squared errors, if there are any.
+    pub importance: Option<&'a [f32]>,
+    /// The sum of each block.
+    pub sums: &'a mut [f64; BATCH],
+}
+
+impl Kernel for SumNoise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let size = self.values.len() / BATCH;
+        for (block, sum) in self.sums.iter_mut().enumerate() {
+            let block = block * size..(block + 1) * size;
+            let values = &self.values[block.clone()];
+            let dequantized = &self.dequantized[block.clone()];
+            let mut lanes = [0.0; 16];
+            match self.importance {
+                None => add_noise::<false>(values, dequantized, values, &mut lanes),
+                Some(all) => add_noise::<true>(values, dequantized, &all[block], &mut lanes),
+            }
+            *sum = lane_sum(lanes);
+        }
+    }
+}
+
+/// The sum of lanes as [`ErrorStats`](quant_core::ErrorStats) has it.
+#[inline(always)]
+pub fn lane_sum(mut lanes: [f64; 16]) -> f64 {
+    fold::<8>(&mut lanes);
+    fold::<4>(&mut lanes);
+    fold::<2>(&mut lanes);
+    lanes[0] + lanes[1]
+}
+
+/// Adds the upper half of some lanes to the lower one. Of a constant length, the compiler makes vectors
+/// of it.
+#[inline(always)]
+fn fold<const HALF: usize>(lanes: &mut [f64; 16]) {
+    for lane in 0..HALF {
+        lanes[lane] += lanes[lane + HALF];
     }
 }
 

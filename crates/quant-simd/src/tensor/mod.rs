@@ -13,6 +13,7 @@ mod param_stream;
 mod params;
 mod quantize;
 mod search;
+mod search_biased;
 mod search_blocks;
 mod values;
 mod work;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use half::f16;
 use quant_core::{
     ErrorStats, FloatType, OffsetKind, Params, SEARCH_CANDIDATES, SEARCH_PIECE, SEARCH_SCALES,
     STATS_CHUNK, Scheme, Search, reference,
@@ -12,7 +13,7 @@ use super::values::Input;
 use super::work::{PassError, each};
 use super::{Sink, TensorQuantizer};
 use crate::kernels::error::ErrorSums;
-use crate::kernels::search::{AddNoise, ScoreScales, Scores};
+use crate::kernels::search::{AddNoise, ScoreScales, Scores, lane_sum};
 use crate::memory::{self, NoMemory};
 use crate::param_layout::{BLOCKS, EncodeSpec};
 use crate::params::BlockParams;
@@ -92,11 +93,13 @@ impl<F: Element> Searcher<F> {
         if quantizer.search == Search::None || plain.scale() == 0.0 && plain.bias().is_none() {
             return Ok(plain);
         }
-        let is_candidate = |scale: f32| (SEARCH_SCALES.0..=SEARCH_SCALES.1).contains(&scale.abs());
-        if scheme.offset() == OffsetKind::Bias || !is_candidate(plain.scale()) {
+        memory::resize(&mut self.wide, PIECE, 0.0)?;
+        if scheme.offset() == OffsetKind::Bias {
+            return self.search_biased(quantizer, values, importance, plain);
+        }
+        if !is_candidate(plain.scale()) {
             return Ok(reference::search(values, scheme, plain, importance));
         }
-        memory::resize(&mut self.wide, PIECE, 0.0)?;
         let codes = scheme.searched();
         let is_below = [is_searched_below_zero(backend, scheme, values)];
         let mut sums = [0.0; SEARCH_CANDIDATES];
@@ -119,25 +122,25 @@ impl<F: Element> Searcher<F> {
             }
         }
         let scales = scores[0].scales;
-        let mut best = 0;
-        for (k, &sum) in sums.iter().enumerate() {
-            if sum < sums[best] && is_candidate(scales[k]) {
-                best = k;
-            }
-        }
-        if best == 0 {
+        let best = first_best(&scales, &sums);
+        let winner = plain.with_scale(scales[best]);
+        let found = self.fitted(quantizer, values, importance, winner);
+        if found == plain {
             return Ok(plain);
         }
-        let found = plain.with_scale(scales[best]);
         let weight = importance.map_or(values.len() as f64, weight);
-        if is_surely_better(quantizer, (found, plain), (sums[best], sums[0]), weight) {
+        let is_surely_better = Margin::new(quantizer).is_some_and(|margin| {
+            let (of_found, of_plain) = ((found.scale(), sums[best]), (plain.scale(), sums[0]));
+            margin.is_surely_better(plain.zero_point(), of_found, of_plain, weight)
+        });
+        if is_surely_better {
             return Ok(found);
         }
         self.better(quantizer, values, importance, found, plain)
     }
 
     /// What was found, if the restored values lose less by it.
-    fn better(
+    pub(super) fn better(
         &mut self,
         quantizer: &TensorQuantizer,
         values: &[F],
@@ -237,6 +240,22 @@ impl<F: Element> Searcher<F> {
     }
 }
 
+/// The first candidate of the least sum.
+fn first_best(scales: &[f32], sums: &[f64]) -> usize {
+    let mut best = 0;
+    for (k, &sum) in sums.iter().enumerate() {
+        if sum < sums[best] && is_candidate(scales[k]) {
+            best = k;
+        }
+    }
+    best
+}
+
+/// Whether the squared errors of a scale neither overflow nor vanish.
+fn is_candidate(scale: f32) -> bool {
+    (SEARCH_SCALES.0..=SEARCH_SCALES.1).contains(&scale.abs())
+}
+
 /// Some columns of all rows.
 fn gather<T: Copy>(
     values: &[T],
@@ -266,16 +285,6 @@ pub(super) fn weight(importance: &[f32]) -> f64 {
     importance.iter().map(|&it| f64::from(it)).sum()
 }
 
-/// The sum of lanes as [`ErrorStats`] has it.
-pub(super) fn lane_sum(mut lanes: [f64; 16]) -> f64 {
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            lanes[i] += lanes[i + half];
-        }
-    }
-    lanes[0]
-}
-
 /// Whether the candidates of a block are below zero.
 fn is_searched_below_zero<F: Element>(backend: Backend, scheme: Scheme, values: &[F]) -> bool {
     scheme.has_signed_scales() && {
@@ -284,35 +293,56 @@ fn is_searched_below_zero<F: Element>(backend: Backend, scheme: Scheme, values: 
     }
 }
 
-/// Whether the sums of squared errors of two parameters differ by more than everything that tells them
-/// from what the dialect loses: quotients and restored values that are rounded to the type of the
-/// scales, and sums in f32. `weight` is the sum of the weights of all errors.
-pub(super) fn is_surely_better(
-    quantizer: &TensorQuantizer,
-    (found, plain): (Params, Params),
-    (sum, plain_sum): (f64, f64),
-    weight: f64,
-) -> bool {
-    let (scheme, scale_type) = (quantizer.encoding_scheme(), found.scale_type());
-    let fine = 1.0 / f64::from(1_u32 << 20);
-    let unit = match scale_type {
-        FloatType::F32 => fine,
-        FloatType::F16 => 3.0 / f64::from(1_u32 << 11) + fine,
-        FloatType::Bf16 => return false,
-    };
-    if quantizer.source != scale_type || scheme.adds_zero_point_first() {
-        return false;
+/// When sums of squared errors differ by more than everything that tells them from what the dialect
+/// loses: quotients and restored values that are rounded to the type of the scales, and sums in f32.
+pub(super) struct Margin {
+    /// What a value is rounded by.
+    unit: f64,
+    /// The smallest and the largest code.
+    codes: (i32, i32),
+    /// The largest value that can be stored.
+    largest: f64,
+}
+
+impl Margin {
+    /// `None` if no difference is enough.
+    pub fn new(quantizer: &TensorQuantizer) -> Option<Self> {
+        let (scheme, scale_type) = (quantizer.encoding_scheme(), quantizer.scale_type());
+        let fine = 1.0 / f64::from(1_u32 << 20);
+        let (unit, largest) = match scale_type {
+            FloatType::F32 => (fine, f32::MAX.into()),
+            FloatType::F16 => (3.0 / f64::from(1_u32 << 11) + fine, f16::MAX.into()),
+            FloatType::Bf16 => return None,
+        };
+        let codes = (scheme.qmin(), scheme.qmax());
+        let serves = quantizer.source == scale_type && !scheme.adds_zero_point_first();
+        serves.then_some(Self {
+            unit,
+            codes,
+            largest,
+        })
     }
-    let zero_point = plain.zero_point();
-    let steps = (scheme.qmax() - zero_point).max(zero_point - scheme.qmin()) as f32;
-    if !scale_type.round(found.scale() * steps).is_finite() {
-        return false;
+
+    /// Scales of blocks with this zero point, and sums of squared errors that `weight` is the sum of the
+    /// weights of.
+    pub fn is_surely_better(
+        &self,
+        zero_point: i32,
+        (found, sum): (f32, f64),
+        (plain, plain_sum): (f32, f64),
+        weight: f64,
+    ) -> bool {
+        let steps = f64::from((self.codes.1 - zero_point).max(zero_point - self.codes.0));
+        let most_value = |scale: f32| f64::from(scale.abs()) * steps;
+        if most_value(found) > self.largest {
+            return false;
+        }
+        // By the triangle inequality, of errors as vectors.
+        let away = |scale: f32| weight.sqrt() * most_value(scale) * self.unit;
+        let most = sum.sqrt() * 1.001 + away(found);
+        let least = plain_sum.sqrt() * 0.999 - away(plain);
+        most < least
     }
-    // By the triangle inequality, of errors as vectors.
-    let away = |scale: f32| weight.sqrt() * f64::from(scale.abs()) * f64::from(steps) * unit;
-    let most = sum.sqrt() * 1.001 + away(found.scale());
-    let least = plain_sum.sqrt() * 0.999 - away(plain.scale());
-    most < least
 }
 
 impl TensorQuantizer {

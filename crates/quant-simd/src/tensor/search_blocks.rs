@@ -1,16 +1,17 @@
 //! Scales of least squared error, for many blocks at a time.
 
-use quant_core::{Mode, Params};
+use quant_core::{FloatType, Mode};
 
 use super::TensorQuantizer;
 use super::params::PIECE;
-use super::search::{Searcher, is_surely_better, lane_sum, weight};
+use super::search::{Margin, Searcher, weight};
 use crate::Element;
 use crate::kernels::blocks::{BATCH, FindBlockRanges, Ranges};
-use crate::kernels::search::{AddNoise, ScoreScales, Scores, has_all_candidates};
+use crate::kernels::fit::{FitBatch, Row};
+use crate::kernels::search::{ScoreScales, Scores, SumNoise, has_all_candidates};
 use crate::memory::{self, NoMemory};
 use crate::param_layout::{BLOCKS, EncodeSpec, ParamLayout};
-use crate::params::{BlockParams, CodeRange, Division, KernelParams, SCALE};
+use crate::params::{BlockParams, CodeRange, Division, EXACT_SCALES, SCALE};
 
 impl<F: Element> Searcher<F> {
     /// What the search finds for a batch of blocks, whose plain parameters are given and replaced. `None`
@@ -42,38 +43,32 @@ impl<F: Element> Searcher<F> {
             return Ok(None);
         }
         self.score(quantizer, values, importance, params)?;
-        let (scheme, scale_type) = (quantizer.scheme, quantizer.scale_type());
+        let sums = self.fit_batch(quantizer, values, importance, params)?;
+        let Some(scales) = self.found_scales(quantizer, division) else {
+            return Ok(None);
+        };
         let size = values.len() / BATCH;
-        if self.found.is_empty() {
-            self.found = memory::filled(1, BlockParams::default())?;
-        }
-        let found = &mut self.found[0];
-        let mut unsure = false;
+        let plain = &params.floats[SCALE];
         let mut is_found = [false; BATCH];
-        for (block, scores) in self.scores.iter().enumerate() {
-            let (scale, zero_point) = params.params_of(block, scheme);
-            let Ok(of_plain) = Params::new(scheme, scale, zero_point, scale_type) else {
-                return Ok(None);
-            };
-            let best = scores.best();
-            let of_found = of_plain.with_scale(scores.scales[best]);
-            let (terms, of_block) = KernelParams::new(scheme.searched(), F::TYPE, of_found);
-            if of_block != division {
-                return Ok(None);
-            }
-            found.set(block, terms);
-            // All are compared where one is not sure.
-            if best == 0 || unsure {
-                continue;
-            }
+        let mut unsure = false;
+        let margin = Margin::new(quantizer);
+        let shift = CodeRange::new(quantizer.scheme).shift;
+        for block in (0..BATCH).filter(|&block| scales[block] != plain[block]) {
             let weight = match importance {
                 None => size as f64,
                 Some(all) => weight(&all[block * size..][..size]),
             };
-            let sums = [best, 0].map(|k| f64::from(scores.sums[k]));
-            is_found[block] =
-                is_surely_better(quantizer, (of_found, of_plain), sums.into(), weight);
-            unsure |= !is_found[block];
+            is_found[block] = margin.as_ref().is_some_and(|margin| {
+                let of_found = (scales[block], f64::from(sums[0].0[block]));
+                let of_plain = (plain[block], f64::from(sums[1].0[block]));
+                let zero_point = params.zero_points[block] + shift;
+                margin.is_surely_better(zero_point, of_found, of_plain, weight)
+            });
+            // All are compared where one is not sure.
+            if !is_found[block] {
+                unsure = true;
+                break;
+            }
         }
         if unsure {
             let both = (division, &*params);
@@ -85,6 +80,50 @@ impl<F: Element> Searcher<F> {
             params.set(block, self.found[0].of(block));
         }
         Ok(Some(division))
+    }
+
+    /// Fits the best candidates; gives the sums of squared errors of these and of the plain scales.
+    fn fit_batch(
+        &mut self,
+        quantizer: &TensorQuantizer,
+        values: &[F],
+        importance: Option<&[f32]>,
+        params: &BlockParams<BLOCKS>,
+    ) -> Result<[Row; 2], NoMemory> {
+        if self.found.is_empty() {
+            self.found = memory::filled(1, BlockParams::default())?;
+        }
+        let mut sums = [Row([0.0; BATCH]); 2];
+        let scheme = quantizer.scheme;
+        let (codes, shift) = (scheme.searched(), CodeRange::new(scheme).shift);
+        quantizer.backend.run(FitBatch {
+            values: &self.wide[..values.len()],
+            importance,
+            scores: &self.scores,
+            zero_points: &params.zero_points[..BATCH],
+            codes: (codes.qmin() - shift, codes.qmax() - shift),
+            scale_type: quantizer.scale_type(),
+            found: &mut self.found[0],
+            sums: &mut sums,
+        });
+        Ok(sums)
+    }
+
+    /// The scales that were found, if all of them allow the division of the plain ones.
+    fn found_scales(
+        &self,
+        quantizer: &TensorQuantizer,
+        division: Division,
+    ) -> Option<[f32; BATCH]> {
+        let mut scales = [0.0; BATCH];
+        scales.copy_from_slice(&self.found[0].floats[SCALE][..BATCH]);
+        let is_f16 = quantizer.scale_type() == FloatType::F16;
+        let serves = |scale: f32| match division {
+            Division::Exact => (EXACT_SCALES.0..=EXACT_SCALES.1).contains(&scale.abs()),
+            Division::Half => is_f16 || FloatType::F16.round(scale) == scale,
+            Division::Divide => true,
+        };
+        scales.iter().all(|&scale| serves(scale)).then_some(scales)
     }
 
     /// The errors of all candidates of each block.
@@ -151,16 +190,12 @@ impl<F: Element> Searcher<F> {
         for (params, sums) in [plain, &self.found[0]].into_iter().zip(&mut noise) {
             let place = ParamLayout::PerBlock(params.rows(), size, true);
             F::encode(backend, values, spec, place, codes, restored);
-            let mut lanes = [[0.0; 16]; BATCH];
-            backend.run(AddNoise {
+            backend.run(SumNoise {
                 values: &self.wide[..values.len()],
                 dequantized: restored,
                 importance,
-                lanes: &mut lanes,
+                sums,
             });
-            for (sum, lanes) in sums.iter_mut().zip(lanes) {
-                *sum = lane_sum(lanes);
-            }
         }
         let [of_plain, of_found] = noise;
         for block in 0..BATCH {
