@@ -68,6 +68,9 @@ pub trait Isa: Copy {
     const MAGNITUDE_SKIPS_NAN: bool = false;
     /// Whether what is NaN, or beyond every integer, is rounded to the smallest i32.
     const ROUND_SHOWS_NAN: bool = false;
+    /// Whether codes of 4 bits are dealt with in two groups at a time where they can: a group fills half
+    /// a register.
+    const TWO_GROUPS: bool = false;
     /// Whether bits of an integer choose lanes at no cost.
     const HAS_MASKS: bool = false;
     /// How many times too large [`round_away_i16`](Self::round_away_i16) wants its numbers.
@@ -249,6 +252,11 @@ pub trait Isa: Copy {
     fn xor_i8(self, a: Self::I8, b: Self::I8) -> Self::I8;
     /// The low four bits of every code, the first of a pair in the low nibble.
     fn pack(self, codes: Self::I8) -> Self::Nibbles;
+    /// [`pack`](Self::pack) of two registers.
+    #[inline(always)]
+    fn pack_two(self, codes: [Self::I8; 2]) -> [Self::Nibbles; 2] {
+        codes.map(|codes| self.pack(codes))
+    }
     /// The low four bits of `low`, and those of `high` above them. If `CLEAN`, there are no others.
     fn join_nibbles<const CLEAN: bool>(self, low: Self::I8, high: Self::I8) -> Self::I8;
     /// Bit 4 of every code, the first one's lowest.
@@ -287,6 +295,11 @@ pub trait Isa: Copy {
 
     /// What [`dequantize_nibbles`](Self::dequantize_nibbles) needs to know of a block.
     fn nibble_terms(self, signed: bool, scale: f32, zero_point: i32) -> Self::NibbleTerms;
+    /// The same, if it is needed for one block only.
+    #[inline(always)]
+    fn nibble_terms_once(self, signed: bool, scale: f32, zero_point: i32) -> Self::NibbleTerms {
+        self.nibble_terms(signed, scale, zero_point)
+    }
     /// `scale * (code - zero_point)`, the first two vectors by `kernel_params[0]`, the others by
     /// `kernel_params[1]`.
     fn dequantize_nibbles<const SIGNED: bool>(
@@ -294,6 +307,16 @@ pub trait Isa: Copy {
         nibbles: &Self::Nibbles,
         kernel_params: [Self::NibbleTerms; 2],
     ) -> [Self::F32; 4];
+    /// The same for two groups of one block.
+    #[inline(always)]
+    fn dequantize_two_nibbles<const SIGNED: bool>(
+        self,
+        nibbles: &[Self::Nibbles; 2],
+        kernel_params: Self::NibbleTerms,
+    ) -> [[Self::F32; 4]; 2] {
+        let one = |nibbles| self.dequantize_nibbles::<SIGNED>(nibbles, [kernel_params; 2]);
+        [one(&nibbles[0]), one(&nibbles[1])]
+    }
 
     /// To 11 significant bits, the nearest; void between two of them, which a quotient of f16 by
     /// f16 never is, and for NaN of more than 11 significant bits.

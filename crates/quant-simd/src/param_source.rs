@@ -191,7 +191,7 @@ impl<'a, B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool> ParamSource
             true => self.kernel_params.zero_points[block],
             false => 0,
         };
-        isa.nibble_terms(
+        isa.nibble_terms_once(
             signed,
             self.kernel_params.floats[SCALE][0][block],
             zero_point,

@@ -43,6 +43,10 @@ pub fn mca(all: bool, record: bool) -> Outcome {
     let pieces = pieces(&functions);
     let origins = origins(&library, &pieces)?;
     let mut rows = rows(&pieces, &origins)?;
+    let targets = TARGETS
+        .iter()
+        .map(|target| (target.name, target.line(&rows)));
+    let targets: Vec<_> = targets.collect();
     if !all {
         rows = kernels::cheapest(rows);
     }
@@ -54,10 +58,10 @@ pub fn mca(all: bool, record: bool) -> Outcome {
     table.extend(rows.iter().map(|row| row.line(kernel_width)));
     table.push(String::new());
     let mut missing = Vec::new();
-    for target in &TARGETS {
-        match target.line(&rows) {
+    for (name, line) in targets {
+        match line {
             Some(line) => table.push(line),
-            None => missing.push(target.name),
+            None => missing.push(name),
         }
     }
     let table = table.join("\n");
@@ -170,7 +174,7 @@ fn origins(library: &Path, pieces: &[Piece<'_>]) -> Result<BTreeMap<u64, Origin>
 fn rows(pieces: &[Piece<'_>], origins: &BTreeMap<u64, Origin>) -> Result<Vec<Row>, Box<dyn Error>> {
     let mut regions = Vec::new();
     let mut source = String::new();
-    for piece in pieces {
+    for (number, piece) in pieces.iter().enumerate() {
         let mut parts: BTreeMap<&Origin, Vec<&Instruction>> = BTreeMap::new();
         // What has no name belongs to what is before it.
         let mut origin = None;
@@ -214,7 +218,7 @@ fn rows(pieces: &[Piece<'_>], origins: &BTreeMap<u64, Origin>) -> Result<Vec<Row
                 (false, 1) => kernels::Around::OnePhase,
                 (false, _) => kernels::Around::Phases,
             };
-            regions.push((origin, instructions, around));
+            regions.push((number, origin, instructions, around));
         }
     }
     let cycles = cycles(&source)?;
@@ -223,8 +227,8 @@ fn rows(pieces: &[Piece<'_>], origins: &BTreeMap<u64, Origin>) -> Result<Vec<Row
     }
     let rows = regions.into_iter().zip(cycles);
     let mut rows: Vec<Row> = rows
-        .map(|((origin, instructions, around), cycles)| {
-            Row::new(origin, &instructions, around, cycles)
+        .map(|((number, origin, instructions, around), cycles)| {
+            Row::new(number, origin, &instructions, around, cycles)
         })
         .collect();
     rows.sort_by(|a, b| (&a.kernel, &a.phase).cmp(&(&b.kernel, &b.phase)));

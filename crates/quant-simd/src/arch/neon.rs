@@ -22,6 +22,39 @@ impl Neon {
     }
 }
 
+/// What turns codes of 4 bits into values.
+#[derive(Clone, Copy)]
+pub struct NibbleTerms {
+    /// The number that every code stands for, as bf16: the lower bytes and the upper ones.
+    steps: [i8x16; 2],
+    /// What is subtracted from it.
+    zero_point: f32x4,
+    scale: f32x4,
+}
+
+impl Neon {
+    /// The values of codes of 0 to 15.
+    #[inline(always)]
+    fn dequantize_codes(self, codes: i8x16, terms: NibbleTerms) -> [f32x4; 4] {
+        let n = self.0.neon;
+        let [low, high] = terms
+            .steps
+            .map(|steps| n.vqtbl1q_s8(cast(steps), cast(codes)));
+        let halves = [n.vzip1q_s8(low, high), n.vzip2q_s8(low, high)];
+        let mut values = [terms.scale; 4];
+        for i in 0..2 {
+            let half = cast(halves[i]);
+            let low = n.vshll_n_u16::<16>(n.vget_low_u16(half));
+            let high = n.vshll_high_n_u16::<16>(half);
+            for (value, step) in values[2 * i..].iter_mut().zip([low, high]) {
+                let step = self.sub(cast(step), terms.zero_point);
+                *value = self.mul(terms.scale, step);
+            }
+        }
+        values
+    }
+}
+
 struct Call<K>(Neon, K);
 
 impl<K: Kernel> pulp::NullaryFnOnce for Call<K> {
@@ -34,17 +67,15 @@ impl<K: Kernel> pulp::NullaryFnOnce for Call<K> {
 
 /// Where each vector of a group finds its bytes, for the top of its lanes. Beyond a register, a
 /// look-up finds 0.
-const TOPS: [[[u8; 4]; 4]; 4] = orders(1, 3);
+const TOPS: [[[u8; 4]; 4]; 4] = orders(3);
 /// The same, for the bottom of the lanes.
-const BOTTOMS: [[[u8; 4]; 4]; 4] = orders(1, 0);
-/// [`TOPS`] where the first of every two are in one half, the second in the other.
-const PAIR_TOPS: [[[u8; 4]; 4]; 4] = orders(2, 3);
+const BOTTOMS: [[[u8; 4]; 4]; 4] = orders(0);
 
-const fn orders(halves: usize, byte: usize) -> [[[u8; 4]; 4]; 4] {
+const fn orders(byte: usize) -> [[[u8; 4]; 4]; 4] {
     let mut orders = [[[255; 4]; 4]; 4];
     let mut code = 0;
     while code < 16 {
-        orders[code / 4][code % 4][byte] = (code / halves + code % halves * 8) as u8;
+        orders[code / 4][code % 4][byte] = code as u8;
         code += 1;
     }
     orders
@@ -55,6 +86,7 @@ impl Isa for Neon {
     const RECIPROCAL: bool = true;
     const MIN_SKIPS_NAN: bool = false;
     const KEEPS_NAN: bool = true;
+    const TWO_GROUPS: bool = true;
     type F32 = f32x4;
     type F64 = f64x2;
     type I32 = i32x4;
@@ -64,8 +96,7 @@ impl Isa for Neon {
     type Nibbles = [u8; 8];
     /// Sums of products, that take turns: each waits for the one before it.
     type Sticky = [f32x4; 2];
-    /// `code - zero_point` of every code, and the scale.
-    type NibbleTerms = (i8x16, f32x4);
+    type NibbleTerms = NibbleTerms;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -304,6 +335,13 @@ impl Isa for Neon {
         cast(self.0.neon.vmovn_u16(both))
     }
     #[inline(always)]
+    fn pack_two(self, [a, b]: [i8x16; 2]) -> [[u8; 8]; 2] {
+        let n = self.0.neon;
+        let first = n.vuzp1q_s8(cast(a), cast(b));
+        let second = n.vuzp2q_s8(cast(a), cast(b));
+        cast(self.join_nibbles::<false>(cast(first), cast(second)))
+    }
+    #[inline(always)]
     fn join_nibbles<const CLEAN: bool>(self, low: i8x16, high: i8x16) -> i8x16 {
         // The insertion keeps the low four bits.
         cast(self.0.neon.vsliq_n_u8::<4>(cast(low), cast(high)))
@@ -355,36 +393,57 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
-    fn nibble_terms(self, signed: bool, scale: f32, zero_point: i32) -> (i8x16, f32x4) {
+    fn nibble_terms(self, signed: bool, scale: f32, zero_point: i32) -> NibbleTerms {
+        let n = self.0.neon;
         let codes = match signed {
             true => i8x16(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1),
             false => i8x16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
         };
         let zero_points = self.splat_i8(zero_point as i8);
-        let steps = self.0.neon.vsubq_s8(cast(codes), cast(zero_points));
-        (cast(steps), self.splat(scale))
+        let steps = cast(n.vsubq_s8(cast(codes), cast(zero_points)));
+        // The upper half of f32 holds any integer of 8 bits.
+        let f = self.widen_codes::<true>(&steps);
+        let f = f.map(|steps| cast(self.to_f32(steps)));
+        let halves: [_; 2] = [n.vuzp2q_s16(f[0], f[1]), n.vuzp2q_s16(f[2], f[3])];
+        let [a, b] = halves.map(|halves| cast(halves));
+        NibbleTerms {
+            steps: [cast(n.vuzp1q_s8(a, b)), cast(n.vuzp2q_s8(a, b))],
+            zero_point: self.splat(0.0),
+            scale: self.splat(scale),
+        }
+    }
+    #[inline(always)]
+    fn nibble_terms_once(self, signed: bool, scale: f32, zero_point: i32) -> NibbleTerms {
+        NibbleTerms {
+            zero_point: self.to_f32(self.splat_i32(zero_point)),
+            ..self.nibble_terms(signed, scale, 0)
+        }
     }
     #[inline(always)]
     fn dequantize_nibbles<const SIGNED: bool>(
         self,
         nibbles: &[u8; 8],
-        kernel_params: [(i8x16, f32x4); 2],
+        kernel_params: [NibbleTerms; 2],
     ) -> [f32x4; 4] {
+        // Blocks are larger than a group.
+        self.dequantize_codes(self.unpack(*nibbles), kernel_params[0])
+    }
+    #[inline(always)]
+    fn dequantize_two_nibbles<const SIGNED: bool>(
+        self,
+        nibbles: &[[u8; 8]; 2],
+        kernel_params: NibbleTerms,
+    ) -> [[f32x4; 4]; 2] {
         let n = self.0.neon;
-        // The first code of every pair, then the second.
-        let shifts = i8x16(0, 0, 0, 0, 0, 0, 0, 0, -4, -4, -4, -4, -4, -4, -4, -4);
-        let twice = cast(n.vdupq_n_u64(cast(*nibbles)));
-        let codes = n.vandq_u8(n.vshlq_u8(twice, cast(shifts)), n.vdupq_n_u8(15));
-        let mut values = [kernel_params[0].1; 4];
-        for i in 0..4 {
-            // Blocks are larger than a group: the compiler sees that both look-ups are one.
-            let (steps, scale) = kernel_params[i / 2];
-            let steps = n.vqtbl1q_s8(cast(steps), codes);
-            // A step at the top of its lane is 2^24 times as large.
-            let top: i8x16 = cast(n.vqtbl1q_s8(steps, cast(PAIR_TOPS[i])));
-            values[i] = self.mul(scale, cast(n.vcvtq_n_f32_s32::<24>(cast(top))));
-        }
-        values
+        let nibbles = cast(*nibbles);
+        let (first, second) = (
+            n.vandq_u8(nibbles, n.vdupq_n_u8(15)),
+            n.vshrq_n_u8::<4>(nibbles),
+        );
+        [
+            self.dequantize_codes(cast(n.vzip1q_u8(first, second)), kernel_params),
+            self.dequantize_codes(cast(n.vzip2q_u8(first, second)), kernel_params),
+        ]
     }
 
     #[inline(always)]

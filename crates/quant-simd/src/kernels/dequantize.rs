@@ -89,7 +89,22 @@ fn dequantize<
     source: S,
     loaded: &S::Loaded<I>,
 ) {
-    for (i, (codes, values)) in codes.iter().zip(values).enumerate() {
+    let (mut codes, mut values, mut done) = (codes, values, 0);
+    // Two such groups are a pair of the largest instruction set: no block ends between them.
+    if I::TWO_GROUPS && C::PACKED && S::SHARED {
+        let (twos, rest) = codes.as_chunks::<2>();
+        let (to, rest_values) = values.as_chunks_mut::<2>();
+        for (codes, values) in twos.iter().zip(to) {
+            let terms = source.nibble_terms(isa, loaded, SIGNED, 2 * done);
+            let wide = isa.dequantize_two_nibbles::<SIGNED>(bytemuck::cast_ref(codes), terms);
+            for (wide, values) in wide.into_iter().zip(values) {
+                store::<I, F, STREAM>(isa, wide, values);
+            }
+            done += 2;
+        }
+        (codes, values) = (rest, rest_values);
+    }
+    for (i, (codes, values)) in (done..).zip(codes.iter().zip(values)) {
         let mut wide = [isa.splat(0.0); 4];
         if C::PACKED && S::SHARED {
             let kernel_params = [
@@ -115,12 +130,17 @@ fn dequantize<
                 }
             }
         }
-        for v in 0..4 {
-            let value = F::narrow(isa, wide[v]);
-            match STREAM {
-                true => isa.stream(&mut values[v], value),
-                false => values[v] = value,
-            }
+        store::<I, F, STREAM>(isa, wide, values);
+    }
+}
+
+#[inline(always)]
+fn store<I: Isa, F: Lane, const STREAM: bool>(isa: I, wide: [I::F32; 4], to: &mut Group<F, I>) {
+    for v in 0..4 {
+        let value = F::narrow(isa, wide[v]);
+        match STREAM {
+            true => isa.stream(&mut to[v], value),
+            false => to[v] = value,
         }
     }
 }

@@ -191,6 +191,11 @@ pub trait CodeLayout: Copy {
     type Memory<I: Isa>: Pod;
     /// From a register.
     fn form<I: Isa>(isa: I, codes: I::I8) -> Self::Memory<I>;
+    /// From two registers.
+    #[inline(always)]
+    fn form_two<I: Isa>(isa: I, codes: [I::I8; 2]) -> [Self::Memory<I>; 2] {
+        codes.map(|codes| Self::form(isa, codes))
+    }
     /// To a register; packed codes as 0 to 15.
     fn codes<I: Isa>(isa: I, memory: Self::Memory<I>) -> I::I8;
 }
@@ -222,6 +227,10 @@ impl CodeLayout for Packed {
     #[inline(always)]
     fn form<I: Isa>(isa: I, codes: I::I8) -> I::Nibbles {
         isa.pack(codes)
+    }
+    #[inline(always)]
+    fn form_two<I: Isa>(isa: I, codes: [I::I8; 2]) -> [I::Nibbles; 2] {
+        isa.pack_two(codes)
     }
     #[inline(always)]
     fn codes<I: Isa>(isa: I, memory: I::Nibbles) -> I::I8 {

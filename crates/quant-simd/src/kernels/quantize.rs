@@ -94,34 +94,69 @@ impl<F: Lane, S: ParamSource, C: CodeLayout, I: Isa> FastTile<'_, F, S, C, I> {
     pub fn quantize<Q: Quotient, const CLAMP: bool>(self, isa: I, sticky: &mut I::Sticky) {
         let source = self.source;
         let loaded = source.load(isa, self.first_pair);
-        for (i, (group, codes)) in self.values.iter().zip(self.codes).enumerate() {
-            let mut pairs = [isa.splat_i16(0); 2];
-            for p in 0..2 {
-                let pair = 2 * i + p;
-                let reciprocals = source.floats(isa, &loaded, RECIPROCAL, pair);
-                let residuals = source.floats(isa, &loaded, RESIDUAL, pair);
-                let [a, b] = match S::SHARED {
-                    true => F::widen_pair(isa, group[2 * p], group[2 * p + 1]),
-                    false => [F::widen(isa, group[2 * p]), F::widen(isa, group[2 * p + 1])],
-                };
-                let a = Q::quotient(isa, a, reciprocals[0], residuals[0]);
-                let b = Q::quotient(isa, b, reciprocals[1], residuals[1]);
-                pairs[p] = match CLAMP {
-                    true => isa.round_i16(a, b, sticky),
-                    false => isa.round_small_i16(a, b, sticky),
-                };
-                if S::ZERO_POINTS {
-                    let zero_points = source.narrow_zero_points(isa, &loaded, pair);
-                    pairs[p] = isa.add_i16(pairs[p], zero_points);
-                }
+        let (clip, mut codes) = (self.clip, self.codes);
+        let mut done = 0;
+        if I::TWO_GROUPS && C::PACKED {
+            let (twos, _) = self.values.as_chunks::<2>();
+            let (to, rest) = codes.as_chunks_mut::<2>();
+            for (group, to) in twos.iter().zip(to) {
+                let first =
+                    Self::group::<Q, CLAMP>(isa, &group[0], (source, &loaded, done), clip, sticky);
+                let second = Self::group::<Q, CLAMP>(
+                    isa,
+                    &group[1],
+                    (source, &loaded, done + 1),
+                    clip,
+                    sticky,
+                );
+                *to = C::form_two(isa, [first, second]);
+                done += 2;
             }
-            let clipped = match (S::SHARED && F::ZIPPED, S::ZERO_POINTS) {
-                (true, true) => self.clip.codes::<true, CLAMP, true>(isa, pairs),
-                (true, false) => self.clip.codes::<true, CLAMP, false>(isa, pairs),
-                (false, true) => self.clip.codes::<false, CLAMP, true>(isa, pairs),
-                (false, false) => self.clip.codes::<false, CLAMP, false>(isa, pairs),
+            codes = rest;
+        }
+        for (i, (group, codes)) in self.values[done..].iter().zip(codes).enumerate() {
+            let params = (source, &loaded, done + i);
+            *codes = C::form(
+                isa,
+                Self::group::<Q, CLAMP>(isa, group, params, clip, sticky),
+            );
+        }
+    }
+
+    /// The codes of a group, in a register.
+    #[inline(always)]
+    fn group<Q: Quotient, const CLAMP: bool>(
+        isa: I,
+        group: &Group<F, I>,
+        (source, loaded, i): (S, &S::Loaded<I>, usize),
+        clip: Clip<I>,
+        sticky: &mut I::Sticky,
+    ) -> I::I8 {
+        let mut pairs = [isa.splat_i16(0); 2];
+        for p in 0..2 {
+            let pair = 2 * i + p;
+            let reciprocals = source.floats(isa, loaded, RECIPROCAL, pair);
+            let residuals = source.floats(isa, loaded, RESIDUAL, pair);
+            let [a, b] = match S::SHARED {
+                true => F::widen_pair(isa, group[2 * p], group[2 * p + 1]),
+                false => [F::widen(isa, group[2 * p]), F::widen(isa, group[2 * p + 1])],
             };
-            *codes = C::form(isa, clipped);
+            let a = Q::quotient(isa, a, reciprocals[0], residuals[0]);
+            let b = Q::quotient(isa, b, reciprocals[1], residuals[1]);
+            pairs[p] = match CLAMP {
+                true => isa.round_i16(a, b, sticky),
+                false => isa.round_small_i16(a, b, sticky),
+            };
+            if S::ZERO_POINTS {
+                let zero_points = source.narrow_zero_points(isa, loaded, pair);
+                pairs[p] = isa.add_i16(pairs[p], zero_points);
+            }
+        }
+        match (S::SHARED && F::ZIPPED, S::ZERO_POINTS) {
+            (true, true) => clip.codes::<true, CLAMP, true>(isa, pairs),
+            (true, false) => clip.codes::<true, CLAMP, false>(isa, pairs),
+            (false, true) => clip.codes::<false, CLAMP, true>(isa, pairs),
+            (false, false) => clip.codes::<false, CLAMP, false>(isa, pairs),
         }
     }
 }
