@@ -90,7 +90,7 @@ pub enum ParamsError {
     #[error("the values are so large that the zero point overflows")]
     ZeroPointOverflow,
     /// A given scale is NaN, infinite, or negative where none is.
-    #[error("the scale is not a finite number of at least 0")]
+    #[error("the scale is not a finite number, or below 0 where none may be")]
     InvalidScale,
     /// A given zero point is outside the integer type.
     #[error("the zero point is outside the integer type")]

@@ -206,7 +206,11 @@ def test_parts_from_elsewhere_are_checked(weights: np.ndarray) -> None:
     with pytest.raises(errors.ShapeError, match="scale"):
         replace(found, scale=found.scale.astype(np.float64)).dequantize()
     with pytest.raises(errors.ScaleError):
-        replace(found, scale=-found.scale).dequantize()
+        replace(found, scale=np.nan * found.scale).dequantize()
+    np.testing.assert_array_equal(replace(found, scale=-found.scale).dequantize(), -found.dequantize())
+    of_8_bits = linquant.quantize(weights, "int8", axis=0)
+    with pytest.raises(errors.ScaleError, match="below 0"):
+        replace(of_8_bits, scale=-of_8_bits.scale).dequantize()
     with pytest.raises(errors.ArrayError, match="zero_point"):
         replace(found, mode="affine").dequantize()
 
