@@ -75,7 +75,11 @@ impl Arguments {
     pub fn read(
         line: impl IntoIterator<Item = OsString>,
     ) -> Result<(Self, ArgMatches), clap::Error> {
-        let matches = with_status(Self::command(), help_width()).try_get_matches_from(line)?;
+        let line: Vec<OsString> = line.into_iter().collect();
+        // A tenth of the time that a small model takes would go into help that nobody asked for.
+        let matches = Self::command()
+            .try_get_matches_from(&line)
+            .or_else(|_| with_status(Self::command(), help_width()).try_get_matches_from(&line))?;
         Ok((Self::from_arg_matches(&matches)?, matches))
     }
 

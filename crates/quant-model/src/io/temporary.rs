@@ -23,6 +23,23 @@ pub fn group_and_others_of(inputs: &[PathBuf]) -> u32 {
     found.fold(0o077, |others, input| others & group_and_others(&input))
 }
 
+/// The umask, where the system tells it: Linux does.
+fn umask() -> Option<u32> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let umask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(umask.trim(), 8).ok()
+}
+
+/// The permissions that the umask leaves to a new folder, which goes again.
+fn mode_of_new(folder: &Path, others: u32) -> io::Result<u32> {
+    DirBuilder::new().mode(0o700 | others).create(folder)?;
+    let mode = fs::metadata(folder)?.permissions().mode();
+    fs::remove_dir(folder)?;
+    Ok(mode & 0o777)
+}
+
 fn create(path: &Path) -> impl FnOnce(io::Error) -> Error {
     Error::io(path, "create a file beside it")
 }
@@ -90,19 +107,13 @@ impl TemporaryFolder {
         if let Some(lock) = &lock {
             let _ = flock(lock, FlockOperation::NonBlockingLockExclusive);
         }
-        // The umask is known only by what it does.
-        let probe = folder.path().join("umask");
-        let mode = DirBuilder::new()
-            .mode(0o700 | others)
-            .create(&probe)
-            .and_then(|()| fs::metadata(&probe))
-            .map_err(failed)?
-            .permissions()
-            .mode();
-        fs::remove_dir(&probe).map_err(failed)?;
+        let mode = match umask() {
+            Some(umask) => (0o700 | others) & !umask,
+            None => mode_of_new(&folder.path().join("umask"), others).map_err(failed)?,
+        };
         Ok(Self {
             folder,
-            mode: mode & 0o777,
+            mode,
             _lock: lock,
         })
     }
@@ -125,5 +136,20 @@ impl TemporaryFolder {
         fs::rename(self.path(), &whole)?;
         let _ = self.folder.keep();
         Ok(whole)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_umask_that_is_told_is_the_one_that_works() {
+        let Some(umask) = umask() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        for others in [0, 0o05, 0o70, 0o77] {
+            let mode = mode_of_new(&folder.path().join("new"), others).unwrap();
+            assert_eq!(mode, (0o700 | others) & !umask);
+        }
     }
 }
