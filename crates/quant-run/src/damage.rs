@@ -1,8 +1,9 @@
-//! What one quantized weight does to a model's outputs.
+//! What quantized weights do to a model's outputs.
 
 use quant_models::quant_simd::TensorQuantizer;
 
 use crate::gptq::rounded;
+use crate::plan::Slot;
 use crate::tensor::Tensor;
 use crate::{Error, Model, Quiet, Samples, Watch};
 
@@ -83,13 +84,38 @@ impl<'m> Damage<'m> {
         outputs.collect::<Result<_, _>>().map_err(Error::Value)
     }
 
-    /// The squared error of the outputs by their squares, the mean of all outputs, where only this weight
-    /// is quantized so; `None` of one that the function does not have. It is infinite where an output is
+    /// The squared error of the outputs by their squares, the mean of all outputs, where these weights
+    /// alone are quantized so; `None` if the function has none of them. It is infinite where an output is
     /// not finite any more.
     ///
     /// # Errors
     /// As [`new`](Self::new); a weight that cannot be quantized.
-    pub fn of(&mut self, weight: &str, quantizer: &TensorQuantizer) -> Result<Option<f64>, Error> {
+    pub fn of(&mut self, weights: &[(&str, &TensorQuantizer)]) -> Result<Option<f64>, Error> {
+        let mut replaced = Vec::new();
+        let all = weights.iter().try_for_each(|&(weight, quantizer)| {
+            if let Some((slot, before, restored)) = self.restored(weight, quantizer)? {
+                self.model.replace(slot, restored);
+                replaced.push((slot, before));
+            }
+            Ok(())
+        });
+        let error = match (all, replaced.is_empty()) {
+            (Err(error), _) => Err(error),
+            (Ok(()), true) => Ok(None),
+            (Ok(()), false) => self.error().map(Some),
+        };
+        for (slot, before) in replaced {
+            self.model.replace(slot, before);
+        }
+        error
+    }
+
+    /// Where a weight stands, as it is, and as its codes restore it.
+    fn restored(
+        &self,
+        weight: &str,
+        quantizer: &TensorQuantizer,
+    ) -> Result<Option<(Slot, Tensor, Tensor)>, Error> {
         let Some(slot) = self.model.constant(weight) else {
             return Ok(None);
         };
@@ -103,10 +129,7 @@ impl<'m> Damage<'m> {
         });
         let restored = small.map_err(|problem| Error::Value(format!("`{weight}`: {problem}")))?;
         let restored = Tensor::new(value.shape.clone(), restored).with_element(value.element);
-        self.model.replace(slot, restored);
-        let error = self.error();
-        self.model.replace(slot, value);
-        error.map(Some)
+        Ok(Some((slot, value, restored)))
     }
 
     fn error(&self) -> Result<f64, Error> {

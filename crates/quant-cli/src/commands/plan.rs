@@ -94,7 +94,7 @@ impl Plan {
             let go_on = || !job.cancelled.load(std::sync::atomic::Ordering::Relaxed);
             let damage = quant_run::Damage::new(&mut model, &samples, &go_on);
             let mut damage = damage.map_err(at)?;
-            let mut of = |weight: &str, quantizer: &_| damage.of(weight, quantizer).map_err(at);
+            let mut of = |weights: &[(&str, &_)]| damage.of(weights).map_err(at);
             return quant_models::plan_mixed(&self.model, options, mixed, job, Some(&mut of));
         }
         quant_models::plan_mixed(&self.model, options, mixed, job, None)

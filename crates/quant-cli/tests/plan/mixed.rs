@@ -57,10 +57,10 @@ fn mixed_plans_keep_to_their_target_and_lose_no_more_than_uniform_ones() {
     ]);
     let uniform = size("uniform").to_string();
     let said = carry_out(&["--target-size", &uniform], "mixed");
-    assert!(
-        said.contains("nothing better keeps to the target"),
-        "{said}"
-    );
+    // That no tensor loses more than in the uniform one may cost half of the error, and no more.
+    let gap = said.split("at most ").nth(1);
+    let gap = gap.map_or(0.0, |rest| rest.split(' ').next().unwrap().parse().unwrap());
+    assert!((0.0..=3.02).contains(&gap), "{said}");
     assert!(size("mixed") <= size("uniform"));
     assert!(noise("mixed") <= noise("uniform") * 1.000_001);
 
@@ -74,6 +74,23 @@ fn mixed_plans_keep_to_their_target_and_lose_no_more_than_uniform_ones() {
         );
         assert!(said.contains(&format!("{size} bytes")), "{said}");
     }
+    // The smallest of all plans fits its own size.
+    let least = [
+        "quantize",
+        "u.safetensors",
+        "--dtype",
+        "int4",
+        "-o",
+        "least",
+    ];
+    folder.succeeds(&least);
+    let target = size("least").to_string();
+    let candidates = ["--candidates", "int4,int8,int8:block8"];
+    carry_out(
+        &[&["--target-size", &target][..], &candidates].concat(),
+        "s",
+    );
+    assert_eq!(size("s"), size("least"));
     let said = carry_out(&["--target-bits", "5.5"], "bits");
     let bits: f64 = said.split(' ').next().unwrap().parse().unwrap();
     assert!(bits <= 5.5 && bits > 5.0, "{said}");
@@ -338,4 +355,58 @@ fn the_size_of_a_package_is_known_before() {
             }
         }
     }
+}
+
+/// What tensors do to the outputs one by one need not add up: a plan that was solved from that is no worse
+/// than those that give every tensor the same.
+#[test]
+fn a_plan_by_damage_is_compared_with_uniform_ones() {
+    use quant_models::{Job, MixedOptions, MixedTarget, QuantizeOptions, plan_mixed};
+
+    let folder = uneven();
+    let mixed = |target| MixedOptions {
+        target,
+        candidates: ["int4", "int4:block32", "int8"]
+            .map(|one| one.parse().unwrap())
+            .into(),
+        points: 0,
+    };
+    let types = |target, least_of_blocks: bool| {
+        // One by one, fewer bits do more. Together, blocks do the least, or the most.
+        let mut damage = |weights: &[(&str, &quant_models::quant_simd::TensorQuantizer)]| {
+            let scales = |at: usize| weights[at].1.blocks.scale_count() as f64;
+            let alike = weights.windows(2).all(|two| {
+                two[0].1.scheme == two[1].1.scheme && two[0].1.blocks == two[1].1.blocks
+            });
+            Ok(Some(match weights.len() {
+                1 => 1.0 / scales(0) / f64::from(weights[0].1.scheme.dtype.bits()).exp2(),
+                _ if alike && scales(0) > 128.0 => f64::from(u8::from(!least_of_blocks)),
+                _ => 0.5,
+            }))
+        };
+        let model = folder.path("u.safetensors");
+        let options = QuantizeOptions::default();
+        let done = plan_mixed(
+            &model,
+            &options,
+            &mixed(target),
+            &Job::UNWATCHED,
+            Some(&mut damage),
+        );
+        let (plan, summary, _) = done.unwrap();
+        let quantized = plan
+            .tensors
+            .iter()
+            .map(|one| one.quantize.as_ref().unwrap());
+        let blocks = quantized.filter(|spec| spec.blocks.as_deref() == Some(&[1, 32][..]));
+        (blocks.count(), summary)
+    };
+    // Blocks are the best by the sum, and not where they do the most together.
+    let (in_blocks, summary) = types(MixedTarget::Bits(5.1), true);
+    assert_eq!((in_blocks, summary.gap), (12, 0.0));
+    let (in_blocks, summary) = types(MixedTarget::Bits(5.1), false);
+    assert!(in_blocks < 12, "{in_blocks} in blocks");
+    assert!(summary.gap > 1.0 && summary.bits <= 5.1, "{}", summary.gap);
+    // What is larger than the target is no choice.
+    assert!(types(MixedTarget::Bits(4.6), true).0 < 12);
 }

@@ -45,25 +45,20 @@ impl Knapsack<'_> {
             let part = i as f64 / (mixed.points.max(2) - 1) as f64;
             // Equal factors: what matters is how many times smaller a model is.
             let budget = (least * (most / least).powf(part)).min(most) + 0.5;
-            if let Some(chosen) = self.by_bytes(budget) {
+            if let Some(chosen) = self.by_bytes(budget, None) {
                 curve.best.push(self.point(&chosen.picks)?);
             }
         }
         curve.best.dedup();
         for &candidate in &mixed.candidates {
-            let picks = self.places.iter().map(|&place| {
-                let all = self.alternatives(place);
-                let same = all.iter().position(|one| one.candidate == candidate);
-                // What cannot have it gets what loses least.
-                let best = || {
-                    let errors = all.iter().map(|one| one.error).enumerate();
-                    errors
-                        .min_by(|a, b| a.1.total_cmp(&b.1))
-                        .map(|(pick, _)| pick)
-                };
-                same.or_else(best).unwrap_or(0)
+            // What cannot have it gets what loses least.
+            let picks = self.uniform(candidate, |index| {
+                let all = self.alternatives(self.places[index]).iter();
+                let errors = all.map(|one| one.error).enumerate();
+                errors
+                    .min_by(|a, b| a.1.total_cmp(&b.1))
+                    .map_or(0, |(pick, _)| pick)
             });
-            let picks: Vec<usize> = picks.collect();
             curve.uniform.push((candidate, self.point(&picks)?));
         }
         Ok(curve)

@@ -65,9 +65,9 @@ pub struct MixedSummary {
     pub curve: Curve,
 }
 
-/// The error that a tensor has by what makes its codes, in place of that of its values: what it does to a
-/// model's outputs, for instance. `None` where nothing better is known.
-pub type Damage<'d> = &'d mut dyn FnMut(&str, &TensorQuantizer) -> Result<Option<f64>, Error>;
+/// The error of a model, some of whose tensors, by their names, get their codes so and all others stay as
+/// they are: what that does to its outputs, for instance. `None` where it is known of none of them.
+pub type Damage<'d> = &'d mut dyn FnMut(&[(&str, &TensorQuantizer)]) -> Result<Option<f64>, Error>;
 
 /// Tensors of which each may be a large share of the model.
 const FEW: usize = 64;
@@ -101,9 +101,14 @@ struct Alternative {
 ///
 /// The error of a plan is the sum of its tensors' relative errors, squared errors by squared values: so
 /// they add up at the end of a chain of layers whose inputs are like noise. The assignment is solved
-/// exactly, as a multiple-choice knapsack, but for models where that would take too much memory; the
-/// summary says how far from the best it could be. Where `damage` knows better, it says the error of a
-/// tensor.
+/// exactly, as a multiple-choice knapsack, but for models where that would take too much memory. How
+/// large that sum is says little about outputs where it says that little is gained: some tensors lose more
+/// than they would if all tensors were the same, and only where that halves the sum, the plan is that
+/// one. Else no tensor loses more than in the best uniform plan within the target. The summary says how far
+/// from the least sum it is.
+///
+/// Where `damage` knows better, it says the error of a tensor; and which of both plans is taken, or a
+/// uniform one, as what tensors do one by one need not add up.
 ///
 /// # Errors
 /// As [`plan`](crate::execute::plan); a target that no plan of the candidates reaches; values that
@@ -131,7 +136,7 @@ pub fn plan_mixed(
             mixed.candidates.push(candidate);
         }
     }
-    work.finish(&mixed)
+    work.finish(&mixed, damage)
 }
 
 struct Work<'w> {
@@ -194,7 +199,7 @@ impl<'w> Work<'w> {
                 Decision::Quantize(quantizer) => {
                     let name = &self.tensors[index].name;
                     let known = match damage {
-                        Some(damage) => damage(name, quantizer)?,
+                        Some(damage) => damage(&[(name, quantizer)])?,
                         None => None,
                     };
                     let error = match known {
@@ -250,7 +255,11 @@ impl<'w> Work<'w> {
         }))
     }
 
-    fn finish(mut self, mixed: &MixedOptions) -> Result<(Plan, MixedSummary, Vec<Note>), Error> {
+    fn finish(
+        mut self,
+        mixed: &MixedOptions,
+        damage: Option<Damage<'_>>,
+    ) -> Result<(Plan, MixedSummary, Vec<Note>), Error> {
         let mut places = Vec::new();
         for (index, alternatives) in self.alternatives.iter_mut().enumerate() {
             if alternatives.is_empty() {
@@ -286,7 +295,7 @@ impl<'w> Work<'w> {
             work: &self,
             places,
         };
-        let (picks, gap) = problem.solve(mixed.target)?;
+        let (picks, gap) = problem.solve(mixed, damage)?;
         let decisions = problem.decisions(&picks);
         let mut summary = summary(&problem, &picks, &decisions, gap)?;
         summary.curve = problem.curve(mixed)?;

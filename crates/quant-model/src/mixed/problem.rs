@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::knapsack::{Choice, Chosen, solve, total};
-use super::{Alternative, MixedTarget, Work};
+use super::{Alternative, Candidate, Damage, MixedOptions, MixedTarget, Work};
 use crate::Error;
 use crate::error::{one_line, option};
 use crate::io::DataKey;
@@ -34,13 +34,30 @@ impl Knapsack<'_> {
         items.collect()
     }
 
-    /// Errors within bytes.
-    pub fn by_bytes(&self, bytes: f64) -> Option<Chosen> {
-        let items = self.items(|one| Choice {
-            weight: one.bytes as f64,
-            cost: one.error,
+    /// Errors within bytes; where `most` is given, of no tensor more than that.
+    pub fn by_bytes(&self, bytes: f64, most: Option<&[f64]>) -> Option<Chosen> {
+        let places = self.places.iter().enumerate();
+        let allowed: Vec<Vec<usize>> = places
+            .map(|(index, &place)| {
+                let all = self.alternatives(place).iter().enumerate();
+                all.filter(|(_, one)| most.is_none_or(|most| one.error <= most[index]))
+                    .map(|(pick, _)| pick)
+                    .collect()
+            })
+            .collect();
+        let items = self.places.iter().zip(&allowed).map(|(&place, allowed)| {
+            let all = self.alternatives(place);
+            let choices = allowed.iter().map(|&pick| Choice {
+                weight: all[pick].bytes as f64,
+                cost: all[pick].error,
+            });
+            choices.collect()
         });
-        solve(&items, bytes)
+        let mut chosen = solve(&items.collect::<Vec<_>>(), bytes)?;
+        for (pick, allowed) in chosen.picks.iter_mut().zip(&allowed) {
+            *pick = allowed[*pick];
+        }
+        Some(chosen)
     }
 
     pub fn elements(&self) -> f64 {
@@ -58,23 +75,147 @@ impl Knapsack<'_> {
     }
 
     /// An alternative for each tensor that has a choice, and the summary's gap.
-    pub fn solve(&self, target: MixedTarget) -> Result<(Vec<usize>, f64), Error> {
-        let chosen = match target {
-            MixedTarget::Bits(bits) => {
-                let bytes = (bits * self.elements() / 8.0).floor();
-                let chosen = self.by_bytes(bytes);
-                chosen.ok_or_else(|| self.too_little(&format!("{bits} bits per weight")))?
-            }
-            MixedTarget::Bytes(bytes) => self.within_file(bytes)?,
+    ///
+    /// What some tensors lose so that others gain more hangs on how well errors add up: no more than
+    /// roughly, so that little is gained in truth where it seems little. So a second plan is made, in which
+    /// no tensor loses more than in the best uniform one. It is taken unless the error of the first is
+    /// less than half of the uniform one's; or, with `damage`, whichever does least to the outputs, the
+    /// uniform ones that fit included.
+    pub fn solve(
+        &self,
+        mixed: &MixedOptions,
+        damage: Option<Damage<'_>>,
+    ) -> Result<(Vec<usize>, f64), Error> {
+        let target = mixed.target;
+        let free = match target {
+            MixedTarget::Bits(bits) => self
+                .within(target, None)?
+                .ok_or_else(|| self.too_little(&format!("{bits} bits per weight")))?,
+            MixedTarget::Bytes(bytes) => self
+                .within(target, None)?
+                .ok_or_else(|| self.too_little(&format!("{bytes} bytes")))?,
             MixedTarget::Sqnr(db) => return self.by_error(db),
         };
-        let error = self.picked(&chosen.picks, |one| one.error);
-        let gap = match chosen.bound < error && chosen.bound > 0.0 {
-            true => 10.0 * (error / chosen.bound).log10(),
-            false if chosen.bound < error => f64::INFINITY,
+        let uniform = self.uniform_plans(mixed, &free.picks)?;
+        let steady = self.steady(target, uniform.first())?;
+        let picks = match damage {
+            Some(damage) => {
+                let plans = [free.picks.clone()].into_iter().chain(steady);
+                self.least_damage(plans.chain(uniform).collect(), damage)?
+            }
+            None => {
+                let is_little = |it: &Vec<usize>| self.error(it) <= 2.0 * self.error(&free.picks);
+                let steady = steady.filter(|_| uniform.first().is_some_and(is_little));
+                steady.unwrap_or(free.picks)
+            }
+        };
+        let error = self.error(&picks);
+        let gap = match free.bound < error && free.bound > 0.0 {
+            true => 10.0 * (error / free.bound).log10(),
+            false if free.bound < error => f64::INFINITY,
             false => 0.0,
         };
-        Ok((chosen.picks, gap))
+        Ok((picks, gap))
+    }
+
+    /// Those that give every tensor the same and keep to the target, the best one first. What cannot have it
+    /// is as it was chosen.
+    fn uniform_plans(
+        &self,
+        mixed: &MixedOptions,
+        chosen: &[usize],
+    ) -> Result<Vec<Vec<usize>>, Error> {
+        let mut plans = Vec::new();
+        for &candidate in &mixed.candidates {
+            let picks = self.uniform(candidate, |index| chosen[index]);
+            if self.fits(&picks, mixed.target)? {
+                plans.push(picks);
+            }
+        }
+        plans.sort_by(|a, b| self.error(a).total_cmp(&self.error(b)));
+        Ok(plans)
+    }
+
+    /// The best plan in which no tensor loses more than in a uniform one.
+    fn steady(
+        &self,
+        target: MixedTarget,
+        uniform: Option<&Vec<usize>>,
+    ) -> Result<Option<Vec<usize>>, Error> {
+        let Some(uniform) = uniform else {
+            return Ok(None);
+        };
+        let places = self.places.iter().zip(uniform);
+        let most = places.map(|(&place, &pick)| self.alternatives(place)[pick].error);
+        let best = self.within(target, Some(&most.collect::<Vec<_>>()))?;
+        let best = best.map_or_else(|| uniform.clone(), |best| best.picks);
+        // Sizes of files are known from plans alone, and not all are tried.
+        Ok(Some(match self.error(&best) <= self.error(uniform) {
+            true => best,
+            false => uniform.clone(),
+        }))
+    }
+
+    fn error(&self, picks: &[usize]) -> f64 {
+        self.picked(picks, |one| one.error)
+    }
+
+    /// Of some plans, the one that does least to the outputs, the first of equal ones.
+    fn least_damage(
+        &self,
+        mut plans: Vec<Vec<usize>>,
+        damage: Damage<'_>,
+    ) -> Result<Vec<usize>, Error> {
+        let (mut best, mut least) = (0, f64::INFINITY);
+        for (index, picks) in plans.iter().enumerate() {
+            self.work.job.check()?;
+            let mut quantized = Vec::new();
+            for (&place, &pick) in self.places.iter().zip(picks) {
+                if let Decision::Quantize(quantizer) = &self.alternatives(place)[pick].decision {
+                    quantized.push((self.work.tensors[place].name.as_str(), quantizer));
+                }
+            }
+            match damage(&quantized)? {
+                Some(error) if error < least => (best, least) = (index, error),
+                Some(_) | None => {}
+            }
+        }
+        Ok(plans.swap_remove(best))
+    }
+
+    /// Whether a plan keeps to a budget of bits or bytes.
+    fn fits(&self, picks: &[usize], target: MixedTarget) -> Result<bool, Error> {
+        Ok(match target {
+            MixedTarget::Bits(bits) => {
+                self.picked(picks, |one| one.bytes as f64) <= self.budget(bits)
+            }
+            MixedTarget::Bytes(bytes) => self.file_bytes(picks, &self.decisions(picks))? <= bytes,
+            MixedTarget::Sqnr(_) => false,
+        })
+    }
+
+    /// What fits a budget of bits or bytes, if anything does.
+    fn within(&self, target: MixedTarget, most: Option<&[f64]>) -> Result<Option<Chosen>, Error> {
+        match target {
+            MixedTarget::Bits(bits) => Ok(self.by_bytes(self.budget(bits), most)),
+            MixedTarget::Bytes(bytes) => self.within_file(bytes, most),
+            MixedTarget::Sqnr(_) => Ok(None),
+        }
+    }
+
+    fn budget(&self, bits: f64) -> f64 {
+        (bits * self.elements() / 8.0).floor()
+    }
+
+    /// The same for every tensor; what cannot have it gets what `or` says of its index.
+    pub fn uniform(&self, candidate: Candidate, or: impl Fn(usize) -> usize) -> Vec<usize> {
+        let places = self.places.iter().enumerate();
+        let picks = places.map(|(index, &place)| {
+            let mut all = self.alternatives(place).iter();
+            all.position(|one| one.candidate == candidate)
+                .unwrap_or_else(|| or(index))
+        });
+        picks.collect()
     }
 
     /// The fewest bytes with at most the error that an SQNR allows.
@@ -99,7 +240,7 @@ impl Knapsack<'_> {
     }
 
     /// What fits a file of so many bytes.
-    fn within_file(&self, bytes: u64) -> Result<Chosen, Error> {
+    fn within_file(&self, bytes: u64, most: Option<&[f64]>) -> Result<Option<Chosen>, Error> {
         let before = self
             .places
             .iter()
@@ -112,7 +253,7 @@ impl Knapsack<'_> {
         let (mut step, mut best) = (0.0, None);
         for _ in 0..CORRECTIONS {
             self.work.job.check()?;
-            let chosen = self.by_bytes(budget);
+            let chosen = self.by_bytes(budget, most);
             let real = match &chosen {
                 Some(Chosen { picks, .. }) => self.file_bytes(picks, &self.decisions(picks))?,
                 None => 0,
@@ -132,19 +273,29 @@ impl Knapsack<'_> {
                 _ => break,
             };
         }
-        best.ok_or_else(|| self.too_little(&format!("{bytes} bytes")))
+        // The smallest plan of all may be a hair within the size.
+        if best.is_none() && most.is_none() {
+            let picks = self.lightest();
+            if self.file_bytes(&picks, &self.decisions(&picks))? <= bytes {
+                let bound = self.error(&picks);
+                best = Some(Chosen { picks, bound });
+            }
+        }
+        Ok(best)
+    }
+
+    /// The fewest bytes for each tensor; of as many, the least error.
+    fn lightest(&self) -> Vec<usize> {
+        let lightest = self.places.iter().map(|&place| {
+            let all = self.alternatives(place).iter().enumerate();
+            all.min_by(|(_, a), (_, b)| a.bytes.cmp(&b.bytes).then(a.error.total_cmp(&b.error)))
+                .map_or(0, |(pick, _)| pick)
+        });
+        lightest.collect()
     }
 
     fn too_little(&self, target: &str) -> Error {
-        let lightest: Vec<usize> = self
-            .places
-            .iter()
-            .map(|&place| {
-                let all = self.alternatives(place).iter().enumerate();
-                all.min_by_key(|(_, one)| one.bytes)
-                    .map_or(0, |(pick, _)| pick)
-            })
-            .collect();
+        let lightest = self.lightest();
         let bytes = self.picked(&lightest, |one| one.bytes as f64);
         let bits = 8.0 * bytes / self.elements();
         let file = self.file_bytes(&lightest, &self.decisions(&lightest));
