@@ -28,9 +28,8 @@ pub(crate) fn own_files(path: &Path) -> Result<BTreeSet<PathBuf>, Error> {
     }
     let weights = package.model.with_file_name("weights");
     for inner in contents(path).map_err(bad)?.files {
-        let is_weight_file =
-            inner.parent() == Some(&weights) && inner.extension().is_some_and(|end| end == "bin");
-        if is_weight_file {
+        // It may be left of a model that has none any more.
+        if inner == weights.join("weight.bin") {
             own.insert(inner);
         }
     }

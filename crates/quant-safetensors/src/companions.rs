@@ -1,37 +1,41 @@
 //! The small files beside a model's weights that a loader needs.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
 use quant_model::io::{self, Links};
 use quant_model::{Error, Job};
 
-/// What such a file is to a folder that is replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Companion {
-    /// It belongs to the weights, and is made with them.
-    Model,
-    /// People write such files too.
-    Text,
+/// Files that loaders look for by these names.
+const NAMES: [&str; 18] = [
+    "config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "image_processor_config.json",
+    "normalizer.json",
+    "sentencepiece.bpe.model",
+];
+
+/// Whether loaders look for a file of this name.
+pub(crate) fn is_loaders(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| NAMES.contains(&name))
 }
 
 /// Whether a file of this name belongs to a model.
-pub(crate) fn companion(name: &str) -> Option<Companion> {
-    const NAMES: [&str; 13] = [
-        "config.json",
-        "generation_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "vocab.json",
-        "vocab.txt",
-        "merges.txt",
-        "preprocessor_config.json",
-        "processor_config.json",
-        "video_preprocessor_config.json",
-        "image_processor_config.json",
-        "normalizer.json",
-        "sentencepiece.bpe.model",
-    ];
+pub(crate) fn is_companion(name: &str) -> bool {
     const TEXTS: [&str; 4] = ["README", "LICENSE", "LICENCE", "NOTICE"];
     let starts = |prefix: &str| name.starts_with(prefix);
     let ends = |suffix: &str| name.ends_with(suffix);
@@ -43,20 +47,13 @@ pub(crate) fn companion(name: &str) -> Option<Companion> {
     // Weights of whatever kind are written, not copied.
     let is_weights = [".safetensors", ".safetensors.index.json", ".bin", ".gguf"];
     if is_weights.into_iter().any(ends) {
-        return None;
+        return false;
     }
-    match is_model {
-        true => Some(Companion::Model),
-        false => TEXTS
-            .into_iter()
-            .any(|text| {
-                name == text
-                    || name
-                        .strip_prefix(text)
-                        .is_some_and(|end| end.starts_with('.'))
-            })
-            .then_some(Companion::Text),
-    }
+    let is_text = |text: &str| {
+        let end = name.strip_prefix(text);
+        end.is_some_and(|end| end.is_empty() || end.starts_with('.'))
+    };
+    is_model || TEXTS.into_iter().any(is_text)
 }
 
 /// Copies them, but for those that are written otherwise, in order of their names, and returns these, and what was not copied.
@@ -96,7 +93,7 @@ fn names(folder: &Path) -> Result<Vec<String>, Error> {
     let listed = fs::read_dir(folder).map_err(Error::io(folder, "list it"))?;
     let names = listed.flatten().map(|entry| entry.file_name());
     let names = names.filter_map(|name| name.into_string().ok());
-    let mut names: Vec<String> = names.filter(|name| companion(name).is_some()).collect();
+    let mut names: Vec<String> = names.filter(|name| is_companion(name)).collect();
     names.sort();
     Ok(names)
 }

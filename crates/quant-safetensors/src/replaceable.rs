@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use quant_model::Error;
 
-use super::companions::{Companion, companion};
+use super::companions::{is_companion, is_loaders};
 use crate::Model;
 
-/// The files of the model in `folder`: its index, its shards, and what is copied beside them from
-/// `input`.
+/// The files of the model in `folder`: its index, its shards, and what was copied beside them from
+/// `input`: the same file, or one that loaders know and that the input has another of. People write
+/// files of such names, too.
 ///
 /// # Errors
 /// A folder that does not open as a model; what stands in the way is named.
@@ -54,22 +56,39 @@ pub(crate) fn own_files(folder: &Path, input: &Path) -> Result<BTreeSet<PathBuf>
             .filter_map(|file| file.path().file_name().map(PathBuf::from)),
     );
     for name in &names {
-        let kind = name.to_str().and_then(companion);
-        let is_own = match kind {
-            Some(Companion::Model) => true,
-            // One that was written by hand is not.
-            Some(Companion::Text) => same(&folder.join(name), &input.join(name)),
-            None => false,
-        };
-        if is_own && folder.join(name).is_file() {
+        let (there, copied) = (folder.join(name), input.join(name));
+        let is_own = name.to_str().is_some_and(is_companion)
+            && (same(&there, &copied) || is_loaders(name) && copied.is_file());
+        if is_own {
             own.insert(name.into());
         }
     }
     Ok(own)
 }
 
+/// Whether both are files of the same bytes.
 fn same(a: &Path, b: &Path) -> bool {
-    const LARGEST: u64 = 16 << 20;
-    let read = |path: &Path| quant_model::io::read_bounded(path, LARGEST, "").ok();
-    read(a).is_some_and(|a| read(b).is_some_and(|b| a == b))
+    let open = |path: &Path| {
+        let found = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        Some((found.len(), BufReader::new(fs::File::open(path).ok()?)))
+    };
+    let (Some((a_len, mut a)), Some((b_len, mut b))) = (open(a), open(b)) else {
+        return false;
+    };
+    a_len == b_len && same_bytes(&mut a, &mut b).unwrap_or(false)
+}
+
+fn same_bytes(a: &mut impl BufRead, b: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let (of_a, of_b) = (a.fill_buf()?, b.fill_buf()?);
+        let len = of_a.len().min(of_b.len());
+        if len == 0 {
+            return Ok(of_a.is_empty() && of_b.is_empty());
+        }
+        if of_a[..len] != of_b[..len] {
+            return Ok(false);
+        }
+        a.consume(len);
+        b.consume(len);
+    }
 }

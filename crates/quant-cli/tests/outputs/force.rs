@@ -136,6 +136,10 @@ fn models_with_a_file_too_many() {
         "README.md",
         "other.safetensors",
         "weights.bin",
+        "my-spam-classifier.model",
+        "tokenizer-corpus.txt",
+        "tokenizer.json",
+        "chat_template.mine.jinja",
         ".git/config",
     ] {
         let folder = project();
@@ -155,6 +159,7 @@ fn models_with_a_file_too_many() {
         "NOTES.md",
         "Data/notes.txt",
         "Data/com.apple.CoreML/weights/NOTES.md",
+        "Data/com.apple.CoreML/weights/backup.bin",
         "Data/com.apple.CoreML/other/x",
         "src/main.rs",
     ] {
