@@ -45,6 +45,7 @@ named!(
 );
 
 impl IntType {
+    #[inline]
     const fn bits_and_sign(self) -> (u32, bool) {
         match self {
             Self::Int8 => (8, true),
@@ -75,16 +76,19 @@ impl IntType {
     }
 
     /// Bits per code, at most 8.
+    #[inline]
     pub const fn bits(self) -> u32 {
         self.bits_and_sign().0
     }
 
     /// Whether codes can be negative.
+    #[inline]
     pub const fn is_signed(self) -> bool {
         self.bits_and_sign().1
     }
 
     /// The smallest number that the type holds.
+    #[inline]
     pub const fn min_value(self) -> i32 {
         match self.is_signed() {
             true => -(1 << (self.bits() - 1)),
@@ -93,16 +97,19 @@ impl IntType {
     }
 
     /// The largest number that the type holds.
+    #[inline]
     pub const fn max_value(self) -> i32 {
         self.min_value() + (1 << self.bits()) - 1
     }
 
     /// How stored codes lie in memory.
+    #[inline]
     pub const fn packing(self) -> Packing {
         Packing::of_bits(self.bits())
     }
 
     /// Bytes that `count` codes take as they are stored.
+    #[inline]
     pub const fn storage_len(self, count: usize) -> usize {
         self.packing().storage_len(count)
     }

@@ -17,6 +17,7 @@ pub enum Packing {
 
 impl Packing {
     /// That of codes of so many bits, at most 8.
+    #[inline]
     pub const fn of_bits(bits: u32) -> Self {
         match bits {
             8 => Self::Bytes,
@@ -26,6 +27,7 @@ impl Packing {
     }
 
     /// Bits per code.
+    #[inline]
     pub const fn bits(self) -> u32 {
         match self {
             Self::Bytes => 8,
@@ -50,6 +52,7 @@ impl Packing {
     }
 
     /// Bytes that `count` codes take.
+    #[inline]
     pub const fn storage_len(self, count: usize) -> usize {
         // Eight codes fill as many bytes as a code has bits; nothing overflows.
         let bits = self.bits() as usize;

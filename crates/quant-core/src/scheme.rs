@@ -40,27 +40,32 @@ impl Scheme {
     }
 
     /// The smallest code.
+    #[inline]
     pub fn qmin(self) -> i32 {
         self.dialect.code_range(self.dtype, self.mode).0
     }
 
     /// The largest code.
+    #[inline]
     pub fn qmax(self) -> i32 {
         self.dialect.code_range(self.dtype, self.mode).1
     }
 
     /// The middle of the codes: 0, or half of an unsigned type. It is the zero point of symmetric
     /// schemes in the dialects `coremltools` and `f32`.
+    #[inline]
     pub fn symmetric_zero_point(self) -> i32 {
         (self.qmin() + self.qmax()) / 2
     }
 
     /// What is stored beside the scale.
+    #[inline]
     pub fn offset(self) -> OffsetKind {
         self.dialect.offset(self.dtype, self.mode)
     }
 
     /// Whether a zero point is stored beside the scale.
+    #[inline]
     pub fn stores_zero_point(self) -> bool {
         self.offset() == OffsetKind::ZeroPoint
     }
@@ -105,6 +110,7 @@ impl Scheme {
     /// assert!(!scheme.adds_zero_point_first());
     /// assert!(scheme.with_dialect(Dialect::CompressedTensors).adds_zero_point_first());
     /// ```
+    #[inline]
     pub fn adds_zero_point_first(self) -> bool {
         self.dialect.adds_zero_point_first(self.mode)
     }
@@ -119,6 +125,7 @@ impl Scheme {
     /// assert_eq!(scheme.zero_point_shift(), 0);
     /// assert_eq!(scheme.with_dialect(Dialect::CompressedTensors).zero_point_shift(), 8);
     /// ```
+    #[inline]
     pub fn zero_point_shift(self) -> i32 {
         self.dialect.zero_point_shift(self.dtype)
     }

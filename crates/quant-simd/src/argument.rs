@@ -83,6 +83,7 @@ pub enum ArgumentError {
 }
 
 /// Whether there are as many elements.
+#[inline]
 pub(crate) fn elements(
     buffer: &'static str,
     got: usize,
@@ -118,6 +119,7 @@ pub(crate) fn floats(
 }
 
 /// Whether bytes are those of `count` codes, packed.
+#[inline]
 pub(crate) fn codes(bytes: usize, count: usize, dtype: IntType) -> Result<(), ArgumentError> {
     let expected = dtype.storage_len(count);
     match bytes == expected {
@@ -133,6 +135,7 @@ pub(crate) fn codes(bytes: usize, count: usize, dtype: IntType) -> Result<(), Ar
 }
 
 /// Whether bytes are those of so many zero points or biases.
+#[inline]
 pub(crate) fn offsets(bytes: usize, expected: usize, count: usize) -> Result<(), ArgumentError> {
     match bytes == expected {
         true => Ok(()),
@@ -182,8 +185,15 @@ pub(crate) fn range(
 
 /// For functions that panic, as those of std's slices do.
 #[track_caller]
+#[inline]
 pub(crate) fn expect(fits: Result<(), ArgumentError>) {
-    if let Err(error) = fits {
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn fail(error: ArgumentError) -> ! {
         panic!("{error}");
+    }
+    if let Err(error) = fits {
+        fail(error);
     }
 }

@@ -6,6 +6,7 @@ use crate::biased::{self, Biased, StoredBiased};
 use crate::kernels::blocks::BATCH;
 use crate::kernels::range::AreScales;
 use crate::param_layout::{BLOCKS, Batches, ParamLayout, is_block_size};
+use crate::param_source::LARGEST_PAIR;
 use crate::params::{BlockRows, KernelParams};
 use crate::slice::assert_storage;
 use crate::{Backend, Element, argument, dialects, stream};
@@ -299,7 +300,11 @@ impl Backend {
             Some(scales) if S::TYPE == FloatType::F32 => bytemuck::cast_ref(scales),
             _ => {
                 own_scales = [0.0; BLOCKS];
-                S::widen_slice(self, scales, &mut own_scales[..scales.len()]);
+                let own = &mut own_scales[..scales.len()];
+                match S::TYPE {
+                    FloatType::F32 => own.copy_from_slice(bytemuck::cast_slice(scales)),
+                    FloatType::F16 | FloatType::Bf16 => S::widen_slice(self, scales, own),
+                }
                 &own_scales
             }
         };
@@ -315,8 +320,10 @@ impl Backend {
             }
             usable_zero_points = &own_zero_points;
         }
-        let well =
-            self.run(AreScales(usable)) && low >= scheme.qmin().min(0) && high <= scheme.qmax();
+        let whole_vectors = &usable[..scales.len().next_multiple_of(LARGEST_PAIR)];
+        let well = self.run(AreScales(whole_vectors))
+            && low >= scheme.qmin().min(0)
+            && high <= scheme.qmax();
         if !well {
             let mut sure = *usable;
             for (block, scale) in sure[..scales.len()].iter_mut().enumerate() {

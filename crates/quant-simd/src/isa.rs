@@ -5,6 +5,9 @@ use bytemuck::Pod;
 /// Groups after which a kernel looks whether the fast path was good enough.
 pub const TILE: usize = 32;
 
+/// Bytes that are stored past the cache at once: while they are, nothing is read.
+pub const LARGEST_BURST: usize = 1024;
+
 /// A piece of work that exists once and runs on every instruction set.
 ///
 /// `run` and all that it calls must be `#[inline(always)]`, and no closure may be handed to a
@@ -73,6 +76,8 @@ pub trait Isa: Copy {
     const TWO_GROUPS: bool = false;
     /// Whether bits of an integer choose lanes at no cost.
     const HAS_MASKS: bool = false;
+    /// Whether there are enough registers for two loops in one.
+    const HAS_MANY_REGISTERS: bool = false;
     /// How many times too large [`round_away_i16`](Self::round_away_i16) wants its numbers.
     const AWAY: f32 = 1.0;
     /// Whether [`stream`](Self::stream) stores past the cache; else loops that stream do not exist.

@@ -50,6 +50,7 @@ mod ggml;
 mod isa;
 mod kernels;
 mod lane;
+mod measured;
 mod memory;
 mod observe;
 mod owned;

@@ -111,6 +111,7 @@ impl Backend {
 /// [`Packing::Bits`]: one by one to where the next code starts a byte, then eight at a time, which fill as
 /// many bytes as a code has bits.
 impl Backend {
+    #[inline(never)]
     fn pack_bits(self, codes: &[u8], bits: usize, packed: &mut [u8], offset: usize) {
         let head = ((8 - offset % 8) % 8).min(codes.len());
         let (head, rest) = codes.split_at(head);
@@ -134,6 +135,7 @@ impl Backend {
         }
     }
 
+    #[inline(never)]
     fn unpack_bits(
         self,
         packed: &[u8],

@@ -54,6 +54,7 @@ impl ParamLayout<'_> {
 }
 
 /// Whether [`ParamLayout::PerBlock`] and the batches of blocks serve this block size.
+#[inline]
 pub fn is_block_size(block_size: usize) -> bool {
     block_size.is_power_of_two() && (LARGEST_PAIR..=LARGEST_BLOCK).contains(&block_size)
 }

@@ -133,6 +133,7 @@ pub struct CodeRange {
 }
 
 /// [`CodeRange::shift`] of an integer type.
+#[inline]
 pub fn code_shift(dtype: IntType) -> i32 {
     match dtype.max_value() > i8::MAX.into() {
         true => 128,
@@ -142,6 +143,7 @@ pub fn code_shift(dtype: IntType) -> i32 {
 
 impl CodeRange {
     /// Of `scheme`.
+    #[inline]
     pub fn new(scheme: Scheme) -> Self {
         let shift = code_shift(scheme.dtype);
         // Once: what a dialect answers is a call, and a few values take no longer than some of these.
@@ -152,6 +154,18 @@ impl CodeRange {
             shift,
             added_shift: scheme.zero_point_shift() - shift,
         }
+    }
+}
+
+impl CodeRange {
+    /// Whether the lanes of both are codes.
+    #[inline(always)]
+    pub fn holds<I: Isa>(self, least: I::I16, most: I::I16) -> bool {
+        let mut within = true;
+        for &lane in bytemuck::cast_slice::<I::I16, i16>(&[least, most]) {
+            within &= i16::from(self.low) <= lane && lane <= i16::from(self.high);
+        }
+        within
     }
 }
 

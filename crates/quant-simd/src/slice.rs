@@ -7,6 +7,7 @@ use quant_core::{
 
 use crate::dispatch::Dispatch;
 use crate::kernels::error::ErrorSums;
+use crate::measured::Measured;
 use crate::pack::clear_behind;
 use crate::param_layout::{EncodeSpec, ParamLayout};
 use crate::{Backend, Element, argument, stream};
@@ -70,31 +71,23 @@ impl Backend {
     ) -> ErrorStats {
         assert_storage(scheme.dtype, values.len(), codes);
         let (spec, place) = EncodeSpec::new::<F>(scheme, params);
-        let packed = scheme.dtype.packing().is_packed();
-        let (mut unpacked, mut dequantized) = ([0; PIECE], [0.0; PIECE]);
         let mut total = ErrorStats::default();
         let chunk_len = scheme.dtype.storage_len(STATS_CHUNK);
         let chunks = values.chunks(STATS_CHUNK).zip(codes.chunks_mut(chunk_len));
         for (values, codes) in chunks {
-            let mut sums = ErrorSums::default();
-            let mut clipped = 0;
-            let piece_len = scheme.dtype.storage_len(PIECE);
-            let pieces = values.chunks(PIECE).zip(codes.chunks_mut(piece_len));
-            for (values, codes) in pieces {
-                let dequantized = &mut dequantized[..values.len()];
-                let bytes = match packed {
-                    true => &mut unpacked[..values.len()],
-                    false => &mut *codes,
-                };
-                clipped += F::encode(self, values, spec, place, bytes, dequantized).clipped;
-                if packed {
-                    self.pack_all(&unpacked[..values.len()], scheme.dtype, codes);
+            let mut measured = Measured::default();
+            if scheme.dtype.packing().is_packed() {
+                let mut unpacked = [0; PIECE];
+                let piece_len = scheme.dtype.storage_len(PIECE);
+                for (values, codes) in values.chunks(PIECE).zip(codes.chunks_mut(piece_len)) {
+                    let unpacked = &mut unpacked[..values.len()];
+                    self.encode_measured(values, spec, place, unpacked, &mut measured);
+                    self.pack_all(unpacked, scheme.dtype, codes);
                 }
-                F::add_errors(self, values, dequantized, &mut sums);
+            } else {
+                self.encode_measured(values, spec, place, codes, &mut measured);
             }
-            let mut stats = sums.stats();
-            stats.saturated = clipped;
-            total = total.then(stats);
+            total = total.then(measured.stats());
         }
         total
     }
@@ -180,6 +173,7 @@ impl Backend {
 impl Backend {
     /// Quantizes into codes `offset` and following, which may start within a byte. The bits behind
     /// them, to the end of their last byte, become 0.
+    #[inline]
     pub(crate) fn quantize_at<F: Element>(
         self,
         values: &[F],
@@ -213,6 +207,47 @@ impl Backend {
         non_finite + F::quantize(self, values, spec, place, codes, stream)
     }
 
+    /// Codes, one per byte, of a part of a chunk; all but the last one are whole runs.
+    fn encode_measured<F: Element>(
+        self,
+        values: &[F],
+        spec: EncodeSpec,
+        place: ParamLayout<'_>,
+        codes: &mut [u8],
+        measured: &mut Measured,
+    ) {
+        #[inline(never)]
+        fn by_values<F: Element>(
+            backend: Backend,
+            values: &[F],
+            (spec, place): (EncodeSpec, ParamLayout<'_>),
+            codes: &mut [u8],
+            measured: &mut Measured,
+        ) {
+            let mut dequantized = [0.0; PIECE];
+            let pieces = values.chunks(PIECE).zip(codes.chunks_mut(PIECE));
+            for (i, (values, codes)) in pieces.enumerate() {
+                let place = place.skip(i * PIECE);
+                measured.by_values(backend, values, spec, place, codes, &mut dequantized);
+            }
+        }
+        let mut at = 0;
+        while at < values.len() {
+            at += measured.runs(self, &values[at..], spec, place.skip(at), &mut codes[at..]);
+            let pieces = Ord::max(measured.take_left_out(), 1);
+            let end = Ord::min(
+                at.saturating_add(pieces.saturating_mul(PIECE)),
+                values.len(),
+            );
+            if at == end {
+                break;
+            }
+            let terms = (spec, place.skip(at));
+            by_values(self, &values[at..end], terms, &mut codes[at..end], measured);
+            at = end;
+        }
+    }
+
     /// Quantizes values that fill `codes`. Not for [`ParamLayout::PerBlock`].
     pub(crate) fn quantize_stored<F: Element>(
         self,
@@ -231,6 +266,7 @@ impl Backend {
     }
 
     /// Quantizes to bytes, and packs these, a piece at a time.
+    #[inline(never)]
     fn quantize_pieces<F: Element>(
         self,
         values: &[F],
@@ -266,6 +302,7 @@ impl Backend {
     }
 
     /// Dequantizes codes `offset` and following, which may start within a byte.
+    #[inline]
     pub(crate) fn dequantize_at<F: Element>(
         self,
         codes: &[u8],
@@ -320,6 +357,7 @@ impl Backend {
     }
 
     /// Unpacks to bytes, and dequantizes these, a piece at a time.
+    #[inline(never)]
     fn dequantize_pieces<F: Element>(
         self,
         codes: &[u8],
@@ -344,6 +382,7 @@ impl Backend {
     }
 
     /// Codes of [`Packing::Bits`] are given one per byte.
+    #[inline]
     fn dequantize_formed<F: Element>(
         self,
         codes: &[u8],
@@ -357,6 +396,19 @@ impl Backend {
             F::dequantize(self, codes, dtype, place, values, stream);
             return;
         }
+        self.dequantize_twice(codes, dtype, place, scale_type, values);
+    }
+
+    /// [`dequantize_formed`](Self::dequantize_formed) by way of f32, a piece at a time.
+    #[inline(never)]
+    fn dequantize_twice<F: Element>(
+        self,
+        codes: &[u8],
+        dtype: IntType,
+        place: ParamLayout<'_>,
+        scale_type: FloatType,
+        values: &mut [F],
+    ) {
         let formed_len = |count: usize| match dtype.packing() {
             Packing::Bytes | Packing::Bits(_) => count,
             Packing::Nibbles => count.div_ceil(2),
@@ -373,6 +425,7 @@ impl Backend {
 }
 
 #[track_caller]
+#[inline]
 pub(crate) fn assert_storage(dtype: IntType, count: usize, codes: &[u8]) {
     argument::expect(argument::codes(codes.len(), count, dtype));
 }

@@ -21,22 +21,27 @@ fn epsilon(source: FloatType) -> f32 {
 
 impl Arithmetic for CompressedTensors {
     /// Its integer types are whole in both modes.
+    #[inline]
     fn code_range(dtype: IntType, _: Mode) -> (i32, i32) {
         (dtype.min_value(), dtype.max_value())
     }
 
+    #[inline]
     fn rounding(source: FloatType) -> FloatType {
         source
     }
 
+    #[inline]
     fn scale_type(source: FloatType) -> FloatType {
         source
     }
 
+    #[inline]
     fn adds_zero_point_first(mode: Mode) -> bool {
         mode == Mode::Affine
     }
 
+    #[inline]
     fn zero_point_shift(dtype: IntType) -> i32 {
         match dtype.is_signed() {
             true => 0,

@@ -12,14 +12,17 @@ pub(super) struct Program;
 const EPSILON: f32 = 1e-6;
 
 impl Arithmetic for Program {
+    #[inline]
     fn code_range(dtype: IntType, mode: Mode) -> (i32, i32) {
         symmetric_codes(dtype, mode)
     }
 
+    #[inline]
     fn rounding(source: FloatType) -> FloatType {
         source
     }
 
+    #[inline]
     fn scale_type(source: FloatType) -> FloatType {
         source
     }
@@ -68,6 +71,7 @@ const SMALLEST: f32 = f32::EPSILON;
 
 impl Arithmetic for Torch {
     /// Only signed types are clipped.
+    #[inline]
     fn code_range(dtype: IntType, mode: Mode) -> (i32, i32) {
         match (mode, dtype.is_signed()) {
             (Mode::Symmetric, true) => (-dtype.max_value(), dtype.max_value()),
@@ -75,10 +79,12 @@ impl Arithmetic for Torch {
         }
     }
 
+    #[inline]
     fn rounding(_: FloatType) -> FloatType {
         FloatType::F32
     }
 
+    #[inline]
     fn scale_type(source: FloatType) -> FloatType {
         source
     }

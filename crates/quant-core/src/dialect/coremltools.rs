@@ -9,10 +9,12 @@ use crate::params::{Params, ParamsError, ValueRange};
 pub(super) struct Weights;
 
 impl Arithmetic for Weights {
+    #[inline]
     fn code_range(dtype: IntType, mode: Mode) -> (i32, i32) {
         symmetric_codes(dtype, mode)
     }
 
+    #[inline]
     fn rounding(source: FloatType) -> FloatType {
         match source {
             FloatType::F16 => FloatType::F16,
@@ -21,10 +23,12 @@ impl Arithmetic for Weights {
         }
     }
 
+    #[inline]
     fn scale_type(source: FloatType) -> FloatType {
         source
     }
 
+    #[inline]
     fn has_signed_scales() -> bool {
         true
     }
@@ -84,14 +88,17 @@ pub(super) struct Activations;
 
 impl Arithmetic for Activations {
     /// They are quantized where the model runs, and to the whole integer type there.
+    #[inline]
     fn code_range(dtype: IntType, _: Mode) -> (i32, i32) {
         (dtype.min_value(), dtype.max_value())
     }
 
+    #[inline]
     fn rounding(source: FloatType) -> FloatType {
         Weights::rounding(source)
     }
 
+    #[inline]
     fn scale_type(source: FloatType) -> FloatType {
         match source {
             FloatType::F16 => FloatType::F16,

@@ -8,18 +8,22 @@ use crate::params::{Params, ParamsError, ValueRange};
 pub(super) struct F32;
 
 impl Arithmetic for F32 {
+    #[inline]
     fn code_range(dtype: IntType, mode: Mode) -> (i32, i32) {
         symmetric_codes(dtype, mode)
     }
 
+    #[inline]
     fn rounding(_: FloatType) -> FloatType {
         FloatType::F32
     }
 
+    #[inline]
     fn scale_type(_: FloatType) -> FloatType {
         FloatType::F32
     }
 
+    #[inline]
     fn has_signed_scales() -> bool {
         true
     }

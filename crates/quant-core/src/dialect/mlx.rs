@@ -11,18 +11,22 @@ pub(super) struct Mlx;
 const EPS: f32 = 1e-7;
 
 impl Arithmetic for Mlx {
+    #[inline]
     fn code_range(dtype: IntType, _: Mode) -> (i32, i32) {
         (dtype.min_value(), dtype.max_value())
     }
 
+    #[inline]
     fn rounding(_: FloatType) -> FloatType {
         FloatType::F32
     }
 
+    #[inline]
     fn scale_type(source: FloatType) -> FloatType {
         source
     }
 
+    #[inline]
     fn offset(_: IntType, _: Mode) -> OffsetKind {
         OffsetKind::Bias
     }

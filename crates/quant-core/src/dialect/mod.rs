@@ -111,6 +111,7 @@ trait Arithmetic {
     /// The type that scales, and biases, are stored in.
     fn scale_type(source: FloatType) -> FloatType;
     /// What is stored beside the scale.
+    #[inline]
     fn offset(dtype: IntType, mode: Mode) -> OffsetKind {
         match (mode, dtype.is_signed()) {
             (Mode::Symmetric, true) => OffsetKind::None,
@@ -118,18 +119,22 @@ trait Arithmetic {
         }
     }
     /// How quotients become integers.
+    #[inline]
     fn ties() -> Ties {
         Ties::Even
     }
     /// See [`Scheme::adds_zero_point_first`](crate::Scheme::adds_zero_point_first).
+    #[inline]
     fn adds_zero_point_first(_: Mode) -> bool {
         false
     }
     /// Whether files may hold a scale below zero, where no offset is stored.
+    #[inline]
     fn has_signed_scales() -> bool {
         false
     }
     /// What a zero point that is added first is less than the stored one.
+    #[inline]
     fn zero_point_shift(_: IntType) -> i32 {
         0
     }
@@ -169,30 +174,36 @@ macro_rules! with_arithmetic {
 
 impl Dialect {
     /// The smallest and the largest code.
+    #[inline]
     pub fn code_range(self, dtype: IntType, mode: Mode) -> (i32, i32) {
         with_arithmetic!(self, A => A::code_range(dtype, mode))
     }
 
     /// The type that quotients are rounded to before they are rounded to integers.
+    #[inline]
     pub fn rounding(self, source: FloatType) -> FloatType {
         with_arithmetic!(self, A => A::rounding(source))
     }
 
     /// The type that scales, and biases, are rounded to and stored in.
+    #[inline]
     pub fn scale_type(self, source: FloatType) -> FloatType {
         with_arithmetic!(self, A => A::scale_type(source))
     }
 
     /// What is stored beside the scale.
+    #[inline]
     pub fn offset(self, dtype: IntType, mode: Mode) -> OffsetKind {
         with_arithmetic!(self, A => A::offset(dtype, mode))
     }
 
     /// How quotients become integers.
+    #[inline]
     pub fn ties(self) -> Ties {
         with_arithmetic!(self, A => A::ties())
     }
 
+    #[inline]
     pub(crate) fn adds_zero_point_first(self, mode: Mode) -> bool {
         with_arithmetic!(self, A => A::adds_zero_point_first(mode))
     }
@@ -204,10 +215,12 @@ impl Dialect {
     /// assert!(Dialect::Coremltools.has_signed_scales());
     /// assert!(!Dialect::CompressedTensors.has_signed_scales());
     /// ```
+    #[inline]
     pub fn has_signed_scales(self) -> bool {
         with_arithmetic!(self, A => A::has_signed_scales())
     }
 
+    #[inline]
     pub(crate) fn zero_point_shift(self, dtype: IntType) -> i32 {
         with_arithmetic!(self, A => A::zero_point_shift(dtype))
     }
@@ -231,6 +244,7 @@ impl Dialect {
 
 /// The codes of coremltools: without the smallest one of a signed type, or the largest one of an
 /// unsigned type, where they are to be symmetric.
+#[inline]
 fn symmetric_codes(dtype: IntType, mode: Mode) -> (i32, i32) {
     let (min, max) = (dtype.min_value(), dtype.max_value());
     match (mode, dtype.is_signed()) {

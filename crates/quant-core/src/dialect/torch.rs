@@ -12,14 +12,17 @@ const EPS: f32 = f32::EPSILON;
 
 impl Arithmetic for Torch {
     /// Its integer types are whole in both modes.
+    #[inline]
     fn code_range(dtype: IntType, _: Mode) -> (i32, i32) {
         (dtype.min_value(), dtype.max_value())
     }
 
+    #[inline]
     fn rounding(_: FloatType) -> FloatType {
         FloatType::F32
     }
 
+    #[inline]
     fn scale_type(_: FloatType) -> FloatType {
         FloatType::F32
     }

@@ -15,11 +15,13 @@ pub fn has_block_formula(dialect: Dialect) -> bool {
 
 /// Whether the kernels compute this scheme's codes and values, given scale and zero point. What they
 /// do not is left to the reference.
+#[inline]
 pub fn has_kernels(scheme: Scheme) -> bool {
     scheme.offset() != OffsetKind::Bias && scheme.dialect.ties() == Ties::Even
 }
 
 /// Whether [`mlx`] computes this scheme's scales, biases, codes and values, many blocks at once.
+#[inline]
 pub fn has_bias_formula(scheme: Scheme) -> bool {
     scheme.dialect == Dialect::Mlx && scheme.mode == Mode::Affine && !scheme.dtype.is_signed()
 }

@@ -5,9 +5,12 @@ use std::marker::PhantomData;
 use quant_core::{FloatType, GgmlType, IntType, Mode, Packing, Scheme, ValueRange, reference};
 
 use crate::dialects::mlx::{DequantizeMlx, QuantizeMlx, ToDequantize, ToQuantize};
-use crate::kernels::blocks::{BATCH, FindBlockParams, FindBlockRanges, QuantizeBlocks, Ranges};
+use crate::kernels::block_params::{FindBlockParams, FindBlockRanges};
+use crate::kernels::blocks::{BATCH, QuantizeBlocks, Ranges};
 use crate::kernels::dequantize::Dequantize;
 use crate::kernels::encode::{Encode, Encoded};
+use crate::kernels::encode_runs::EncodeRuns;
+use crate::kernels::error::ErrorSums;
 use crate::kernels::ggml::{DequantizeGgml, QuantizeGgml};
 use crate::kernels::histogram::{CELLS, CountBins, SMALL, histogram_len};
 use crate::kernels::quantize::{Quantize, QuantizeSlow};
@@ -165,6 +168,41 @@ pub fn encode<F: Lane, B: Lane, S: ParamSource, const CODES: bool>(
             backend.run_vectors(kernel!(F::Own)).unwrap_or_default()
         }
         Division::Exact | Division::Half | Division::Divide => backend.run(kernel!(Divide)),
+    }
+}
+
+/// [`EncodeRuns`]; none where it does not serve.
+pub fn encode_runs<F: Lane, S: ParamSource>(
+    backend: Backend,
+    values: &[F],
+    spec: EncodeSpec,
+    source: S,
+    codes: &mut [u8],
+    sums: &mut ErrorSums,
+) -> Option<usize> {
+    macro_rules! run {
+        ($Q:ty) => {{
+            let done = backend.run_vectors(EncodeRuns::<_, _, $Q> {
+                values,
+                codes,
+                sums,
+                source,
+                range: CodeRange::new(spec.scheme),
+                scale_type: spec.scale_type,
+                marker: PhantomData,
+            });
+            done.ok().flatten()
+        }};
+    }
+    if spec.scheme.adds_zero_point_first() {
+        return None;
+    }
+    let f16_scale = spec.scale_type == FloatType::F16;
+    let wide_scale = spec.scale_type == FloatType::F32 || F::TYPE == FloatType::Bf16;
+    match spec.division {
+        Division::Exact if wide_scale => run!(Exact),
+        Division::Half if f16_scale => run!(F::Own),
+        Division::Exact | Division::Half | Division::Divide => None,
     }
 }
 

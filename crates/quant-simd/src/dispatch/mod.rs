@@ -22,8 +22,8 @@ use crate::param_source::{PerBlock, PerElement, PowerOfTwo, Uniform};
 use crate::params::{BlockParams, Division, KernelParams};
 use crate::{Backend, stream};
 use instances::{
-    block_terms, count_bins, dequantize, dequantize_ggml, dequantize_mlx, encode, quantize,
-    quantize_batches, quantize_ggml, quantize_mlx,
+    block_terms, count_bins, dequantize, dequantize_ggml, dequantize_mlx, encode, encode_runs,
+    quantize, quantize_batches, quantize_ggml, quantize_mlx,
 };
 
 /// The kernels for one type of values.
@@ -56,6 +56,15 @@ pub trait Dispatch: Lane {
         codes: &mut [u8],
         dequantized: &mut [f32],
     ) -> Encoded;
+    /// See [`EncodeRuns`](crate::kernels::encode_runs::EncodeRuns); none where no kernel serves.
+    fn encode_runs(
+        backend: Backend,
+        values: &[Self],
+        spec: EncodeSpec,
+        place: ParamLayout<'_>,
+        codes: &mut [u8],
+        sums: &mut ErrorSums,
+    ) -> Option<usize>;
     /// See [`Encode`], without codes.
     fn fake_quantize(
         backend: Backend,
@@ -195,6 +204,33 @@ macro_rules! dispatch {
                             clipped,
                         }
                     }
+                }
+            }
+            fn encode_runs(
+                backend: Backend,
+                values: &[Self],
+                spec: EncodeSpec,
+                place: ParamLayout<'_>,
+                codes: &mut [u8],
+                sums: &mut ErrorSums,
+            ) -> Option<usize> {
+                macro_rules! run {
+                    ($source:expr) => {
+                        encode_runs(backend, values, spec, $source, codes, sums)
+                    };
+                }
+                match place {
+                    ParamLayout::Uniform(kernel_params) => run!(Uniform::<true>(kernel_params)),
+                    ParamLayout::PerElement(kernel_params) => {
+                        run!(PerElement::<true>(kernel_params.rows))
+                    }
+                    ParamLayout::PerBlock(kernel_params, size, _) => {
+                        run!(PerBlock::<_, BLOCKS, true> {
+                            kernel_params,
+                            size: PowerOfTwo(size.trailing_zeros()),
+                        })
+                    }
+                    ParamLayout::Reference(..) => None,
                 }
             }
             fn fake_quantize(

@@ -8,10 +8,9 @@ use super::quantize::{Clip, FastTile};
 use super::{CodeLayout, Group, groups, groups_mut, stream};
 use crate::isa::{Isa, Kernel};
 use crate::lane::Lane;
-use crate::param_source::{BlockSize, LARGEST_BLOCK, PerBlock};
+use crate::param_source::{BlockSize, LARGEST_BLOCK, ParamSource, PerBlock};
 use crate::params::{
-    BlockParams, CodeRange, DIVISOR, EXACT_SCALES, Quotient, RECIPROCAL, RESIDUAL, SCALE,
-    code_shift, round,
+    BlockParams, CodeRange, EXACT_SCALES, Quotient, RECIPROCAL, RESIDUAL, SCALE, code_shift, round,
 };
 
 /// Blocks that are quantized together. Their ranges are reduced as in a transposition, and one
@@ -45,7 +44,7 @@ pub struct QuantizeBlocks<'a, F, Q, C, B> {
     pub marker: PhantomData<(Q, C)>,
 }
 
-/// Codes of a batch that are stored past the cache once all of them are made.
+/// Codes that are stored past the cache once all of them are made.
 #[repr(align(64))]
 struct StagedCodes([u8; BATCH * LARGEST_BLOCK]);
 
@@ -75,36 +74,40 @@ fn vectors<V: bytemuck::Pod, T: bytemuck::Pod, const N: usize>(row: &mut [T; N])
 }
 
 /// What is known of the ranges of a batch: per block, bits of magnitudes of which the largest one
-/// counts. Negative values and positive ones if `AFFINE`, else both together, as the latter. No
-/// vector lies across cache lines.
+/// counts. With two sides negative values and positive ones, else both together. No vector lies across
+/// cache lines.
 #[repr(align(64))]
-struct Bounds<I: Isa>([[I::I32; BATCH]; 2]);
+pub(super) struct Bounds<I: Isa, const SIDES: usize>([[I::I32; BATCH]; SIDES]);
 
-impl<I: Isa> Bounds<I> {
+impl<I: Isa, const SIDES: usize> Bounds<I, SIDES> {
+    /// Of nothing.
     #[inline(always)]
-    fn new(isa: I) -> Self {
-        Self([[isa.splat_i32(0); BATCH]; 2])
+    pub(super) fn new(isa: I) -> Self {
+        Self([[isa.splat_i32(0); BATCH]; SIDES])
     }
 
+    /// Sets one block's.
     #[inline(always)]
-    fn set<const AFFINE: bool>(&mut self, block: usize, bound: [I::I32; 2]) {
-        self.0[1][block % BATCH] = bound[1];
-        if AFFINE {
-            self.0[0][block % BATCH] = bound[0];
+    pub(super) fn set(&mut self, block: usize, bound: [I::I32; SIDES]) {
+        for side in 0..SIDES {
+            self.0[side][block % BATCH] = bound[side];
         }
     }
 }
 
-/// Those of one block; of 0 too, if `AFFINE`. Infinities count. NaN does not, or as more than
-/// that: quantizing will find it.
+/// Those of one block; of 0 too, if there are two sides. Infinities count. NaN does not, or as more
+/// than that: quantizing will find it.
 #[inline(always)]
-fn bound<I: Isa, F: Lane, const AFFINE: bool>(isa: I, block: &[F::Vector<I>]) -> [I::I32; 2] {
+pub(super) fn bound<I: Isa, F: Lane, const SIDES: usize>(
+    isa: I,
+    block: &[F::Vector<I>],
+) -> [I::I32; SIDES] {
     let zero = isa.splat(0.0);
     let (mut low, mut high) = (zero, zero);
     let mut bits = isa.splat_i32(0);
     for i in 0..block.len() / 2 {
         let [a, b] = F::widen_pair(isa, block[2 * i], block[2 * i + 1]);
-        if AFFINE {
+        if SIDES == 2 {
             low = isa.min(b, isa.min(a, low));
             high = isa.max(b, isa.max(a, high));
         } else {
@@ -115,31 +118,34 @@ fn bound<I: Isa, F: Lane, const AFFINE: bool>(isa: I, block: &[F::Vector<I>]) ->
             };
         }
     }
-    match AFFINE {
-        true => [isa.magnitude_bits(low), isa.magnitude_bits(high)],
-        false => [bits; 2],
+    let mut bound = [bits; SIDES];
+    if SIDES == 2 {
+        bound[0] = isa.magnitude_bits(low);
+        bound[1] = isa.magnitude_bits(high);
     }
+    bound
 }
 
-/// The ranges of a batch, which hold 0 if `AFFINE` and are symmetric if not.
+/// The ranges of a batch, which hold 0 if there are two sides and are symmetric if not.
 #[inline(always)]
-fn ranges<I: Isa, const AFFINE: bool>(isa: I, bounds: &Bounds<I>, ranges: &mut Ranges) {
+pub(super) fn ranges<I: Isa, const SIDES: usize>(
+    isa: I,
+    bounds: &Bounds<I, SIDES>,
+    ranges: &mut Ranges,
+) {
     for chunk in 0..BATCH / I::LANES {
-        let mut largest = [isa.splat_i32(0); 2];
-        for side in 0..2 {
+        let mut largest = [isa.splat_i32(0); SIDES];
+        for side in 0..SIDES {
             let mut lanes = [isa.splat_i32(0); 16];
             for lane in 0..I::LANES {
                 lanes[lane] = bounds.0[side][chunk * I::LANES + lane];
             }
-            largest[side] = match side == 1 || AFFINE {
-                true => isa.lane_maxima(&lanes),
-                false => largest[side],
-            };
+            largest[side] = isa.lane_maxima(&lanes);
         }
-        let high: I::F32 = bytemuck::cast(largest[1]);
-        let low = match AFFINE {
-            true => isa.sub(isa.splat(0.0), bytemuck::cast(largest[0])),
-            false => isa.sub(isa.splat(-0.0), high),
+        let high: I::F32 = bytemuck::cast(largest[SIDES - 1]);
+        let low = match SIDES {
+            2 => isa.sub(isa.splat(0.0), bytemuck::cast(largest[0])),
+            _ => isa.sub(isa.splat(-0.0), high),
         };
         vectors::<I::F32, _, _>(&mut ranges.min)[chunk] = low;
         vectors::<I::F32, _, _>(&mut ranges.max)[chunk] = high;
@@ -149,7 +155,7 @@ fn ranges<I: Isa, const AFFINE: bool>(isa: I, bounds: &Bounds<I>, ranges: &mut R
 /// What parameters of blocks are made with. It is asked for once: a batch takes some 50 ns, and a
 /// scheme's answers are calls, before which every vector in a register must be saved.
 #[derive(Clone, Copy)]
-struct Rule {
+pub(super) struct Rule {
     scale_type: FloatType,
     qmin: f32,
     qmax: f32,
@@ -163,12 +169,13 @@ struct Rule {
 }
 
 impl Rule {
-    fn new(scheme: Scheme, source: FloatType) -> Self {
+    pub(super) fn new(scheme: Scheme, source: FloatType) -> Self {
         let scale_type = scheme.dialect.scale_type(source);
+        let (qmin, qmax) = scheme.dialect.code_range(scheme.dtype, scheme.mode);
         Self {
             scale_type,
-            qmin: scheme.qmin() as f32,
-            qmax: scheme.qmax() as f32,
+            qmin: qmin as f32,
+            qmax: qmax as f32,
             is_symmetric: scheme.mode == Mode::Symmetric,
             symmetric_zero_point: scheme.symmetric_zero_point(),
             stores_zero_point: scheme.stores_zero_point(),
@@ -184,7 +191,7 @@ impl Rule {
 /// `Scheme::params`, for all blocks of a batch; whether all of them are ordinary.
 #[inline(always)]
 // Long: one loop over vectors; what is a function of its own costs registers.
-fn params<I: Isa, Q: Quotient, const N: usize>(
+pub(super) fn params<I: Isa, Q: Quotient, const N: usize>(
     isa: I,
     rule: &Rule,
     ranges: &mut Ranges,
@@ -252,10 +259,84 @@ fn params<I: Isa, Q: Quotient, const N: usize>(
     ordinary
 }
 
+/// A batch that is quantized while the bounds of a later one are found.
+struct Overlap<'a, F: Lane, I: Isa, S, C: CodeLayout, const SIDES: usize> {
+    later: &'a [Group<F, I>],
+    bounds: &'a mut Bounds<I, SIDES>,
+    prefetch: bool,
+    now: &'a [Group<F, I>],
+    codes: &'a mut [C::Memory<I>],
+    source: S,
+    clip: Clip<I>,
+    groups_per_unit: usize,
+    blocks_per_unit: usize,
+}
+
+impl<F: Lane, I: Isa, S: ParamSource, C: CodeLayout, const SIDES: usize>
+    Overlap<'_, F, I, S, C, SIDES>
+{
+    /// Does the one, the other, or both, for which there is a loop each.
+    #[inline(always)]
+    fn either<Q: Quotient>(
+        self,
+        isa: I,
+        is_bounding: bool,
+        is_quantizing: bool,
+        sticky: &mut I::Sticky,
+    ) {
+        match (is_bounding, is_quantizing) {
+            (true, true) => self.run::<Q, true, true>(isa, sticky),
+            (true, false) => self.run::<Q, true, false>(isa, sticky),
+            (false, true) => self.run::<Q, false, true>(isa, sticky),
+            (false, false) => {}
+        }
+    }
+
+    #[inline(always)]
+    fn run<Q: Quotient, const BOUNDS: bool, const CODES: bool>(
+        self,
+        isa: I,
+        sticky: &mut I::Sticky,
+    ) {
+        let later = self.later.chunks_exact(self.groups_per_unit);
+        let now = self.now.chunks_exact(self.groups_per_unit);
+        let codes = self.codes.chunks_exact_mut(self.groups_per_unit);
+        for (unit, ((later, now), codes)) in later.zip(now).zip(codes).enumerate() {
+            if BOUNDS {
+                if self.prefetch {
+                    isa.prefetch(later, AHEAD);
+                }
+                let later: &[F::Vector<I>] = later.as_flattened();
+                let per_block = later.len() / self.blocks_per_unit;
+                for b in 0..self.blocks_per_unit {
+                    let block = &later[b * per_block..][..per_block];
+                    let bound = bound::<I, F, SIDES>(isa, block);
+                    self.bounds.set(unit * self.blocks_per_unit + b, bound);
+                }
+            }
+            if CODES {
+                let fast = FastTile::<F, _, C, I> {
+                    values: now,
+                    codes,
+                    source: self.source,
+                    first_pair: 2 * unit * self.groups_per_unit,
+                    clip: self.clip,
+                };
+                // Symmetric quotients are never beyond the codes, unless an f16 scale is
+                // subnormal; and the slow path's if NaN.
+                match SIDES == 2 || F::TYPE == FloatType::F16 {
+                    true => fast.quantize::<Q, true>(isa, sticky),
+                    false => fast.quantize::<Q, false>(isa, sticky),
+                }
+            }
+        }
+    }
+}
+
 impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q, C, B> {
     #[inline(always)]
     // Long: the phases of one loop, which overlap in time.
-    fn batches<I: Isa, const AFFINE: bool, const ZERO_POINTS: bool>(self, isa: I) -> usize {
+    fn batches<I: Isa, const SIDES: usize, const ZERO_POINTS: bool>(self, isa: I) -> usize {
         let (values, _) = groups::<Group<F, I>, F>(self.values);
         let (codes, _) = groups_mut::<C::Memory<I>, u8>(self.codes);
         let clip = Clip::new(isa, CodeRange::new(self.scheme));
@@ -272,8 +353,8 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
         let mut found = Ranges::default();
         // While a batch is quantized, parameters of the next one are found, whose divisions take their
         // time, and bounds of the one after that, which wait for memory.
-        let mut bounds = Bounds::<I>::new(isa);
-        let mut staged = match self.stream {
+        let mut bounds = Bounds::<I, SIDES>::new(isa);
+        let mut staged = match I::STREAMS && self.stream {
             true => Some(StagedCodes([0; BATCH * LARGEST_BLOCK])),
             false => None,
         };
@@ -286,7 +367,7 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
         }
         for ahead in 0..batches + 2 {
             if (1..=batches).contains(&ahead) {
-                ranges::<I, AFFINE>(isa, &bounds, &mut found);
+                ranges::<I, SIDES>(isa, &bounds, &mut found);
                 let next = &mut kernel_params[(ahead + 1) % 2];
                 ordinary[(ahead + 1) % 2] = params::<I, Q, BATCH>(isa, &rule, &mut found, next);
             }
@@ -295,59 +376,38 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
                 break;
             }
             let kernel_params = &kernel_params[ahead % 2];
+            let mut sticky = isa.sticky_clear();
+            let codes = &mut codes[done * per_batch..][..per_batch];
+            let later = &values[Ord::min(ahead, batches - 1) * per_batch..][..per_batch];
+            let now = &values[done * per_batch..][..per_batch];
             let source = PerBlock::<_, BATCH, ZERO_POINTS> {
                 kernel_params: kernel_params.rows(),
                 size: self.block_size,
             };
-            let mut sticky = isa.sticky_clear();
-            let later = &values[Ord::min(ahead, batches - 1) * per_batch..][..per_batch];
-            let now = &values[done * per_batch..][..per_batch];
-            let codes = &mut codes[done * per_batch..][..per_batch];
-            let later = later.chunks_exact(groups_per_unit);
-            let now = now.chunks_exact(groups_per_unit);
-            let made = match &mut staged {
-                Some(staged) => &mut bytemuck::cast_slice_mut(&mut staged.0)[..per_batch],
-                None => &mut *codes,
+            let overlap = Overlap::<F, I, _, C, SIDES> {
+                later,
+                bounds: &mut bounds,
+                prefetch: self.stream,
+                now,
+                codes: match &mut staged {
+                    Some(staged) => &mut bytemuck::cast_slice_mut(&mut staged.0)[..per_batch],
+                    None => &mut *codes,
+                },
+                source,
+                clip,
+                groups_per_unit,
+                blocks_per_unit,
             };
-            let made = made.chunks_exact_mut(groups_per_unit);
-            for (unit, ((later, now), made)) in later.zip(now).zip(made).enumerate() {
-                if is_bounding {
-                    if self.stream {
-                        isa.prefetch(later, AHEAD);
-                    }
-                    let later: &[F::Vector<I>] = later.as_flattened();
-                    let per_block = later.len() / blocks_per_unit;
-                    for b in 0..blocks_per_unit {
-                        let block = &later[b * per_block..][..per_block];
-                        let bound = bound::<I, F, AFFINE>(isa, block);
-                        bounds.set::<AFFINE>(unit * blocks_per_unit + b, bound);
-                    }
-                }
-                if is_quantizing {
-                    let fast = FastTile::<F, _, C, I> {
-                        values: now,
-                        codes: made,
-                        source,
-                        first_pair: 2 * unit * groups_per_unit,
-                        clip,
-                    };
-                    // Symmetric quotients are never beyond the codes, unless an f16 scale is
-                    // subnormal; and the slow path's if NaN.
-                    match AFFINE || F::TYPE == FloatType::F16 {
-                        true => fast.quantize::<Q, true>(isa, &mut sticky),
-                        false => fast.quantize::<Q, false>(isa, &mut sticky),
-                    }
-                }
+            overlap.either::<Q>(isa, is_bounding, is_quantizing, &mut sticky);
+            if let (true, Some(staged)) = (is_quantizing, &staged) {
+                let codes = bytemuck::cast_slice_mut(codes);
+                stream(isa, &staged.0[..codes.len()], codes);
             }
             if !is_quantizing {
                 continue;
             }
             if isa.needs_fallback(sticky) {
                 break;
-            }
-            if let Some(staged) = &staged {
-                let codes = bytemuck::cast_slice_mut(codes);
-                stream(isa, &staged.0[..codes.len()], codes);
             }
             self.scales[done * BATCH..][..BATCH]
                 .copy_from_slice(&kernel_params.floats[SCALE][..BATCH]);
@@ -372,98 +432,9 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> Kernel for QuantizeBlock
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> usize {
         match (self.scheme.mode, self.scheme.dtype.is_signed()) {
-            (Mode::Affine, _) => self.batches::<I, true, true>(isa),
-            (Mode::Symmetric, true) => self.batches::<I, false, false>(isa),
-            (Mode::Symmetric, false) => self.batches::<I, false, true>(isa),
-        }
-    }
-}
-
-/// The parameters of one batch of blocks, to be encoded later; whether all blocks are ordinary. NaN may
-/// go unnoticed.
-pub struct FindBlockParams<'a, F, Q, const N: usize> {
-    /// The values of [`BATCH`] blocks.
-    pub values: &'a [F],
-    /// Values per block, a power of two of at least two vectors.
-    pub block_size: usize,
-    /// Integer type, mode and dialect.
-    pub scheme: Scheme,
-    /// Buffer for the parameters.
-    pub kernel_params: &'a mut BlockParams<N>,
-    /// How to divide.
-    pub marker: PhantomData<Q>,
-}
-
-impl<F: Lane, Q: Quotient, const N: usize> Kernel for FindBlockParams<'_, F, Q, N> {
-    type Output = bool;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> bool {
-        let (values, _) = groups::<F::Vector<I>, F>(self.values);
-        match self.scheme.mode {
-            Mode::Affine => self.terms_of::<I, true>(isa, values),
-            Mode::Symmetric => self.terms_of::<I, false>(isa, values),
-        }
-    }
-}
-
-impl<F: Lane, Q: Quotient, const N: usize> FindBlockParams<'_, F, Q, N> {
-    #[inline(always)]
-    fn terms_of<I: Isa, const AFFINE: bool>(self, isa: I, values: &[F::Vector<I>]) -> bool {
-        let mut found = Ranges::default();
-        ranges_of::<I, F, AFFINE>(isa, values, self.block_size, &mut found);
-        let kernel_params = self.kernel_params;
-        let rule = Rule::new(self.scheme, F::TYPE);
-        if !params::<I, Q, N>(isa, &rule, &mut found, kernel_params) {
-            return false;
-        }
-        for block in 0..BATCH {
-            let scale = kernel_params.floats[SCALE][block];
-            kernel_params.floats[DIVISOR][block] = if scale == 0.0 { f32::INFINITY } else { scale };
-        }
-        true
-    }
-}
-
-/// The ranges of one batch of blocks.
-#[inline(always)]
-fn ranges_of<I: Isa, F: Lane, const AFFINE: bool>(
-    isa: I,
-    values: &[F::Vector<I>],
-    block_size: usize,
-    found: &mut Ranges,
-) {
-    let mut bounds = Bounds::<I>::new(isa);
-    let per_block = block_size / I::LANES;
-    for index in 0..values.len() / per_block {
-        let block = &values[index * per_block..][..per_block];
-        bounds.set::<AFFINE>(index, bound::<I, F, AFFINE>(isa, block));
-    }
-    ranges::<I, AFFINE>(isa, &bounds, found);
-}
-
-/// The ranges of one batch of blocks, which hold 0; symmetric ones in symmetric mode. NaN may go
-/// unnoticed.
-pub struct FindBlockRanges<'a, F> {
-    /// The values of [`BATCH`] blocks.
-    pub values: &'a [F],
-    /// Values per block, a power of two of at least two vectors.
-    pub block_size: usize,
-    /// What the ranges are for.
-    pub mode: Mode,
-    /// Where they go.
-    pub found: &'a mut Ranges,
-}
-
-impl<F: Lane> Kernel for FindBlockRanges<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let (values, _) = groups::<F::Vector<I>, F>(self.values);
-        match self.mode {
-            Mode::Affine => ranges_of::<I, F, true>(isa, values, self.block_size, self.found),
-            Mode::Symmetric => ranges_of::<I, F, false>(isa, values, self.block_size, self.found),
+            (Mode::Affine, _) => self.batches::<I, 2, true>(isa),
+            (Mode::Symmetric, true) => self.batches::<I, 1, false>(isa),
+            (Mode::Symmetric, false) => self.batches::<I, 1, true>(isa),
         }
     }
 }

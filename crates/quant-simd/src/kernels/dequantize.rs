@@ -104,43 +104,72 @@ fn dequantize<
         }
         (codes, values) = (rest, rest_values);
     }
-    for (i, (codes, values)) in (done..).zip(codes.iter().zip(values)) {
-        let mut wide = [isa.splat(0.0); 4];
-        if C::PACKED && S::SHARED {
-            let kernel_params = [
-                source.nibble_terms(isa, loaded, SIGNED, 2 * i),
-                source.nibble_terms(isa, loaded, SIGNED, 2 * i + 1),
-            ];
-            wide = isa.dequantize_nibbles::<SIGNED>(bytemuck::cast_ref(codes), kernel_params);
-        } else {
-            let mut codes = C::codes(isa, *codes);
-            if C::PACKED && SIGNED {
-                codes = isa.extend_nibble(codes);
-            }
-            let steps = isa.widen_codes::<SIGNED>(&codes);
-            for p in 0..2 {
-                let scales = source.floats(isa, loaded, SCALE, 2 * i + p);
-                let zero_points = source.zero_points(isa, loaded, 2 * i + p);
-                for v in 0..2 {
-                    let mut steps = steps[2 * p + v];
-                    if S::ZERO_POINTS {
-                        steps = isa.sub_i32(steps, zero_points[v]);
-                    }
-                    wide[2 * p + v] = isa.mul(scales[v], isa.to_f32(steps));
-                }
-            }
+    // The loop of AVX2 is so short that how it lies in memory counts: two groups at a time.
+    let unrolled = if C::PACKED || STREAM || I::LANES != 8 {
+        1
+    } else {
+        2
+    };
+    let whole = codes.len() - codes.len() % unrolled;
+    let (codes, last_codes) = codes.split_at(whole);
+    let (values, last_values) = values.split_at_mut(whole);
+    let pairs = codes.chunks_exact(unrolled);
+    for (i, (codes, values)) in pairs.zip(values.chunks_exact_mut(unrolled)).enumerate() {
+        for g in 0..unrolled {
+            let (codes, group) = (&codes[g], done + unrolled * i + g);
+            let wide = widened::<I, F, S, C, SIGNED>(isa, codes, group, source, loaded);
+            store::<I, F, STREAM>(isa, wide, &mut values[g]);
         }
+    }
+    for (g, (codes, values)) in last_codes.iter().zip(last_values).enumerate() {
+        let wide = widened::<I, F, S, C, SIGNED>(isa, codes, done + whole + g, source, loaded);
         store::<I, F, STREAM>(isa, wide, values);
     }
 }
 
+/// The values of the codes of a group.
 #[inline(always)]
-fn store<I: Isa, F: Lane, const STREAM: bool>(isa: I, wide: [I::F32; 4], to: &mut Group<F, I>) {
+fn widened<I: Isa, F: Lane, S: ParamSource, C: CodeLayout, const SIGNED: bool>(
+    isa: I,
+    codes: &C::Memory<I>,
+    group: usize,
+    source: S,
+    loaded: &S::Loaded<I>,
+) -> [I::F32; 4] {
+    let mut wide = [isa.splat(0.0); 4];
+    if C::PACKED && S::SHARED {
+        let kernel_params = [
+            source.nibble_terms(isa, loaded, SIGNED, 2 * group),
+            source.nibble_terms(isa, loaded, SIGNED, 2 * group + 1),
+        ];
+        return isa.dequantize_nibbles::<SIGNED>(bytemuck::cast_ref(codes), kernel_params);
+    }
+    let mut codes = C::codes(isa, *codes);
+    if C::PACKED && SIGNED {
+        codes = isa.extend_nibble(codes);
+    }
+    let steps = isa.widen_codes::<SIGNED>(&codes);
+    for p in 0..2 {
+        let scales = source.floats(isa, loaded, SCALE, 2 * group + p);
+        let zero_points = source.zero_points(isa, loaded, 2 * group + p);
+        for v in 0..2 {
+            let mut steps = steps[2 * p + v];
+            if S::ZERO_POINTS {
+                steps = isa.sub_i32(steps, zero_points[v]);
+            }
+            wide[2 * p + v] = isa.mul(scales[v], isa.to_f32(steps));
+        }
+    }
+    wide
+}
+
+#[inline(always)]
+fn store<I: Isa, F: Lane, const STREAM: bool>(isa: I, wide: [I::F32; 4], values: &mut Group<F, I>) {
     for v in 0..4 {
         let value = F::narrow(isa, wide[v]);
         match STREAM {
-            true => isa.stream(&mut to[v], value),
-            false => to[v] = value,
+            true => isa.stream(&mut values[v], value),
+            false => values[v] = value,
         }
     }
 }

@@ -215,7 +215,11 @@ impl<F: Lane, B: Lane, S: ParamSource, Q: Quotient, const CODES: bool> Kernel
 
 /// What steps times scale becomes: it is rounded to the scale's type, which the fast paths know.
 #[inline(always)]
-fn restored<I: Isa, F: Lane, Q: Quotient>(isa: I, value: I::F32, scale_type: FloatType) -> I::F32 {
+pub(super) fn restored<I: Isa, F: Lane, Q: Quotient>(
+    isa: I,
+    value: I::F32,
+    scale_type: FloatType,
+) -> I::F32 {
     match (Q::DIVIDES, Q::ROUND, F::TYPE) {
         (false, FloatType::F16, _) => round_f16(isa, value),
         (false, FloatType::F32 | FloatType::Bf16, FloatType::F32 | FloatType::F16) => value,
@@ -275,10 +279,7 @@ impl<F: Lane, B: Lane, S: ParamSource, I: Isa, const CODES: bool> FreeTile<'_, F
                 self.codes[i] = clip.codes::<false, false, true>(isa, pairs);
             }
         }
-        let mut within = true;
-        for &lane in bytemuck::cast_slice::<I::I16, i16>(&[least, most]) {
-            within &= i16::from(self.range.low) <= lane && lane <= i16::from(self.range.high);
-        }
+        let within = self.range.holds::<I>(least, most);
         within && (I::ROUND_SHOWS_NAN || !isa.needs_fallback(sticky))
     }
 }

@@ -44,12 +44,25 @@ impl ErrorSums {
         }
     }
 
-    /// Takes the largest lane in.
+    /// Counts values.
     #[inline(always)]
-    fn raise<I: Isa>(&mut self, max: I::F32) {
-        for &lane in bytemuck::cast_slice::<I::F32, f32>(&[max]) {
-            self.max = self.max.max(lane);
+    pub(super) fn count(&mut self, values: usize) {
+        self.count += values as u64;
+    }
+
+    /// Takes the largest lane in: magnitudes, whose bits compare as they do.
+    #[inline(always)]
+    pub(super) fn raise<I: Isa>(&mut self, max: I::F32) {
+        let mut largest = self.max.to_bits() as i32;
+        for &lane in bytemuck::cast_slice::<I::F32, i32>(&[max]) {
+            largest = Ord::max(largest, lane);
         }
+        self.max = f32::from_bits(largest as u32);
+    }
+
+    /// Whether sums are in f64, whatever the values.
+    pub fn is_wide(&self) -> bool {
+        self.wide
     }
 }
 
@@ -80,7 +93,7 @@ pub struct AddErrors<'a, F> {
 
 /// The sums of 16 lanes in f32, in the first vectors; those of an instruction set with wider vectors
 /// are fewer.
-type Sums<I> = [[<I as Isa>::F32; 4]; 3];
+pub(super) type Sums<I> = [[<I as Isa>::F32; 4]; 3];
 
 /// The sums of a run in which every lane lies between these is one that is added up in f32: 64 squares
 /// of less than the smallest magnitude are less than the one, and a square of more than the largest is
@@ -115,7 +128,7 @@ impl<F: Lane> Kernel for AddErrors<'_, F> {
                 false => max = before,
             }
         }
-        self.sums.count += self.values.len() as u64;
+        self.sums.count(self.values.len());
         self.sums
             .raise::<I>(bytemuck::cast(isa.max_i32(max[0], max[1])));
     }
@@ -177,17 +190,8 @@ fn add_step<I: Isa, F: Lane>(
     for i in 0..STATS_STEP / LANES {
         for w in 0..width {
             let value = F::widen(isa, values[i * width + w]);
-            let error = isa.sub(value, dequantized[i * width + w]);
-            let absolute = isa.abs(error);
-            let even = (i * width + w) % 2;
-            max[even] = isa.max_i32(max[even], bytemuck::cast(absolute));
-            let added = [isa.mul(value, value), isa.mul(error, error), absolute];
-            for k in 0..3 {
-                of_step[k][w] = match i {
-                    0 => added[k],
-                    _ => isa.add(of_step[k][w], added[k]),
-                };
-            }
+            let place = i * width + w;
+            add_error(isa, place, value, dequantized[place], &mut of_step, max);
         }
     }
     for k in 0..3 {
@@ -197,9 +201,32 @@ fn add_step<I: Isa, F: Lane>(
     }
 }
 
+/// Adds a vector's error to the sums of its step, of which it is this one.
+#[inline(always)]
+pub(super) fn add_error<I: Isa>(
+    isa: I,
+    place: usize,
+    value: I::F32,
+    dequantized: I::F32,
+    of_step: &mut Sums<I>,
+    max: &mut [I::I32; 2],
+) {
+    let width = LANES / I::LANES;
+    let error = isa.sub(value, dequantized);
+    let absolute = isa.abs(error);
+    max[place % 2] = isa.max_i32(max[place % 2], bytemuck::cast(absolute));
+    let added = [isa.mul(value, value), isa.mul(error, error), absolute];
+    for k in 0..3 {
+        of_step[k][place % width] = match place / width {
+            0 => added[k],
+            _ => isa.add(of_step[k][place % width], added[k]),
+        };
+    }
+}
+
 /// Whether the sums of squares are [`SURE`].
 #[inline(always)]
-fn is_sure<I: Isa>(isa: I, sums: &Sums<I>) -> bool {
+pub(super) fn is_sure<I: Isa>(isa: I, sums: &Sums<I>) -> bool {
     let mut low: I::I32 = bytemuck::cast(sums[0][0]);
     let mut high = low;
     for w in 0..LANES / I::LANES {
@@ -214,7 +241,7 @@ fn is_sure<I: Isa>(isa: I, sums: &Sums<I>) -> bool {
 
 /// Adds the sums of a run.
 #[inline(always)]
-fn add<I: Isa>(isa: I, sums: &Sums<I>, to: &mut ErrorSums) {
+pub(super) fn add<I: Isa>(isa: I, sums: &Sums<I>, to: &mut ErrorSums) {
     for k in 0..3 {
         let to: &mut [I::F64] = bytemuck::cast_slice_mut(&mut to.sums[k]);
         for w in 0..LANES / I::LANES {

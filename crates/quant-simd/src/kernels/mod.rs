@@ -6,10 +6,12 @@
 // An index that also counts pairs and lanes reads better than an iterator beside it.
 #![allow(clippy::needless_range_loop)]
 
+pub mod block_params;
 pub mod blocks;
 pub mod columns;
 pub mod dequantize;
 pub mod encode;
+pub mod encode_runs;
 pub mod error;
 pub mod fit;
 pub mod ggml;
@@ -133,6 +135,15 @@ impl Tiles {
             start: 0,
             groups,
             rest,
+        }
+    }
+
+    /// Tiles of so many groups.
+    #[inline(always)]
+    pub fn of(tile: usize, groups: usize, rest: usize) -> Self {
+        Self {
+            tile,
+            ..Self::new(groups, rest)
         }
     }
 

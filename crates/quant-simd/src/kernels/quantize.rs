@@ -6,7 +6,7 @@ use quant_core::FloatType;
 
 use super::{CodeLayout, Group, Staged, Tiles};
 use super::{first_groups_mut, groups, lane_sum, padded, unpadded};
-use crate::isa::{Isa, Kernel};
+use crate::isa::{Isa, Kernel, LARGEST_BURST, TILE};
 use crate::lane::Lane;
 use crate::param_source::ParamSource;
 use crate::params::{CodeRange, DIVISOR, Divide, Quotient, RECIPROCAL, RESIDUAL, round};
@@ -179,7 +179,11 @@ impl<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout> Kernel for Quantize<'_
             let (codes, rest_codes) = first_groups_mut::<C::Memory<I>>(codes, values.len());
             let padding = [padded::<Group<F, I>, F>(rest)];
             let mut padding_codes: [C::Memory<I>; 1] = [bytemuck::Zeroable::zeroed()];
-            for tile in Tiles::new(values.len(), rest.len()) {
+            let tile = match self.stream {
+                true => Ord::min(TILE, LARGEST_BURST / size_of::<C::Memory<I>>()),
+                false => TILE,
+            };
+            for tile in Tiles::of(tile, values.len(), rest.len()) {
                 let (values, codes) = match tile.padded {
                     true => (&padding[..], &mut padding_codes[..]),
                     false => (&values[tile.groups()], &mut codes[tile.groups()]),

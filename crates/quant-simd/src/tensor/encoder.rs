@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use quant_core::{ErrorStats, ParamsError};
+use quant_core::{ErrorStats, ParamsError, STATS_RUN};
 
 use super::param_stream::ParamStream;
 use super::params::PIECE;
@@ -11,7 +11,7 @@ use super::work::Flaw;
 use super::{Sink, TensorQuantizer};
 use crate::Element;
 use crate::kernels::encode::Encoded;
-use crate::kernels::error::ErrorSums;
+use crate::measured::Measured;
 use crate::memory::{self, NoMemory};
 use crate::param_layout::ParamLayout;
 
@@ -59,18 +59,33 @@ impl Encoder {
             false => &mut *stored,
         };
         let dequantized = first(&mut self.dequantized, PIECE)?;
-        let mut sums = ErrorSums::default();
-        let mut clipped = 0;
+        let mut errors = Measured::default();
         let encoded = values.with(chunk.clone(), |values| {
             for (piece, values) in values.chunks(PIECE).enumerate() {
                 let piece = piece * PIECE;
-                let mut at = 0;
+                // Values of the piece that are encoded, and those of them whose errors are added up.
+                let (mut at, mut summed) = (0, 0);
                 while at < values.len() {
                     let position = chunk.start + piece + at;
                     let (count, spec, place) = param_stream.at(position, values.len() - at)?;
-                    let codes = &mut codes[piece + at..][..count];
-                    let dequantized = &mut dequantized[at..][..count];
-                    let values = &values[at..][..count];
+                    let (end, mut place) = (at + count, place);
+                    if measured && at % STATS_RUN == 0 && count >= STATS_RUN {
+                        if summed < at {
+                            let (values, dequantized) =
+                                (&values[summed..at], &dequantized[summed..at]);
+                            F::add_errors(backend, values, dequantized, &mut errors.sums);
+                        }
+                        let codes = &mut codes[piece + at..piece + end];
+                        let done = errors.runs(backend, &values[at..end], spec, place, codes);
+                        (at, place) = (at + done, place.skip(done));
+                        summed = at;
+                        if at == end {
+                            continue;
+                        }
+                    }
+                    let codes = &mut codes[piece + at..piece + end];
+                    let dequantized = &mut dequantized[at..end];
+                    let values = &values[at..end];
                     let encoded = match place {
                         ParamLayout::Uniform(_)
                         | ParamLayout::PerElement(_)
@@ -93,11 +108,13 @@ impl Encoder {
                         let block = quantizer.blocks.scale_of(position);
                         return Err(Flaw::Block(block, ParamsError::NonFinite));
                     }
-                    clipped += encoded.clipped;
-                    at += count;
+                    errors.count(encoded);
+                    at = end;
                 }
-                if measured {
-                    F::add_errors(backend, values, &dequantized[..values.len()], &mut sums);
+                if measured && summed < values.len() {
+                    let (values, dequantized) = (&values[summed..], &dequantized[summed..]);
+                    let dequantized = &dequantized[..values.len()];
+                    F::add_errors(backend, values, dequantized, &mut errors.sums);
                 }
             }
             Ok(())
@@ -110,9 +127,7 @@ impl Encoder {
         if !measured {
             return Ok(ErrorStats::default());
         }
-        let mut stats = sums.stats();
-        stats.saturated = clipped;
-        Ok(stats)
+        Ok(errors.stats())
     }
 
     /// Gives what is stored, which starts with this element, to the sink.

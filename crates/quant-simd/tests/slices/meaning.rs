@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use quant_core::{IntType, Mode, Params, STATS_CHUNK, Scheme};
+use quant_core::{IntType, Mode, Params, STATS_CHUNK, STATS_RUN, Scheme};
 use quant_simd::Backend;
 use quant_testkit::hurtful::{self, Random};
 
@@ -13,7 +13,7 @@ use crate::elements::{GROUP, mixed};
 
 for_every_float! {
     half_integers_go_to_the_even_code saturates nan_becomes_zero_point a_scale_of_zero_gives_zeros
-    stats_go_chunk_by_chunk
+    stats_go_chunk_by_chunk errors_are_added_up_run_by_run
 }
 
 /// A backend that is not there is not tested: what is there must be all that the machine has.
@@ -242,6 +242,46 @@ fn wrong_lengths_panic() {
             let (mut codes, mut scales) = ([0; 70], [0.0_f32; 1]);
             let _ = backend.quantize_blocks(&values, 0, int8, &mut codes, &mut scales, &mut []);
         });
+    }
+}
+
+/// Runs in which no code is clipped, with one in between that is out of the ordinary.
+fn errors_are_added_up_run_by_run<F: Value>() {
+    let (mut arenas, mut random) = (Arenas::new(), Random(12));
+    for (i, scheme) in hurtful::schemes().into_iter().enumerate() {
+        let (low, high) = (scheme.qmin(), scheme.qmax());
+        let params = hurtful::params(scheme, scale_type::<F>(scheme));
+        for params in [params[0], params[i % params.len()]] {
+            let within = |random: &mut Random, fraction: f32| {
+                let code = low + random.below((high - low + 1) as usize) as i32;
+                F::from_f32(params.scale() * ((code - params.zero_point()) as f32 + fraction))
+            };
+            let plain = (0..5 * STATS_RUN + 77).map(|i| within(&mut random, (i % 9) as f32 / 20.0));
+            let plain: Vec<F> = plain.collect();
+            for (run, of_run) in [
+                (0, None),
+                (1, Some(f32::NAN)),
+                (2, Some(f32::INFINITY)),
+                (3, Some(params.scale() * 1000.0)),
+                (0, Some(params.scale() * -1000.0)),
+            ] {
+                let mut values = plain.clone();
+                let place = run * STATS_RUN + random.below(STATS_RUN);
+                if let Some(value) = of_run {
+                    values[place] = F::from_f32(value);
+                }
+                // And one without any error.
+                values[4 * STATS_RUN..5 * STATS_RUN].fill(F::from_f32(0.0));
+                let case = Case {
+                    function: Function::QuantizeWithStats,
+                    scheme,
+                    params: &[params],
+                    values: &values,
+                    codes: &[],
+                };
+                case.check(&mut arenas, Placement::ALIGNED);
+            }
+        }
     }
 }
 
