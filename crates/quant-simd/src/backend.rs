@@ -77,6 +77,7 @@ impl Backend {
     }
 
     /// Runs a kernel; on the scalar backend if the machine does not have this one.
+    #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.run_vectors(kernel) {
             Ok(output) => output,
