@@ -320,6 +320,18 @@ impl Isa for Avx512 {
         cast(b._mm512_cvtepi16_epi8(pairs))
     }
     #[inline(always)]
+    fn pack_two(self, codes: [i8x64; 2]) -> [u8x32; 2] {
+        let (f, b) = (self.0.avx512f, self.0.avx512bw);
+        let pairs = |codes: i8x64| {
+            let low = f._mm512_and_si512(cast(codes), f._mm512_set1_epi8(15));
+            b._mm512_maddubs_epi16(low, f._mm512_set1_epi16(0x1001))
+        };
+        // By quarters of a register, one of the first, one of the second.
+        let mixed = b._mm512_packus_epi16(pairs(codes[0]), pairs(codes[1]));
+        let order = f._mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+        cast(f._mm512_permutexvar_epi64(order, mixed))
+    }
+    #[inline(always)]
     fn join_nibbles<const CLEAN: bool>(self, low: i8x64, high: i8x64) -> i8x64 {
         let (f, mask) = (self.0.avx512f, self.splat_i8(15));
         let high = self.0.avx512bw._mm512_slli_epi16::<4>(cast(high));

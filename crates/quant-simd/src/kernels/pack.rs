@@ -19,7 +19,12 @@ impl Kernel for Pack<'_> {
     fn run<I: Isa>(self, isa: I) {
         let (codes, rest) = groups::<I::I8, u8>(self.codes);
         let (packed, rest_packed) = first_groups_mut::<I::Nibbles>(self.packed, codes.len());
-        for (&codes, packed) in codes.iter().zip(packed) {
+        let (twos, one) = codes.as_chunks::<2>();
+        let (packed_twos, packed_one) = packed.as_chunks_mut::<2>();
+        for (&codes, packed) in twos.iter().zip(packed_twos) {
+            *packed = isa.pack_two(codes);
+        }
+        for (&codes, packed) in one.iter().zip(packed_one) {
             *packed = isa.pack(codes);
         }
         if !rest.is_empty() {
