@@ -4,11 +4,8 @@ use quant_core::{Dialect, FloatType, Params, Scheme};
 
 use crate::dialects;
 use crate::lane::Lane;
-use crate::param_source::{LARGEST_BLOCK, LARGEST_PAIR};
+use crate::param_source::{BLOCKS, LARGEST_BLOCK, LARGEST_PAIR};
 use crate::params::{BlockRows, Division, KernelParams, ParamRows};
-
-/// Blocks that [`ParamLayout::PerBlock`] holds the parameters of.
-pub const BLOCKS: usize = 512;
 
 /// Where the parameters of elements come from.
 #[derive(Clone, Copy)]

@@ -104,6 +104,8 @@ pub struct PerBlock<'a, B, const BLOCKS: usize, const ZERO_POINTS: bool> {
 
 /// Elements of the largest instruction set's pair.
 pub const LARGEST_PAIR: usize = 32;
+/// Blocks that are given their parameters at once.
+pub const BLOCKS: usize = 512;
 /// The largest blocks that are done many at a time. Larger ones are worth a kernel each.
 pub const LARGEST_BLOCK: usize = 256;
 

@@ -2,6 +2,8 @@
 //!
 //! The packs work within lanes of 128 bits, so codes leave them in the order 0, 4, 8, 12, 1, ...
 //! of four; one permutation per group puts them right.
+//!
+//! Long: one trait, which is written in one piece.
 
 // Streaming stores, and conversions of f16 that pulp lacks.
 #![allow(unsafe_code)]

@@ -1,4 +1,6 @@
 //! NEON, as every 64-bit Arm processor has it.
+//!
+//! Long: one trait, which is written in one piece.
 
 // Conversions of f16 that pulp lacks.
 #![allow(unsafe_code)]

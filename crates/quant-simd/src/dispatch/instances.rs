@@ -16,7 +16,8 @@ use crate::kernels::histogram::{CELLS, CountBins, SMALL, histogram_len};
 use crate::kernels::quantize::{Quantize, QuantizeSlow};
 use crate::kernels::{Bytes, CodeLayout, Packed};
 use crate::lane::Lane;
-use crate::param_layout::{BLOCKS, Batches, EncodeSpec, ParamLayout};
+use crate::param_layout::{Batches, EncodeSpec, ParamLayout};
+use crate::param_source::BLOCKS;
 use crate::param_source::{
     Block32, BlockSize, ParamSource, PerBlock, PerElement, PowerOfTwo, Uniform,
 };

@@ -6,7 +6,7 @@ use quant_core::{FloatType, SEARCH_FITS, SEARCH_SCALES};
 use super::blocks::BATCH;
 use super::search::{ROUND, Scores};
 use crate::isa::{Isa, Kernel};
-use crate::param_layout::BLOCKS;
+use crate::param_source::BLOCKS;
 use crate::params::{BlockParams, DIVISOR, RECIPROCAL, RESIDUAL, SCALE, round};
 
 /// Lanes in which a sum is added up, whatever the instruction set.

@@ -14,7 +14,8 @@ use crate::Element;
 use crate::columns::{ColumnBounds, repeats};
 use crate::kernels::blocks::BATCH;
 use crate::memory::{self, NoMemory};
-use crate::param_layout::{BLOCKS, ElementParams, EncodeSpec, ParamLayout, is_block_size};
+use crate::param_layout::{ElementParams, EncodeSpec, ParamLayout, is_block_size};
+use crate::param_source::BLOCKS;
 use crate::param_source::PADDING;
 use crate::params::{BlockParams, Division, KernelParams, ParamTable, code_shift};
 

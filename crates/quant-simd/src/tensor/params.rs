@@ -12,7 +12,7 @@ use super::{Sink, TensorQuantizer};
 use crate::Element;
 use crate::columns::ColumnBounds;
 use crate::memory::{self, NoMemory};
-use crate::param_layout::BLOCKS;
+use crate::param_source::BLOCKS;
 use crate::params::{BlockParams, SCALE};
 
 /// Elements that are encoded at a time; together with their results they fit the first cache.

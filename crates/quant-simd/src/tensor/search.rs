@@ -15,7 +15,8 @@ use super::{Sink, TensorQuantizer};
 use crate::kernels::error::ErrorSums;
 use crate::kernels::search::{AddNoise, ScoreScales, Scores, lane_sum};
 use crate::memory::{self, NoMemory};
-use crate::param_layout::{BLOCKS, EncodeSpec};
+use crate::param_layout::EncodeSpec;
+use crate::param_source::BLOCKS;
 use crate::params::BlockParams;
 use crate::{Backend, Element};
 

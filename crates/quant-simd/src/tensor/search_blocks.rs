@@ -11,7 +11,8 @@ use crate::kernels::blocks::{BATCH, Ranges};
 use crate::kernels::fit::{FitBatch, Row};
 use crate::kernels::search::{ScoreScales, Scores, SumNoise, has_all_candidates};
 use crate::memory::{self, NoMemory};
-use crate::param_layout::{BLOCKS, EncodeSpec, ParamLayout};
+use crate::param_layout::{EncodeSpec, ParamLayout};
+use crate::param_source::BLOCKS;
 use crate::params::{BlockParams, CodeRange, Division, EXACT_SCALES, SCALE};
 
 impl<F: Element> Searcher<F> {
