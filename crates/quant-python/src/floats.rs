@@ -16,6 +16,10 @@ pub enum Floats<'a> {
 impl<'a> Floats<'a> {
     pub fn new(bytes: &'a [u8], source: &str) -> Result<Self, Raised> {
         fn cast<T: bytemuck::Pod>(bytes: &[u8]) -> Result<&[T], Raised> {
+            if bytes.is_empty() {
+                // Of no bytes the address says nothing.
+                return Ok(&[]);
+            }
             bytemuck::try_cast_slice(bytes).map_err(|_| Raised::internal("an unaligned array"))
         }
         Ok(match source.parse::<FloatType>()? {

@@ -148,8 +148,14 @@ pub struct ChannelState(Mutex<ChannelMinMax>);
 #[pymethods]
 impl ChannelState {
     #[new]
-    fn new(channels: usize) -> Self {
-        Self(Mutex::new(ChannelMinMax::new(channels)))
+    fn new(channels: usize) -> PyResult<Self> {
+        // What is not there would end the process.
+        let room = Vec::<ValueRange>::new().try_reserve_exact(channels.saturating_mul(4));
+        if room.is_err() {
+            let problem = format!("{channels} channels take more memory than there is");
+            return Err(Raised::new("MemoryLimitError", problem).into());
+        }
+        Ok(Self(Mutex::new(ChannelMinMax::new(channels))))
     }
 
     #[staticmethod]

@@ -269,3 +269,13 @@ def test_backends_and_threads() -> None:
     for bad in (-1, 5000):
         with pytest.raises(errors.OptionError):
             linquant.set_num_threads(bad)
+
+
+def test_a_block_size_in_words_is_refused(weights: np.ndarray) -> None:
+    with pytest.raises(errors.OptionError, match="block_size '32'"):
+        linquant.quantize(weights, block_size="32")  # type: ignore[arg-type]
+
+
+def test_nothing_is_quantized_to_nothing() -> None:
+    nothing = linquant.fake_quantize(np.empty((0, 4), np.float32), scale=0.5)
+    assert nothing.shape == (0, 4)

@@ -136,6 +136,18 @@ def test_what_is_not_supported_is_said(models: dict[str, Any], tmp_path: Path) -
     assert not [name for name in os.listdir(tmp_path)]
 
 
+def test_a_model_is_not_written_over_itself(models: dict[str, Any], tmp_path: Path) -> None:
+    config = cto.OptimizationConfig(global_config=cto.OpLinearQuantizerConfig())
+    path = tmp_path / "own.mlpackage"
+    models["iOS17"].save(str(path))
+    model = ct.models.MLModel(str(path), skip_model_load=True)
+    before = (path / "Data/com.apple.CoreML/weights/weight.bin").read_bytes()
+    for output in (path, path / "Data/in.mlpackage", tmp_path):
+        with pytest.raises(errors.OptionError, match="the model itself"):
+            coreml.linear_quantize_weights(model, config, output=output, force=True)
+    assert (path / "Data/com.apple.CoreML/weights/weight.bin").read_bytes() == before
+
+
 def test_accelerated_is_undone() -> None:
     from coremltools.optimize import _utils
 

@@ -146,7 +146,8 @@ def test_what_is_wrong_names_the_file(model: Path, tmp_path: Path) -> None:
         linquant.quantize_file(model, out)
     # Options are keywords here.
     assert raised.value.hint == "force" and "--" not in str(raised.value)
-    assert pickle.loads(pickle.dumps(raised.value)).hint == "force"
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert again.hint == "force" and str(again) == str(raised.value)
     linquant.quantize_file(model, out, force=True)
 
 

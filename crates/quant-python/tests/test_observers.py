@@ -21,6 +21,16 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_empty_arrays_are_nothing(kind: type[linquant.Observer]) -> None:
+    assert kind().observe(np.empty((0, 3), np.float32)) == kind()
+
+
+def test_channels_need_memory() -> None:
+    with pytest.raises(errors.MemoryLimitError, match="1000000000000 channels"):
+        linquant.ChannelMinMaxObserver(10**12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_states_survive(kind: type[linquant.Observer], rng: np.random.Generator) -> None:
     observer = kind()
     assert observer.range() is None and observer.samples == 0

@@ -230,6 +230,8 @@ def _cut(
     first = 0 if axis is None else axis
     if given != "per_block":
         return given, first, 0, 0, ()
+    if isinstance(block_size, (str, bytes)):
+        raise OptionError(f"block_size {block_size!r}", hint="give a number of elements, such as 32")
     size = one_size(32 if block_size is None else block_size)
     if isinstance(size, int):
         if size <= 0:

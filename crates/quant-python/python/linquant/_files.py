@@ -133,7 +133,9 @@ def quantize_file(
         FileAccessError, FileError, TensorError: What is wrong with which file and tensor.
         OptionError: Options that make no sense.
         StrictError: With ``strict``.
-        KeyboardInterrupt: After Ctrl-C. Nothing is left behind, then as after any exception.
+        KeyboardInterrupt: After Ctrl-C. Nothing is left behind, then as after any exception; but what
+            ``progress`` raises, or a warning that is an error, may come when the output has its name: it
+            is whole then, and stays.
 
     >>> report = linquant.quantize_file("model.safetensors", "small.safetensors",
     ...                                 dtype="int4", block_size=32)  # doctest: +SKIP

@@ -115,9 +115,21 @@ def _package(model: Any) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _output(output: PathLike | None) -> Iterator[Path]:
-    """Where the result goes: a package that goes with the interpreter, where none is given."""
+def _output(model: Any, output: PathLike | None) -> Iterator[Path]:
+    """Where the result goes: a package that goes with the interpreter, where none is given.
+
+    Raises:
+        OptionError: The package that the model lives in, which it would lose.
+    """
     if output is not None:
+        own = getattr(model, "package_path", None)
+        if own is not None:
+            mine, its = Path(output).resolve(), Path(own).resolve()
+            if mine == its or mine in its.parents or its in mine.parents:
+                raise OptionError(
+                    f"the output {os.fspath(output)} is, holds or lies in the package of the model itself",
+                    hint="choose another output",
+                )
         yield Path(output)
         return
     folder = Path(tempfile.mkdtemp(prefix="linquant-", suffix=".mlpackage"))
@@ -180,7 +192,7 @@ def linear_quantize_weights(
         raise UnsupportedError(
             "joint_compression of palettized or pruned weights", hint="use coremltools' own function"
         )
-    with _output(output) as target, _package(mlmodel) as package:
+    with _output(mlmodel, output) as target, _package(mlmodel) as package:
         report = _files.quantize_file(
             package,
             target,
@@ -259,7 +271,7 @@ def linear_quantize_activations(
     if not sample_data:
         raise OptionError("no samples", hint="give at least one")
     with contextlib.ExitStack() as stack:
-        target = stack.enter_context(_output(output))
+        target = stack.enter_context(_output(mlmodel, output))
         package = stack.enter_context(_package(mlmodel))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="linquant-"))
         ranges = Path(folder, "ranges.json")

@@ -42,11 +42,14 @@ class Error(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _again, (type(self), self.message, self.hint), self.__dict__
+        return _again, (type(self), self.args), self.__dict__
 
 
-def _again(kind: type[Error], message: str, hint: str | None) -> Error:
-    return kind(message, hint=hint)
+def _again(kind: type[Error], args: tuple[object, ...]) -> Error:
+    """As it was: its text need not be made of message and hint."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
 
 
 class OptionError(Error, ValueError):
