@@ -22,7 +22,7 @@ KINDS = [
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_empty_arrays_are_nothing(kind: type[linquant.Observer]) -> None:
-    assert kind().observe(np.empty((0, 3), np.float32)) == kind()
+    assert "values in None" in repr(kind().observe(np.empty((0, 3), np.float32)))
 
 
 def test_channels_need_memory() -> None:
