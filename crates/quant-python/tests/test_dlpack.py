@@ -82,3 +82,17 @@ def test_buffers_of_torch_are_filled() -> None:
     codes = torch.empty(8, 8, dtype=torch.int8)
     found = linquant.quantize(tensor, axis=0, out=codes)
     assert (torch.from_numpy(found.codes) == codes).all() and codes.abs().max() == 127
+
+
+def test_buffers_of_torchs_bfloat16_are_filled() -> None:
+    pytest.importorskip("ml_dtypes")
+    tensor = torch.randn(8, 64, generator=torch.Generator().manual_seed(2)).to(torch.bfloat16)
+    found = linquant.quantize(tensor, axis=0)
+    filled = torch.empty_like(tensor)
+    found.dequantize(out=filled)
+    assert (filled.float() - tensor.float()).abs().max() < 0.05
+    again = torch.empty_like(tensor)
+    linquant.fake_quantize(tensor, axis=0, out=again)
+    assert torch.equal(again, filled)
+    with pytest.raises(errors.ShapeError, match="bfloat16, not float32"):
+        found.dequantize(dtype="float32", out=torch.empty_like(tensor))

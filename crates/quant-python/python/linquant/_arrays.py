@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -120,13 +121,25 @@ def as_floats(array: ArrayLike, name: str = "array", *, copy: bool | None = None
     return Floats(_flat(order), found.shape, source, found)
 
 
+def _torch_memory(out: Any, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+    """The memory of a torch tensor. NumPy does not know torch's bfloat16: it goes as integers."""
+    tensor = out.detach()
+    if str(tensor.dtype) != "torch.bfloat16":
+        memory: NDArray[Any] = tensor.numpy()
+        return memory
+    if dtype.name != "bfloat16":
+        raise ShapeError(f"{name} is bfloat16, not {dtype}")
+    bits: NDArray[Any] = tensor.view(sys.modules["torch"].int16).numpy()
+    return bits.view(dtype)
+
+
 def out_buffer(
     out: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any], source: NDArray[Any], name: str = "out"
 ) -> NDArray[Any]:
     """A buffer to be filled, checked."""
     # NumPy takes what comes by DLPack for read-only; a torch tensor knows a way that is not.
     is_torch = type(out).__module__.split(".")[0] == "torch"
-    found = out.detach().numpy() if is_torch else as_numpy(out, name)
+    found = _torch_memory(out, dtype, name) if is_torch else as_numpy(out, name)
     if found.dtype != dtype or found.shape != shape:
         raise ShapeError(
             f"{name} is {found.dtype} of shape {found.shape}, not {dtype} of shape {shape}"
