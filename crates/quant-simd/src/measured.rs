@@ -46,7 +46,10 @@ impl Measured {
         let done = F::encode_runs(backend, values, spec, place, codes, &mut self.sums);
         self.patience = match done {
             None => u32::MAX,
-            Some(0) => Ord::min(2 * self.patience + 1, MOST_LEFT_OUT),
+            Some(0) => Ord::min(
+                self.patience.saturating_mul(2).saturating_add(1),
+                MOST_LEFT_OUT,
+            ),
             Some(_) => 0,
         };
         self.left_out = self.patience;
