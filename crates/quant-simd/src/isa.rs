@@ -82,6 +82,10 @@ pub trait Isa: Copy {
     const AWAY: f32 = 1.0;
     /// Whether [`stream`](Self::stream) stores past the cache; else loops that stream do not exist.
     const STREAMS: bool = false;
+    /// Bytes of values that are read before their codes are stored past the cache, where as many, farther
+    /// on, are then asked for; none where reading needs no such help and as many codes as
+    /// [`LARGEST_BURST`] are stored at once.
+    const READ_AHEAD: Option<usize> = None;
     /// `LANES` f32.
     type F32: Pod;
     /// `LANES / 2` f64.

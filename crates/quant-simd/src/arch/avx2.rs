@@ -47,6 +47,7 @@ impl Isa for Avx2 {
     const ROUND_SHOWS_NAN: bool = true;
     const AWAY: f32 = 2.0;
     const STREAMS: bool = true;
+    const READ_AHEAD: Option<usize> = Some(1024);
     type F32 = f32x8;
     type F64 = f64x4;
     type I32 = i32x8;

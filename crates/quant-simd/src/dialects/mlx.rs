@@ -14,7 +14,7 @@ use core::marker::PhantomData;
 use quant_core::{FloatType, IntType};
 
 use crate::isa::{Isa, Kernel};
-use crate::kernels::{CodeLayout, Group, groups, groups_mut, lane_sum};
+use crate::kernels::{AHEAD, CodeLayout, Group, groups, groups_mut, lane_sum};
 use crate::lane::Lane;
 use crate::params::{EXACT_SCALES, Exact, Quotient, round};
 
@@ -22,8 +22,6 @@ use crate::params::{EXACT_SCALES, Exact, Quotient, round};
 pub const BATCH: usize = 32;
 /// The largest block.
 pub const LARGEST: usize = 256;
-/// Bytes from what is read now to what is asked for, where it lies beyond the cache.
-const AHEAD: usize = 16 << 10;
 /// The least magnitude of a scale, before it is fitted to the edge.
 const EPS: f32 = 1e-7;
 /// From here on, every f32 is an integer.

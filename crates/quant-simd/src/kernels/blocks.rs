@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use quant_core::{FloatType, Mode, Scheme};
 
 use super::quantize::{Clip, FastTile};
-use super::{CodeLayout, Group, groups, groups_mut, stream};
+use super::{AHEAD, CodeLayout, Group, groups, groups_mut, stream};
 use crate::isa::{Isa, Kernel};
 use crate::lane::Lane;
 use crate::param_source::{BlockSize, LARGEST_BLOCK, ParamSource, PerBlock};
@@ -16,9 +16,6 @@ use crate::params::{
 /// Blocks that are quantized together. Their ranges are reduced as in a transposition, and one
 /// division serves as many scales as there are lanes.
 pub const BATCH: usize = 32;
-/// Bytes from what is read now to what is asked for, where it lies beyond the cache: far enough that
-/// it comes in the meantime, and a small part of the second cache. Twice or half of it is as fast.
-const AHEAD: usize = 16 << 10;
 
 /// Quantizes whole batches of blocks, and stops before the first batch that has
 /// a degenerate block; gives the number of batches done.

@@ -27,6 +27,10 @@ use bytemuck::Pod;
 use crate::isa::{Isa, TILE};
 use crate::lane::Lane;
 
+/// Bytes from what is read now to what is asked for, where it lies beyond the cache: far enough that
+/// it comes in the meantime, and a small part of the second cache. Twice or four times it is as fast.
+pub const AHEAD: usize = 8 << 10;
+
 /// The elements whose codes fill one register.
 pub type Group<F, I> = [<F as Lane>::Vector<I>; 4];
 

@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 
 use quant_core::FloatType;
 
-use super::{CodeLayout, Group, Staged, Tiles};
+use super::{AHEAD, CodeLayout, Group, Staged, Tiles};
 use super::{first_groups_mut, groups, lane_sum, padded, unpadded};
 use crate::isa::{Isa, Kernel, LARGEST_BURST, TILE};
 use crate::lane::Lane;
@@ -179,15 +179,19 @@ impl<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout> Kernel for Quantize<'_
             let (codes, rest_codes) = first_groups_mut::<C::Memory<I>>(codes, values.len());
             let padding = [padded::<Group<F, I>, F>(rest)];
             let mut padding_codes: [C::Memory<I>; 1] = [bytemuck::Zeroable::zeroed()];
-            let tile = match self.stream {
-                true => Ord::min(TILE, LARGEST_BURST / size_of::<C::Memory<I>>()),
-                false => TILE,
+            let tile = match (self.stream, I::READ_AHEAD) {
+                (true, Some(bytes)) => bytes / size_of::<Group<F, I>>(),
+                (true, None) => Ord::min(TILE, LARGEST_BURST / size_of::<C::Memory<I>>()),
+                (false, _) => TILE,
             };
             for tile in Tiles::of(tile, values.len(), rest.len()) {
                 let (values, codes) = match tile.padded {
                     true => (&padding[..], &mut padding_codes[..]),
                     false => (&values[tile.groups()], &mut codes[tile.groups()]),
                 };
+                if self.stream && I::READ_AHEAD.is_some() {
+                    isa.prefetch(values, AHEAD);
+                }
                 let made = match &mut staged {
                     Some(staged) => staged.first(codes.len()),
                     None => &mut *codes,

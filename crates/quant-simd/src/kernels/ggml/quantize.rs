@@ -3,11 +3,8 @@
 use super::params::{Bounds, Params};
 use super::{BATCH, Blocks, FOUR, VALUES, Values, floats_size};
 use crate::isa::{Isa, Kernel};
-use crate::kernels::stream;
+use crate::kernels::{AHEAD, stream};
 use crate::lane::Lane;
-
-/// Bytes from what is read now to what is asked for, where it lies beyond the cache.
-const AHEAD: usize = 16 << 10;
 
 /// The bytes of ggml's reference quantizer. Works batch by batch, and stops before the first one with
 /// a block that has no usable scale or minimum, or whose scale has an infinite reciprocal; gives the
