@@ -5,8 +5,11 @@ use std::hint::black_box;
 use bytemuck::Pod;
 use half::{bf16, f16};
 use quant_core::observer::Histogram;
-use quant_core::{Dialect, Float, GgmlType, IntType, Mode, Params, Scheme, ValueRange};
-use quant_simd::{Backend, Columns, Element};
+use quant_core::{
+    Blocks, Dialect, Float, GgmlType, Granularity, IntType, Mode, Params, Scheme, Search,
+    ValueRange,
+};
+use quant_simd::{Backend, Buffers, Columns, Element, TensorQuantizer, on_this_thread};
 
 use crate::buffer::Buffer;
 use crate::case::{Case, Peer, SliceCase};
@@ -17,6 +20,11 @@ const COLUMNS: usize = 1024;
 const INT8: Scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
 const INT4: Scheme = Scheme::new(IntType::Int4, Mode::Symmetric);
 const UINT8: Scheme = Scheme::new(IntType::Uint8, Mode::Affine);
+const UINT4: Scheme = Scheme::new(IntType::Uint4, Mode::Affine);
+const MLX4: Scheme = Scheme {
+    dialect: Dialect::Mlx,
+    ..UINT4
+};
 const WIDE: Scheme = Scheme {
     dialect: Dialect::F32,
     ..INT8
@@ -54,6 +62,16 @@ pub const KERNELS: &[Kernel] = &[
     Kernel { id: "O41", family: "blocks", name: "f32 -> ggml's Q4_1", case: |n| quantize_ggml::<f32>(n, GgmlType::Q4_1, peers::quantize_q4_1(n)) },
     Kernel { id: "O5", family: "blocks", name: "f32 -> ggml's Q5_0", case: |n| quantize_ggml::<f32>(n, GgmlType::Q5_0, peers::quantize_q5_0(n)) },
     Kernel { id: "O51", family: "blocks", name: "f32 -> ggml's Q5_1", case: |n| quantize_ggml::<f32>(n, GgmlType::Q5_1, peers::quantize_q5_1(n)) },
+    Kernel { id: "S", family: "search", name: "i4, blocks, plain", case: |n| tensor::<f32>(n, INT4, Search::None) },
+    Kernel { id: "S-mse", family: "search", name: "i4, blocks, searched", case: |n| tensor::<f32>(n, INT4, Search::Mse) },
+    Kernel { id: "S16", family: "search", name: "f16: i4, blocks, plain", case: |n| tensor::<f16>(n, INT4, Search::None) },
+    Kernel { id: "S16-mse", family: "search", name: "f16: i4, blocks, searched", case: |n| tensor::<f16>(n, INT4, Search::Mse) },
+    Kernel { id: "S-u4", family: "search", name: "u4, affine blocks, plain", case: |n| tensor::<f32>(n, UINT4, Search::None) },
+    Kernel { id: "S-u4-mse", family: "search", name: "u4, affine blocks, searched", case: |n| tensor::<f32>(n, UINT4, Search::Mse) },
+    Kernel { id: "S-mlx", family: "search", name: "MLX's u4, plain", case: |n| tensor::<f32>(n, MLX4, Search::None) },
+    Kernel { id: "S-mlx-mse", family: "search", name: "MLX's u4, searched", case: |n| tensor::<f32>(n, MLX4, Search::Mse) },
+    Kernel { id: "S16-mlx", family: "search", name: "f16: MLX's u4, plain", case: |n| tensor::<f16>(n, MLX4, Search::None) },
+    Kernel { id: "S16-mlx-mse", family: "search", name: "f16: MLX's u4, searched", case: |n| tensor::<f16>(n, MLX4, Search::Mse) },
     Kernel { id: "P8", family: "blocks", name: "ggml's Q8_0 -> f32", case: |n| dequantize_ggml(n, GgmlType::Q8_0, peers::dequantize_q8_0(n)) },
     Kernel { id: "P4", family: "blocks", name: "ggml's Q4_0 -> f32", case: |n| dequantize_ggml(n, GgmlType::Q4_0, peers::dequantize_q4_0(n)) },
     Kernel { id: "F", family: "range", name: "range of f32", case: |n| range::<f32>(n, peers::min_max()) },
@@ -146,6 +164,27 @@ fn quantize_blocks(
             .expect("finite values");
     };
     case(values(n), scheme.dtype.storage_len(n), kernel, peers)
+}
+
+/// Blocks of 32 by the tensor driver, on one thread and with error statistics, which is how files are
+/// quantized: so plain rounding and a search are measured alike.
+fn tensor<F: Element>(n: usize, scheme: Scheme, search: Search) -> Box<dyn Case> {
+    let blocks = Blocks::new(&[n / 32, 32], &Granularity::Blocks(vec![1, 32]));
+    let mut quantizer = TensorQuantizer {
+        search,
+        ..TensorQuantizer::new(scheme, F::TYPE, blocks.expect("whole blocks"))
+    };
+    let mut scales = vec![0; quantizer.scales_len()];
+    let mut zero_points = vec![0; quantizer.zero_points_len()];
+    let codes = quantizer.codes_len();
+    let kernel = move |backend: Backend, values: &[F], codes: &mut [u8]| {
+        quantizer.backend = backend;
+        let sink = Buffers::new(codes, &mut scales, &mut zero_points);
+        let values = bytemuck::cast_slice(values);
+        let done = on_this_thread(|| quantizer.quantize(values, &sink));
+        done.expect("finite values");
+    };
+    case(values(n), codes, kernel, vec![])
 }
 
 fn quantize_ggml<F: Element>(n: usize, block_type: GgmlType, peers: Vec<Peer<F>>) -> Box<dyn Case> {

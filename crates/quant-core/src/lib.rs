@@ -50,6 +50,6 @@ pub use reference::TensorError;
 pub use scheme::Scheme;
 pub use search::{
     FitSums, SEARCH_CANDIDATES, SEARCH_FACTORS, SEARCH_FACTORS_BELOW_ZERO, SEARCH_FITS,
-    SEARCH_PIECE, SEARCH_SCALES, Search,
+    SEARCH_LEAST_SPREAD, SEARCH_PIECE, SEARCH_SCALES, Search,
 };
 pub use stats::{ErrorStats, STATS_CHUNK, STATS_PLAIN, STATS_RUN, STATS_STEP};

@@ -126,7 +126,7 @@ impl FitSums {
         let (scale, bias) = params.exact();
         let spread = self.weights * self.squares - self.steps * self.steps;
         // Nearly all steps are the same: what is left are the sums' roundings.
-        if spread <= self.weights * self.squares * LEAST_SPREAD {
+        if spread <= self.weights * self.squares * SEARCH_LEAST_SPREAD {
             return None;
         }
         let best = (self.weights * self.products - self.steps * self.values) / spread;
@@ -150,4 +150,4 @@ impl FitSums {
 }
 
 /// What the variance of steps is by their mean square at least, where a bias is fitted.
-const LEAST_SPREAD: f64 = 1.0 / 65_536.0;
+pub const SEARCH_LEAST_SPREAD: f64 = 1.0 / 65_536.0;

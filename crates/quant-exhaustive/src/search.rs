@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use half::f16;
-use quant_core::{Blocks, Granularity, IntType, Mode, Scheme, Search, reference};
+use quant_core::{Blocks, Dialect, Granularity, IntType, Mode, Scheme, Search, reference};
 use quant_simd::{Backend, Element, TensorQuantizer};
 use rayon::prelude::*;
 
@@ -14,11 +14,14 @@ const BLOCK: usize = 32;
 
 /// Blocks whose bounds are f16, all or one of so many, and f32 between 1 and 2.
 pub fn rows(reduced: bool) -> Vec<Row> {
-    let of = |mode: Mode| {
-        let scheme = Scheme::new(IntType::Int4, mode);
+    let mlx = Scheme::new(IntType::Uint4, Mode::Affine).with_dialect(Dialect::Mlx);
+    let schemes = Mode::ALL
+        .iter()
+        .map(|&mode| Scheme::new(IntType::Int4, mode));
+    let of = |scheme: Scheme| {
         let halves = if reduced { 61 } else { 1 };
         let every = if reduced { 65_537 } else { 1021 };
-        let end = match mode {
+        let end = match scheme.mode {
             Mode::Symmetric => 0x7800,
             Mode::Affine => 0x6c00,
         };
@@ -32,7 +35,7 @@ pub fn rows(reduced: bool) -> Vec<Row> {
             }),
         ]
     };
-    Mode::ALL.iter().flat_map(|&mode| of(mode)).collect()
+    schemes.chain([mlx]).flat_map(of).collect()
 }
 
 fn row<F: Element>(
@@ -60,7 +63,10 @@ fn row<F: Element>(
         ..Row::default()
     }
     .named(
-        &format!("searched {} {} of {name}", scheme.dtype, scheme.mode),
+        &match scheme.dialect {
+            Dialect::Mlx => format!("searched MLX's {} of {name}", scheme.dtype),
+            _ => format!("searched {} {} of {name}", scheme.dtype, scheme.mode),
+        },
         Expect::Equal,
     )
 }
@@ -87,6 +93,14 @@ fn compare<F: Element>(scheme: Scheme, values: &[F]) -> (u64, Option<String>) {
     let found = found.expect("ordinary blocks");
     let mut codes = vec![0; scheme.dtype.storage_len(values.len())];
     reference::pack(&found.codes, scheme.dtype, &mut codes);
+    // Zero points, or biases.
+    let (kind, mut offsets) = (scheme.offset(), Vec::new());
+    let size = kind.size(scheme.dialect.scale_type(F::TYPE));
+    for params in &found.params {
+        offsets.resize(offsets.len() + size, 0);
+        let end = offsets.len();
+        params.store_offset(kind, &mut offsets[end - size..]);
+    }
     let (mut differences, mut first) = (0, None);
     for &backend in Backend::available() {
         let quantizer = TensorQuantizer {
@@ -102,12 +116,17 @@ fn compare<F: Element>(scheme: Scheme, values: &[F]) -> (u64, Option<String>) {
             Err(error) => return (1, Some(format!("{}: {error}", backend.name()))),
         };
         let scales = got.scales_f32();
+        let got_offsets = &got.zero_points;
         let pairs = got.codes.chunks(BLOCK / 2).zip(codes.chunks(BLOCK / 2));
         let params = found.params.iter().map(|params| params.scale());
         for (block, ((got, codes), (scale, expected))) in
             pairs.zip(scales.iter().zip(params)).enumerate()
         {
-            if got != codes || scale.to_bits() != expected.to_bits() {
+            let offset = block * size..(block + 1) * size;
+            if got != codes
+                || scale.to_bits() != expected.to_bits()
+                || got_offsets[offset.clone()] != offsets[offset]
+            {
                 differences += 1;
                 let bound = values[block * BLOCK + 7].to_f32();
                 first.get_or_insert(format!("{}: bound {bound:e}", backend.name()));

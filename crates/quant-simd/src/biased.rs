@@ -21,6 +21,8 @@ pub(crate) struct Biased<'a, F, S> {
     pub biases: &'a mut [u8],
     /// Where values whose code is clipped are counted, if that is wanted.
     pub clipped: Option<&'a mut u64>,
+    /// Scales and biases that were searched, as values are quantized with them.
+    pub given: Option<[&'a [f32]; 2]>,
 }
 
 /// Whether many of these blocks are done at a time.
@@ -76,6 +78,7 @@ impl<F: Element, S: Element> Biased<'_, F, S> {
         let values = &self.values[start * size..][..blocks * size];
         let mut wide = [[0.0; SPAN]; 2];
         let [scales, biases] = &mut wide;
+        let given = self.take_given(start, &mut scales[..blocks], &mut biases[..blocks]);
         let codes = match dtype.packing() {
             Packing::Bytes | Packing::Nibbles => {
                 &mut self.codes[dtype.storage_len(start * size)..]
@@ -92,6 +95,7 @@ impl<F: Element, S: Element> Biased<'_, F, S> {
             block_size: size,
             clipped: self.clipped.as_deref_mut(),
             far,
+            given,
         };
         let done = F::quantize_mlx(backend, batches) * BATCH;
         if let Packing::Bits(_) = dtype.packing() {
@@ -111,7 +115,9 @@ impl<F: Element, S: Element> Biased<'_, F, S> {
         let mut values = [F::zeroed(); BATCH * LARGEST];
         values[..count].copy_from_slice(&self.values[start * size..][..count]);
         let mut codes = [0; BATCH * LARGEST];
-        let [mut scales, mut biases] = [[0.0; BATCH]; 2];
+        // Ones for blocks that there are not, so that they divide.
+        let [mut scales, mut biases] = [[1.0; BATCH], [0.0; BATCH]];
+        let given = self.take_given(start, &mut scales[..blocks], &mut biases[..blocks]);
         let batch = ToQuantize {
             values: &values[..BATCH * size],
             codes: &mut codes,
@@ -121,6 +127,7 @@ impl<F: Element, S: Element> Biased<'_, F, S> {
             block_size: size,
             clipped: self.clipped.as_deref_mut(),
             far: false,
+            given,
         };
         if F::quantize_mlx(backend, batch) == 0 {
             return 0;
@@ -134,6 +141,16 @@ impl<F: Element, S: Element> Biased<'_, F, S> {
         }
         self.store(backend, start, &scales[..blocks], &biases[..blocks]);
         blocks
+    }
+
+    /// The scales and biases of some blocks, if they are given.
+    fn take_given(&self, start: usize, scales: &mut [f32], biases: &mut [f32]) -> bool {
+        let Some([all_scales, all_biases]) = self.given else {
+            return false;
+        };
+        scales.copy_from_slice(&all_scales[start..][..scales.len()]);
+        biases.copy_from_slice(&all_biases[start..][..biases.len()]);
+        true
     }
 
     /// Rounds scales and biases to the type that they are stored in.
@@ -151,7 +168,14 @@ impl<F: Element, S: Element> Biased<'_, F, S> {
     fn block(&mut self, backend: Backend, block: usize) -> Result<(), TensorError> {
         let start = block * self.block_size;
         let values = &self.values[start..self.values.len().min(start + self.block_size)];
-        let found = self.scheme.params(&backend.range(values), F::TYPE);
+        // Those that their type cannot hold are the plain ones.
+        let given = self.given.and_then(|[scales, biases]| {
+            Params::with_bias(scales[block], biases[block], F::TYPE).ok()
+        });
+        let found = match given {
+            Some(params) => Ok(params),
+            None => self.scheme.params(&backend.range(values), F::TYPE),
+        };
         let params = found.map_err(|source| TensorError { block, source })?;
         backend.quantize_at(values, self.scheme, params, self.codes, start);
         if let Some(clipped) = &mut self.clipped {

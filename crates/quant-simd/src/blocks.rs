@@ -52,6 +52,7 @@ impl Backend {
                 scales,
                 biases: zero_points,
                 clipped: None,
+                given: None,
             };
             return blocks.quantize(self);
         }

@@ -261,6 +261,41 @@ fn batches_of_blocks_are_searched() {
     }
 }
 
+/// And so are those with a bias: in whole batches and parts of one, with blocks that have no other
+/// candidates, or whose values cannot be restored.
+#[test]
+fn batches_of_blocks_with_biases_are_searched() {
+    for (number, bits) in [2, 3, 4, 5, 6, 8].into_iter().enumerate() {
+        for size in [32, 64, 128, 256] {
+            let rows = [35, 32, 5][number % 3];
+            let mut values: Vec<f32> = (0..(rows * size) as u32)
+                .map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 8e6 - 1.0)
+                .map(|value| value * value * value * 0.1 - 0.01)
+                .collect();
+            values[size..2 * size].fill(0.5);
+            values[2 * size..3 * size].fill(0.0);
+            values[3 * size] = 65_000.0;
+            values[3 * size + 1] = -65_504.0;
+            values[4 * size..5 * size]
+                .iter_mut()
+                .for_each(|it| *it *= 1e-6);
+            let halves: Vec<f16> = values.iter().map(|&it| f16::from_f32(it)).collect();
+            let brains: Vec<bf16> = values.iter().map(|&it| bf16::from_f32(it)).collect();
+            let dtype = IntType::new(bits, false).unwrap();
+            let scheme = Scheme::new(dtype, Mode::Affine).with_dialect(Dialect::Mlx);
+            let sizes = Granularity::Blocks(vec![1, size]);
+            let blocks = Blocks::new(&[rows, size], &sizes).unwrap();
+            let importance = Importance::new(&[rows, size], 1, &weights(size));
+            for importance in [None, Some(importance)] {
+                let search = Search::Mse;
+                check_search(&values, scheme, &blocks, 1, search, importance.clone());
+                check_search(&halves, scheme, &blocks, 1, search, importance.clone());
+                check_search(&brains, scheme, &blocks, 1, search, importance);
+            }
+        }
+    }
+}
+
 /// Those that a search has found, given to functions of slices.
 #[test]
 fn scales_below_zero_are_as_good_as_others() {

@@ -45,6 +45,8 @@ pub struct ToQuantize<'a, F> {
     pub clipped: Option<&'a mut u64>,
     /// Whether the values lie beyond the cache.
     pub far: bool,
+    /// Whether scales and biases are there: they were searched.
+    pub given: bool,
 }
 
 /// Quantizes whole batches of blocks, and stops before the first batch with a block whose values are
@@ -55,28 +57,29 @@ pub struct QuantizeMlx<'a, F, C>(pub ToQuantize<'a, F>, pub PhantomData<C>);
 /// A number for each block.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Row([f32; BATCH]);
+pub(super) struct Row(pub(super) [f32; BATCH]);
 
 impl Row {
     #[inline(always)]
-    fn vectors<V: bytemuck::Pod>(&mut self) -> &mut [V] {
+    pub(super) fn vectors<V: bytemuck::Pod>(&mut self) -> &mut [V] {
         &mut bytemuck::cast_slice_mut(&mut self.0)[..4 * BATCH / size_of::<V>()]
     }
 }
 
 /// What quantizes the blocks of a batch.
-struct Found {
-    min: Row,
-    max: Row,
-    scale: Row,
-    bias: Row,
-    reciprocal: Row,
-    residual: Row,
+#[derive(Clone)]
+pub(super) struct Found {
+    pub(super) min: Row,
+    pub(super) max: Row,
+    pub(super) scale: Row,
+    pub(super) bias: Row,
+    pub(super) reciprocal: Row,
+    pub(super) residual: Row,
 }
 
 impl Found {
     #[inline(always)]
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let row = Row([0.0; BATCH]);
         Self {
             min: row,
@@ -90,7 +93,7 @@ impl Found {
 
     /// The bounds of each block. NaN may be left out.
     #[inline(always)]
-    fn bounds<I: Isa, F: Lane>(&mut self, isa: I, values: &[F::Vector<I>]) {
+    pub(super) fn bounds<I: Isa, F: Lane>(&mut self, isa: I, values: &[F::Vector<I>]) {
         let per_block = values.len() / BATCH;
         for chunk in 0..BATCH / I::LANES {
             let mut low = [isa.splat_i32(0); 16];
@@ -118,7 +121,8 @@ impl Found {
 
     /// Scales, biases and what divides by the scales; whether all of them are ordinary.
     #[inline(always)]
-    fn params<I: Isa>(&mut self, isa: I, steps: f32, largest: f32) -> bool {
+    pub(super) fn params<I: Isa>(&mut self, isa: I, steps: f32, float: FloatType) -> bool {
+        let largest = largest(float);
         let mut ordinary = true;
         // Plain loops, of which the compiler makes vectors.
         for i in 0..BATCH {
@@ -147,6 +151,13 @@ impl Found {
             ordinary &= min.abs() <= f32::MAX;
             ordinary &= max.abs() <= f32::MAX;
         }
+        self.divisors(isa);
+        ordinary
+    }
+
+    /// What divides by the scales.
+    #[inline(always)]
+    pub(super) fn divisors<I: Isa>(&mut self, isa: I) {
         let (one, zero) = (isa.splat(1.0), isa.splat(0.0));
         for chunk in 0..BATCH / I::LANES {
             let scale = self.scale.vectors::<I::F32>()[chunk];
@@ -158,7 +169,15 @@ impl Found {
             self.reciprocal.vectors::<I::F32>()[chunk] = reciprocal;
             self.residual.vectors::<I::F32>()[chunk] = isa.fma(rest, reciprocal, about);
         }
-        ordinary
+    }
+}
+
+/// The largest scale that is ordinary where it is stored in this type.
+#[inline(always)]
+fn largest(float: FloatType) -> f32 {
+    match float {
+        FloatType::F16 => 65_504.0,
+        FloatType::F32 | FloatType::Bf16 => EXACT_SCALES.1,
     }
 }
 
@@ -245,10 +264,6 @@ impl<F: Lane, C: CodeLayout> QuantizeMlx<'_, F, C> {
         let (codes, _) = groups_mut::<C::Memory<I>, u8>(blocks.codes);
         let per_batch = BATCH * blocks.block_size / (4 * I::LANES);
         let steps = blocks.dtype.max_value() as f32;
-        let largest = match F::TYPE {
-            FloatType::F16 => 65_504.0,
-            FloatType::F32 | FloatType::Bf16 => EXACT_SCALES.1,
-        };
         let mut found = Found::new();
         let mut unclipped = 0;
         let batches = values.len() / per_batch;
@@ -259,17 +274,24 @@ impl<F: Lane, C: CodeLayout> QuantizeMlx<'_, F, C> {
             if blocks.far {
                 isa.prefetch(values, AHEAD);
             }
-            found.bounds::<I, F>(isa, values.as_flattened());
-            if !found.params(isa, steps, largest) {
-                break;
+            let here = done * BATCH..(done + 1) * BATCH;
+            if blocks.given {
+                found.scale.0.copy_from_slice(&blocks.scales[here.clone()]);
+                found.bias.0.copy_from_slice(&blocks.biases[here.clone()]);
+                found.divisors(isa);
+            } else {
+                found.bounds::<I, F>(isa, values.as_flattened());
+                if !found.params(isa, steps, F::TYPE) {
+                    break;
+                }
             }
             let seen = Self::codes::<I, FLIP, COUNT>(isa, values, codes, &found, steps);
             if isa.needs_fallback(seen.sticky) {
                 break;
             }
             unclipped += lane_sum(seen.unclipped);
-            blocks.scales[done * BATCH..][..BATCH].copy_from_slice(&found.scale.0);
-            blocks.biases[done * BATCH..][..BATCH].copy_from_slice(&found.bias.0);
+            blocks.scales[here.clone()].copy_from_slice(&found.scale.0);
+            blocks.biases[here].copy_from_slice(&found.bias.0);
             done += 1;
         }
         if let (true, Some(clipped)) = (COUNT, blocks.clipped) {

@@ -1,6 +1,7 @@
 //! What the kernels know of dialects.
 
 pub mod mlx;
+pub mod mlx_search;
 
 use quant_core::{Dialect, Mode, OffsetKind, Scheme, Ties};
 

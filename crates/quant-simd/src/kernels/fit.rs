@@ -10,8 +10,9 @@ use crate::param_source::BLOCKS;
 use crate::params::{BlockParams, DIVISOR, RECIPROCAL, RESIDUAL, SCALE, round};
 
 /// Lanes in which a sum is added up, whatever the instruction set.
-const LANES: usize = 16;
-const ONES: [f32; LANES] = [1.0; LANES];
+pub const LANES: usize = 16;
+/// Weights where there are none.
+pub const ONES: [f32; LANES] = [1.0; LANES];
 
 /// Parameters, and what the codes of a block that has them come to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,7 +71,7 @@ impl Kernel for FitBlock<'_> {
 }
 
 /// The first `N` sums, in as many vectors as sixteen lanes take.
-struct Sums<I: Isa, const N: usize> {
+pub struct Sums<I: Isa, const N: usize> {
     reciprocal: I::F32,
     bias: I::F32,
     low: I::F32,
@@ -80,8 +81,9 @@ struct Sums<I: Isa, const N: usize> {
 }
 
 impl<I: Isa, const N: usize> Sums<I, N> {
+    /// Of no values.
     #[inline(always)]
-    fn new(isa: I, fit: &Fit) -> Self {
+    pub fn new(isa: I, fit: &Fit) -> Self {
         Self {
             reciprocal: isa.splat(1.0 / fit.scale),
             bias: isa.splat(fit.bias),
@@ -94,7 +96,7 @@ impl<I: Isa, const N: usize> Sums<I, N> {
 
     /// Adds sixteen values.
     #[inline(always)]
-    fn add(&mut self, isa: I, values: &[f32], weights: &[f32]) {
+    pub fn add(&mut self, isa: I, values: &[f32], weights: &[f32]) {
         let sums = &mut self.sums;
         let values: &[I::F32] = bytemuck::cast_slice(values);
         let weights: &[I::F32] = bytemuck::cast_slice(weights);
@@ -117,7 +119,7 @@ impl<I: Isa, const N: usize> Sums<I, N> {
 
     /// The lanes of each sum together: the upper half to the lower one, and so on.
     #[inline(always)]
-    fn reduce(&self) -> [f32; N] {
+    pub fn reduce(&self) -> [f32; N] {
         let mut sums = [0.0; N];
         let mut k = 0;
         while k < N {

@@ -10,7 +10,7 @@ use crate::isa::{Isa, Kernel};
 use crate::params::round;
 
 /// 1.5 * 2^23, see [`quant_core::reference::search`].
-pub(super) const ROUND: f32 = 12_582_912.0;
+pub const ROUND: f32 = 12_582_912.0;
 
 /// The candidates of [`quant_core::reference::search`], and the sum of squared errors of each.
 #[derive(Clone, Copy, Debug, Default)]
@@ -141,7 +141,7 @@ struct Candidates<I: Isa> {
 
 /// Finds the sums. `importance` is as long as the values, and not looked at unless `WEIGHTED`.
 #[inline(always)]
-fn add_up<I: Isa, const WEIGHTED: bool, const BIASED: bool>(
+pub fn add_up<I: Isa, const WEIGHTED: bool, const BIASED: bool>(
     isa: I,
     values: &[f32],
     importance: &[f32],
@@ -300,7 +300,7 @@ fn fold<const HALF: usize>(lanes: &mut [f64; 16]) {
 /// `importance` is as long as the values, and not looked at unless `WEIGHTED`. The compiler makes
 /// vectors of the lanes.
 #[inline(always)]
-fn add_noise<const WEIGHTED: bool>(
+pub fn add_noise<const WEIGHTED: bool>(
     values: &[f32],
     dequantized: &[f32],
     importance: &[f32],

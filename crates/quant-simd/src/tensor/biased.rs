@@ -7,6 +7,7 @@ use quant_core::{Arrangement, ErrorStats, FloatType, TensorError};
 
 use super::dequantize::StoredParams;
 use super::quantize::{Units, total};
+use super::search::Searcher;
 use super::values::{Input, Pool};
 use super::work::{Flaw, PassError, each};
 use super::{Sink, TensorQuantizer, chunks};
@@ -22,6 +23,7 @@ struct Parts<F> {
     codes: Vec<u8>,
     scales: Vec<F>,
     biases: Vec<u8>,
+    searcher: Searcher<F>,
 }
 
 impl<F> Default for Parts<F> {
@@ -30,6 +32,7 @@ impl<F> Default for Parts<F> {
             codes: Vec::new(),
             scales: Vec::new(),
             biases: Vec::new(),
+            searcher: Searcher::default(),
         }
     }
 }
@@ -73,10 +76,13 @@ impl TensorQuantizer {
                 let codes = &mut parts.codes[codes];
                 let of_chunk = &mut parts.scales[blocks.clone()];
                 let biases = &mut parts.biases[start..][..bytes];
-                let here = values.with(chunk, |values| {
-                    self.encode_biased(values, size, codes, (of_chunk, biases), measured)
-                })?;
                 let first = scales.start + blocks.start;
+                let here = values.with(chunk.clone(), |values| {
+                    let searcher = &mut parts.searcher;
+                    let found = searcher.search_pairs(self, values, chunk.start, size)?;
+                    let parts = (of_chunk, biases);
+                    Ok::<_, Flaw>(self.encode_biased(values, size, codes, parts, found, measured))
+                })??;
                 let here = here.map_err(|error| (first + error.block, error.source))?;
                 memory::push(&mut stats, here)?;
             }
@@ -100,6 +106,7 @@ impl TensorQuantizer {
         block_size: usize,
         codes: &mut [u8],
         (scales, biases): (&mut [F], &mut [u8]),
+        found: Option<[&[f32]; 2]>,
         measured: bool,
     ) -> Result<ErrorStats, TensorError> {
         let (scheme, dtype) = (self.scheme, self.scheme.dtype);
@@ -112,6 +119,7 @@ impl TensorQuantizer {
             scales: &mut *scales,
             biases: &mut *biases,
             clipped: measured.then_some(&mut clipped),
+            given: found,
         };
         blocks.quantize(self.backend)?;
         if !measured {

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use half::{bf16, f16};
-use quant_core::{Arrangement, ErrorStats, FloatType, STATS_CHUNK, Search};
+use quant_core::{Arrangement, ErrorStats, FloatType, STATS_CHUNK};
 
 use super::encoder::Encoder;
 use super::erased::{Erased, Refused, erased, erased_from, kept};
@@ -220,9 +220,7 @@ impl TensorQuantizer {
         sink: &S,
         measured: bool,
     ) -> Result<ErrorStats, PassError<S::Error>> {
-        if self.search == Search::None
-            && let Some(size) = self.biased_block_size()
-        {
+        if let Some(size) = self.biased_block_size() {
             return self.by_biased_blocks(values, size, sink, measured);
         }
         match self.blocks.arrangement() {

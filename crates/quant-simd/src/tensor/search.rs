@@ -33,6 +33,8 @@ pub(super) struct Searcher<F> {
     /// One.
     pub(super) found: Vec<BlockParams<BLOCKS>>,
     pub(super) scores: Vec<Scores>,
+    /// Scales and biases.
+    pub(super) pairs: [Vec<f32>; 2],
 }
 
 impl<F> Default for Searcher<F> {
@@ -45,6 +47,7 @@ impl<F> Default for Searcher<F> {
             restored: Vec::new(),
             found: Vec::new(),
             scores: Vec::new(),
+            pairs: [Vec::new(), Vec::new()],
         }
     }
 }
@@ -83,7 +86,7 @@ impl<F: Element> Searcher<F> {
         Ok(Some(all))
     }
 
-    fn search(
+    pub(super) fn search(
         &mut self,
         quantizer: &TensorQuantizer,
         values: &[F],

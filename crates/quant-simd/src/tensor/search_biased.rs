@@ -1,13 +1,18 @@
 //! Scales and biases of least squared error, and the fit of what a search has found to its codes.
 
-use quant_core::{FitSums, Params, SEARCH_CANDIDATES, SEARCH_FITS, SEARCH_PIECE, reference};
+use quant_core::{
+    FitSums, Params, SEARCH_CANDIDATES, SEARCH_FITS, SEARCH_PIECE, Search, reference,
+};
 
 use super::TensorQuantizer;
 use super::search::Searcher;
+use super::work::Flaw;
 use crate::Element;
+use crate::dialects::mlx::BATCH;
+use crate::dialects::mlx_search::SearchMlx;
 use crate::kernels::fit::{Fit, FitBlock};
 use crate::kernels::search::{ScorePairs, Scores};
-use crate::memory::NoMemory;
+use crate::memory::{self, NoMemory};
 
 /// Weights where there are none.
 const ONES: [f32; SEARCH_PIECE] = [1.0; SEARCH_PIECE];
@@ -63,6 +68,79 @@ impl<F: Element> Searcher<F> {
             return Ok(plain);
         }
         self.better(quantizer, values, importance, found, plain)
+    }
+
+    /// Scales and biases of blocks of this size, which follow one another from element `start` on, as
+    /// values are quantized with them; `None` where nothing is searched.
+    pub fn search_pairs(
+        &mut self,
+        quantizer: &TensorQuantizer,
+        values: &[F],
+        start: usize,
+        size: usize,
+    ) -> Result<Option<[&[f32]; 2]>, Flaw> {
+        if quantizer.search == Search::None {
+            return Ok(None);
+        }
+        let blocks = values.len() / size;
+        let mut all = self.important(quantizer, start..start + values.len())?;
+        if let Some(all) = &mut all {
+            memory::resize(all, blocks.next_multiple_of(BATCH) * size, 0.0)?;
+        }
+        let [mut scales, mut biases] = std::mem::take(&mut self.pairs);
+        for row in [&mut scales, &mut biases] {
+            memory::resize(row, blocks.next_multiple_of(BATCH), 0.0)?;
+        }
+        for first in (0..blocks).step_by(BATCH) {
+            let batch = first * size..(first + BATCH) * size;
+            let here = &values[batch.start..batch.end.min(values.len())];
+            let important = all.as_ref().map(|all| &all[batch.clone()]);
+            let pairs = (&mut scales[first..][..BATCH], &mut biases[first..][..BATCH]);
+            let is_searched = self.search_pair_batch(quantizer, here, size, important, pairs)?;
+            let is_searched = is_searched.unwrap_or([false; BATCH]);
+            for (i, values) in here.chunks(size).enumerate() {
+                if is_searched[i] {
+                    continue;
+                }
+                let range = quantizer.backend.range(values);
+                let plain = quantizer.scheme.params(&range, F::TYPE).map_err(|source| {
+                    let block = start / size + first + i;
+                    (block, source)
+                })?;
+                let important = important.map(|all| &all[i * size..][..size]);
+                let found = self.search(quantizer, values, important, plain)?;
+                (scales[first + i], biases[first + i]) = found.exact();
+            }
+        }
+        self.importance = all.unwrap_or_default();
+        self.pairs = [scales, biases];
+        let [scales, biases] = &self.pairs;
+        Ok(Some([scales, biases]))
+    }
+
+    /// The same for a batch, which may lack blocks: which of them were searched.
+    fn search_pair_batch(
+        &mut self,
+        quantizer: &TensorQuantizer,
+        values: &[F],
+        size: usize,
+        importance: Option<&[f32]>,
+        (scales, biases): (&mut [f32], &mut [f32]),
+    ) -> Result<Option<[bool; BATCH]>, NoMemory> {
+        memory::resize(&mut self.wide, BATCH * size, 0.0)?;
+        memory::resize(&mut self.restored, BATCH * size, 0.0)?;
+        let (wide, lacking) = self.wide.split_at_mut(values.len());
+        F::widen_slice(quantizer.backend, values, wide);
+        lacking.fill(0.0);
+        Ok(quantizer.backend.run(SearchMlx {
+            values: &self.wide,
+            importance,
+            steps: quantizer.scheme.qmax() as f32,
+            float: F::TYPE,
+            restored: &mut self.restored,
+            scales,
+            biases,
+        }))
     }
 
     /// Parameters fitted to the codes that they give.
