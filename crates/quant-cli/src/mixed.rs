@@ -6,6 +6,8 @@ use clap::{Args, ValueHint};
 use quant_core::Mode;
 use quant_models::{Candidate, Error, MixedOptions, MixedSummary, MixedTarget, PlannedTensor};
 
+/// The share of a target that may be left without a word.
+const NEAR: f64 = 0.01;
 /// Points of a curve.
 const POINTS: usize = 32;
 
@@ -78,8 +80,16 @@ pub fn told(summary: &MixedSummary) -> String {
         0.0 => "nothing better keeps to the target".into(),
         gap => format!("at most {gap:.2} from the best"),
     };
+    // Of a plan that loses nothing, all is left that anybody wanted.
+    let left = match summary.left > NEAR && summary.sqnr_db.is_finite() {
+        true => format!(
+            "{:.1} % less than the target: what would fill it does not fit, or loses more\n",
+            100.0 * summary.left
+        ),
+        false => String::new(),
+    };
     format!(
-        "{:.3} bits per weight, {} bytes, estimated SQNR {sqnr}; {best}\n",
+        "{:.3} bits per weight, {} bytes, estimated SQNR {sqnr}; {best}\n{left}",
         summary.bits, summary.bytes
     )
 }

@@ -123,6 +123,61 @@ fn mixed_plans_keep_to_their_target_and_lose_no_more_than_uniform_ones() {
     }
 }
 
+/// Few tensors come near a size by blocks that only they have; how far they stay from it is said.
+#[test]
+fn few_tensors_have_many_sizes() {
+    let folder = Folder::new();
+    let large = f32_bytes(128 * 90, |i| wave(i) + if i % 37 == 0 { 3.0 } else { 0.0 });
+    let small = f32_bytes(48 * 70, wave);
+    folder.model(
+        "two.safetensors",
+        &[
+            ("a.weight", "F32", &[128, 90], &large),
+            ("b.weight", "F32", &[48, 70], &small),
+        ],
+    );
+    folder.model(
+        "one.safetensors",
+        &[("a.weight", "F32", &[128, 90], &large)],
+    );
+    let plan = |model: &str, target: u64| {
+        let target = target.to_string();
+        let line = [
+            "plan",
+            model,
+            "-o",
+            "p.json",
+            "-f",
+            "--target-size",
+            &target,
+        ];
+        folder.succeeds(&line)
+    };
+    let mut unusual = 0;
+    for target in [9_000_u64, 9_500, 10_000, 10_500, 11_000, 12_000] {
+        let said = plan("two.safetensors", target);
+        let line = ["quantize", "two.safetensors", "--plan", "p.json", "-f"];
+        folder.succeeds(&[&line[..], &["-o", "q.safetensors"]].concat());
+        let size = fs::metadata(folder.path("q.safetensors")).unwrap().len();
+        assert!(
+            size <= target && size * 100 >= target * 95,
+            "{target}: {size}"
+        );
+        let is_near = size * 100 >= target * 99;
+        assert_ne!(said.contains("% less than the target"), is_near, "{said}");
+        let tensors = read(&folder, "p.json")["tensors"].clone();
+        let blocks = tensors.as_array().unwrap().iter();
+        let sizes = blocks.filter_map(|tensor| tensor["quantize"]["blocks"][1].as_u64());
+        unusual += sizes
+            .filter(|size| [10, 14, 15, 18, 30, 35, 45].contains(size))
+            .count();
+    }
+    assert!(unusual > 0);
+    // Between codes of 4 bits whose scales are as large, and those of 8 bits in channels.
+    let said = plan("one.safetensors", 11_600);
+    assert!(said.contains("% less than the target"), "{said}");
+}
+
 #[test]
 fn everything_is_decided() {
     let folder = model();

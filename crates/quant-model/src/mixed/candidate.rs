@@ -118,19 +118,51 @@ impl Candidate {
     }
 
     /// What is added to them for a model of few tensors, where each is a large share of the whole: sizes
-    /// in between.
+    /// in between, also those that only some axes have.
     pub fn finer(encoding: Encoding) -> Vec<Self> {
-        if encoding != Encoding::Native {
-            return Vec::new();
+        let symmetric = |bits, size| codes(bits, Mode::Symmetric, Extent::Block(size));
+        match encoding {
+            Encoding::Native => {
+                let affine = |size| codes(4, Mode::Affine, Extent::Block(size));
+                vec![
+                    codes(4, Mode::Affine, Extent::Channel),
+                    affine(64),
+                    affine(48),
+                    affine(24),
+                    affine(16),
+                    symmetric(4, 64),
+                    symmetric(4, 48),
+                    symmetric(4, 24),
+                    symmetric(4, 8),
+                    codes(8, Mode::Affine, Extent::Channel),
+                    symmetric(8, 16),
+                    symmetric(8, 8),
+                ]
+            }
+            Encoding::Mlx => [32, 128]
+                .into_iter()
+                .flat_map(|size| [3, 4, 5, 6, 8].map(|bits| symmetric(bits, size)))
+                .collect(),
+            Encoding::Gguf => Vec::new(),
+            Encoding::CompressedTensors => {
+                vec![symmetric(4, 64), symmetric(8, 64), symmetric(8, 32)]
+            }
         }
-        vec![
-            codes(4, Mode::Affine, Extent::Channel),
-            codes(4, Mode::Affine, Extent::Block(16)),
-            codes(4, Mode::Symmetric, Extent::Block(8)),
-            codes(8, Mode::Affine, Extent::Channel),
-            codes(8, Mode::Symmetric, Extent::Block(16)),
-            codes(8, Mode::Symmetric, Extent::Block(8)),
-        ]
+    }
+
+    /// What is tried in blocks of all sizes that divide an output channel, for a model of very few
+    /// tensors.
+    pub(super) fn divided(encoding: Encoding) -> Vec<(IntType, Mode)> {
+        let dtype = |bits| IntType::new(bits, true).expect("bits that there are");
+        match encoding {
+            Encoding::Native => vec![
+                (dtype(4), Mode::Symmetric),
+                (dtype(4), Mode::Affine),
+                (dtype(8), Mode::Symmetric),
+                (dtype(8), Mode::Affine),
+            ],
+            _ => Vec::new(),
+        }
     }
 
     /// The options that make all tensors so; `None` for float.

@@ -2,6 +2,7 @@
 
 mod candidate;
 mod curve;
+mod divisions;
 mod knapsack;
 mod problem;
 
@@ -10,6 +11,7 @@ pub use curve::{Curve, CurvePoint};
 
 use std::path::PathBuf;
 
+use quant_core::{IntType, Mode};
 use quant_simd::{Sink, TensorQuantizer};
 
 use self::problem::Knapsack;
@@ -41,7 +43,8 @@ pub struct MixedOptions {
     /// What the plan keeps to.
     pub target: MixedTarget,
     /// What each tensor may be; of none [`Candidate::defaults`], and [`Candidate::finer`] ones where at
-    /// most 64 tensors have a choice.
+    /// most 64 tensors have a choice; and blocks of all sizes that divide the output channels, where at
+    /// most 16 have one.
     pub candidates: Vec<Candidate>,
     /// How many sizes the summary's curve has.
     pub points: usize,
@@ -61,8 +64,21 @@ pub struct MixedSummary {
     /// No plan of these candidates within the target has a better SQNR (or fewer bytes) than by so many
     /// dB (or percent): 0 where that is proven to be the best.
     pub gap: f64,
+    /// The share of the bits or bytes of the target that is left.
+    pub left: f64,
     /// Plans of other sizes.
     pub curve: Curve,
+}
+
+impl MixedSummary {
+    fn left_of(&self, target: MixedTarget) -> f64 {
+        let used = match target {
+            MixedTarget::Bits(bits) => self.bits / bits,
+            MixedTarget::Bytes(bytes) => self.bytes as f64 / bytes as f64,
+            MixedTarget::Sqnr(_) => 1.0,
+        };
+        (1.0 - used).max(0.0)
+    }
 }
 
 /// The error of a model, some of whose tensors, by their names, get their codes so and all others stay as
@@ -71,6 +87,8 @@ pub type Damage<'d> = &'d mut dyn FnMut(&[(&str, &TensorQuantizer)]) -> Result<O
 
 /// Tensors of which each may be a large share of the model.
 const FEW: usize = 64;
+/// Tensors so few that a step of one of them is some percent of the model.
+const VERY_FEW: usize = 16;
 
 /// Takes what is made and forgets it.
 struct Nowhere;
@@ -94,7 +112,8 @@ struct Alternative {
     bytes: u64,
     /// Squared errors by squared values.
     error: f64,
-    candidate: Candidate,
+    /// `None` for one of the blocks that [divide](divisions) a tensor.
+    candidate: Option<Candidate>,
 }
 
 /// The plan of least error that keeps to a target.
@@ -130,10 +149,16 @@ pub fn plan_mixed(
         work.add(candidate, &mut damage)?;
     }
     let choices = work.alternatives.iter().filter(|all| !all.is_empty());
-    if !given && choices.count() <= FEW {
+    let choices = choices.count();
+    if !given && choices <= FEW {
         for candidate in Candidate::finer(options.encoding()) {
             work.add(candidate, &mut damage)?;
             mixed.candidates.push(candidate);
+        }
+    }
+    if !given && choices <= VERY_FEW {
+        for (dtype, mode) in Candidate::divided(options.encoding()) {
+            work.add_divisions(dtype, mode, &mut damage)?;
         }
     }
     work.finish(&mixed, damage)
@@ -195,28 +220,10 @@ impl<'w> Work<'w> {
         }
         for (index, decision) in decided.decisions.into_iter().enumerate() {
             self.job.check()?;
-            match &decision {
+            let is_skip = matches!(decision, Decision::Skip(_));
+            match decision {
                 Decision::Quantize(quantizer) => {
-                    let name = &self.tensors[index].name;
-                    let known = match damage {
-                        Some(damage) => damage(&[(name, quantizer)])?,
-                        None => None,
-                    };
-                    let error = match known {
-                        None => self.measured(index, quantizer)?,
-                        known => known.filter(|error| error.is_finite()),
-                    };
-                    if let Some(error) = error {
-                        let bytes = quantizer.codes_len()
-                            + quantizer.scales_len()
-                            + quantizer.zero_points_len();
-                        self.alternatives[index].push(Alternative {
-                            decision,
-                            bytes: bytes as u64,
-                            error,
-                            candidate,
-                        });
-                    }
+                    self.consider(index, quantizer, Some(candidate), damage)?;
                 }
                 Decision::Blocks(_) => {
                     return Err(Error::Option(
@@ -225,12 +232,90 @@ impl<'w> Work<'w> {
                     ));
                 }
                 Decision::LeaveAlone(reason) | Decision::Skip(reason) => {
-                    self.reasons[index] = Some(reason.clone());
-                    self.skipped[index] |= matches!(decision, Decision::Skip(_));
+                    self.skipped[index] |= is_skip;
+                    self.reasons[index] = Some(reason);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Measures a tensor in blocks of all sizes that divide its output channels.
+    fn add_divisions(
+        &mut self,
+        dtype: IntType,
+        mode: Mode,
+        damage: &mut Option<Damage<'_>>,
+    ) -> Result<(), Error> {
+        // The smallest blocks fit wherever larger ones do.
+        let smallest = Candidate::Codes(dtype, mode, Extent::Block(1));
+        let Some(mut options) = smallest.options(self.options)? else {
+            return Ok(());
+        };
+        options.strict = false;
+        let (decided, _) = decide(self.model, Inserted::default(), &options, self.job)?;
+        let decisions = decided.into_inner().decisions;
+        for (index, decision) in decisions.into_iter().enumerate() {
+            let Decision::Quantize(smallest) = decision else {
+                continue;
+            };
+            let facts = &self.tensors[index];
+            let divided = divisions::quantizers(facts, &smallest);
+            let fits = |one: &TensorQuantizer| self.model.supports(facts, one, &options).is_ok();
+            let divided: Vec<_> = divided.into_iter().filter(fits).collect();
+            for quantizer in divided {
+                let is_known = self.alternatives[index].iter().any(|one| {
+                    matches!(&one.decision, Decision::Quantize(known)
+                        if known.scheme == quantizer.scheme && known.blocks == quantizer.blocks)
+                });
+                if !is_known {
+                    self.job.check()?;
+                    self.consider(index, quantizer, None, damage)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Measures one thing that a tensor can be.
+    fn consider(
+        &mut self,
+        index: usize,
+        quantizer: TensorQuantizer,
+        candidate: Option<Candidate>,
+        damage: &mut Option<Damage<'_>>,
+    ) -> Result<(), Error> {
+        let error = self.error(index, &quantizer, damage);
+        // In blocks of few values a scale may underflow, where larger ones have one.
+        if error.is_err() && candidate.is_none() {
+            return self.job.check();
+        }
+        if let Some(error) = error? {
+            self.alternatives[index].push(Alternative {
+                bytes: bytes(&quantizer) as u64,
+                decision: Decision::Quantize(quantizer),
+                error,
+                candidate,
+            });
+        }
+        Ok(())
+    }
+
+    /// That of the outputs, where it is known, else that of the weights; `None` where it is infinite.
+    fn error(
+        &self,
+        index: usize,
+        quantizer: &TensorQuantizer,
+        damage: &mut Option<Damage<'_>>,
+    ) -> Result<Option<f64>, Error> {
+        let known = match damage {
+            Some(damage) => damage(&[(&self.tensors[index].name, quantizer)])?,
+            None => None,
+        };
+        match known {
+            None => self.measured(index, quantizer),
+            known => Ok(known.filter(|error| error.is_finite())),
+        }
     }
 
     /// Squared errors by squared values; `None` where some are infinite once they are restored.
@@ -280,7 +365,7 @@ impl<'w> Work<'w> {
                     decision: Decision::LeaveAlone("float is better here".into()),
                     bytes: self.tensors[index].bytes,
                     error: 0.0,
-                    candidate: Candidate::Float,
+                    candidate: Some(Candidate::Float),
                 });
             }
             places.push(index);
@@ -298,6 +383,7 @@ impl<'w> Work<'w> {
         let (picks, gap) = problem.solve(mixed, damage)?;
         let decisions = problem.decisions(&picks);
         let mut summary = summary(&problem, &picks, &decisions, gap)?;
+        summary.left = summary.left_of(mixed.target);
         summary.curve = problem.curve(mixed)?;
         let plan = self.plan(&decisions);
         Ok((plan, summary, self.warnings))
@@ -332,6 +418,11 @@ impl<'w> Work<'w> {
     }
 }
 
+/// Bytes of codes, scales and zero points.
+fn bytes(quantizer: &TensorQuantizer) -> usize {
+    quantizer.codes_len() + quantizer.scales_len() + quantizer.zero_points_len()
+}
+
 /// What a choice comes to.
 fn summary(
     problem: &Knapsack<'_>,
@@ -349,6 +440,7 @@ fn summary(
             false => -10.0 * error.log10(),
         },
         gap,
+        left: 0.0,
         curve: Curve::default(),
     })
 }

@@ -14,6 +14,8 @@ use crate::report::Decision;
 const BESIDES: (u64, u64) = (256, 480);
 /// How often a size is corrected by what the file would really have.
 const CORRECTIONS: u32 = 16;
+/// How many steps of single tensors are tried to fill what a size has left.
+const FILLINGS: usize = 64;
 /// The share of a size that is not worth another correction.
 const NEAR: f64 = 1e-4;
 
@@ -212,7 +214,7 @@ impl Knapsack<'_> {
         let places = self.places.iter().enumerate();
         let picks = places.map(|(index, &place)| {
             let mut all = self.alternatives(place).iter();
-            all.position(|one| one.candidate == candidate)
+            all.position(|one| one.candidate == Some(candidate))
                 .unwrap_or_else(|| or(index))
         });
         picks.collect()
@@ -247,8 +249,8 @@ impl Knapsack<'_> {
             .map(|&place| self.work.tensors[place].bytes);
         let rest = self.work.model.bytes()? as f64 - before.sum::<u64>() as f64;
         // What a tensor takes besides its codes depends on what it becomes, so that budgets are tried:
-        // smaller ones until a plan fits, then some between the largest that fits and the smallest that
-        // does not.
+        // smaller ones until a plan fits, or larger ones until none does, then some between the largest
+        // that fits and the smallest that does not.
         let (mut budget, mut too_small, mut too_large) = (bytes as f64 - rest, None, None);
         let (mut step, mut best) = (0.0, None);
         for _ in 0..CORRECTIONS {
@@ -264,12 +266,14 @@ impl Knapsack<'_> {
             } else {
                 too_small = Some(budget);
                 best = chosen.or(best);
+                step = f64::max(2.0 * step, (bytes - real) as f64);
             }
             budget = match (too_small, too_large) {
                 (Some(from), Some(to)) if to - from > bytes as f64 * NEAR => {
                     f64::midpoint(from, to)
                 }
                 (None, Some(to)) => to - step,
+                (Some(from), None) if step > bytes as f64 * NEAR => from + step,
                 _ => break,
             };
         }
@@ -281,7 +285,45 @@ impl Knapsack<'_> {
                 best = Some(Chosen { picks, bound });
             }
         }
+        if let Some(best) = &mut best {
+            self.fill(&mut best.picks, bytes)?;
+        }
         Ok(best)
+    }
+
+    /// Gives what a budget that was only tried has left to single tensors, those first whose error shrinks
+    /// most by it.
+    fn fill(&self, picks: &mut [usize], bytes: u64) -> Result<(), Error> {
+        let mut real = self.file_bytes(picks, &self.decisions(picks))?;
+        let mut steps = Vec::new();
+        for (index, &place) in self.places.iter().enumerate() {
+            let all = self.alternatives(place);
+            let now = &all[picks[index]];
+            for (pick, one) in all.iter().enumerate() {
+                let more = one.bytes.saturating_sub(now.bytes);
+                if one.error < now.error && real + more <= bytes {
+                    steps.push((now.error - one.error, index, pick));
+                }
+            }
+        }
+        steps.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for (_, index, pick) in steps.into_iter().take(FILLINGS) {
+            self.work.job.check()?;
+            let all = self.alternatives(self.places[index]);
+            let before = picks[index];
+            if all[pick].error >= all[before].error {
+                continue;
+            }
+            picks[index] = pick;
+            match self.file_bytes(picks, &self.decisions(picks))? {
+                size if size <= bytes => real = size,
+                _ => picks[index] = before,
+            }
+            if (bytes - real) as f64 <= bytes as f64 * NEAR {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The fewest bytes for each tensor; of as many, the least error.
