@@ -24,6 +24,6 @@ pub fn accuracy() -> Outcome {
     run(make.arg("examples/accuracy/models.py").arg(&folder))?;
     let mut measure = Command::new(&python);
     measure.arg("examples/accuracy/measure.py");
-    measure.arg("target/release/quant").arg(folder);
+    measure.arg(target_dir().join("release/quant")).arg(folder);
     run(measure.arg("docs/accuracy.md"))
 }
