@@ -9,7 +9,7 @@ use quant_core::{
     Blocks, Dialect, Float, GgmlType, Granularity, IntType, Mode, Params, Scheme, Search,
     ValueRange,
 };
-use quant_simd::{Backend, Buffers, Columns, Element, TensorQuantizer, on_this_thread};
+use quant_simd::{Backend, Buffers, Columns, Element, Importance, TensorQuantizer, on_this_thread};
 
 use crate::buffer::Buffer;
 use crate::case::{Case, Peer, SliceCase};
@@ -17,6 +17,8 @@ use crate::peers;
 use crate::values::{bytes, rectified, values};
 
 const COLUMNS: usize = 1024;
+/// Values of a row that has a scale of its own.
+const ROW: usize = 4096;
 const INT8: Scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
 const INT4: Scheme = Scheme::new(IntType::Int4, Mode::Symmetric);
 const UINT8: Scheme = Scheme::new(IntType::Uint8, Mode::Affine);
@@ -62,16 +64,20 @@ pub const KERNELS: &[Kernel] = &[
     Kernel { id: "O41", family: "blocks", name: "f32 -> ggml's Q4_1", case: |n| quantize_ggml::<f32>(n, GgmlType::Q4_1, peers::quantize_q4_1(n)) },
     Kernel { id: "O5", family: "blocks", name: "f32 -> ggml's Q5_0", case: |n| quantize_ggml::<f32>(n, GgmlType::Q5_0, peers::quantize_q5_0(n)) },
     Kernel { id: "O51", family: "blocks", name: "f32 -> ggml's Q5_1", case: |n| quantize_ggml::<f32>(n, GgmlType::Q5_1, peers::quantize_q5_1(n)) },
-    Kernel { id: "S", family: "search", name: "i4, blocks, plain", case: |n| tensor::<f32>(n, INT4, Search::None) },
-    Kernel { id: "S-mse", family: "search", name: "i4, blocks, searched", case: |n| tensor::<f32>(n, INT4, Search::Mse) },
-    Kernel { id: "S16", family: "search", name: "f16: i4, blocks, plain", case: |n| tensor::<f16>(n, INT4, Search::None) },
-    Kernel { id: "S16-mse", family: "search", name: "f16: i4, blocks, searched", case: |n| tensor::<f16>(n, INT4, Search::Mse) },
-    Kernel { id: "S-u4", family: "search", name: "u4, affine blocks, plain", case: |n| tensor::<f32>(n, UINT4, Search::None) },
-    Kernel { id: "S-u4-mse", family: "search", name: "u4, affine blocks, searched", case: |n| tensor::<f32>(n, UINT4, Search::Mse) },
-    Kernel { id: "S-mlx", family: "search", name: "MLX's u4, plain", case: |n| tensor::<f32>(n, MLX4, Search::None) },
-    Kernel { id: "S-mlx-mse", family: "search", name: "MLX's u4, searched", case: |n| tensor::<f32>(n, MLX4, Search::Mse) },
-    Kernel { id: "S16-mlx", family: "search", name: "f16: MLX's u4, plain", case: |n| tensor::<f16>(n, MLX4, Search::None) },
-    Kernel { id: "S16-mlx-mse", family: "search", name: "f16: MLX's u4, searched", case: |n| tensor::<f16>(n, MLX4, Search::Mse) },
+    Kernel { id: "S", family: "search", name: "i4, blocks, plain", case: |n| tensor::<f32>(n, INT4, 32, Scales::Plain) },
+    Kernel { id: "S-mse", family: "search", name: "i4, blocks, searched", case: |n| tensor::<f32>(n, INT4, 32, Scales::Searched) },
+    Kernel { id: "S16", family: "search", name: "f16: i4, blocks, plain", case: |n| tensor::<f16>(n, INT4, 32, Scales::Plain) },
+    Kernel { id: "S16-mse", family: "search", name: "f16: i4, blocks, searched", case: |n| tensor::<f16>(n, INT4, 32, Scales::Searched) },
+    Kernel { id: "S16-imp", family: "search", name: "f16: i4, blocks, weighed", case: |n| tensor::<f16>(n, INT4, 32, Scales::Weighed) },
+    Kernel { id: "T16", family: "search", name: "f16: i4, rows, plain", case: |n| tensor::<f16>(n, INT4, ROW, Scales::Plain) },
+    Kernel { id: "T16-mse", family: "search", name: "f16: i4, rows, searched", case: |n| tensor::<f16>(n, INT4, ROW, Scales::Searched) },
+    Kernel { id: "T16-imp", family: "search", name: "f16: i4, rows, weighed", case: |n| tensor::<f16>(n, INT4, ROW, Scales::Weighed) },
+    Kernel { id: "S-u4", family: "search", name: "u4, affine blocks, plain", case: |n| tensor::<f32>(n, UINT4, 32, Scales::Plain) },
+    Kernel { id: "S-u4-mse", family: "search", name: "u4, affine blocks, searched", case: |n| tensor::<f32>(n, UINT4, 32, Scales::Searched) },
+    Kernel { id: "S-mlx", family: "search", name: "MLX's u4, plain", case: |n| tensor::<f32>(n, MLX4, 32, Scales::Plain) },
+    Kernel { id: "S-mlx-mse", family: "search", name: "MLX's u4, searched", case: |n| tensor::<f32>(n, MLX4, 32, Scales::Searched) },
+    Kernel { id: "S16-mlx", family: "search", name: "f16: MLX's u4, plain", case: |n| tensor::<f16>(n, MLX4, 32, Scales::Plain) },
+    Kernel { id: "S16-mlx-mse", family: "search", name: "f16: MLX's u4, searched", case: |n| tensor::<f16>(n, MLX4, 32, Scales::Searched) },
     Kernel { id: "P8", family: "blocks", name: "ggml's Q8_0 -> f32", case: |n| dequantize_ggml(n, GgmlType::Q8_0, peers::dequantize_q8_0(n)) },
     Kernel { id: "P4", family: "blocks", name: "ggml's Q4_0 -> f32", case: |n| dequantize_ggml(n, GgmlType::Q4_0, peers::dequantize_q4_0(n)) },
     Kernel { id: "F", family: "range", name: "range of f32", case: |n| range::<f32>(n, peers::min_max()) },
@@ -166,12 +172,28 @@ fn quantize_blocks(
     case(values(n), scheme.dtype.storage_len(n), kernel, peers)
 }
 
-/// Blocks of 32 by the tensor driver, on one thread and with error statistics, which is how files are
-/// quantized: so plain rounding and a search are measured alike.
-fn tensor<F: Element>(n: usize, scheme: Scheme, search: Search) -> Box<dyn Case> {
-    let blocks = Blocks::new(&[n / 32, 32], &Granularity::Blocks(vec![1, 32]));
+/// How scales are found.
+#[derive(PartialEq)]
+enum Scales {
+    Plain,
+    Searched,
+    /// With an importance for each column.
+    Weighed,
+}
+
+/// By the tensor driver, on one thread and with error statistics, which is how files are quantized: so
+/// plain rounding and a search are measured alike.
+fn tensor<F: Element>(n: usize, scheme: Scheme, block: usize, scales: Scales) -> Box<dyn Case> {
+    let shape = [n / ROW, ROW];
+    let blocks = Blocks::new(&shape, &Granularity::Blocks(vec![1, block]));
+    let weights: Vec<f64> = (1..=ROW).map(|column| column as f64).collect();
+    let importance = Importance::new(&shape, 1, &weights);
     let mut quantizer = TensorQuantizer {
-        search,
+        search: match scales {
+            Scales::Plain => Search::None,
+            Scales::Searched | Scales::Weighed => Search::Mse,
+        },
+        importance: (scales == Scales::Weighed).then_some(importance),
         ..TensorQuantizer::new(scheme, F::TYPE, blocks.expect("whole blocks"))
     };
     let mut scales = vec![0; quantizer.scales_len()];

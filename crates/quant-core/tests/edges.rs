@@ -240,13 +240,15 @@ proptest! {
         dialect in prop::sample::select(Dialect::ALL.to_vec()),
         values in prop::collection::vec((-1.0_f32..1.0, 1e-4_f32..1e4), 1..100),
         exponent in 1_i32..6,
+        float in prop::sample::select(FloatType::ALL.to_vec()),
     ) {
         let mode = if affine { Mode::Affine } else { Mode::Symmetric };
         let scheme = Scheme::new(dtype, mode).with_dialect(dialect);
         let (values, weights): (Vec<_>, Vec<_>) = values.into_iter().unzip();
         // The higher the power, the fewer values are large.
         let values: Vec<f32> = values.iter().map(|value| value.powi(2 * exponent - 1)).collect();
-        let Ok(plain) = scheme.params(&reference::range(&values), FloatType::F32) else {
+        let values: Vec<f32> = values.iter().map(|&value| float.round(value)).collect();
+        let Ok(plain) = scheme.params(&reference::range(&values), float) else {
             return Ok(());
         };
         for weights in [None, Some(&weights[..])] {

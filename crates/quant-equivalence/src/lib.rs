@@ -42,7 +42,7 @@ pub struct Function {
 }
 
 /// Every function. Most have three float types and sixteen schemes for each length.
-pub const FUNCTIONS: [Function; 37] = [
+pub const FUNCTIONS: [Function; 38] = [
     Function::new("range", 300 * 48, elements::range),
     Function::new("quantize", 360 * 48, elements::quantize),
     Function::new(
@@ -60,6 +60,7 @@ pub const FUNCTIONS: [Function; 37] = [
     Function::new("quantize_ggml", 120 * 48, ggml::quantize_ggml),
     Function::new("dequantize_ggml", 90 * 48, ggml::dequantize_ggml),
     Function::new("quantize_mlx", 60 * 48, mlx::quantize),
+    Function::new("search_mlx", 20 * 48, mlx::search),
     Function::new("dequantize_mlx", 40 * 48, mlx::dequantize),
     Function::new("dialects_blocks", 60 * 48, dialects::quantize_blocks),
     Function::new(

@@ -1,8 +1,10 @@
 //! Blocks with a scale and a bias each.
 
-use quant_core::{Dialect, IntType, Mode, Scheme, reference};
+use quant_core::{Blocks, Dialect, Granularity, IntType, Mode, Scheme, Search, reference};
+use quant_simd::{Importance, TensorQuantizer};
 
 use crate::case::{Case, by_float};
+use crate::tensors;
 use crate::values::{self, Value};
 
 const SIZES: [usize; 8] = [32, 32, 64, 64, 128, 256, 31, 100];
@@ -61,6 +63,38 @@ pub fn quantize(case: &mut Case<'_>) {
             }
             Err(error) => case.record.failure(error.block, error.source),
         }
+    }
+    by_float!(of(case));
+}
+
+/// Scales and biases that are searched, every second time by how much elements matter.
+pub fn search(case: &mut Case<'_>) {
+    fn of<F: Value>(case: &mut Case<'_>) {
+        let (before, size, count) = choices(case);
+        let count = count / size * size;
+        let mut values: Vec<F> = Vec::new();
+        while values.len() < count {
+            let offset = [0.0, 0.0, 0.25, -3.0][case.random.below(4)];
+            let block = values::block::<F>(&mut case.random, before, size);
+            values.extend(block.iter().map(|it| F::from_f32(it.to_f32() + offset)));
+        }
+        let shape = [count / size, size];
+        let granularity = Granularity::Blocks(vec![1, size]);
+        let blocks = Blocks::new(&shape, &granularity).expect("whole blocks");
+        let axis = case.random.below(4);
+        let importance = shape.get(axis).map(|&len| {
+            let weights: Vec<f64> = (0..len).map(|_| case.random.below(99) as f64).collect();
+            Importance::new(&shape, axis, &weights)
+        });
+        let quantizer = TensorQuantizer {
+            backend: case.backend,
+            scheme: case.scheme,
+            source: F::TYPE,
+            blocks,
+            search: Search::Mse,
+            importance,
+        };
+        tensors::record_values(case, &quantizer, bytemuck::cast_slice(&values));
     }
     by_float!(of(case));
 }

@@ -249,7 +249,23 @@ fn record_by<F: Value, T: Send>(
     quantize: Quantize<T>,
 ) -> Option<T> {
     let bytes = tensor::<F>(case, quantizer.blocks.element_count());
-    let (values, pool) = (case.input("values", &bytes), pool(case));
+    record_bytes(case, quantizer, &bytes, quantize)
+}
+
+/// Quantizes and measures these values.
+pub fn record_values(case: &mut Case<'_>, quantizer: &TensorQuantizer, values: &[u8]) {
+    if let Some(stats) = record_bytes(case, quantizer, values, TensorQuantizer::quantize) {
+        case.record.stats(&stats);
+    }
+}
+
+fn record_bytes<T: Send>(
+    case: &mut Case<'_>,
+    quantizer: &TensorQuantizer,
+    bytes: &[u8],
+    quantize: Quantize<T>,
+) -> Option<T> {
+    let (values, pool) = (case.input("values", bytes), pool(case));
     let (codes, scales) = (quantizer.codes_len(), quantizer.scales_len());
     let memory = Memory::new(codes, scales, quantizer.zero_points_len());
     match pool.install(|| quantize(quantizer, values.get(), &memory)) {

@@ -108,12 +108,10 @@ impl<F: Element> Searcher<F> {
         let is_below = [is_searched_below_zero(backend, scheme, values)];
         let mut sums = [0.0; SEARCH_CANDIDATES];
         let mut scores = [Scores::default()];
-        for (piece, values) in values.chunks(SEARCH_PIECE).enumerate() {
-            let wide = &mut self.wide[..values.len()];
-            F::widen_slice(backend, values, wide);
+        self.by_pieces(backend, values, importance, |values, importance| {
             backend.run(ScoreScales {
-                values: wide,
-                importance: importance.map(|all| &all[piece * SEARCH_PIECE..][..values.len()]),
+                values,
+                importance,
                 plain: &[plain.scale()],
                 is_below: &is_below,
                 zero_points: &[plain.zero_point()],
@@ -121,10 +119,8 @@ impl<F: Element> Searcher<F> {
                 scale_type: plain.scale_type(),
                 scores: &mut scores,
             });
-            for (sum, more) in sums.iter_mut().zip(scores[0].sums) {
-                *sum += f64::from(more);
-            }
-        }
+            add_sums(&mut sums, &scores[0]);
+        });
         let scales = scores[0].scales;
         let best = first_best(&scales, &sums);
         let winner = plain.with_scale(scales[best]);
@@ -141,6 +137,22 @@ impl<F: Element> Searcher<F> {
             return Ok(found);
         }
         self.better(quantizer, values, importance, found, plain)
+    }
+
+    /// Hands the values of a block out as f32, in pieces, with their weights.
+    pub(super) fn by_pieces(
+        &mut self,
+        backend: Backend,
+        values: &[F],
+        importance: Option<&[f32]>,
+        mut take: impl FnMut(&[f32], Option<&[f32]>),
+    ) {
+        for (piece, values) in values.chunks(SEARCH_PIECE).enumerate() {
+            let wide = &mut self.wide[..values.len()];
+            F::widen_slice(backend, values, wide);
+            let start = piece * SEARCH_PIECE;
+            take(wide, importance.map(|all| &all[start..][..wide.len()]));
+        }
     }
 
     /// What was found, if the restored values lose less by it.
@@ -241,6 +253,13 @@ impl<F: Element> Searcher<F> {
         let found = self.search(quantizer, &gathered, matter, plain);
         self.gathered = gathered;
         found
+    }
+}
+
+/// Adds what a piece comes to.
+pub(super) fn add_sums(sums: &mut [f64; SEARCH_CANDIDATES], of_piece: &Scores) {
+    for (sum, more) in sums.iter_mut().zip(of_piece.sums) {
+        *sum += f64::from(more);
     }
 }
 

@@ -5,7 +5,7 @@ use quant_core::{
 };
 
 use super::TensorQuantizer;
-use super::search::Searcher;
+use super::search::{Searcher, add_sums};
 use super::work::Flaw;
 use crate::Element;
 use crate::dialects::mlx::BATCH;
@@ -36,22 +36,15 @@ impl<F: Element> Searcher<F> {
             (scores.scales[k], scores.biases[k]) = to.map_or((1.0, 0.0), |it| it.exact());
         }
         let mut sums = [0.0; SEARCH_CANDIDATES];
-        for (piece, values) in values.chunks(SEARCH_PIECE).enumerate() {
-            let wide = &mut self.wide[..values.len()];
-            F::widen_slice(backend, values, wide);
+        self.by_pieces(backend, values, importance, |values, importance| {
             backend.run(ScorePairs {
-                values: wide,
-                importance: match importance {
-                    Some(all) => &all[piece * SEARCH_PIECE..][..values.len()],
-                    None => &ONES[..values.len()],
-                },
+                values,
+                importance: importance.unwrap_or(&ONES[..values.len()]),
                 most: scheme.qmax(),
                 scores: &mut scores,
             });
-            for (sum, more) in sums.iter_mut().zip(scores.sums) {
-                *sum += f64::from(more);
-            }
-        }
+            add_sums(&mut sums, &scores);
+        });
         let mut best: Option<(Params, f64)> = None;
         for (params, sum) in candidates.into_iter().zip(sums) {
             if let Some(params) = params
@@ -156,9 +149,7 @@ impl<F: Element> Searcher<F> {
         for _ in 0..SEARCH_FITS {
             let (scale, bias) = params.exact();
             let mut total = FitSums::default();
-            for (piece, values) in values.chunks(SEARCH_PIECE).enumerate() {
-                let wide = &mut self.wide[..values.len()];
-                F::widen_slice(backend, values, wide);
+            self.by_pieces(backend, values, importance, |values, importance| {
                 let mut fit = Fit {
                     scale,
                     bias,
@@ -169,12 +160,12 @@ impl<F: Element> Searcher<F> {
                     sums: [0.0; 5],
                 };
                 backend.run(FitBlock {
-                    values: wide,
-                    importance: importance.map(|all| &all[piece * SEARCH_PIECE..][..values.len()]),
+                    values,
+                    importance,
                     fit: &mut fit,
                 });
                 total.add(fit.sums);
-            }
+            });
             match total.fit(params) {
                 Some(fitted) => params = fitted,
                 None => break,
