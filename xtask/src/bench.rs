@@ -12,13 +12,13 @@ use crate::toolchain::root;
 
 const PAIRS: usize = 5;
 
-/// `--models` measures whole models, `--table` prints what benches/README.md shows of the newest record;
-/// any other options are the report's own.
+/// `--models` measures whole models, `--table` prints what benches/README.md shows of the newest
+/// records; any other options are the report's own.
 pub fn run(options: &[&str]) -> Result<(), Box<dyn Error>> {
     match options {
         ["--models"] => models(),
         ["--table"] => {
-            print!("{}", table(&newest_record()?)?);
+            print!("{}", table(&newest_records()?)?);
             Ok(())
         }
         _ => kernels(options),
@@ -138,66 +138,99 @@ const SHOWN: [(&str, &str); 8] = [
     ("N", "histogram of f32, 2048 bins"),
 ];
 
-/// What was measured last, on any machine.
-fn newest_record() -> Result<Value, Box<dyn Error>> {
+/// What the processors of records are called, where their own names say too little.
+const NAMES: [(&str, &str); 3] = [
+    ("AMD EPYC (family 25, model 1)", "Zen 3"),
+    ("AMD EPYC (family 25, model 17)", "Zen 4"),
+    ("AMD EPYC (family 26, model 2)", "Zen 5"),
+];
+
+/// Backends, the fastest first, as the record and as readers call them.
+const BACKENDS: [(&str, &str); 3] = [("avx512", "AVX-512"), ("avx2", "AVX2"), ("neon", "NEON")];
+
+/// What was measured last on each processor, the newest first.
+fn newest_records() -> Result<Vec<Value>, Box<dyn Error>> {
     let mut records: Vec<(String, PathBuf)> = Vec::new();
     for folder in fs::read_dir(root().join("benches/record"))? {
         let folder = folder?.path();
         if !folder.is_dir() {
             continue;
         }
+        let mut files: Vec<PathBuf> = Vec::new();
         for file in fs::read_dir(folder)? {
-            let file = file?.path();
-            if let (Some(date), Some("json")) = (
-                file.file_stem().and_then(|it| it.to_str()),
-                file.extension().and_then(|it| it.to_str()),
-            ) {
-                records.push((date.to_owned(), file));
-            }
+            files.push(file?.path());
         }
+        files.retain(|file| file.extension().is_some_and(|it| it == "json"));
+        let dated = files.into_iter().filter_map(|file| {
+            let date = file.file_stem()?.to_str()?.to_owned();
+            Some((date, file))
+        });
+        records.extend(dated.max());
     }
-    let (_, newest) = records.into_iter().max().ok_or("no record")?;
-    Ok(serde_json::from_str(&fs::read_to_string(newest)?)?)
+    records.sort_by(|a, b| b.cmp(a));
+    records
+        .into_iter()
+        .map(|(_, file)| Ok(serde_json::from_str(&fs::read_to_string(file)?)?))
+        .collect()
 }
 
-/// The table of benches/README.md, and the line that says where it comes from.
-fn table(record: &Value) -> Result<String, Box<dyn Error>> {
-    let rows = record["rows"].as_array().ok_or("a record without rows")?;
-    let mut table = String::from(
-        "| one thread, billions of elements per second, (share of the memory limit) \
-         | 16 Ki, AVX-512 | AVX2 | 1 Mi, AVX-512 | AVX2 |\n|---|---|---|---|---|\n",
+/// The table of benches/README.md, and the lines that say where it comes from.
+fn table(records: &[Value]) -> Result<String, Box<dyn Error>> {
+    let (mut head, mut rule) = (String::new(), String::new());
+    let mut origins = String::new();
+    let mut columns = Vec::new();
+    for record in records {
+        let rows = record["rows"].as_array().ok_or("a record without rows")?;
+        let text = |name: &str| record[name].as_str().ok_or("a record without its origin");
+        let (cpu, date) = (text("cpu")?, text("date")?);
+        let name = NAMES
+            .iter()
+            .find(|(it, _)| *it == cpu)
+            .map(|(_, name)| *name);
+        let (backend, instructions) = BACKENDS
+            .into_iter()
+            .find(|(name, _)| rows.iter().any(|row| row["by"] == *name))
+            .ok_or("a record without vectors")?;
+        for (elements, size) in [(16 << 10, "16 Ki"), (1 << 20, "1 Mi")] {
+            head += &format!(" {}, {instructions}, {size} |", name.unwrap_or(cpu));
+            rule += "---|";
+            columns.push((rows, backend, elements));
+        }
+        match name {
+            Some(name) => origins += &format!("- {name}: {cpu}, {date}\n"),
+            None => origins += &format!("- {cpu}, {date}\n"),
+        }
+    }
+    let mut table = format!(
+        "| one thread, billions of elements per second, (share of the memory limit) |{head}\n|---|{rule}\n"
     );
     for (kernel, words) in SHOWN {
-        let mut cells = Vec::new();
-        for elements in [16 << 10, 1 << 20] {
-            for backend in ["avx512", "avx2"] {
-                let row = rows.iter().find(|row| {
-                    row["kernel"] == kernel && row["elements"] == elements && row["by"] == backend
-                });
-                let figure = |name: &str| row.and_then(|row| row[name].as_f64());
-                cells.push(match (figure("gels"), figure("of_limit")) {
-                    (Some(speed), Some(share)) => format!("{speed:.1} ({share:.2})"),
-                    _ => "-".into(),
-                });
-            }
+        table += &format!("| {words} |");
+        for &(rows, backend, elements) in &columns {
+            let row = rows.iter().find(|row| {
+                row["kernel"] == kernel && row["elements"] == elements && row["by"] == backend
+            });
+            let figure = |name: &str| row.and_then(|row| row[name].as_f64());
+            table += &match (figure("gels"), figure("of_limit")) {
+                (Some(speed), Some(share)) => format!(" {speed:.1} ({share:.2}) |"),
+                _ => " - |".into(),
+            };
         }
-        table += &format!("| {words} | {} |\n", cells.join(" | "));
+        table += "\n";
     }
-    let text = |name: &str| record[name].as_str().ok_or("a record without its origin");
-    table += &format!("\nMeasured on {}, {}", text("cpu")?, text("date")?);
-    Ok(table + "\n")
+    Ok(table + "\n" + &origins)
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use super::{newest_record, table};
+    use super::{newest_records, table};
     use crate::toolchain::root;
 
     #[test]
-    fn readme_shows_the_newest_record() {
-        let table = table(&newest_record().unwrap()).unwrap();
+    fn readme_shows_the_newest_records() {
+        let table = table(&newest_records().unwrap()).unwrap();
         let readme = fs::read_to_string(root().join("benches/README.md")).unwrap();
         assert!(
             readme.contains(table.trim_end()),
