@@ -80,6 +80,8 @@ pub trait Isa: Copy {
     const HAS_MANY_REGISTERS: bool = false;
     /// How many times too large [`round_away_i16`](Self::round_away_i16) wants its numbers.
     const AWAY: f32 = 1.0;
+    /// Whether [`narrow_shuffled_i8`](Self::narrow_shuffled_i8) saves anything.
+    const SHUFFLES: bool = false;
     /// Whether [`stream`](Self::stream) stores past the cache; else loops that stream do not exist.
     const STREAMS: bool = false;
     /// Bytes of values that are read before their codes are stored past the cache, where as many, farther
@@ -200,7 +202,7 @@ pub trait Isa: Copy {
 
     /// Rounds ties to even. Void unless the magnitude is below 2^31.
     fn round_i32(self, a: Self::F32) -> Self::I32;
-    /// Rounds `a / AWAY` and `b / AWAY`, ties away from 0. Void unless the magnitudes are below 2^15;
+    /// Rounds `a / AWAY` and `b / AWAY`, ties away from 0. Void unless the magnitudes are below 2^14;
     /// but NaN gives less than -128 where [`MAGNITUDE_SKIPS_NAN`](Self::MAGNITUDE_SKIPS_NAN).
     fn round_away_i16(self, a: Self::F32, b: Self::F32) -> Self::I16;
     /// Rounds to zero. Void unless the magnitude is below 2^31.
@@ -243,6 +245,19 @@ pub trait Isa: Copy {
     #[inline(always)]
     fn narrow_small_i8<const ZIPPED: bool>(self, a: Self::I16, b: Self::I16) -> Self::I8 {
         self.narrow_i8::<ZIPPED>(a, b)
+    }
+    /// [`narrow_small_i8`](Self::narrow_small_i8) in whatever order is cheapest, if
+    /// [`SHUFFLES`](Self::SHUFFLES): [`unshuffle_i8`](Self::unshuffle_i8) restores it, after what is
+    /// done to each code by itself.
+    #[inline(always)]
+    fn narrow_shuffled_i8(self, a: Self::I16, b: Self::I16) -> Self::I8 {
+        self.narrow_small_i8::<false>(a, b)
+    }
+    /// The order of what [`narrow_shuffled_i8`](Self::narrow_shuffled_i8) gave, if
+    /// [`SHUFFLES`](Self::SHUFFLES).
+    #[inline(always)]
+    fn unshuffle_i8<const ZIPPED: bool>(self, a: Self::I8) -> Self::I8 {
+        a
     }
     /// The smaller.
     fn min_i8(self, a: Self::I8, b: Self::I8) -> Self::I8;

@@ -46,6 +46,7 @@ impl Isa for Avx2 {
     const MIN_SKIPS_NAN: bool = true;
     const ROUND_SHOWS_NAN: bool = true;
     const AWAY: f32 = 2.0;
+    const SHUFFLES: bool = true;
     const STREAMS: bool = true;
     const READ_AHEAD: Option<usize> = Some(1024);
     type F32 = f32x8;
@@ -209,12 +210,12 @@ impl Isa for Avx2 {
     }
     #[inline(always)]
     fn round_away_i16(self, a: f32x8, b: f32x8) -> i16x16 {
-        // Of twice a number, half of what is left of it, rounded away from 0.
-        let i = self.avx2;
-        let twice = cast(self.narrow_i16(self.truncate_i32(a), self.truncate_i32(b)));
-        // Not a shift, for which there are fewer ports.
-        let sign = i._mm256_cmpgt_epi16(cast(self.splat_i16(0)), twice);
-        cast(i._mm256_avg_epu16(twice, sign))
+        // Of twice a number, half of what is left of it, rounded up; a little more than half, so that
+        // a negative one is below the tie. One multiplication, where an average with the sign takes two
+        // operations, one of them a shift, for which there are fewer ports.
+        let twice = self.narrow_i16(self.truncate_i32(a), self.truncate_i32(b));
+        let half = self.splat_i16(0x4001);
+        cast(self.avx2._mm256_mulhrs_epi16(cast(twice), cast(half)))
     }
     #[inline(always)]
     fn truncate_i32(self, a: f32x8) -> i32x8 {
@@ -281,12 +282,19 @@ impl Isa for Avx2 {
     }
     #[inline(always)]
     fn narrow_i8<const ZIPPED: bool>(self, a: i16x16, b: i16x16) -> i8x32 {
+        self.unshuffle_i8::<ZIPPED>(self.narrow_shuffled_i8(a, b))
+    }
+    #[inline(always)]
+    fn narrow_shuffled_i8(self, a: i16x16, b: i16x16) -> i8x32 {
+        cast(self.avx2._mm256_packs_epi16(cast(a), cast(b)))
+    }
+    #[inline(always)]
+    fn unshuffle_i8<const ZIPPED: bool>(self, a: i8x32) -> i8x32 {
         let order = match ZIPPED {
             true => i32x8(0, 1, 4, 5, 2, 3, 6, 7),
             false => i32x8(0, 4, 1, 5, 2, 6, 3, 7),
         };
-        let narrow = self.avx2._mm256_packs_epi16(cast(a), cast(b));
-        cast(self.avx2._mm256_permutevar8x32_epi32(narrow, cast(order)))
+        cast(self.avx2._mm256_permutevar8x32_epi32(cast(a), cast(order)))
     }
     #[inline(always)]
     fn min_i8(self, a: i8x32, b: i8x32) -> i8x32 {

@@ -156,7 +156,7 @@ impl<I: Isa, F: Lane> Step<'_, I, F> {
                     if watches_nan::<I>(BITS) {
                         least = isa.min_i8(least, isa.min_i8(codes[0], codes[1]));
                     }
-                    store::<I, BITS, MIN, SIZE>(isa, codes, first, self.params, made);
+                    store::<I, F, BITS, MIN, SIZE>(isa, codes, first, self.params, made);
                 }
             }
         }
@@ -179,8 +179,20 @@ const fn watches_nan<I: Isa>(bits: u32) -> bool {
     bits == 8 && I::MAGNITUDE_SKIPS_NAN
 }
 
+/// Whether pairs of vectors are widened out of order.
+#[inline(always)]
+const fn is_zipped<I: Isa, F: Lane>(bits: u32) -> bool {
+    F::ZIPPED && (bits == 8 || VALUES / 2 / I::LANES > 1)
+}
+
+/// Whether codes are put in order once two of them share a byte: half as many permutations.
+#[inline(always)]
+const fn is_shuffled<I: Isa>(bits: u32) -> bool {
+    bits == 4 && I::SHUFFLES
+}
+
 /// The codes of a unit, whose blocks begin at number `first` of the batch: in order if they are bytes,
-/// else the first halves of all blocks, then the second ones.
+/// else the first halves of all blocks, then the second ones; but see [`is_shuffled`].
 #[inline(always)]
 fn codes<I: Isa, F: Lane, const BITS: u32, const MIN: bool>(
     isa: I,
@@ -194,7 +206,7 @@ fn codes<I: Isa, F: Lane, const BITS: u32, const MIN: bool>(
         (_, false) => 16.5,
     });
     let per_half = VALUES / 2 / I::LANES;
-    let is_zipped = F::ZIPPED && (BITS == 8 || per_half > 1);
+    let is_zipped = is_zipped::<I, F>(BITS);
     let mut codes = [isa.splat_i8(0); 2];
     for k in 0..2 {
         let mut pairs = [isa.splat_i16(0); 2];
@@ -229,12 +241,7 @@ fn codes<I: Isa, F: Lane, const BITS: u32, const MIN: bool>(
                 }
             };
         }
-        codes[k] = match (watches_nan::<I>(BITS), is_zipped) {
-            (true, true) => isa.narrow_i8::<true>(pairs[0], pairs[1]),
-            (true, false) => isa.narrow_i8::<false>(pairs[0], pairs[1]),
-            (false, true) => isa.narrow_small_i8::<true>(pairs[0], pairs[1]),
-            (false, false) => isa.narrow_small_i8::<false>(pairs[0], pairs[1]),
-        };
+        codes[k] = narrow::<I, F, BITS>(isa, pairs);
         if !MIN && BITS != 8 {
             // The value opposite to the largest may be a step further.
             codes[k] = isa.min_i8(codes[k], isa.splat_i8((1 << BITS) - 1));
@@ -243,20 +250,38 @@ fn codes<I: Isa, F: Lane, const BITS: u32, const MIN: bool>(
     codes
 }
 
+/// Codes of 8 bits, in the order that [`codes`] tells.
+#[inline(always)]
+fn narrow<I: Isa, F: Lane, const BITS: u32>(isa: I, [a, b]: [I::I16; 2]) -> I::I8 {
+    match (watches_nan::<I>(BITS), is_zipped::<I, F>(BITS)) {
+        _ if is_shuffled::<I>(BITS) => isa.narrow_shuffled_i8(a, b),
+        (true, true) => isa.narrow_i8::<true>(a, b),
+        (true, false) => isa.narrow_i8::<false>(a, b),
+        (false, true) => isa.narrow_small_i8::<true>(a, b),
+        (false, false) => isa.narrow_small_i8::<false>(a, b),
+    }
+}
+
 /// A unit's blocks.
 #[inline(always)]
-fn store<I: Isa, const BITS: u32, const MIN: bool, const SIZE: usize>(
+fn store<I: Isa, F: Lane, const BITS: u32, const MIN: bool, const SIZE: usize>(
     isa: I,
     codes: [I::I8; 2],
     first: usize,
     params: &Params,
     blocks: &mut [[u8; SIZE]; BATCH],
 ) {
-    let joined = [match BITS {
+    let mut joined = [match BITS {
         8 => codes[0],
         4 => isa.join_nibbles::<true>(codes[0], codes[1]),
         _ => isa.join_nibbles::<false>(codes[0], codes[1]),
     }];
+    if is_shuffled::<I>(BITS) {
+        joined[0] = match is_zipped::<I, F>(BITS) {
+            true => isa.unshuffle_i8::<true>(joined[0]),
+            false => isa.unshuffle_i8::<false>(joined[0]),
+        };
+    }
     let [first_bits, second_bits] = match BITS {
         5 => [isa.fifth_bits(codes[0]), isa.fifth_bits(codes[1])],
         _ => [0; 2],
