@@ -274,13 +274,17 @@ impl ColumnBounds {
     }
 
     pub(crate) fn merge_into(&self, ranges: &mut [ValueRange]) {
-        for (i, (&min, &max)) in self.min.iter().zip(&self.max).enumerate() {
-            let range = &mut ranges[i % self.count];
-            *range = range.merge(ValueRange {
-                min,
-                max,
-                non_finite: 0,
-            });
+        // Row by row: a remainder for each column takes longer than its values.
+        let count = self.count.max(1);
+        let rows = self.min.chunks_exact(count);
+        for (min, max) in rows.zip(self.max.chunks_exact(count)) {
+            for ((range, &min), &max) in ranges.iter_mut().zip(min).zip(max) {
+                *range = range.merge(ValueRange {
+                    min,
+                    max,
+                    non_finite: 0,
+                });
+            }
         }
         for (range, non_finite) in ranges.iter_mut().zip(&self.non_finite) {
             range.non_finite += non_finite;
