@@ -45,8 +45,24 @@ named!(
 );
 
 impl IntType {
+    /// Of all types, in their order. Bits are asked for several times in a call, which may be for a few
+    /// values: a `match` becomes a jump wherever that is, a table a load.
+    const BITS_AND_SIGN: [(u32, bool); Self::ALL.len()] = {
+        let mut table = [(0, false); Self::ALL.len()];
+        let mut i = 0;
+        while i < table.len() {
+            table[Self::ALL[i] as usize] = Self::ALL[i].listed_bits_and_sign();
+            i += 1;
+        }
+        table
+    };
+
     #[inline]
     const fn bits_and_sign(self) -> (u32, bool) {
+        Self::BITS_AND_SIGN[self as usize]
+    }
+
+    const fn listed_bits_and_sign(self) -> (u32, bool) {
         match self {
             Self::Int8 => (8, true),
             Self::Uint8 => (8, false),
