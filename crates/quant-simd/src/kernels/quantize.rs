@@ -161,6 +161,16 @@ impl<F: Lane, S: ParamSource, C: CodeLayout, I: Isa> FastTile<'_, F, S, C, I> {
     }
 }
 
+/// Groups of a tile, whose codes are stored past the cache at once if they are to `stream`.
+#[inline(always)]
+fn groups_per_tile<I: Isa, F: Lane, C: CodeLayout>(stream: bool) -> usize {
+    match (stream, I::READ_AHEAD) {
+        (true, Some(bytes)) => bytes / size_of::<Group<F, I>>(),
+        (true, None) => Ord::min(TILE, LARGEST_BURST / size_of::<C::Memory<I>>()),
+        (false, _) => TILE,
+    }
+}
+
 impl<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout> Kernel for Quantize<'_, F, S, Q, C> {
     type Output = u64;
 
@@ -179,11 +189,7 @@ impl<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout> Kernel for Quantize<'_
             let (codes, rest_codes) = first_groups_mut::<C::Memory<I>>(codes, values.len());
             let padding = [padded::<Group<F, I>, F>(rest)];
             let mut padding_codes: [C::Memory<I>; 1] = [bytemuck::Zeroable::zeroed()];
-            let tile = match (self.stream, I::READ_AHEAD) {
-                (true, Some(bytes)) => bytes / size_of::<Group<F, I>>(),
-                (true, None) => Ord::min(TILE, LARGEST_BURST / size_of::<C::Memory<I>>()),
-                (false, _) => TILE,
-            };
+            let tile = groups_per_tile::<I, F, C>(self.stream);
             for tile in Tiles::of(tile, values.len(), rest.len()) {
                 let (values, codes) = match tile.padded {
                     true => (&padding[..], &mut padding_codes[..]),
