@@ -39,6 +39,12 @@ MIXED = {
     "mixed": [],
     "mixed, by answers": ["--samples", "{calibration}", "--samples-limit", "8"],
 }
+#: What plans of the same size are compared with, all with searched scales.
+UNIFORM = {
+    f"{dtype} in blocks of {size}": ["--dtype", "int4", "--granularity", "per-block", "--block-size", str(size), *mode]
+    for dtype, mode, sizes in (("int4", [], (64, 32, 16)), ("int4 affine", ["--mode", "affine"], (64, 32, 16)))
+    for size in sizes
+} | {"int8 per channel": ["--dtype", "int8"]}
 #: A layer of 8,192 inputs takes its time.
 FEWER = {"crepe": ["--samples-limit", "16"]}
 START, END = "<!-- accuracy -->\n", "<!-- end of accuracy -->\n"
@@ -109,6 +115,17 @@ class Measure:
         self.run(*line, json_wanted=False)
         return self.quantized(model, ["--plan", plan.as_posix()])
 
+    def sizes(self):
+        """Outputs of uniform precisions, and of plans of the same size."""
+        found = {}
+        for model in MODELS:
+            for precision, options in UNIFORM.items():
+                uniform = self.quantized(model, [*OPTIONS.get(model, []), *options, *SEARCH])
+                plans = [self.mixed(model, uniform["bytes"], more) for more in MIXED.values()]
+                found[model, precision] = [uniform, *plans]
+                print(model, precision, found[model, precision], file=sys.stderr, flush=True)
+        return found
+
     def all(self):
         found = {}
         for model in MODELS:
@@ -155,8 +172,20 @@ def tables(found):
     return text
 
 
+def table_of_sizes(found):
+    text = "Outputs of a uniform precision; of a plan of its size, by the weights; by what the model answers, in dB:\n\n"
+    text += "| | " + " | ".join(MODELS) + " |\n|" + "---|" * (len(MODELS) + 1) + "\n"
+    for precision in UNIFORM:
+        cells = (", ".join(f"{one['output']:.1f}" for one in found[model, precision]) for model in MODELS)
+        text += f"| {precision} | " + " | ".join(cells) + " |\n"
+    plans = [(uniform, plan) for uniform, *plans in found.values() for plan in plans]
+    least = min(100 * plan["bytes"] / uniform["bytes"] for uniform, plan in plans)
+    return text + f"\nThe smallest of these plans has {least:.1f} % of its target's bytes.\n"
+
+
 def main():
-    text = tables(Measure(sys.argv[1], pathlib.Path(sys.argv[2])).all())
+    measure = Measure(sys.argv[1], pathlib.Path(sys.argv[2]))
+    text = tables(measure.all()) + "\n" + table_of_sizes(measure.sizes())
     print(text)
     if len(sys.argv) > 3:
         document = pathlib.Path(sys.argv[3])
