@@ -265,16 +265,69 @@ fn damaged_mlx_folders_are_told() {
         folder.refuses(&["inspect", "theirs"], 1, &[words]);
     }
     // What is not understood is listed as it stands.
-    for spec in [
-        json!({"group_size": 32, "bits": 4, "mode": "mxfp4"}),
-        json!({"bits": 4}),
-        json!(null),
+    for (spec, words) in [
+        (
+            json!({"group_size": 32, "bits": 4, "mode": "mxfp4"}),
+            "mode \"mxfp4\"",
+        ),
+        (json!({"bits": 4}), "`group_size`"),
+        (json!({"group_size": 64, "bits": 7}), "7 bits"),
+        (json!(null), "`bits`"),
     ] {
         let mut changed = good.clone();
         changed["quantization"] = spec;
         fs::write(&config, changed.to_string()).unwrap();
         let listed = folder.succeeds(&["inspect", "theirs"]);
-        assert!(listed.contains("U32"), "{listed}");
+        assert!(listed.contains("U32") && listed.contains(words), "{listed}");
+        stays(&folder, &[words]);
+    }
+}
+
+/// Neither restored nor converted.
+fn stays(folder: &Folder, words: &[&str]) {
+    let words = [&["not restored"], words].concat();
+    folder.refuses(&["dequantize", "theirs", "-o", "x"], 1, &words);
+    folder.refuses(
+        &["convert", "theirs", "--format", "native", "-o", "x"],
+        1,
+        &words,
+    );
+}
+
+/// One layer that is not read, beside good ones.
+#[test]
+fn broken_layers_beside_good_ones_end_the_work() {
+    const MODULE: &str = "model.layers.0.self_attn.q_proj";
+    for lost in ["scales", "biases", "weight"] {
+        let folder = model("llama");
+        let mut all = tensors(&folder.path("theirs"));
+        all.remove(&format!("{MODULE}.{lost}")).unwrap();
+        let all: Vec<_> = all
+            .iter()
+            .map(|(name, (dtype, shape, bytes))| {
+                (name.as_str(), dtype.as_str(), &shape[..], &bytes[..])
+            })
+            .collect();
+        folder.model("theirs/model.safetensors", &all);
+        fs::remove_file(folder.path("theirs/model.safetensors.index.json")).unwrap();
+        stays(&folder, &[MODULE, lost, "missing", "fetch it again"]);
+        let listed = folder.succeeds(&["inspect", "theirs"]);
+        assert!(listed.contains("not read"), "{listed}");
+    }
+    let folder = model("llama");
+    let config = folder.path("theirs/config.json");
+    let good = read(&config);
+    for (own, words) in [
+        (json!(false), "it is not quantized"),
+        (
+            json!({"group_size": 32, "bits": 4, "mode": "nvfp4"}),
+            "nvfp4",
+        ),
+    ] {
+        let mut changed = good.clone();
+        changed["quantization"][MODULE] = own;
+        fs::write(&config, changed.to_string()).unwrap();
+        stays(&folder, &[MODULE, words]);
     }
 }
 

@@ -228,6 +228,15 @@ pub trait OpenModel {
         report: &mut Report,
     ) -> Result<(), Error>;
 
+    /// Refuses a model of which some quantized tensors can be restored and others, in the way of
+    /// another tool or damaged, would silently stay as they are.
+    ///
+    /// # Errors
+    /// The first of these, and what to do.
+    fn check_restorable(&self, _job: &Job<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Writes the model with its quantized tensors as floats.
     ///
     /// # Errors

@@ -94,8 +94,8 @@ fn tensors(
     }
     let tensors = pairs.into_values().map(|pair| match pair {
         (Some(a), Some(b)) => compare(&a, &b, job),
-        (Some(a), None) => Ok(apart(&a.name, "only in the first")),
-        (None, Some(b)) => Ok(apart(&b.name, "only in the second")),
+        (Some(a), None) => Ok(alone(&a, "only in the first")),
+        (None, Some(b)) => Ok(alone(&b, "only in the second")),
         (None, None) => unreachable!("a pair holds what it was made for"),
     });
     let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
@@ -116,6 +116,14 @@ fn apart(name: &str, reason: &str) -> TensorDifference {
         max_abs_error: None,
         non_finite: None,
         first_non_finite: None,
+    }
+}
+
+/// One that has no other, and how it is stored where that may be the reason.
+fn alone(tensor: &TensorView<'_>, reason: &str) -> TensorDifference {
+    match &tensor.kind {
+        Some(kind) => apart(&tensor.name, &format!("{reason}, {kind}")),
+        None => apart(&tensor.name, reason),
     }
 }
 

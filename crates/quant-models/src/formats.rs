@@ -104,9 +104,12 @@ pub(crate) fn convert(
 ) -> Result<Converted, Error> {
     // Tensors alone; what has a program has names of its own for them.
     let is_tensors = result_kind(path).is_tensors;
-    open(path, job, |model| match target(encoding) {
-        Some(target) if is_tensors => target.convert(model, path, output, job),
-        _ => model.convert(path, output, encoding, options, job),
+    open(path, job, |model| {
+        model.check_restorable(job)?;
+        match target(encoding) {
+            Some(target) if is_tensors => target.convert(model, path, output, job),
+            _ => model.convert(path, output, encoding, options, job),
+        }
     })
 }
 

@@ -111,7 +111,10 @@ pub fn dequantize(
     options: &DequantizeOptions,
     job: &Job<'_>,
 ) -> Result<Restored, Error> {
-    formats::open(input, job, |model| model.dequantize(output, options, job))
+    formats::open(input, job, |model| {
+        model.check_restorable(job)?;
+        model.dequantize(output, options, job)
+    })
 }
 
 /// Writes a quantized model in another encoding, where its codes, scales and zero points can be said

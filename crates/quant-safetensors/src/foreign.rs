@@ -1,10 +1,11 @@
 //! Tensors that another tool has quantized, told by their names, types and neighbours.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use quant_model::error::{one_line, shortened};
 use quant_model::{Error, Job};
 
+use crate::encodings::Unread;
 use crate::{Entry, Model};
 
 /// How a tool lays out a quantized weight. Names are that of the codes without `codes`, and an ending.
@@ -27,8 +28,6 @@ struct Layout {
 const FP8: &[&str] = &["F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"];
 const BYTES: &[&str] = &["I8", "U8"];
 const PACKED: &[&str] = &["I32", "U32", "U8", "I8", "I16", "I64"];
-/// Where a layout names no types: all but those.
-const FLOATS: &[&str] = &["F64", "F32", "F16", "BF16"];
 const ANY: fn(&Entry, &Entry) -> bool = |_, _| true;
 
 /// The base of most: bytes that may be packed.
@@ -415,6 +414,27 @@ impl<'m> Foreign<'m> {
         })
     }
 
+    /// Those whose codes are not among these, in the order of their names.
+    pub fn besides(&self, model: &Model, read: &HashSet<String>) -> Vec<Unread> {
+        let codes = self
+            .by_name
+            .iter()
+            .filter(|(name, (_, codes))| name == codes);
+        let left = codes.filter(|(name, _)| !read.contains(*name));
+        let left = left.filter_map(|(name, (tool, _))| {
+            Some(Unread {
+                file: model.base.find(name)?.0.path().to_owned(),
+                name: name.clone(),
+                problem: format!(
+                    "is quantized, in the format {tool}, in a way that quant does not undo or of which the model's description does not say; restore it with the tool that made it"
+                ),
+            })
+        });
+        let mut left: Vec<_> = left.collect();
+        left.sort_by(|a, b| a.name.cmp(&b.name));
+        left
+    }
+
     /// That some are left alone.
     pub fn warning(&self) -> Option<String> {
         (!self.by_name.is_empty()).then(|| {
@@ -462,7 +482,7 @@ fn layout<'n>(model: &Model, name: &'n str, entry: &Entry) -> Option<(&'static L
     LAYOUTS.iter().find_map(|layout| {
         let dtype = entry.dtype.as_str();
         let fits = match layout.types {
-            [] => !FLOATS.contains(&dtype),
+            [] => !entry.is_float(),
             types => types.contains(&dtype),
         };
         if !fits {

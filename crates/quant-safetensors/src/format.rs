@@ -30,6 +30,11 @@ impl Entry {
         self.data_offsets.1 - self.data_offsets.0
     }
 
+    /// Whether it is of floats of 16 bits or more, which need no scale.
+    pub(crate) fn is_float(&self) -> bool {
+        self.float_type().is_some() || self.dtype == "F64"
+    }
+
     /// The float type, for the three that can be quantized.
     pub fn float_type(&self) -> Option<FloatType> {
         match self.dtype.as_str() {

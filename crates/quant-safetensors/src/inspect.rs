@@ -1,5 +1,7 @@
 //! Tensors of a safetensors model in the form that both formats share.
 
+use std::collections::HashMap;
+
 use quant_model::stored::{Parts, TensorView};
 use quant_model::{Error, Job};
 
@@ -7,8 +9,17 @@ use crate::{Model, Tensor};
 
 impl Model {
     pub(crate) fn stored(&self, job: &Job<'_>) -> Result<Vec<TensorView<'_>>, Error> {
-        let tensors = self.tensors_for(job)?;
-        Ok(tensors.into_iter().map(Tensor::into_stored).collect())
+        let unread = self.unread().map(|one| (one.name.as_str(), &one.problem));
+        let unread: HashMap<&str, &String> = unread.collect();
+        let tensors = self.tensors_for(job)?.into_iter().map(|tensor| {
+            let problem = unread.get(tensor.name);
+            let kind = problem.map(|problem| format!("quantized, and not read: {problem}"));
+            TensorView {
+                kind,
+                ..tensor.into_stored()
+            }
+        });
+        Ok(tensors.collect())
     }
 }
 

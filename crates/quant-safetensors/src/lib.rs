@@ -20,6 +20,7 @@ mod output;
 mod part;
 mod quantize;
 mod replaceable;
+mod restorable;
 mod write_index;
 
 pub use format::{Entry, SafetensorsFile};

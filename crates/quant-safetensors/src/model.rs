@@ -9,7 +9,7 @@ use quant_model::io::Data;
 use quant_model::{Encoding, Error, Job, SchemeRecord};
 use quant_simd::{Backend, TensorQuantizer};
 
-use super::encodings::{convention, encodings};
+use super::encodings::{TensorParts, Unread, convention, encodings};
 use super::model_files::ModelFiles;
 use super::part::Part;
 use crate::{Entry, SafetensorsFile};
@@ -20,6 +20,8 @@ pub struct Model {
     pub(crate) base: ModelFiles,
     /// The quantized tensors, by the names that they had as floats.
     records: BTreeMap<String, (Encoding, SchemeRecord)>,
+    /// Those of which the model says so, and that are not read.
+    unread: Vec<(Encoding, Unread)>,
 }
 
 /// A tensor of a model: float, integer, or quantized.
@@ -67,12 +69,20 @@ impl Model {
     /// The same for a job that may be ended meanwhile.
     pub(crate) fn open_for(path: &Path, job: &Job<'_>) -> Result<Self, Error> {
         let base = ModelFiles::open(path, job)?;
-        let mut records = BTreeMap::new();
+        let (mut records, mut unread) = (BTreeMap::new(), Vec::new());
         for encoding in encodings() {
-            let found = convention(encoding).find(&base)?.into_iter();
-            records.extend(found.map(|(name, record)| (name, (encoding, record))));
+            let found = convention(encoding).find(&base, job)?;
+            let read = found.records.into_iter();
+            records.extend(read.map(|(name, record)| (name, (encoding, record))));
+            unread.extend(found.unread.into_iter().map(|one| (encoding, one)));
         }
-        Ok(Self { base, records })
+        // What one convention reads is no other's.
+        unread.retain(|(_, one)| !records.contains_key(&one.name));
+        Ok(Self {
+            base,
+            records,
+            unread,
+        })
     }
 
     /// Whether some tensor is quantized, in an encoding that quant reads.
@@ -84,6 +94,23 @@ impl Model {
     pub(crate) fn encodings(&self) -> impl Iterator<Item = Encoding> {
         let has = |encoding: &Encoding| self.records.values().any(|(other, _)| other == encoding);
         encodings().filter(move |encoding| has(encoding))
+    }
+
+    /// The encoding that it has or says it has, read or not.
+    pub(crate) fn said_encoding(&self) -> Option<Encoding> {
+        let unread = || self.unread.first().map(|(encoding, _)| *encoding);
+        self.encodings().next().or_else(unread)
+    }
+
+    /// What is read, by the names that the tensors had as floats.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (&str, Encoding, &SchemeRecord)> {
+        let records = self.records.iter();
+        records.map(|(name, (encoding, record))| (name.as_str(), *encoding, record))
+    }
+
+    /// What is quantized as the model says, and not read.
+    pub(crate) fn unread(&self) -> impl Iterator<Item = &Unread> {
+        self.unread.iter().map(|(_, one)| one)
     }
 
     /// The files, in the order of their names.
@@ -125,6 +152,28 @@ impl Model {
         Ok(tensors)
     }
 
+    fn bad(&self, name: &str, problem: String) -> Error {
+        let file = match self.base.find(name) {
+            Some((file, _)) => file,
+            None => &self.base.files[0],
+        };
+        Error::tensor(file.path(), name, problem)
+    }
+
+    /// What a record says, and the tensors that there must be.
+    pub(crate) fn parts(
+        &self,
+        name: &str,
+        encoding: Encoding,
+        record: &SchemeRecord,
+    ) -> Result<(TensorQuantizer, TensorParts), Error> {
+        let convention = convention(encoding);
+        let quantizer = convention.quantizer(record, Backend::detect());
+        let quantizer = quantizer.map_err(|problem| self.bad(name, problem))?;
+        let parts = convention.parts(name, &quantizer);
+        Ok((quantizer, parts))
+    }
+
     /// The parts of a quantized tensor, with the types and shapes that its encoding writes: bytes that
     /// fit by chance are something else.
     fn quantized<'a>(
@@ -134,26 +183,15 @@ impl Model {
         record: &'a SchemeRecord,
     ) -> Result<FoundParts<'a>, Error> {
         let convention = convention(encoding);
-        let file = match self.base.places.get(name) {
-            Some(&(file, _)) => &self.base.files[file],
-            None => &self.base.files[0],
-        };
-        let bad = |problem: String| Error::tensor(file.path(), name, problem);
-        let quantizer = convention.quantizer(record, Backend::detect());
-        let quantizer = quantizer.map_err(bad)?;
-        let parts = convention.parts(name, &quantizer);
+        let bad = |problem: String| self.bad(name, problem);
+        let (quantizer, parts) = self.parts(name, encoding, record)?;
         if !self.base.contains(&parts.codes.name) {
             let problem = "the metadata describes it, but it is missing; the file is damaged";
             return Err(bad(problem.into()));
         }
         let find = |part: &Part| {
-            let place = self.base.places.get(&part.name);
-            let &(file, entry) = place
-                .ok_or_else(|| bad(format!("`{}` is missing; the file is damaged", part.name)))?;
-            let (file, entry) = (
-                &self.base.files[file],
-                &self.base.files[file].entries()[entry].1,
-            );
+            let missing = || bad(format!("`{}` is missing; the file is damaged", part.name));
+            let (file, entry) = self.base.find(&part.name).ok_or_else(missing)?;
             if (&entry.dtype, &entry.shape) != (&part.dtype, &part.shape) {
                 return Err(bad(format!(
                     "`{}` is {} {}, where its quantization record wants {} {}; the file is damaged",

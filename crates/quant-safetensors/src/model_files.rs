@@ -71,7 +71,13 @@ impl ModelFiles {
     }
 
     pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.find(name).map(|(_, entry)| entry)
+    }
+
+    /// A tensor, and the file that holds it.
+    pub fn find(&self, name: &str) -> Option<(&SafetensorsFile, &Entry)> {
         let (file, entry) = *self.places.get(name)?;
-        Some(&self.files[file].entries()[entry].1)
+        let file = &self.files[file];
+        Some((file, &file.entries()[entry].1))
     }
 }

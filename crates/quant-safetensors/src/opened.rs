@@ -99,7 +99,7 @@ impl OpenModel for Opened<'_> {
     }
 
     fn check_options(&self, options: &QuantizeOptions) -> Result<(), Error> {
-        if let Some(encoding) = self.model.encodings().next() {
+        if let Some(encoding) = self.model.said_encoding() {
             let by = match encoding == Encoding::Native {
                 true => " by quant".to_owned(),
                 false => format!(", in the format {encoding}"),
@@ -257,6 +257,10 @@ impl OpenModel for Opened<'_> {
             options.weights_only,
             job,
         )
+    }
+
+    fn check_restorable(&self, job: &Job<'_>) -> Result<(), Error> {
+        self.model.check_restorable(job)
     }
 
     fn stored(&self, job: &Job<'_>) -> Result<Vec<TensorView<'_>>, Error> {

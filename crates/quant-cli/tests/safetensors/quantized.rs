@@ -6,6 +6,7 @@ use safetensors::Dtype;
 use serde_json::Value;
 
 use crate::folder::Folder;
+use crate::model::bytes;
 use crate::model::{f32, write};
 
 /// Writes a file with another header.
@@ -56,4 +57,37 @@ fn types_and_shapes_of_parts_are_checked() {
     let floats = fs::read(folder.path("x.float.safetensors")).unwrap();
     let floats = safetensors::SafeTensors::deserialize(&floats).unwrap();
     assert_eq!(floats.tensor("w").unwrap().dtype(), Dtype::F32);
+}
+
+/// Codes of which no record says what they are, and another tool's, beside tensors that are restored.
+#[test]
+fn codes_without_a_record_end_the_work() {
+    let folder = Folder::new();
+    let floats = [f32("a", &[64, 96]), f32("b", &[64, 96])];
+    write(&folder.path("m.safetensors"), &floats);
+    folder.said(&["quantize", "m.safetensors", "-o", "q.safetensors"]);
+    alter(&folder, "q.safetensors", "lost.safetensors", |header| {
+        let records = &mut header["__metadata__"]["quant"];
+        let mut parsed: Value = serde_json::from_str(records.as_str().unwrap()).unwrap();
+        parsed["tensors"].as_object_mut().unwrap().remove("b");
+        *records = parsed.to_string().into();
+    });
+    let foreign = [
+        f32("a", &[64, 96]),
+        bytes("b", Dtype::F8_E4M3, &[64, 9]),
+        f32("b_scale_inv", &[1, 1]),
+    ];
+    write(&folder.path("f.safetensors"), &foreign);
+    folder.said(&["quantize", "f.safetensors", "-o", "other.safetensors"]);
+    for file in ["lost.safetensors", "other.safetensors"] {
+        let words = [file, "`b`", "not restored", "the tool that made it"];
+        folder.refuses(&["dequantize", file, "-o", "x.safetensors"], 1, &words);
+        folder.refuses(
+            &["convert", file, "--format", "gguf", "-o", "x.gguf"],
+            1,
+            &words,
+        );
+        folder.said(&["inspect", file]);
+        folder.said(&["diff", file, file]);
+    }
 }

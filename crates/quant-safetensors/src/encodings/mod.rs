@@ -130,11 +130,11 @@ pub(crate) trait Convention: Sync {
             .collect()
     }
 
-    /// The tensors of a model that lie in its way, by the names that these had as floats.
+    /// The tensors of a model that lie in its way.
     ///
     /// # Errors
-    /// A description of them that is damaged.
-    fn find(&self, files: &ModelFiles) -> Result<BTreeMap<String, SchemeRecord>, Error>;
+    /// A description of them that is damaged; [`Error::Interrupted`].
+    fn find(&self, files: &ModelFiles, job: &Job<'_>) -> Result<Found, Error>;
 
     /// What a record that it found says.
     ///
@@ -195,6 +195,25 @@ pub(crate) trait Convention: Sync {
     fn writes(&self, _name: &str) -> bool {
         false
     }
+}
+
+/// What a convention finds in a model.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The tensors that are read, by the names that they had as floats.
+    pub records: BTreeMap<String, SchemeRecord>,
+    /// Those that the model says lie in its way, and that are not read.
+    pub unread: Vec<Unread>,
+}
+
+/// A quantized tensor that is not read: nothing is restored as long as there is one.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    pub file: PathBuf,
+    /// Of the tensor that shows it, as it is in the file.
+    pub name: String,
+    /// What is wrong with it, and what to do.
+    pub problem: String,
 }
 
 /// The tensors that stand for a quantized one.

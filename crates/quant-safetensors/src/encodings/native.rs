@@ -9,7 +9,7 @@ use quant_model::scheme_record::{KEY, Records};
 use quant_model::{Error, Job, SchemeRecord};
 use quant_simd::{Backend, TensorQuantizer};
 
-use super::{Convention, OutputFile, Step, TensorParts, kept_files, type_name};
+use super::{Convention, Found, OutputFile, Step, TensorParts, kept_files, type_name};
 use crate::model_files::ModelFiles;
 use crate::part::Part;
 
@@ -98,9 +98,10 @@ impl Convention for Native {
         Ok(())
     }
 
-    fn find(&self, files: &ModelFiles) -> Result<BTreeMap<String, SchemeRecord>, Error> {
-        let mut found = BTreeMap::new();
+    fn find(&self, files: &ModelFiles, job: &Job<'_>) -> Result<Found, Error> {
+        let mut found = Found::default();
         for file in &files.files {
+            job.check()?;
             let Some(text) = file.metadata().get(KEY) else {
                 continue;
             };
@@ -115,7 +116,7 @@ impl Convention for Native {
                 );
                 return Err(Error::file(file.path(), problem));
             }
-            found.extend(parsed.tensors);
+            found.records.extend(parsed.tensors);
         }
         Ok(found)
     }

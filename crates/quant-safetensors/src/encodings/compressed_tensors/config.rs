@@ -1,32 +1,23 @@
 //! The `quantization_config` of a model.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use quant_core::{Dialect, IntType, Mode};
+use quant_core::Mode;
+use quant_model::Error;
 use quant_model::options::QuantizeOptions;
 use quant_model::report::Decision;
 use quant_model::settings::Grouping;
-use quant_model::{Error, SchemeRecord};
 use quant_simd::TensorQuantizer;
 use serde_json::{Map, Value, json};
 
-use super::{Document, Format, WEIGHT, WORD};
-use crate::Entry;
+use super::{Document, Format, WEIGHT};
 use crate::model_config::CONFIG;
 use crate::model_files::ModelFiles;
 
-const KEY: &str = "quantization_config";
-const METHOD: &str = "compressed-tensors";
+pub(super) const KEY: &str = "quantization_config";
+pub(super) const METHOD: &str = "compressed-tensors";
 /// The version whose convention this is.
 const VERSION: &str = "0.20.0";
-/// Formats whose integers lie as this convention says. In others the same names hold something else.
-const READ: [&str; 4] = [
-    "pack-quantized",
-    "int-quantized",
-    "naive-quantized",
-    "mixed-precision",
-];
 
 /// A model's configuration, and where it is.
 fn of(model: &ModelFiles) -> Result<(&Path, &Map<String, Value>), Error> {
@@ -213,116 +204,5 @@ fn document(like: &Path, content: &mut Map<String, Value>) -> Result<Document, E
         name: CONFIG.into(),
         text: text + "\n",
         like: Some(like.to_owned()),
-    })
-}
-
-/// The tensors that lie as the configuration says: packed words, or bytes, beside scales.
-///
-/// # Errors
-/// A configuration, or a shape, that cannot be read; words that do not have the shape.
-// Long: one tensor after the other, and the places that it may have.
-pub(super) fn find(files: &ModelFiles) -> Result<BTreeMap<String, SchemeRecord>, Error> {
-    let all = || {
-        let files = files.files.iter();
-        files.flat_map(|file| {
-            file.entries()
-                .iter()
-                .map(move |(name, it)| (file, name, it))
-        })
-    };
-    let mut found = BTreeMap::new();
-    if !all().any(|(_, name, _)| name.ends_with("_scale")) {
-        return Ok(found);
-    }
-    if !is_read(files)? {
-        return Ok(found);
-    }
-    let places: BTreeMap<&str, _> = all()
-        .map(|(file, name, it)| (name.as_str(), (file, it)))
-        .collect();
-    for (file, name, codes) in all() {
-        let weight = name.strip_suffix("_packed").unwrap_or(name);
-        let part = |what: &str| places.get(&*format!("{weight}_{what}")).copied();
-        let (true, Some((_, scales)), None) =
-            (weight.ends_with(WEIGHT), part("scale"), part("g_idx"))
-        else {
-            continue;
-        };
-        let mode = match part("zero_point") {
-            Some(_) => Mode::Affine,
-            None => Mode::Symmetric,
-        };
-        let record = match part("shape") {
-            _ if weight == name => match (codes.dtype.as_str(), codes.shape.as_slice(), mode) {
-                ("I8", &[rows, row], Mode::Symmetric) => {
-                    record(IntType::Int8, mode, [rows, row], scales)
-                }
-                _ => None,
-            },
-            Some((shape_file, shape)) => {
-                // Two numbers: what is longer is not read.
-                let bytes = match shape.len() {
-                    16 => shape_file.read(shape)?,
-                    _ => Vec::new(),
-                };
-                let record = packed_record(codes, scales, mode, &bytes);
-                Some(record.ok_or_else(|| {
-                    let problem = "its words, scales and `_shape` do not fit one another; the file is damaged, or of a scheme that quant does not know";
-                    Error::tensor(file.path(), weight, problem)
-                })?)
-            }
-            None => None,
-        };
-        if let Some(record) = record {
-            found.insert(weight.to_owned(), record);
-        }
-    }
-    Ok(found)
-}
-
-/// Whether the configuration says that tensors lie as they are read here.
-fn is_read(files: &ModelFiles) -> Result<bool, Error> {
-    let config = files.config.get()?.and_then(|it| it.get(KEY));
-    let said = |key: &str| config?.get(key)?.as_str();
-    let is_known = said("format").is_none_or(|format| READ.contains(&format));
-    Ok(said("quant_method") == Some(METHOD) && is_known)
-}
-
-/// That of words, by the shape that the weight had.
-fn packed_record(words: &Entry, scales: &Entry, mode: Mode, shape: &[u8]) -> Option<SchemeRecord> {
-    let (&[rows, count], "I32") = (words.shape.as_slice(), words.dtype.as_str()) else {
-        return None;
-    };
-    let (&[first, second], []) = shape.as_chunks::<8>() else {
-        return None;
-    };
-    let row = usize::try_from(u64::from_le_bytes(second)).ok()?;
-    if u64::from_le_bytes(first) != rows as u64 || row == 0 {
-        return None;
-    }
-    let bits = count.checked_mul(WORD)?;
-    let dtype = match bits.is_multiple_of(row).then(|| bits / row)? {
-        4 => IntType::Uint4,
-        8 => IntType::Uint8,
-        _ => return None,
-    };
-    record(dtype, mode, [rows, row], scales)
-}
-
-fn record(dtype: IntType, mode: Mode, shape: [usize; 2], scales: &Entry) -> Option<SchemeRecord> {
-    let &[rows, groups] = scales.shape.as_slice() else {
-        return None;
-    };
-    if rows != shape[0] || groups == 0 || !shape[1].is_multiple_of(groups) || shape[1] == 0 {
-        return None;
-    }
-    Some(SchemeRecord {
-        dtype: dtype.name().into(),
-        mode: mode.name().into(),
-        dialect: Dialect::CompressedTensors.name().into(),
-        shape: shape.to_vec(),
-        blocks: vec![1, shape[1] / groups],
-        source: scales.float_type()?.name().into(),
-        search: None,
     })
 }

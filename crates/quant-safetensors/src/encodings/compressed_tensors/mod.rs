@@ -8,6 +8,8 @@
 //! it is told to ignore them: then a loader takes their packed words for none.)
 
 mod config;
+mod read;
+mod scheme;
 
 use std::collections::BTreeMap;
 
@@ -17,11 +19,12 @@ use quant_model::io::Data;
 use quant_model::options::QuantizeOptions;
 use quant_model::report::Decision;
 use quant_model::settings::Settings;
-use quant_model::{Error, Job, SchemeRecord};
+use quant_model::{Error, Job};
 use quant_simd::TensorQuantizer;
 
 use super::{
-    Convention, Document, OutputFile, TensorParts, Written, kept_files, kept_index, type_name,
+    Convention, Document, Found, OutputFile, TensorParts, Written, kept_files, kept_index,
+    type_name,
 };
 use crate::model_config::CONFIG;
 use crate::model_files::ModelFiles;
@@ -192,8 +195,8 @@ impl Convention for CompressedTensors {
         config.into_iter().chain(index).collect()
     }
 
-    fn find(&self, files: &ModelFiles) -> Result<BTreeMap<String, SchemeRecord>, Error> {
-        config::find(files)
+    fn find(&self, files: &ModelFiles, job: &Job<'_>) -> Result<Found, Error> {
+        read::find(files, job)
     }
 
     fn offsets<'m>(

@@ -3,25 +3,24 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use quant_core::{IntType, Mode};
 use quant_model::io::{Links, parent, read_bounded};
 use quant_model::options::QuantizeOptions;
 use quant_model::report::Decision;
 use quant_model::settings::Grouping;
-use quant_model::{Error, Job, SchemeRecord};
+use quant_model::{Error, Job};
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::experts::stacked;
 use super::families::{Family, Rule};
-use super::{Document, WEIGHT, Written, scheme};
+use super::{Document, WEIGHT, Written};
 use crate::encodings::WeightMap;
 use crate::index::INDEX;
 pub(super) use crate::model_config::CONFIG;
 use crate::model_files::ModelFiles;
 
-const QUANTIZATION: [&str; 2] = ["quantization", "quantization_config"];
+pub(super) const QUANTIZATION: [&str; 2] = ["quantization", "quantization_config"];
 /// Keys that mlx-lm leaves out.
 const DROPPED: [&str; 2] = ["_name_or_path", "vision_config"];
 const GENERATION: &str = "generation_config.json";
@@ -208,58 +207,4 @@ fn document(like: &Path, name: &str, content: &impl Serialize) -> Result<Documen
         text,
         like: Some(like.to_owned()),
     })
-}
-
-/// The tensors that a configuration says are quantized: U32 beside scales and biases.
-pub(super) fn find(files: &ModelFiles) -> Result<BTreeMap<String, SchemeRecord>, Error> {
-    let all = || files.files.iter().flat_map(|file| file.entries());
-    let mut found = BTreeMap::new();
-    if !all().any(|(name, entry)| entry.dtype == "U32" && name.ends_with(WEIGHT)) {
-        return Ok(found);
-    }
-    let Some(quantization) = files.config.get()?.and_then(|it| it.get(QUANTIZATION[0])) else {
-        return Ok(found);
-    };
-    let entries: BTreeMap<&str, _> = all().map(|(name, entry)| (name.as_str(), entry)).collect();
-    for (name, entry) in all() {
-        let Some(module) = name.strip_suffix(WEIGHT).filter(|_| entry.dtype == "U32") else {
-            continue;
-        };
-        let part = |what: &str| entries.get(&*format!("{module}.{what}"));
-        let (Some(scales), Some(_)) = (part("scales"), part("biases")) else {
-            continue;
-        };
-        let own = quantization.get(module).filter(|own| own.is_object());
-        let own = own.unwrap_or(quantization);
-        let number = |key: &str| own.get(key).and_then(Value::as_u64);
-        let is_affine = own.get("mode").is_none_or(|mode| mode == "affine");
-        let (Some(bits), Some(group), true) = (number("bits"), number("group_size"), is_affine)
-        else {
-            continue;
-        };
-        let bits = u32::try_from(bits).ok();
-        let dtype = bits.and_then(|bits| IntType::new(bits, false));
-        let groups = scales.shape.last().copied().unwrap_or(0);
-        let row = usize::try_from(group).ok();
-        let row = row.and_then(|group| groups.checked_mul(group));
-        let (Some(dtype), Some(source), Some(row)) = (dtype, scales.float_type(), row) else {
-            continue;
-        };
-        let mut shape = entry.shape.clone();
-        let mut blocks = vec![1; shape.len()];
-        if let (Some(last), Some(block)) = (shape.last_mut(), blocks.last_mut()) {
-            (*last, *block) = (row, group as usize);
-        }
-        let record = SchemeRecord {
-            dtype: dtype.name().into(),
-            mode: Mode::Affine.name().into(),
-            dialect: scheme(dtype).dialect.name().into(),
-            shape,
-            blocks,
-            source: source.name().into(),
-            search: None,
-        };
-        found.insert(name.clone(), record);
-    }
-    Ok(found)
 }

@@ -9,6 +9,7 @@
 mod config;
 mod experts;
 mod families;
+mod read;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,11 +20,13 @@ use quant_model::facts::Facts;
 use quant_model::options::QuantizeOptions;
 use quant_model::report::Decision;
 use quant_model::settings::{Grouping, Settings};
-use quant_model::{Error, Job, SchemeRecord};
+use quant_model::{Error, Job};
 use quant_simd::TensorQuantizer;
 
 use self::families::Rule;
-use super::{Convention, Document, OutputFile, PartOffset, Step, TensorParts, Written, type_name};
+use super::{
+    Convention, Document, Found, OutputFile, PartOffset, Step, TensorParts, Written, type_name,
+};
 use crate::model_files::ModelFiles;
 use crate::part::Part;
 use crate::{Entry, SafetensorsFile};
@@ -195,8 +198,8 @@ impl Convention for Mlx {
         ])
     }
 
-    fn find(&self, files: &ModelFiles) -> Result<BTreeMap<String, SchemeRecord>, Error> {
-        config::find(files)
+    fn find(&self, files: &ModelFiles, job: &Job<'_>) -> Result<Found, Error> {
+        read::find(files, job)
     }
 
     fn restore_metadata(&self, _metadata: &mut BTreeMap<String, String>) {}

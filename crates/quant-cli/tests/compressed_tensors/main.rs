@@ -3,6 +3,9 @@
 //!
 //! Long: one program for all of it, which is quicker to link than two.
 
+mod broken;
+mod config;
+#[path = "../folder/mod.rs"]
 mod folder;
 
 use std::collections::BTreeMap;
@@ -259,7 +262,11 @@ fn any_number_of_rows_has_zero_points() {
     let mut changed = bytes;
     changed[at..at + 5].copy_from_slice(b"[1,4]");
     fs::write(&file, changed).unwrap();
-    folder.refuses(&["inspect", "ours"], 1, &["m.weight_zero_point"]);
+    folder.refuses(
+        &["dequantize", "ours"],
+        1,
+        &["`weight_zero_point` is I32 [1, 4]"],
+    );
 }
 
 /// Writes a safetensors file again with one tensor's bytes changed.
@@ -286,9 +293,12 @@ fn damaged_folders_are_told() {
             bytes[..8].copy_from_slice(&rows.to_le_bytes());
             bytes[8..].copy_from_slice(&row.to_le_bytes());
         });
-        for command in ["inspect", "dequantize"] {
-            folder.refuses(&[command, "theirs"], 1, &[Q_PROJ, "do not fit"]);
-        }
+        folder.refuses(&["dequantize", "theirs"], 1, &[Q_PROJ, "do not fit"]);
+        assert!(
+            folder
+                .succeeds(&["inspect", "theirs"])
+                .contains("do not fit")
+        );
     }
     // What is called a shape and is none.
     for len in [0, 15, 1 << 20] {
@@ -305,7 +315,7 @@ fn damaged_folders_are_told() {
         );
         let config = json!({"quantization_config": {"quant_method": "compressed-tensors"}});
         fs::write(folder.path("d/config.json"), config.to_string()).unwrap();
-        folder.refuses(&["inspect", "d"], 1, &["m.weight", "do not fit"]);
+        folder.refuses(&["dequantize", "d"], 1, &["m.weight", "do not fit"]);
     }
     let folder = model("llama-w8a16");
     fs::write(folder.path("theirs/config.json"), "{").unwrap();
@@ -313,12 +323,14 @@ fn damaged_folders_are_told() {
     // Without a configuration, or in a format of other numbers, they are some other tool's.
     let other = json!({"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"});
     let other = json!({"quantization_config": other}).to_string();
-    for config in ["{}", &*other] {
+    for (config, said) in [
+        ("{}", "in the format compressed-tensors"),
+        (&*other, "`config_groups` is missing"),
+    ] {
         fs::write(folder.path("theirs/config.json"), config).unwrap();
-        for command in ["quantize", "dequantize"] {
-            let arguments = [command, "theirs", "-o", "x"];
-            folder.refuses(&arguments, 1, &["in the format compressed-tensors"]);
-        }
+        folder.refuses(&["dequantize", "theirs", "-o", "x"], 1, &[said]);
+        let quantize = ["quantize", "theirs", "-o", "x"];
+        folder.refuses(&quantize, 1, &["in the format compressed-tensors"]);
     }
 }
 

@@ -1,0 +1,458 @@
+//! What a `quantization_config` says of weights, and whether the tensors are so. What it may say is
+//! what compressed-tensors 0.20 takes; what it must not say is what its loaders cannot load.
+
+use std::collections::HashSet;
+
+use quant_model::error::shortened;
+use regex::{RegexSet, RegexSetBuilder};
+use serde_json::{Map, Value};
+
+/// What to do about a configuration that is wrong.
+const REMEDY: &str = "correct config.json, or fetch the model again";
+/// The groups of the presets that compressed-tensors names.
+const GROUP: i64 = 128;
+
+/// Groups that are looked at for each layer.
+const MOST_GROUPS: usize = 256;
+/// Bounds of patterns, which a stranger may have written: bytes of a list, compiled; its characters; and
+/// how many lists have any.
+const LARGEST: usize = 1 << 20;
+const LONGEST: usize = 65_536;
+const MOST_LISTS: usize = 16;
+
+const STATUSES: [&str; 5] = [
+    "initialized",
+    "calibration",
+    "frozen",
+    "compressed",
+    "decompressed",
+];
+const STRATEGIES: [&str; 7] = [
+    "tensor",
+    "channel",
+    "group",
+    "block",
+    "token",
+    "tensor_group",
+    "attn_head",
+];
+const FORMATS: [&str; 12] = [
+    PACKED,
+    BYTES[0],
+    BYTES[1],
+    "dense",
+    "sparse-bitmask",
+    "sparse-24-bitmask",
+    "float-quantized",
+    "marlin-24",
+    "nvfp4-pack-quantized",
+    "mxfp4-pack-quantized",
+    "mxfp6-pack-quantized",
+    "mxfp8-quantized",
+];
+const PACKED: &str = "pack-quantized";
+const BYTES: [&str; 2] = ["int-quantized", "naive-quantized"];
+/// The format of a model whose groups have formats of their own.
+const MIXED: &str = "mixed-precision";
+
+const OF_GROUP: [&str; 5] = [
+    "targets",
+    "weights",
+    "input_activations",
+    "output_activations",
+    "format",
+];
+const OF_WEIGHTS: [&str; 12] = [
+    "num_bits",
+    "type",
+    "symmetric",
+    "group_size",
+    "strategy",
+    "block_structure",
+    "dynamic",
+    "actorder",
+    "scale_dtype",
+    "zp_dtype",
+    "observer",
+    "observer_kwargs",
+];
+
+/// How a layer lies in the files.
+pub(super) struct Stored {
+    pub bits: u32,
+    pub is_packed: bool,
+    /// Codes of a row.
+    pub row: usize,
+    /// Scales of a row.
+    pub groups: usize,
+    pub has_zero_points: bool,
+}
+
+/// The groups of a configuration.
+pub(super) struct Schemes {
+    groups: Vec<Group>,
+    ignore: Names,
+    /// The format of groups that have none of their own.
+    format: Option<String>,
+}
+
+struct Group {
+    name: String,
+    targets: Names,
+    format: Option<String>,
+    weights: Option<Weights>,
+}
+
+struct Weights {
+    bits: i64,
+    is_integer: bool,
+    is_symmetric: bool,
+    is_dynamic: bool,
+    strategy: String,
+    group_size: Option<i64>,
+}
+
+impl Schemes {
+    /// Those of a `quantization_config`.
+    ///
+    /// # Errors
+    /// What compressed-tensors does not take, by the group and the field.
+    pub fn of(config: &Value) -> Result<Self, String> {
+        let bad = |problem: String| Err(format!("config.json: {problem}; {REMEDY}"));
+        let status = config.get("quantization_status").filter(|it| !it.is_null());
+        if let Some(status) = status
+            && !status.as_str().is_some_and(|it| STATUSES.contains(&it))
+        {
+            return bad(unknown("quantization_status", status, &STATUSES));
+        }
+        let transforms = config.pointer("/transform_config/config_groups");
+        if transforms
+            .and_then(Value::as_object)
+            .is_some_and(|it| !it.is_empty())
+        {
+            return bad("its `transform_config` turns weights, which quant does not undo".into());
+        }
+        let Some(groups) = config.get("config_groups").and_then(Value::as_object) else {
+            return bad("`config_groups` is missing, or no object".into());
+        };
+        if groups.len() > MOST_GROUPS {
+            let count = groups.len();
+            return bad(format!(
+                "`config_groups` has {count} groups, more than {MOST_GROUPS}"
+            ));
+        }
+        let groups = groups.iter().enumerate().map(|(index, (name, group))| {
+            Group::of(name, group, index + 1).map_err(|problem| {
+                format!(
+                    "config.json: group `{}`: {problem}; {REMEDY}",
+                    shortened(name)
+                )
+            })
+        });
+        Ok(Self {
+            groups: groups.collect::<Result<_, _>>()?,
+            ignore: Names::of(config.get("ignore"), 0),
+            format: text(config.get("format")),
+        })
+    }
+
+    /// Whether a layer is quantized, by its name.
+    pub fn targets(&self, module: &str) -> bool {
+        !self.ignore.has(module) && !self.candidates(module).is_empty()
+    }
+
+    /// The groups whose targets a layer may be among. A name counts more than a pattern, and this more
+    /// than a class, as there; which class a layer is of, no file says.
+    fn candidates(&self, module: &str) -> Vec<&Group> {
+        let levels: [fn(&Names, &str) -> bool; 3] =
+            [Names::has_name, Names::has_pattern, |names, _| {
+                names.has_class
+            }];
+        let mut found = levels.iter().map(|is_target| {
+            let groups = self.groups.iter();
+            groups.filter(|it| is_target(&it.targets, module)).collect()
+        });
+        found.find(|it: &Vec<_>| !it.is_empty()).unwrap_or_default()
+    }
+
+    /// Compares what is said of a layer with how it lies in the files.
+    ///
+    /// # Errors
+    /// What contradicts it, by the group and the field.
+    pub fn check(&self, module: &str, stored: &Stored) -> Result<(), String> {
+        let bad = |problem: &str| Err(format!("config.json: {problem}; {REMEDY}"));
+        if self.ignore.has(module) {
+            return bad("`ignore` names it, so that it should be of floats");
+        }
+        let mut first = None;
+        for group in self.candidates(module) {
+            match group.check(stored, self.format.as_deref()) {
+                Ok(()) => return Ok(()),
+                Err(problem) => first = first.or(Some((group, problem))),
+            }
+        }
+        match first {
+            Some((group, problem)) => {
+                let name = shortened(&group.name);
+                bad(&format!("group `{name}`: {problem}"))
+            }
+            None => bad("no group of `config_groups` targets it"),
+        }
+    }
+}
+
+impl Group {
+    fn of(name: &str, group: &Value, index: usize) -> Result<Self, String> {
+        // A preset's name, and its targets.
+        if group.is_array() {
+            return Ok(Self {
+                name: name.into(),
+                targets: Names::of(Some(group), index),
+                format: None,
+                weights: Some(Weights::of_preset(name)?),
+            });
+        }
+        let group = group.as_object().ok_or("is no object")?;
+        only(group, &OF_GROUP)?;
+        let format = group.get("format").filter(|it| !it.is_null());
+        if let Some(format) = format
+            && !format.as_str().is_some_and(|it| FORMATS.contains(&it))
+        {
+            return Err(unknown("format", format, &FORMATS));
+        }
+        let weights = group.get("weights").filter(|it| !it.is_null());
+        let weights = weights.map(|it| {
+            let weights = it.as_object().ok_or("`weights` is no object")?;
+            Weights::of(weights)
+        });
+        Ok(Self {
+            name: name.into(),
+            targets: Names::of(group.get("targets"), index),
+            format: text(format),
+            weights: weights.transpose()?,
+        })
+    }
+
+    fn check(&self, stored: &Stored, format: Option<&str>) -> Result<(), String> {
+        let format = self.format.as_deref().or(format).filter(|it| *it != MIXED);
+        let fits = |it| match stored.is_packed {
+            true => it == PACKED,
+            false => BYTES.contains(&it),
+        };
+        if let Some(other) = format.filter(|it| !fits(it)) {
+            return Err(format!(
+                "`format` is {}, and it lies in the files as {}",
+                shortened(other),
+                if stored.is_packed { PACKED } else { BYTES[0] }
+            ));
+        }
+        match &self.weights {
+            Some(weights) => weights.check(stored),
+            None => Err("it has no `weights`, and the layer's are quantized".into()),
+        }
+    }
+}
+
+impl Weights {
+    /// As `preset_name_to_scheme` has them, of weights of integers.
+    fn of_preset(name: &str) -> Result<Self, String> {
+        let upper = name.to_uppercase();
+        let (bits, is_symmetric, strategy) = match upper.as_str() {
+            "W8A8" | "INT8" => (8, true, "channel"),
+            "W4A16_ASYM" => (4, false, "group"),
+            other => {
+                let bits = ["A4", "A8", "A16", "AFP8"]
+                    .iter()
+                    .find_map(|end| other.strip_prefix('W')?.strip_suffix(end)?.parse().ok());
+                let bits = bits.filter(|bits| (2..=8).contains(bits));
+                (
+                    bits.ok_or("a preset that quant does not know")?,
+                    true,
+                    "group",
+                )
+            }
+        };
+        Ok(Self {
+            bits,
+            is_integer: true,
+            is_symmetric,
+            is_dynamic: false,
+            strategy: strategy.into(),
+            group_size: (strategy == "group").then_some(GROUP),
+        })
+    }
+
+    fn of(weights: &Map<String, Value>) -> Result<Self, String> {
+        only(weights, &OF_WEIGHTS)?;
+        let get = |key: &str| weights.get(key).filter(|it| !it.is_null());
+        let number = |key: &str| get(key).map(|it| it.as_i64().ok_or_else(|| no(key, it)));
+        let flag = |key: &str| get(key).map(|it| it.as_bool().ok_or_else(|| no(key, it)));
+        let is_integer = match get("type").map(|it| (it.as_str().map(str::to_lowercase), it)) {
+            None => true,
+            Some((Some(name), _)) if name == "int" => true,
+            Some((Some(name), _)) if name == "float" => false,
+            Some((_, other)) => return Err(no("type", other)),
+        };
+        let is_dynamic = match get("dynamic") {
+            Some(Value::String(local)) if local == "local" => true,
+            _ => flag("dynamic").transpose()?.unwrap_or(false),
+        };
+        let group_size = number("group_size").transpose()?;
+        let strategy = match (get("strategy"), group_size) {
+            (None, None) => "tensor".into(),
+            (None, Some(-1)) => "channel".into(),
+            (None, Some(1..)) => "group".into(),
+            (None, Some(size)) => return Err(no("group_size", &size.into())),
+            (Some(strategy), _) => {
+                let name = strategy.as_str().map(str::to_lowercase);
+                let name = name.filter(|it| STRATEGIES.contains(&it.as_str()));
+                name.ok_or_else(|| unknown("strategy", strategy, &STRATEGIES))?
+            }
+        };
+        let is_group = matches!(strategy.as_str(), "group" | "tensor_group");
+        match group_size {
+            Some(1..) if is_group => {}
+            None | Some(-1..=0) if !is_group => {}
+            size => {
+                return Err(format!(
+                    "`weights.group_size` is {}, which does not go with the strategy {strategy}",
+                    size.map_or("null".into(), |it| it.to_string())
+                ));
+            }
+        }
+        if let Some(order) = get("actorder")
+            && !(order == false || order == "weight" || order == "static")
+        {
+            return Err(format!(
+                "`weights.actorder` is {}: columns in another order, which quant does not undo",
+                shortened(&order.to_string())
+            ));
+        }
+        if get("block_structure").is_some() != (strategy == "block") {
+            return Err(format!(
+                "`weights.block_structure` does not go with the strategy {strategy}"
+            ));
+        }
+        Ok(Self {
+            bits: number("num_bits").transpose()?.unwrap_or(8),
+            is_integer,
+            is_symmetric: flag("symmetric").transpose()?.unwrap_or(true),
+            is_dynamic,
+            strategy,
+            group_size,
+        })
+    }
+
+    fn check(&self, stored: &Stored) -> Result<(), String> {
+        let differ = |field: &str, said: &dyn std::fmt::Display, is: String| {
+            Err(format!("`weights.{field}` is {said}, and {is}"))
+        };
+        if !self.is_integer {
+            return differ("type", &"float", "the codes are integers".into());
+        }
+        if self.is_dynamic {
+            return differ("dynamic", &"true", "the scales are in the file".into());
+        }
+        // A byte holds codes of fewer bits, too.
+        let fits = match stored.is_packed {
+            true => self.bits == i64::from(stored.bits),
+            false => (1..=8).contains(&self.bits),
+        };
+        if !fits {
+            let is = format!("the codes are of {} bits", stored.bits);
+            return differ("num_bits", &self.bits, is);
+        }
+        if self.is_symmetric == stored.has_zero_points {
+            let is = match stored.has_zero_points {
+                true => "the layer has a `weight_zero_point`",
+                false => "the layer has no `weight_zero_point`",
+            };
+            return differ("symmetric", &self.is_symmetric, is.into());
+        }
+        let scales = match stored.groups {
+            1 => "a row has one scale".into(),
+            groups => format!("a row of {} has {groups} scales", stored.row),
+        };
+        match (self.strategy.as_str(), self.group_size) {
+            ("channel", _) if stored.groups == 1 => Ok(()),
+            ("group", Some(size)) => {
+                let length = stored.row / stored.groups;
+                match usize::try_from(size) == Ok(length) {
+                    true => Ok(()),
+                    false => differ("group_size", &size, scales),
+                }
+            }
+            (strategy, _) => differ("strategy", &strategy, scales),
+        }
+    }
+}
+
+/// Names of modules, patterns of them, and classes.
+struct Names {
+    names: HashSet<String>,
+    /// None where they cannot be told here: such as look ahead, or take too much.
+    patterns: Option<RegexSet>,
+    has_class: bool,
+}
+
+impl Names {
+    /// Those of a list, the `index`-th of a configuration.
+    fn of(list: Option<&Value>, index: usize) -> Self {
+        let list = list.and_then(Value::as_array).into_iter().flatten();
+        let list: Vec<&str> = list.filter_map(Value::as_str).collect();
+        let patterns = list.iter().filter_map(|it| it.strip_prefix("re:"));
+        let patterns: Vec<String> = patterns.map(|it| format!("^(?:{it})")).collect();
+        let characters: usize = patterns.iter().map(String::len).sum();
+        let is_small = characters <= LONGEST && (index < MOST_LISTS || patterns.is_empty());
+        let compile = || {
+            let mut builder = RegexSetBuilder::new(&patterns);
+            builder.size_limit(LARGEST).dfa_size_limit(2 * LARGEST);
+            builder.build().ok()
+        };
+        let is_class = |it: &&str| it.starts_with(|first: char| first.is_ascii_uppercase());
+        Self {
+            patterns: is_small.then(compile).flatten(),
+            has_class: list.iter().any(is_class),
+            names: list.into_iter().map(str::to_owned).collect(),
+        }
+    }
+
+    fn has_name(&self, module: &str) -> bool {
+        self.names.contains(module)
+    }
+
+    /// So may patterns that cannot be told.
+    fn has_pattern(&self, module: &str) -> bool {
+        self.patterns.as_ref().is_none_or(|it| it.is_match(module))
+    }
+
+    /// Whether a name is among them for sure.
+    fn has(&self, module: &str) -> bool {
+        let is_match = |it: &RegexSet| it.is_match(module);
+        self.has_name(module) || self.patterns.as_ref().is_some_and(is_match)
+    }
+}
+
+fn text(value: Option<&Value>) -> Option<String> {
+    value.and_then(Value::as_str).map(str::to_owned)
+}
+
+fn no(field: &str, value: &Value) -> String {
+    format!("`weights.{field}` is {}", shortened(&value.to_string()))
+}
+
+fn unknown(field: &str, value: &Value, known: &[&str]) -> String {
+    format!(
+        "`{field}` is {}, which is none of {}",
+        shortened(&value.to_string()),
+        known.join(", ")
+    )
+}
+
+/// Refuses fields that compressed-tensors does not know: they may say anything.
+fn only(fields: &Map<String, Value>, known: &[&str]) -> Result<(), String> {
+    match fields.keys().find(|key| !known.contains(&key.as_str())) {
+        Some(key) => Err(format!("has an unknown field `{}`", shortened(key))),
+        None => Ok(()),
+    }
+}
