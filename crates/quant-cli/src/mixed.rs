@@ -6,6 +6,8 @@ use clap::{Args, ValueHint};
 use quant_core::Mode;
 use quant_models::{Candidate, Error, MixedOptions, MixedSummary, MixedTarget, PlannedTensor};
 
+use crate::terminal::count;
+
 /// The share of a target that may be left without a word.
 const NEAR: f64 = 0.01;
 /// Points of a curve.
@@ -71,15 +73,27 @@ impl MixedFlags {
 }
 
 /// What a plan comes to, for people.
-pub fn told(summary: &MixedSummary) -> String {
+pub fn told(summary: &MixedSummary, target: MixedTarget) -> String {
     let sqnr = match summary.sqnr_db.is_finite() {
         true => format!("{:.2} dB", summary.sqnr_db),
         false => "no error".into(),
     };
-    let best = match summary.gap {
-        0.0 => "nothing better keeps to the target".into(),
-        gap => format!("at most {gap:.2} from the best"),
+    let best = match (summary.gap, target) {
+        (0.0, _) => "no plan of these candidates has a better estimate".into(),
+        (gap, MixedTarget::Sqnr(_)) => format!("at most {gap:.2} % larger than the smallest"),
+        (gap, _) => format!("at most {gap:.2} dB below the best estimate"),
     };
+    let compared = summary.compared.map_or(String::new(), |compared| {
+        let lost = match compared.sqnr_db.is_finite() {
+            true => format!("an SQNR of {:.2} dB", compared.sqnr_db),
+            false => "no error".into(),
+        };
+        let plans = count(compared.plans, "plan");
+        format!(
+            "of {plans} compared by the answers to all samples, {} is the best: {lost}\n",
+            summary.found_by
+        )
+    });
     // Of a plan that loses nothing, all is left that anybody wanted.
     let left = match summary.left > NEAR && summary.sqnr_db.is_finite() {
         true => format!(
@@ -89,7 +103,7 @@ pub fn told(summary: &MixedSummary) -> String {
         false => String::new(),
     };
     format!(
-        "{:.3} bits per weight, {} bytes, estimated SQNR {sqnr}; {best}\n{left}",
+        "{:.3} bits per weight, {} bytes, estimated SQNR {sqnr}; {best}\n{left}{compared}",
         summary.bits, summary.bytes
     )
 }
@@ -131,6 +145,12 @@ pub fn decibels(given: &str) -> Result<f64, String> {
     let lower = given.to_ascii_lowercase();
     let number = finite(lower.strip_suffix("db").unwrap_or(&lower).trim());
     number.map_err(|_| "give a number of dB, such as 40dB".into())
+}
+
+/// Of samples.
+pub fn at_least_one(given: &str) -> Result<usize, String> {
+    let count = given.parse().ok().filter(|&count| count > 0);
+    count.ok_or_else(|| "give 1 or more".into())
 }
 
 fn positive(given: &str) -> Result<f64, String> {

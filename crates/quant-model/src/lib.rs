@@ -54,7 +54,8 @@ pub use io::{AtomicFile, AtomicFolder, Inputs};
 pub use job::{Job, total_bytes};
 pub use large::Large;
 pub use mixed::{
-    Candidate, Curve, CurvePoint, Damage, Extent, MixedOptions, MixedSummary, MixedTarget,
+    Candidate, Compared, Curve, CurvePoint, Damage, Extent, FoundBy, MixedOptions, MixedSummary,
+    MixedTarget, Part,
 };
 pub use options::{ComputeUnit, ExpertAxes, Experts, NonFinite, QuantizeOptions};
 pub use patterns::patterns;

@@ -85,12 +85,16 @@ impl<'m> Damage<'m> {
     }
 
     /// The squared error of the outputs by their squares, the mean of all outputs, where these weights
-    /// alone are quantized so; `None` if the function has none of them. It is infinite where an output is
-    /// not finite any more.
+    /// alone are quantized so, with at most so many samples; `None` if the function has none of them. It is
+    /// infinite where an output is not finite any more.
     ///
     /// # Errors
     /// As [`new`](Self::new); a weight that cannot be quantized.
-    pub fn of(&mut self, weights: &[(&str, &TensorQuantizer)]) -> Result<Option<f64>, Error> {
+    pub fn of(
+        &mut self,
+        weights: &[(&str, &TensorQuantizer)],
+        samples: usize,
+    ) -> Result<Option<f64>, Error> {
         let mut replaced = Vec::new();
         let all = weights.iter().try_for_each(|&(weight, quantizer)| {
             if let Some((slot, before, restored)) = self.restored(weight, quantizer)? {
@@ -102,7 +106,7 @@ impl<'m> Damage<'m> {
         let error = match (all, replaced.is_empty()) {
             (Err(error), _) => Err(error),
             (Ok(()), true) => Ok(None),
-            (Ok(()), false) => self.error().map(Some),
+            (Ok(()), false) => self.error(samples).map(Some),
         };
         for (slot, before) in replaced {
             self.model.replace(slot, before);
@@ -132,9 +136,10 @@ impl<'m> Damage<'m> {
         Ok(Some((slot, value, restored)))
     }
 
-    fn error(&self) -> Result<f64, Error> {
+    fn error(&self, samples: usize) -> Result<f64, Error> {
         let mut sums: Vec<(f64, f64)> = Vec::new();
-        for (sample, answers) in self.samples.iter().zip(&self.answers) {
+        let samples = self.samples.iter().zip(&self.answers).take(samples);
+        for (sample, answers) in samples {
             for (output, (now, before)) in self.answers(sample)?.iter().zip(answers).enumerate() {
                 if sums.len() <= output {
                     sums.push((0.0, 0.0));

@@ -70,7 +70,11 @@ impl AutoFlags {
         let named: Vec<String> = named.collect();
         let tensors = count(plan.tensors.len(), "tensor");
         let decided = Decided {
-            text: format!("of {tensors}: {}\n{}", named.join(", "), told(&summary)),
+            text: format!(
+                "of {tensors}: {}\n{}",
+                named.join(", "),
+                told(&summary, mixed.target)
+            ),
             value: json!({
                 "quality_db": self.quality,
                 "estimated_sqnr_db": summary.sqnr_db.is_finite().then_some(summary.sqnr_db),

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
 use quant_models::{
-    AtomicFile, Error, Inputs, Job, MixedOptions, MixedSummary, Note, QuantizeOptions,
+    AtomicFile, Error, Inputs, Job, MixedOptions, MixedSummary, MixedTarget, Note, Part,
+    QuantizeOptions,
 };
 
 use crate::choices::NonFinite;
 use crate::html;
-use crate::mixed::{MixedFlags, told};
+use crate::mixed::{MixedFlags, at_least_one, told};
 use crate::needs::lines;
 use crate::options::{ForceOption, QuietOption};
 use crate::paths::{JSON, check_name};
@@ -48,6 +49,12 @@ pub struct Plan {
     #[cfg(feature = "run")]
     #[command(flatten)]
     measuring: super::running::MeasuringOptions,
+    /// With --samples: how many of them tell what a tensor does to the answers by itself; whole plans are
+    /// compared by all samples
+    #[cfg(feature = "run")]
+    #[arg(long, value_name = "COUNT", requires = "samples", value_hint = ValueHint::Other)]
+    #[arg(default_value_t = 16, value_parser = at_least_one)]
+    tensor_samples: usize,
     /// What to do with a tensor that holds NaN or Inf
     #[arg(long, value_enum, default_value = "error")]
     non_finite: NonFinite,
@@ -94,7 +101,13 @@ impl Plan {
             let go_on = || !job.cancelled.load(std::sync::atomic::Ordering::Relaxed);
             let damage = quant_run::Damage::new(&mut model, &samples, &go_on);
             let mut damage = damage.map_err(at)?;
-            let mut of = |weights: &[(&str, &_)]| damage.of(weights).map_err(at);
+            let mut of = |part, weights: &[(&str, &_)]| {
+                let samples = match part {
+                    Part::Tensor => self.tensor_samples,
+                    Part::Plan => usize::MAX,
+                };
+                damage.of(weights, samples).map_err(at)
+            };
             return quant_models::plan_mixed(&self.model, options, mixed, job, Some(&mut of));
         }
         quant_models::plan_mixed(&self.model, options, mixed, job, None)
@@ -130,11 +143,11 @@ impl Plan {
             }
             Some(mixed) => {
                 let (plan, summary, warnings) = self.mix(&options, mixed, job)?;
-                Ok((plan, Some(summary), warnings))
+                Ok((plan, Some((summary, mixed.target)), warnings))
             }
         })?;
         warn(&lines(&warnings));
-        if let (Some(report), Some(summary)) = (report, &summary) {
+        if let (Some(report), Some((summary, _))) = (report, &summary) {
             let page = page::page(&self.model.to_string_lossy(), &plan, summary);
             let page = page.map_err(|problem| Error::Option(format!("--report: {problem}")))?;
             report.commit(page.as_bytes())?;
@@ -159,12 +172,12 @@ impl Plan {
 /// Says what a plan comes to, and where it is.
 fn told_of(
     plan: &quant_models::Plan,
-    summary: Option<&MixedSummary>,
+    summary: Option<&(MixedSummary, MixedTarget)>,
     path: &Path,
 ) -> Result<(), Error> {
     let planned = plan.tensors.iter().filter(|one| one.quantize.is_some());
-    if let Some(summary) = summary {
-        print(&told(summary))?;
+    if let Some((summary, target)) = summary {
+        print(&told(summary, *target))?;
     }
     print(&format!(
         "{} of {} to be quantized\n{}\n",

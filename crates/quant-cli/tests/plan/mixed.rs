@@ -58,7 +58,7 @@ fn mixed_plans_keep_to_their_target_and_lose_no_more_than_uniform_ones() {
     let uniform = size("uniform").to_string();
     let said = carry_out(&["--target-size", &uniform], "mixed");
     // That no tensor loses more than in the uniform one may cost half of the error, and no more.
-    let gap = said.split("at most ").nth(1);
+    let gap = said.split("; at most ").nth(1);
     let gap = gap.map_or(0.0, |rest| rest.split(' ').next().unwrap().parse().unwrap());
     assert!((0.0..=3.02).contains(&gap), "{said}");
     assert!(size("mixed") <= size("uniform"));
@@ -428,7 +428,7 @@ fn a_plan_by_damage_is_compared_with_uniform_ones() {
     };
     let types = |target, least_of_blocks: bool| {
         // One by one, fewer bits do more. Together, blocks do the least, or the most.
-        let mut damage = |weights: &[(&str, &quant_models::quant_simd::TensorQuantizer)]| {
+        let mut damage = |_, weights: &[(&str, &quant_models::quant_simd::TensorQuantizer)]| {
             let scales = |at: usize| weights[at].1.blocks.scale_count() as f64;
             let alike = weights.windows(2).all(|two| {
                 two[0].1.scheme == two[1].1.scheme && two[0].1.blocks == two[1].1.blocks
@@ -464,4 +464,66 @@ fn a_plan_by_damage_is_compared_with_uniform_ones() {
     assert!(summary.gap > 1.0 && summary.bits <= 5.1, "{}", summary.gap);
     // What is larger than the target is no choice.
     assert!(types(MixedTarget::Bits(4.6), true).0 < 12);
+}
+
+/// A plan that was solved from what single tensors do is compared with the one from the weights as well.
+#[test]
+fn a_plan_by_damage_is_compared_with_the_one_by_the_weights() {
+    use quant_models::quant_simd::TensorQuantizer;
+    use quant_models::{
+        Candidate, FoundBy, Job, MixedOptions, MixedTarget, Part, QuantizeOptions, plan_mixed,
+    };
+
+    let folder = uneven();
+    let model = folder.path("u.safetensors");
+    let options = QuantizeOptions::default();
+    let mixed = MixedOptions {
+        target: MixedTarget::Bits(6.0),
+        candidates: ["int4", "int8"].map(|one| one.parse().unwrap()).into(),
+        points: 0,
+    };
+    let (by_weights, summary, _) =
+        plan_mixed(&model, &options, &mixed, &Job::UNWATCHED, None).unwrap();
+    assert_eq!(
+        (summary.found_by, summary.compared),
+        (FoundBy::Weights, None)
+    );
+    let eights = |plan: &quant_models::Plan| {
+        let tensors = plan.tensors.iter();
+        let eights =
+            tensors.filter(|one| one.quantize.as_ref().unwrap().dtype.unwrap().bits() == 8);
+        eights.map(|one| one.name.clone()).collect::<Vec<_>>()
+    };
+    let wanted = eights(&by_weights);
+    assert!((1..12).contains(&wanted.len()), "{wanted:?}");
+    // One by one, what the weights leave at 4 bits does the most; `best` is what does the least as a whole.
+    let taken = |best: &[String]| {
+        let mut damage = |part, weights: &[(&str, &TensorQuantizer)]| {
+            let eights = weights
+                .iter()
+                .filter(|(_, one)| one.scheme.dtype.bits() == 8);
+            let eights: Vec<&str> = eights.map(|(name, _)| *name).collect();
+            Ok(Some(match part {
+                Part::Tensor if !eights.is_empty() => 0.0,
+                Part::Tensor if wanted.iter().any(|name| name == weights[0].0) => 0.1,
+                Part::Tensor => 1.0,
+                Part::Plan if eights == best => 0.01,
+                Part::Plan => 0.1,
+            }))
+        };
+        let done = plan_mixed(&model, &options, &mixed, &Job::UNWATCHED, Some(&mut damage));
+        let (plan, summary, _) = done.unwrap();
+        let compared = summary.compared.unwrap();
+        assert!(compared.plans > 2, "{compared:?}");
+        (eights(&plan), summary.found_by, compared.sqnr_db)
+    };
+    let int4: Candidate = "int4".parse().unwrap();
+    assert_eq!(taken(&wanted), (wanted.clone(), FoundBy::Weights, 20.0));
+    assert_eq!(taken(&[]), (Vec::new(), FoundBy::Uniform(int4), 20.0));
+    let (chosen, found_by, db) = taken(&["none".into()]);
+    assert_eq!((found_by, db), (FoundBy::Answers, 10.0));
+    assert!(
+        !chosen.iter().any(|name| wanted.contains(name)),
+        "{chosen:?}"
+    );
 }

@@ -152,6 +152,30 @@ fn a_plan_by_what_the_model_answers() {
     // What was measured is what comes of it.
     let found = output_sqnr(&room, &net, "small.mlpackage");
     assert!(found > 39.0, "{found}");
+    // Whole plans are compared; what was measured of the best is what comes of it.
+    let target = ["--target-bits", "9", "-o", "bits.json"];
+    let samples = ["--samples", "samples", "--tensor-samples", "2"];
+    let said = room.done(&line(&[&target[..], &samples].concat()));
+    let measured = said.split("an SQNR of ").nth(1).unwrap();
+    let measured: f64 = measured.split(' ').next().unwrap().parse().unwrap();
+    let small = ["--plan", "bits.json", "-o", "small.mlpackage", "-f"];
+    room.done(&[&["quantize", &net][..], &small].concat());
+    let found = output_sqnr(&room, &net, "small.mlpackage");
+    // Restored weights were rounded to f16 for it, as `dequantize` does.
+    assert!((found - measured).abs() < 0.5, "{found}, {said}");
+    for (more, words) in [
+        (&["--tensor-samples", "2"][..], "--samples"),
+        (
+            &["--samples", "samples", "--tensor-samples", "0"],
+            "give 1 or more",
+        ),
+    ] {
+        refuses(
+            &room,
+            &line(&[&["--target-bits", "9"], more].concat()),
+            &[words],
+        );
+    }
     refuses(&room, &line(&["--samples", "samples"]), &["need a target"]);
     refuses(
         &room,

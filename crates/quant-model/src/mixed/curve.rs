@@ -1,6 +1,6 @@
 //! Plans of other sizes: what a little more or less would cost.
 
-use super::{Candidate, Knapsack, MixedOptions, summary};
+use super::{Candidate, Knapsack, MixedOptions, decibels};
 use crate::Error;
 
 /// A plan, by its size and its error.
@@ -54,7 +54,7 @@ impl Knapsack<'_> {
             // What cannot have it gets what loses least.
             let picks = self.uniform(candidate, |index| {
                 let all = self.alternatives(self.places[index]).iter();
-                let errors = all.map(|one| one.error).enumerate();
+                let errors = all.map(|one| self.of(one)).enumerate();
                 errors
                     .min_by(|a, b| a.1.total_cmp(&b.1))
                     .map_or(0, |(pick, _)| pick)
@@ -65,11 +65,10 @@ impl Knapsack<'_> {
     }
 
     fn point(&self, picks: &[usize]) -> Result<CurvePoint, Error> {
-        let summary = summary(self, picks, &self.decisions(picks), 0.0)?;
         Ok(CurvePoint {
-            bits: summary.bits,
-            bytes: summary.bytes,
-            sqnr_db: summary.sqnr_db,
+            bits: self.bits(picks),
+            bytes: self.file_bytes(picks, &self.decisions(picks))?,
+            sqnr_db: decibels(self.error(picks)),
         })
     }
 }

@@ -1,12 +1,14 @@
 //! Plans that mix precisions: each tensor gets as many bits as serve the whole model best.
 
 mod candidate;
+mod compare;
 mod curve;
 mod divisions;
 mod knapsack;
 mod problem;
 
 pub use candidate::{Candidate, Extent};
+pub use compare::{Compared, FoundBy};
 pub use curve::{Curve, CurvePoint};
 
 use std::path::PathBuf;
@@ -14,7 +16,8 @@ use std::path::PathBuf;
 use quant_core::{IntType, Mode};
 use quant_simd::{Sink, TensorQuantizer};
 
-use self::problem::Knapsack;
+use self::compare::Solved;
+use self::problem::{By, Knapsack};
 use crate::error::shortened;
 use crate::execute::decide;
 use crate::facts::Facts;
@@ -66,6 +69,10 @@ pub struct MixedSummary {
     pub gap: f64,
     /// The share of the bits or bytes of the target that is left.
     pub left: f64,
+    /// How it was found.
+    pub found_by: FoundBy,
+    /// What its answers were compared with, where that was done.
+    pub compared: Option<Compared>,
     /// Plans of other sizes.
     pub curve: Curve,
 }
@@ -81,9 +88,19 @@ impl MixedSummary {
     }
 }
 
+/// What an error is asked of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// One tensor; it is asked of each as each candidate, so that it has to be fast.
+    Tensor,
+    /// A whole plan; it is asked of a few, and decides.
+    Plan,
+}
+
 /// The error of a model, some of whose tensors, by their names, get their codes so and all others stay as
 /// they are: what that does to its outputs, for instance. `None` where it is known of none of them.
-pub type Damage<'d> = &'d mut dyn FnMut(&[(&str, &TensorQuantizer)]) -> Result<Option<f64>, Error>;
+pub type Damage<'d> =
+    &'d mut dyn FnMut(Part, &[(&str, &TensorQuantizer)]) -> Result<Option<f64>, Error>;
 
 /// Tensors of which each may be a large share of the model.
 const FEW: usize = 64;
@@ -112,6 +129,8 @@ struct Alternative {
     bytes: u64,
     /// Squared errors by squared values.
     error: f64,
+    /// What this does to the outputs, where that is known.
+    damage: Option<f64>,
     /// `None` for one of the blocks that [divide](divisions) a tensor.
     candidate: Option<Candidate>,
 }
@@ -126,8 +145,8 @@ struct Alternative {
 /// one. Else no tensor loses more than in the best uniform plan within the target. The summary says how far
 /// from the least sum it is.
 ///
-/// Where `damage` knows better, it says the error of a tensor; and which of both plans is taken, or a
-/// uniform one, as what tensors do one by one need not add up.
+/// Where `damage` knows better, it says the error of a tensor, and there are two more plans. In the end it
+/// says which of all is taken, the one by the weights and the uniform ones that fit included.
 ///
 /// # Errors
 /// As [`plan`](crate::execute::plan); a target that no plan of the candidates reaches; values that
@@ -285,37 +304,28 @@ impl<'w> Work<'w> {
         candidate: Option<Candidate>,
         damage: &mut Option<Damage<'_>>,
     ) -> Result<(), Error> {
-        let error = self.error(index, &quantizer, damage);
+        let error = self.measured(index, &quantizer);
         // In blocks of few values a scale may underflow, where larger ones have one.
         if error.is_err() && candidate.is_none() {
             return self.job.check();
         }
-        if let Some(error) = error? {
+        let Some(error) = error? else {
+            return Ok(());
+        };
+        let damage = match damage {
+            Some(damage) => damage(Part::Tensor, &[(&self.tensors[index].name, &quantizer)])?,
+            None => None,
+        };
+        if damage.is_none_or(f64::is_finite) {
             self.alternatives[index].push(Alternative {
                 bytes: bytes(&quantizer) as u64,
                 decision: Decision::Quantize(quantizer),
                 error,
+                damage,
                 candidate,
             });
         }
         Ok(())
-    }
-
-    /// That of the outputs, where it is known, else that of the weights; `None` where it is infinite.
-    fn error(
-        &self,
-        index: usize,
-        quantizer: &TensorQuantizer,
-        damage: &mut Option<Damage<'_>>,
-    ) -> Result<Option<f64>, Error> {
-        let known = match damage {
-            Some(damage) => damage(&[(&self.tensors[index].name, quantizer)])?,
-            None => None,
-        };
-        match known {
-            None => self.measured(index, quantizer),
-            known => Ok(known.filter(|error| error.is_finite())),
-        }
     }
 
     /// Squared errors by squared values; `None` where some are infinite once they are restored.
@@ -365,6 +375,7 @@ impl<'w> Work<'w> {
                     decision: Decision::LeaveAlone("float is better here".into()),
                     bytes: self.tensors[index].bytes,
                     error: 0.0,
+                    damage: Some(0.0),
                     candidate: Some(Candidate::Float),
                 });
             }
@@ -379,10 +390,14 @@ impl<'w> Work<'w> {
         let problem = Knapsack {
             work: &self,
             places,
+            by: match damage {
+                Some(_) => By::Answers,
+                None => By::Weights,
+            },
         };
-        let (picks, gap) = problem.solve(mixed, damage)?;
-        let decisions = problem.decisions(&picks);
-        let mut summary = summary(&problem, &picks, &decisions, gap)?;
+        let solved = problem.solve(mixed, damage)?;
+        let decisions = problem.decisions(&solved.picks);
+        let mut summary = summary(&problem, &solved, &decisions)?;
         summary.left = summary.left_of(mixed.target);
         summary.curve = problem.curve(mixed)?;
         let plan = self.plan(&decisions);
@@ -423,24 +438,28 @@ fn bytes(quantizer: &TensorQuantizer) -> usize {
     quantizer.codes_len() + quantizer.scales_len() + quantizer.zero_points_len()
 }
 
+/// Of an error by what it is an error of; infinite where there is none.
+fn decibels(error: f64) -> f64 {
+    match error == 0.0 {
+        true => f64::INFINITY,
+        false => -10.0 * error.log10(),
+    }
+}
+
 /// What a choice comes to.
 fn summary(
     problem: &Knapsack<'_>,
-    picks: &[usize],
+    solved: &Solved,
     decisions: &[Decision],
-    gap: f64,
 ) -> Result<MixedSummary, Error> {
-    let bytes = problem.picked(picks, |one| one.bytes as f64);
-    let error = problem.picked(picks, |one| one.error);
     Ok(MixedSummary {
-        bits: 8.0 * bytes / problem.elements(),
-        bytes: problem.file_bytes(picks, decisions)?,
-        sqnr_db: match error == 0.0 {
-            true => f64::INFINITY,
-            false => -10.0 * error.log10(),
-        },
-        gap,
+        bits: problem.bits(&solved.picks),
+        bytes: problem.file_bytes(&solved.picks, decisions)?,
+        sqnr_db: decibels(problem.error(&solved.picks)),
+        gap: solved.gap,
         left: 0.0,
+        found_by: solved.found_by,
+        compared: solved.compared,
         curve: Curve::default(),
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::knapsack::{Choice, Chosen, solve, total};
-use super::{Alternative, Candidate, Damage, MixedOptions, MixedTarget, Work};
+use super::{Alternative, Candidate, MixedTarget, Work};
 use crate::Error;
 use crate::error::{one_line, option};
 use crate::io::DataKey;
@@ -19,15 +19,33 @@ const FILLINGS: usize = 64;
 /// The share of a size that is not worth another correction.
 const NEAR: f64 = 1e-4;
 
+/// What the error of an alternative is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// That of the weights.
+    Weights,
+    /// That of the answers; of the weights, where it is not known.
+    Answers,
+}
+
 /// The tensors that have a choice.
 pub(super) struct Knapsack<'p> {
     pub work: &'p Work<'p>,
     pub places: Vec<usize>,
+    pub by: By,
 }
 
 impl Knapsack<'_> {
     pub fn alternatives(&self, place: usize) -> &[Alternative] {
         &self.work.alternatives[place]
+    }
+
+    /// The error of one of them.
+    pub fn of(&self, one: &Alternative) -> f64 {
+        match self.by {
+            By::Weights => one.error,
+            By::Answers => one.damage.unwrap_or(one.error),
+        }
     }
 
     pub fn items(&self, choice: impl Fn(&Alternative) -> Choice) -> Vec<Vec<Choice>> {
@@ -42,7 +60,7 @@ impl Knapsack<'_> {
         let allowed: Vec<Vec<usize>> = places
             .map(|(index, &place)| {
                 let all = self.alternatives(place).iter().enumerate();
-                all.filter(|(_, one)| most.is_none_or(|most| one.error <= most[index]))
+                all.filter(|(_, one)| most.is_none_or(|most| self.of(one) <= most[index]))
                     .map(|(pick, _)| pick)
                     .collect()
             })
@@ -51,7 +69,7 @@ impl Knapsack<'_> {
             let all = self.alternatives(place);
             let choices = allowed.iter().map(|&pick| Choice {
                 weight: all[pick].bytes as f64,
-                cost: all[pick].error,
+                cost: self.of(&all[pick]),
             });
             choices.collect()
         });
@@ -76,117 +94,17 @@ impl Knapsack<'_> {
             .sum()
     }
 
-    /// An alternative for each tensor that has a choice, and the summary's gap.
-    ///
-    /// What some tensors lose so that others gain more hangs on how well errors add up: no more than
-    /// roughly, so that little is gained in truth where it seems little. So a second plan is made, in which
-    /// no tensor loses more than in the best uniform one. It is taken unless the error of the first is
-    /// less than half of the uniform one's; or, with `damage`, whichever does least to the outputs, the
-    /// uniform ones that fit included.
-    pub fn solve(
-        &self,
-        mixed: &MixedOptions,
-        damage: Option<Damage<'_>>,
-    ) -> Result<(Vec<usize>, f64), Error> {
-        let target = mixed.target;
-        let free = match target {
-            MixedTarget::Bits(bits) => self
-                .within(target, None)?
-                .ok_or_else(|| self.too_little(&format!("{bits} bits per weight")))?,
-            MixedTarget::Bytes(bytes) => self
-                .within(target, None)?
-                .ok_or_else(|| self.too_little(&format!("{bytes} bytes")))?,
-            MixedTarget::Sqnr(db) => return self.by_error(db),
-        };
-        let uniform = self.uniform_plans(mixed, &free.picks)?;
-        let steady = self.steady(target, uniform.first())?;
-        let picks = match damage {
-            Some(damage) => {
-                let plans = [free.picks.clone()].into_iter().chain(steady);
-                self.least_damage(plans.chain(uniform).collect(), damage)?
-            }
-            None => {
-                let is_little = |it: &Vec<usize>| self.error(it) <= 2.0 * self.error(&free.picks);
-                let steady = steady.filter(|_| uniform.first().is_some_and(is_little));
-                steady.unwrap_or(free.picks)
-            }
-        };
-        let error = self.error(&picks);
-        let gap = match free.bound < error && free.bound > 0.0 {
-            true => 10.0 * (error / free.bound).log10(),
-            false if free.bound < error => f64::INFINITY,
-            false => 0.0,
-        };
-        Ok((picks, gap))
+    /// Bits per weight.
+    pub fn bits(&self, picks: &[usize]) -> f64 {
+        8.0 * self.picked(picks, |one| one.bytes as f64) / self.elements()
     }
 
-    /// Those that give every tensor the same and keep to the target, the best one first. What cannot have it
-    /// is as it was chosen.
-    fn uniform_plans(
-        &self,
-        mixed: &MixedOptions,
-        chosen: &[usize],
-    ) -> Result<Vec<Vec<usize>>, Error> {
-        let mut plans = Vec::new();
-        for &candidate in &mixed.candidates {
-            let picks = self.uniform(candidate, |index| chosen[index]);
-            if self.fits(&picks, mixed.target)? {
-                plans.push(picks);
-            }
-        }
-        plans.sort_by(|a, b| self.error(a).total_cmp(&self.error(b)));
-        Ok(plans)
-    }
-
-    /// The best plan in which no tensor loses more than in a uniform one.
-    fn steady(
-        &self,
-        target: MixedTarget,
-        uniform: Option<&Vec<usize>>,
-    ) -> Result<Option<Vec<usize>>, Error> {
-        let Some(uniform) = uniform else {
-            return Ok(None);
-        };
-        let places = self.places.iter().zip(uniform);
-        let most = places.map(|(&place, &pick)| self.alternatives(place)[pick].error);
-        let best = self.within(target, Some(&most.collect::<Vec<_>>()))?;
-        let best = best.map_or_else(|| uniform.clone(), |best| best.picks);
-        // Sizes of files are known from plans alone, and not all are tried.
-        Ok(Some(match self.error(&best) <= self.error(uniform) {
-            true => best,
-            false => uniform.clone(),
-        }))
-    }
-
-    fn error(&self, picks: &[usize]) -> f64 {
-        self.picked(picks, |one| one.error)
-    }
-
-    /// Of some plans, the one that does least to the outputs, the first of equal ones.
-    fn least_damage(
-        &self,
-        mut plans: Vec<Vec<usize>>,
-        damage: Damage<'_>,
-    ) -> Result<Vec<usize>, Error> {
-        let (mut best, mut least) = (0, f64::INFINITY);
-        for (index, picks) in plans.iter().enumerate() {
-            self.work.job.check()?;
-            let mut quantized = Vec::new();
-            for (&place, &pick) in self.places.iter().zip(picks) {
-                if let Decision::Quantize(quantizer) = &self.alternatives(place)[pick].decision {
-                    quantized.push((self.work.tensors[place].name.as_str(), quantizer));
-                }
-            }
-            match damage(&quantized)? {
-                Some(error) if error < least => (best, least) = (index, error),
-                Some(_) | None => {}
-            }
-        }
-        Ok(plans.swap_remove(best))
+    pub fn error(&self, picks: &[usize]) -> f64 {
+        self.picked(picks, |one| self.of(one))
     }
 
     /// Whether a plan keeps to a budget of bits or bytes.
-    fn fits(&self, picks: &[usize], target: MixedTarget) -> Result<bool, Error> {
+    pub fn fits(&self, picks: &[usize], target: MixedTarget) -> Result<bool, Error> {
         Ok(match target {
             MixedTarget::Bits(bits) => {
                 self.picked(picks, |one| one.bytes as f64) <= self.budget(bits)
@@ -197,7 +115,11 @@ impl Knapsack<'_> {
     }
 
     /// What fits a budget of bits or bytes, if anything does.
-    fn within(&self, target: MixedTarget, most: Option<&[f64]>) -> Result<Option<Chosen>, Error> {
+    pub fn within(
+        &self,
+        target: MixedTarget,
+        most: Option<&[f64]>,
+    ) -> Result<Option<Chosen>, Error> {
         match target {
             MixedTarget::Bits(bits) => Ok(self.by_bytes(self.budget(bits), most)),
             MixedTarget::Bytes(bytes) => self.within_file(bytes, most),
@@ -221,14 +143,14 @@ impl Knapsack<'_> {
     }
 
     /// The fewest bytes with at most the error that an SQNR allows.
-    fn by_error(&self, db: f64) -> Result<(Vec<usize>, f64), Error> {
+    pub fn by_error(&self, db: f64) -> Result<(Vec<usize>, f64), Error> {
         let items = self.items(|one| Choice {
-            weight: one.error,
+            weight: self.of(one),
             cost: one.bytes as f64,
         });
         let chosen = solve(&items, 10_f64.powf(-db / 10.0)).ok_or_else(|| {
             let best = self.places.iter().map(|&place| {
-                let errors = self.alternatives(place).iter().map(|one| one.error);
+                let errors = self.alternatives(place).iter().map(|one| self.of(one));
                 errors.fold(f64::INFINITY, f64::min)
             });
             let best = -10.0 * best.sum::<f64>().log10();
@@ -301,8 +223,9 @@ impl Knapsack<'_> {
             let now = &all[picks[index]];
             for (pick, one) in all.iter().enumerate() {
                 let more = one.bytes.saturating_sub(now.bytes);
-                if one.error < now.error && real + more <= bytes {
-                    steps.push((now.error - one.error, index, pick));
+                let less = self.of(now) - self.of(one);
+                if less > 0.0 && real + more <= bytes {
+                    steps.push((less, index, pick));
                 }
             }
         }
@@ -311,7 +234,7 @@ impl Knapsack<'_> {
             self.work.job.check()?;
             let all = self.alternatives(self.places[index]);
             let before = picks[index];
-            if all[pick].error >= all[before].error {
+            if self.of(&all[pick]) >= self.of(&all[before]) {
                 continue;
             }
             picks[index] = pick;
@@ -330,16 +253,24 @@ impl Knapsack<'_> {
     fn lightest(&self) -> Vec<usize> {
         let lightest = self.places.iter().map(|&place| {
             let all = self.alternatives(place).iter().enumerate();
-            all.min_by(|(_, a), (_, b)| a.bytes.cmp(&b.bytes).then(a.error.total_cmp(&b.error)))
-                .map_or(0, |(pick, _)| pick)
+            all.min_by(|(_, a), (_, b)| {
+                a.bytes
+                    .cmp(&b.bytes)
+                    .then(self.of(a).total_cmp(&self.of(b)))
+            })
+            .map_or(0, |(pick, _)| pick)
         });
         lightest.collect()
     }
 
-    fn too_little(&self, target: &str) -> Error {
+    pub fn too_little(&self, target: MixedTarget) -> Error {
+        let target = match target {
+            MixedTarget::Bits(bits) => format!("{bits} bits per weight"),
+            MixedTarget::Bytes(bytes) => format!("{bytes} bytes"),
+            MixedTarget::Sqnr(db) => format!("{db} dB"),
+        };
         let lightest = self.lightest();
-        let bytes = self.picked(&lightest, |one| one.bytes as f64);
-        let bits = 8.0 * bytes / self.elements();
+        let bits = self.bits(&lightest);
         let file = self.file_bytes(&lightest, &self.decisions(&lightest));
         let file = file.map_or(String::new(), |bytes| format!(", a file of {bytes} bytes"));
         Error::Option(one_line(format!(
