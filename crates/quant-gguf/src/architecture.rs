@@ -5,10 +5,10 @@ use std::collections::HashSet;
 
 use quant_core::FloatType;
 
+use crate::file::{GGML_AXES, MOST_AXES, check_name_and_axes};
+
 /// Tensors of more values than this are quantized.
 const LEAST: usize = 1024;
-/// Longer names are refused.
-pub(crate) const LONGEST_NAME: usize = 127;
 /// Rows that a reshaped tensor has.
 const ROW: usize = 256;
 /// Smaller tensors are not reshaped.
@@ -364,26 +364,22 @@ impl Architecture {
         }
         pinned(name).or((axes(shape) != 2).then_some("not of two axes"))
     }
+}
 
-    /// Why a tensor has no place in the file.
-    ///
-    /// # Errors
-    /// That reason.
-    pub fn check(&self, name: &str, shape: &[usize]) -> Result<(), String> {
-        if name.len() > LONGEST_NAME {
-            return Err(format!(
-                "its name has {} bytes, more than the {LONGEST_NAME} that loaders read; rename it",
-                name.len()
-            ));
-        }
-        match shape.len() {
-            0..=4 => Ok(()),
-            5 if self.has_five_axes => Ok(()),
-            axes => Err(format!(
-                "has {axes} axes, more than loaders of GGUF read; leave it out of the model"
-            )),
-        }
-    }
+/// Whether loaders read a tensor of this name and shape, in a model of this family or of none.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn check(
+    family: Option<&Architecture>,
+    name: &str,
+    shape: &[usize],
+) -> Result<(), String> {
+    let most_axes = match family.is_some_and(|family| family.has_five_axes) {
+        true => MOST_AXES,
+        false => GGML_AXES,
+    };
+    check_name_and_axes(name, shape.len(), most_axes)
 }
 
 /// Axes as ggml counts them: those in front that have one element are none.

@@ -13,7 +13,7 @@ use quant_simd::{Backend, Source as _, TensorQuantizer};
 use rayon::prelude::*;
 
 use crate::architecture;
-use crate::file::ALIGNMENT;
+use crate::file::{ALIGNMENT, beyond_ggml};
 use crate::metadata;
 use crate::types::TensorType;
 use crate::write::{self, Content, Encode, Metadata, Plan, Planned};
@@ -33,8 +33,57 @@ pub(crate) fn convert(
     job: &Job<'_>,
 ) -> Result<Converted, Error> {
     let tensors = model.stored(job)?;
+    let found = encoded(&tensors, input, job)?;
+    let count = found.iter().flatten().count();
+    if count == 0 {
+        let problem = "holds no quantized tensor; `quant quantize` writes it in this format";
+        return Err(Error::file(input, problem));
+    }
+    let names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    let family = architecture::find(&names).map_err(|problem| Error::file(input, problem))?;
+    let mut metadata = Metadata::default();
+    let family = family.map(|family| family.architecture);
+    let name = family.map_or("unknown", |family| family.name);
+    metadata.push(metadata::text(metadata::ARCHITECTURE, name));
+    if let Some(first) = found.iter().flatten().next() {
+        metadata.push_type(TensorType::of_blocks(first.block_type));
+    }
+    let planned = tensors.iter().zip(&found).enumerate();
+    let planned = planned.map(|(index, (tensor, encoded))| {
+        let checked = architecture::check(family, &tensor.name, &tensor.shape);
+        checked.map_err(|problem| Error::tensor(tensor.path, &tensor.name, problem))?;
+        planned_tensor(index, tensor, encoded.as_ref())
+    });
+    let plan = Plan {
+        version: 3,
+        alignment: ALIGNMENT,
+        metadata,
+        tensors: planned.collect::<Result<_, Error>>()?,
+        like: tensors[0].path.to_owned(),
+    };
+    let inputs = Inputs::of_model(input);
+    let (bytes, mut warnings) = write::write(&plan, output, &inputs, false, job, &mut |_, _| {})?;
+    let names_and_axes = tensors.iter().map(|it| (it.name.as_str(), it.shape.len()));
+    warnings.extend(beyond_ggml(names_and_axes));
+    Ok(Converted {
+        bytes,
+        tensors: count,
+        warnings,
+        copied: Vec::new(),
+    })
+}
+
+/// How each quantized tensor is said in blocks.
+///
+/// # Errors
+/// The first that cannot be, and how many more there are.
+fn encoded<'a>(
+    tensors: &'a [TensorView<'a>],
+    input: &Path,
+    job: &Job<'_>,
+) -> Result<Vec<Option<Encoded<'a>>>, Error> {
     let (mut found, mut refused) = (Vec::new(), Vec::new());
-    for tensor in &tensors {
+    for tensor in tensors {
         job.check()?;
         match &tensor.quantized {
             None => found.push(None),
@@ -54,37 +103,7 @@ pub(crate) fn convert(
         );
         return Err(Error::tensor(input, &shortened(name), problem));
     }
-    let count = found.iter().flatten().count();
-    if count == 0 {
-        let problem = "holds no quantized tensor; `quant quantize` writes it in this format";
-        return Err(Error::file(input, problem));
-    }
-    let names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-    let family = architecture::find(&names).map_err(|problem| Error::file(input, problem))?;
-    let mut metadata = Metadata::default();
-    let name = family.map_or("unknown", |family| family.architecture.name);
-    metadata.push(metadata::text(metadata::ARCHITECTURE, name));
-    if let Some(first) = found.iter().flatten().next() {
-        metadata.push_type(TensorType::of_blocks(first.block_type));
-    }
-    let planned = tensors.iter().zip(&found).enumerate();
-    let planned =
-        planned.map(|(index, (tensor, encoded))| planned_tensor(index, tensor, encoded.as_ref()));
-    let plan = Plan {
-        version: 3,
-        alignment: ALIGNMENT,
-        metadata,
-        tensors: planned.collect::<Result<_, Error>>()?,
-        like: tensors[0].path.to_owned(),
-    };
-    let inputs = Inputs::of_model(input);
-    let (bytes, warnings) = write::write(&plan, output, &inputs, false, job, &mut |_, _| {})?;
-    Ok(Converted {
-        bytes,
-        tensors: count,
-        warnings,
-        copied: Vec::new(),
-    })
+    Ok(found)
 }
 
 fn planned_tensor<'a>(

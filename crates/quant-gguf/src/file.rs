@@ -13,8 +13,14 @@ use quant_model::{Error, Job, sniff};
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 /// What a file has that says nothing of it.
 pub(crate) const ALIGNMENT: u64 = 32;
-/// No tool writes tensors of more axes.
-const MOST_AXES: u32 = 8;
+/// ggml wants any power of two; no tool writes more.
+const MOST_ALIGNMENT: u32 = 1 << 20;
+/// ggml reads 4; ComfyUI-GGUF and stable-diffusion.cpp also convolutions of videos.
+pub(crate) const MOST_AXES: usize = 5;
+pub(crate) const GGML_AXES: usize = 4;
+/// ggml reads names of 63 bytes; stable-diffusion.cpp and ComfyUI-GGUF's tools are built for more.
+const LONGEST_NAME: usize = 127;
+const GGML_NAME: usize = 63;
 
 /// A file whose header has been checked.
 #[derive(Debug)]
@@ -38,6 +44,43 @@ pub(crate) struct TensorEntry {
     /// From the beginning of the data.
     offset: u64,
     pub len: usize,
+}
+
+/// Why no loader reads a tensor, whatever its type.
+///
+/// # Errors
+/// That reason.
+pub(crate) fn check_name_and_axes(name: &str, axes: usize, most_axes: usize) -> Result<(), String> {
+    if name.len() > LONGEST_NAME {
+        return Err(format!(
+            "its name has {} bytes, more than the {LONGEST_NAME} that loaders of GGUF read; rename it",
+            name.len()
+        ));
+    }
+    if axes > most_axes {
+        return Err(format!(
+            "has {axes} axes, more than the {most_axes} that loaders of GGUF read; leave it out of the model"
+        ));
+    }
+    Ok(())
+}
+
+/// What some loaders read, and ggml as it is does not.
+pub(crate) fn beyond_ggml<'n>(
+    tensors: impl IntoIterator<Item = (&'n str, usize)>,
+) -> Option<String> {
+    let mut tensors = tensors.into_iter();
+    tensors.find_map(|(name, axes)| {
+        let shown = shortened(name);
+        if name.len() > GGML_NAME {
+            let len = name.len();
+            return Some(format!(
+                "`{shown}` has a name of {len} bytes; ggml reads up to {GGML_NAME}"
+            ));
+        }
+        (axes > GGML_AXES)
+            .then(|| format!("`{shown}` has {axes} axes; ggml reads up to {GGML_AXES}"))
+    })
 }
 
 impl TensorEntry {
@@ -90,18 +133,26 @@ impl GgufFile {
         found.map(|found| &found.value)
     }
 
-    /// Whether tensors lie inside the file, aligned and apart from each other.
+    /// Whether tensors lie in the file one behind the other, as ggml wants them: each where the one before
+    /// it ends, filled up to the alignment. The last one may lack that.
     fn check(&self, job: &Job<'_>) -> Result<(), Error> {
+        if !self.tensors.is_empty() && self.data_start > self.len() {
+            let problem = "ends before the data of its tensors; it is truncated, fetch it again";
+            return Err(Error::file(self.path(), problem));
+        }
         let data = self.len().saturating_sub(self.data_start);
-        let mut places = Vec::new();
+        let mut next = 0;
         for tensor in &self.tensors {
             job.check()?;
             let bad = |problem: String| Err(Error::tensor(self.path(), &tensor.name, problem));
             let (start, len) = (tensor.offset, tensor.len as u64);
-            if start % self.alignment != 0 {
+            if start != next {
+                let what = match start < next {
+                    true => "overlaps the tensor before it",
+                    false => "leaves a hole behind the tensor before it",
+                };
                 return bad(format!(
-                    "its data begins at byte {start}, which is no multiple of {}; the file is damaged",
-                    self.alignment
+                    "its data begins at byte {start} in place of {next}, so it {what}; the file is damaged"
                 ));
             }
             let Some(end) = start.checked_add(len).filter(|end| *end <= data) else {
@@ -109,19 +160,7 @@ impl GgufFile {
                     "its {len} bytes of data begin at byte {start} of {data}; the file is truncated or damaged"
                 ));
             };
-            if len > 0 {
-                places.push((start, end, &tensor.name));
-            }
-        }
-        places.sort_unstable();
-        for pair in places.windows(2) {
-            let [(_, end, before), (start, _, name)] = pair else {
-                continue;
-            };
-            if start < end {
-                let problem = format!("it overlaps `{}`; the file is damaged", shortened(before));
-                return Err(Error::tensor(self.path(), name, problem));
-            }
+            next = end.next_multiple_of(self.alignment);
         }
         Ok(())
     }
@@ -159,25 +198,27 @@ fn begin(file: &InputFile, cursor: &mut Cursor<'_>) -> Result<(u32, u64, u64), E
 }
 
 fn alignment(file: &InputFile, keys: &[Key]) -> Result<u64, Error> {
-    let key = keys.iter().find(|key| key.name == metadata::ALIGNMENT);
-    match key.map(|key| &key.value) {
-        None => Ok(ALIGNMENT),
-        Some(Value::Integer(alignment))
-            if alignment.is_power_of_two() && (8..=1 << 20).contains(alignment) =>
-        {
-            Ok(*alignment)
+    let Some(key) = keys.iter().find(|key| key.name == metadata::ALIGNMENT) else {
+        return Ok(ALIGNMENT);
+    };
+    let bad = |problem: String| {
+        let problem = format!(
+            "`{}` is {problem}; the file is damaged",
+            metadata::ALIGNMENT
+        );
+        Err(Error::file(file.path(), problem))
+    };
+    match key.value {
+        Value::U32(alignment) if alignment.is_power_of_two() && alignment <= MOST_ALIGNMENT => {
+            Ok(alignment.into())
         }
-        Some(other) => {
-            let problem = format!(
-                "`{}` is {}, no power of two from 8 to 1048576; the file is damaged",
-                metadata::ALIGNMENT,
-                match other {
-                    Value::Integer(number) => number.to_string(),
-                    _ => "no number".into(),
-                }
-            );
-            Err(Error::file(file.path(), problem))
-        }
+        Value::U32(alignment) => bad(format!(
+            "{alignment}, no power of two from 1 to {MOST_ALIGNMENT}"
+        )),
+        _ => bad(format!(
+            "of type {}, and must be u32",
+            metadata::kind_name(key.kind)
+        )),
     }
 }
 
@@ -187,8 +228,8 @@ fn entries(
     file: &InputFile,
     job: &Job<'_>,
 ) -> Result<Vec<TensorEntry>, Error> {
-    // A name's length, a letter, the number of axes, the type and the place.
-    if count > cursor.left() / 25 {
+    // A name's length, the number of axes, the type and the place.
+    if count > cursor.left() / 24 {
         let problem =
             format!("{count} tensors, for which the file is too short; it is truncated or damaged");
         return Err(Error::file(file.path(), problem));
@@ -210,14 +251,14 @@ fn entry(cursor: &mut Cursor<'_>, file: &InputFile) -> Result<TensorEntry, Error
     let name = cursor.name("a tensor's name")?;
     let bad = |problem: String| Error::tensor(file.path(), &name, problem);
     let axes = cursor.u32()?;
-    if axes > MOST_AXES {
-        return Err(bad(format!("{axes} axes; the file is damaged")));
-    }
+    check_name_and_axes(&name, axes as usize, MOST_AXES).map_err(bad)?;
     let mut shape = Vec::new();
     for _ in 0..axes {
         let dim = cursor.u64()?;
-        let dim = usize::try_from(dim);
-        shape.push(dim.map_err(|_| bad("its shape overflows; the file is damaged".into()))?);
+        // ggml counts with signs.
+        let dim = usize::try_from(dim).ok();
+        let dim = dim.filter(|dim| *dim <= isize::MAX as usize);
+        shape.push(dim.ok_or_else(|| bad("its shape overflows; the file is damaged".into()))?);
     }
     shape.reverse();
     let (id, offset) = (cursor.u32()?, cursor.u64()?);

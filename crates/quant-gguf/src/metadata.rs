@@ -18,8 +18,8 @@ const UINT32: u32 = 4;
 const INT32: u32 = 5;
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
-/// Arrays in arrays, at most.
-const DEEPEST: u32 = 8;
+/// ggml reads no longer texts and arrays.
+const MOST: u64 = 1 << 30;
 /// Longer texts and arrays are passed over.
 const KEPT: u64 = 64;
 
@@ -29,12 +29,13 @@ pub(crate) struct Key {
     pub name: String,
     pub start: u64,
     pub end: u64,
+    pub kind: u32,
     pub value: Value,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
-    Integer(u64),
+    U32(u32),
     Text(String),
     /// An array of signed integers.
     Integers(Vec<i32>),
@@ -61,14 +62,19 @@ pub(crate) fn read(
         job.check()?;
         let start = cursor.position();
         let name = cursor.name("a key of its metadata")?;
+        if name.is_empty() {
+            return Err(bad(
+                "a key of its metadata is empty; the file is damaged".into()
+            ));
+        }
         if !seen.insert(name.clone()) {
             return Err(bad(format!(
                 "the key `{}` appears twice in its metadata; the file is damaged",
                 shortened(&name)
             )));
         }
-        let value = cursor.u32().and_then(|kind| value(cursor, kind, job))?;
-        let value = value.map_err(|problem| {
+        let kind = cursor.u32()?;
+        let value = value(cursor, kind, job)?.map_err(|problem| {
             bad(format!(
                 "the value of `{}` {problem}; the file is damaged, or a newer quant knows it",
                 shortened(&name)
@@ -78,21 +84,36 @@ pub(crate) fn read(
             name,
             start,
             end: cursor.position(),
+            kind,
             value,
         });
     }
     Ok(keys)
 }
 
-/// Bytes of a value of a type of one size.
+/// Per type of a value its name, and its bytes where all values of it have as many.
+const KINDS: [(&str, Option<u64>); 13] = [
+    ("u8", Some(1)),
+    ("i8", Some(1)),
+    ("u16", Some(2)),
+    ("i16", Some(2)),
+    ("u32", Some(4)),
+    ("i32", Some(4)),
+    ("f32", Some(4)),
+    ("bool", Some(1)),
+    ("string", None),
+    ("array", None),
+    ("u64", Some(8)),
+    ("i64", Some(8)),
+    ("f64", Some(8)),
+];
+
+pub(crate) fn kind_name(kind: u32) -> &'static str {
+    KINDS.get(kind as usize).map_or("unknown", |(name, _)| name)
+}
+
 fn size(kind: u32) -> Option<u64> {
-    match kind {
-        0 | 1 | 7 => Some(1),
-        2 | 3 => Some(2),
-        4..=6 => Some(4),
-        10..=12 => Some(8),
-        _ => None,
-    }
+    KINDS.get(kind as usize).and_then(|(_, size)| *size)
 }
 
 /// A value, or what is wrong with it.
@@ -104,6 +125,9 @@ fn value(
     Ok(Ok(match kind {
         STRING => {
             let len = cursor.u64()?;
+            if len > MOST {
+                return Ok(Err(format!("is a text of {len} bytes")));
+            }
             if len > KEPT {
                 cursor.skip(len)?;
                 Value::Other
@@ -119,18 +143,13 @@ fn value(
                 let (numbers, _) = bytes.as_chunks();
                 Value::Integers(numbers.iter().map(|it| i32::from_le_bytes(*it)).collect())
             } else {
-                match skip(cursor, inner, count, 1, job)? {
+                match skip(cursor, inner, count, job)? {
                     Ok(()) => Value::Other,
                     Err(problem) => return Ok(Err(problem)),
                 }
             }
         }
-        // Unsigned integers, as the keys that matter have them.
-        0 | 2 | UINT32 | 10 => {
-            let bytes = cursor.take(size(kind).unwrap_or(8) as usize)?;
-            let digits = bytes.iter().rev();
-            Value::Integer(digits.fold(0, |all, byte| all << 8 | u64::from(*byte)))
-        }
+        UINT32 => Value::U32(cursor.u32()?),
         _ => match size(kind) {
             Some(size) => cursor.skip(size).map(|()| Value::Other)?,
             None => return Ok(Err(format!("has the unknown type {kind}"))),
@@ -143,20 +162,18 @@ fn skip(
     cursor: &mut Cursor<'_>,
     kind: u32,
     count: u64,
-    depth: u32,
     job: &Job<'_>,
 ) -> Result<Result<(), String>, Error> {
+    if count > MOST {
+        return Ok(Err(format!("is an array of {count} values")));
+    }
     if let Some(size) = size(kind) {
-        let Some(bytes) = count.checked_mul(size) else {
-            return Ok(Err(format!("is an array of {count} values")));
-        };
-        return cursor.skip(bytes).map(Ok);
+        return cursor.skip(count * size).map(Ok);
     }
-    if kind != STRING && kind != ARRAY {
-        return Ok(Err(format!("is an array of the unknown type {kind}")));
-    }
-    if depth > DEEPEST {
-        return Ok(Err(format!("has more than {DEEPEST} arrays in each other")));
+    match kind {
+        STRING => {}
+        ARRAY => return Ok(Err("is an array of arrays, which ggml does not read".into())),
+        _ => return Ok(Err(format!("is an array of the unknown type {kind}"))),
     }
     if count > cursor.left() / 8 {
         return Ok(Err(format!(
@@ -167,15 +184,11 @@ fn skip(
         if at % 4096 == 0 {
             job.check()?;
         }
-        if kind == STRING {
-            let len = cursor.u64()?;
-            cursor.skip(len)?;
-        } else {
-            let (inner, count) = (cursor.u32()?, cursor.u64()?);
-            if let Err(problem) = skip(cursor, inner, count, depth + 1, job)? {
-                return Ok(Err(problem));
-            }
+        let len = cursor.u64()?;
+        if len > MOST {
+            return Ok(Err(format!("has a text of {len} bytes")));
         }
+        cursor.skip(len)?;
     }
     Ok(Ok(()))
 }

@@ -6,7 +6,7 @@ use quant_core::FloatType;
 use quant_simd::TensorQuantizer;
 
 use crate::architecture::{self, Architecture};
-use crate::file::{GgufFile, MAGIC, TensorEntry};
+use crate::file::{GgufFile, MAGIC, TensorEntry, beyond_ggml};
 use crate::metadata::{self, Value};
 use crate::taken::{self, Taken};
 use crate::types::TensorType;
@@ -139,8 +139,14 @@ impl OpenModel for Opened<'_> {
         &self,
         _options: &QuantizeOptions,
         job: &Job<'_>,
-        _warnings: &mut Vec<String>,
+        warnings: &mut Vec<String>,
     ) -> Result<Vec<Facts>, Error> {
+        // Loaders of the families that are known were built for them.
+        if self.architecture().is_none() {
+            let tensors = self.file.tensors.iter();
+            let tensors = tensors.map(|tensor| (tensor.name.as_str(), tensor.shape.len()));
+            warnings.extend(beyond_ggml(tensors));
+        }
         let tensors = self.file.tensors.iter().enumerate();
         let facts = tensors.map(|(index, tensor)| {
             job.check()?;

@@ -6,11 +6,11 @@ use quant_core::{FloatType, Search};
 use quant_simd::TensorQuantizer;
 
 use crate::architecture::{self, Found};
-use crate::file::ALIGNMENT;
+use crate::file::{ALIGNMENT, beyond_ggml};
 use crate::metadata;
 use crate::types::TensorType;
 use crate::write::{self, Content, Metadata, Plan, Planned, most};
-use quant_model::error::{option, shortened};
+use quant_model::error::option;
 use quant_model::facts::{Facts, Storage};
 use quant_model::format::{OpenModel, Rules, Unsupported};
 use quant_model::io::Data;
@@ -19,9 +19,6 @@ use quant_model::settings::Settings;
 use quant_model::stored::TensorView;
 use quant_model::unmatched::{Known, Unmatched};
 use quant_model::{DequantizeOptions, Encoding, Error, Job, QuantizeOptions, Report, Restored};
-
-/// Names that llama.cpp reads have fewer bytes.
-const LLAMA_NAME: usize = 64;
 
 pub(crate) struct Taken<'m> {
     model: &'m dyn OpenModel,
@@ -98,23 +95,20 @@ impl<'m> Taken<'m> {
     fn tensor(&self, mut facts: Facts) -> Result<Option<TakenTensor>, Error> {
         let from = facts.index;
         let shape = facts.shape.clone();
-        let Some(family) = &self.family else {
-            if facts.shape.len() > 4 {
-                let problem = format!(
-                    "has {} axes, more than the 4 that readers of GGUF know; leave it out of the model",
-                    facts.shape.len()
-                );
-                return Err(Error::tensor(&facts.file, &facts.name, problem));
-            }
-            stored_type(&facts)?;
-            return Ok(Some(TakenTensor { facts, from, shape }));
-        };
-        let Some(name) = family.name(&facts.name) else {
-            return Ok(None);
+        let family = self.family.as_ref();
+        let name = match family {
+            None => facts.name.clone(),
+            Some(family) => match family.name(&facts.name) {
+                Some(name) => name,
+                None => return Ok(None),
+            },
         };
         stored_type(&facts)?;
-        let checked = family.architecture.check(&name, &facts.shape);
+        let checked = architecture::check(family.map(|it| it.architecture), &name, &shape);
         checked.map_err(|problem| Error::tensor(&facts.file, &facts.name, problem))?;
+        let Some(family) = family else {
+            return Ok(Some(TakenTensor { facts, from, shape }));
+        };
         facts.shape = family.architecture.shape(&shape);
         facts.pinned = family.architecture.pinned(&name, &facts.shape);
         if name != facts.name {
@@ -142,14 +136,9 @@ impl<'m> Taken<'m> {
             self.warnings.push(
                 "not a diffusion model that ComfyUI-GGUF knows: tensors keep their names, which llama.cpp does not read; libraries such as candle do".into(),
             );
-            let long = |tensor: &&TakenTensor| tensor.facts.name.len() >= LLAMA_NAME;
-            if let Some(tensor) = self.tensors.iter().find(long) {
-                self.warnings.push(format!(
-                    "`{}` has a name of {} bytes; ggml reads up to 63",
-                    shortened(&tensor.facts.name),
-                    tensor.facts.name.len()
-                ));
-            }
+            let tensors = self.tensors.iter().map(|tensor| &tensor.facts);
+            let tensors = tensors.map(|facts| (facts.name.as_str(), facts.shape.len()));
+            self.warnings.extend(beyond_ggml(tensors));
             return;
         };
         let left = all - self.tensors.len();

@@ -335,18 +335,20 @@ mod tests {
         }
     }
 
-    /// A file of f32 tensors, of which no two lie in one unit of 32 bytes.
+    /// A file of f32 tensors.
     fn gguf(tensors: &[(&str, &[u64], &[f32])]) -> Vec<u8> {
         let mut bytes = b"GGUF".to_vec();
         bytes.extend(3_u32.to_le_bytes());
         bytes.extend([2_u64, 0].iter().flat_map(|it| it.to_le_bytes()));
-        for (i, (name, shape, _)) in tensors.iter().enumerate() {
+        let mut place = 0_u64;
+        for (name, shape, values) in tensors {
             bytes.extend((name.len() as u64).to_le_bytes());
             bytes.extend(name.as_bytes());
             bytes.extend((shape.len() as u32).to_le_bytes());
             bytes.extend(shape.iter().flat_map(|it| it.to_le_bytes()));
             bytes.extend(0_u32.to_le_bytes());
-            bytes.extend((i as u64 * 32).to_le_bytes());
+            bytes.extend(place.to_le_bytes());
+            place = (place + 4 * values.len() as u64).next_multiple_of(32);
         }
         for (_, _, values) in tensors {
             bytes.resize(bytes.len().next_multiple_of(32), 0);
