@@ -18,10 +18,14 @@ Examples:
   quant diff --quiet a.mlpackage b.mlpackage && echo equal";
 
 /// Compare two models, quantized or not
+///
+/// Values are compared in f32, as each format says them: those of quantized safetensors are of the float
+/// model's type, those of a .gguf file's blocks f32. So a bf16 model and what `quant convert` makes of it
+/// differ by that rounding.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Diff {
-    /// The first model
+    /// The first model, as `quant inspect` takes it
     #[arg(value_hint = ValueHint::AnyPath)]
     a: PathBuf,
     /// The second model

@@ -7,10 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use quant_core::GgmlType;
+use quant_core::{FloatType, GgmlType};
 use quant_models::{
-    DequantizeOptions, Encoding, Error, Job, Plan, QuantizeOptions, Report, dequantize, diff,
-    encoding_of, inspect, patterns, plan, quantize, quantized_kind,
+    DequantizeOptions, Encoding, Error, Grouping, Job, Plan, QuantizeOptions, Report, convert,
+    dequantize, diff, encoding_of, inspect, patterns, plan, quantize, quantized_kind,
 };
 use quant_simd::Backend;
 
@@ -219,6 +219,72 @@ fn gguf_files_are_quantized_and_what_is_quantized_stays() {
             .to_string()
             .contains("`blk.0.ffn_down.weight` of Q4_K")
     );
+}
+
+/// Native values are of the float model's type, those of GGUF f32: that is all by which they differ.
+#[test]
+fn diff_compares_what_each_format_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let [float, native, blocks, back, wide] =
+        ["m", "n", "b.gguf", "back", "wide.gguf"].map(|name| {
+            let path = folder.path().join(name);
+            match path.extension() {
+                Some(_) => path,
+                None => path.with_extension("safetensors"),
+            }
+        });
+    let in_blocks = QuantizeOptions {
+        granularity: Grouping::PerBlock {
+            axis: None,
+            block_axis: None,
+            block_size: 32,
+        },
+        ..QuantizeOptions::default()
+    };
+    let unwatched = DequantizeOptions::default();
+    for source in [FloatType::Bf16, FloatType::F16] {
+        write_matrix(&float, source);
+        quantize(&float, &native, &in_blocks, &JOB).unwrap();
+        convert(&native, &blocks, Encoding::Gguf, &unwatched, &JOB).unwrap();
+        dequantize(&native, &back, &unwatched, &JOB).unwrap();
+        dequantize(&blocks, &wide, &unwatched, &JOB).unwrap();
+        // What is restored is what is compared, of each.
+        for (quantized, restored) in [(&native, &back), (&blocks, &wide)] {
+            assert_eq!(diff(quantized, restored).unwrap().tensors[0].sqnr_db, None);
+        }
+        let values = |path: &Path, size: usize| {
+            let bytes = fs::read(path).unwrap();
+            bytes[bytes.len() - 48 * 64 * size..].to_vec()
+        };
+        let rounded = quant_simd::widen(&values(&back, 2), source);
+        let exact = quant_simd::widen(&values(&wide, 4), FloatType::F32);
+        let pairs = || rounded.iter().zip(&exact);
+        assert!(pairs().all(|(rounded, exact)| *rounded == source.round(*exact)));
+        let largest = pairs().map(|(a, b)| f64::from((a - b).abs()));
+        let largest = largest.fold(0.0, f64::max);
+        assert!(largest > 0.0);
+        let found = diff(&native, &blocks).unwrap().tensors;
+        assert_eq!(found[0].max_abs_error, Some(largest), "{source}");
+    }
+}
+
+/// One tensor of 48 x 64.
+fn write_matrix(path: &Path, float: FloatType) {
+    // The upper half of an f32; in f16 from 0.125 to 1, of both signs.
+    let bits = |i: u16| match float {
+        FloatType::Bf16 => ((f32::from(i) * 0.37).sin().to_bits() >> 16) as u16,
+        _ => 0x3000 | (i * 7 % 0x0c00) | (i << 15),
+    };
+    let data: Vec<u8> = (0..48 * 64).flat_map(|i| bits(i).to_le_bytes()).collect();
+    let dtype = float.to_string().to_ascii_uppercase();
+    let header = format!(
+        r#"{{"w":{{"dtype":"{dtype}","shape":[48,64],"data_offsets":[0,{}]}}}}"#,
+        data.len()
+    );
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.bytes());
+    file.extend(data);
+    fs::write(path, file).unwrap();
 }
 
 #[test]
