@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use crate::changes::Changes;
-use crate::folder::Target;
+use crate::folder::{Program, Target};
 use crate::graph::{SCALED, Weight, constant};
+use crate::hash;
 use crate::model::Model;
 use crate::parts;
 use crate::quantize::{PartSink, needed};
@@ -42,13 +43,36 @@ pub(crate) fn dequantize(
     let mut target = Target::new(model.path, &inputs, output, job)?;
     warnings.append(&mut target.warnings);
     let layout = changes.layout();
-    let (program, bytes) = target.begin(&layout, &model.file.file, job)?;
-    for item in &items {
-        let quantizer = &item.parts.quantizer;
+    let ((program, bytes), told) = hash::checked(model, job, || {
+        let begun = target.begin(&layout, &model.file.file, job)?;
+        for item in &items {
+            item.run(model, layout.resources[item.values], &begun.0, job)?;
+        }
+        Ok(begun)
+    })?;
+    warnings.extend(told);
+    target.end(program, job)?;
+    Ok(Restored {
+        bytes,
+        warnings: warnings.into_iter().map(Note::from).collect(),
+        copied: Vec::new(),
+    })
+}
+
+impl Item<'_> {
+    /// Writes its values from a place on.
+    fn run(
+        &self,
+        model: &Model<'_>,
+        values: u64,
+        program: &Program,
+        job: &Job<'_>,
+    ) -> Result<(), Error> {
+        let quantizer = &self.parts.quantizer;
         let sink = PartSink {
-            program: &program,
+            program,
             job,
-            codes: layout.resources[item.values],
+            codes: values,
             scales: None,
             zero_points: Mutex::default(),
             per_code_byte: (
@@ -58,20 +82,14 @@ pub(crate) fn dequantize(
         };
         let restoring = Restoring {
             file: model.file.file.path(),
-            name: &item.weight.name,
+            name: &self.weight.name,
             quantizer,
-            codes: &item.codes,
-            scales: &item.parts.scales,
-            zero_points: &item.parts.zero_points,
+            codes: &self.codes,
+            scales: &self.parts.scales,
+            zero_points: &self.parts.zero_points,
         };
-        restore_tensor(&restoring, &sink)?;
+        restore_tensor(&restoring, &sink)
     }
-    target.end(program, job)?;
-    Ok(Restored {
-        bytes,
-        warnings: warnings.into_iter().map(Note::from).collect(),
-        copied: Vec::new(),
-    })
 }
 
 /// Decides where values go, and what the program becomes.

@@ -6,22 +6,17 @@ use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
-
 use crate::bytecode::Bytecode;
 use crate::changes::Layout;
-use crate::model::with_model;
+use crate::hash::{self, HASH};
+use crate::model::{PROGRAM, with_model};
 use quant_model::io::{
     self, Destination, InputFile, Inputs, Links, PreallocatedFile, TemporaryFolder,
     group_and_others, parent, read_bounded, sync_for,
 };
 use quant_model::{Error, Job, sniff};
+use serde::Deserialize;
 
-/// The program, with its weights.
-pub(crate) const PROGRAM: &str = "main.mlirb";
-/// The program's SHA-256.
-const HASH: &str = "main.hash";
 const METADATA: &str = "metadata.json";
 const LARGEST_METADATA: u64 = 16 << 20;
 const VERSION: &str = "2.0";
@@ -29,9 +24,10 @@ const VERSION: &str = "2.0";
 const DEPTH: usize = 16;
 const STEP: usize = 1 << 20;
 
-/// Whether a path is that of a model, whole or not.
+/// Whether a path is that of a model, whole or not, or of its program, which [`open`] explains.
 pub(crate) fn is_model(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "aimodel") || path.join(PROGRAM).is_file()
+    let named = |end| path.extension().is_some_and(|found| found == end);
+    named("aimodel") || path.join(PROGRAM).is_file() || named("mlirb") && path.is_file()
 }
 
 #[derive(Deserialize)]
@@ -43,22 +39,22 @@ struct Metadata {
 /// Opens the program of a model.
 pub(crate) fn open(path: &Path) -> Result<Bytecode, Error> {
     if !path.is_dir() && path.exists() {
-        let problem = "a file; a Core AI model is a folder, fetch or unpack all of it";
+        let problem =
+            "a file; a Core AI model is a folder, give the .aimodel with all that is in it";
         return Err(Error::file(path, problem));
     }
     let links = Links::new(path)?;
-    let inside = |name: &str| match path.join(name) {
-        file if file.symlink_metadata().is_ok() => links.inside_package(&file),
+    // As they were named, so that messages name them so.
+    let inside = |name: &str| {
+        let file = path.join(name);
         // Who opens it says that it is missing.
-        file => Ok(file),
+        if file.symlink_metadata().is_ok() {
+            links.inside_package(&file)?;
+        }
+        Ok::<_, Error>(file)
     };
-    let file = path.join(METADATA);
-    let bytes = read_bounded(
-        &inside(METADATA)?,
-        LARGEST_METADATA,
-        "it should say what the model is",
-    );
-    let text = bytes.map_err(|error| error.at(&file))?;
+    let file = inside(METADATA)?;
+    let text = read_bounded(&file, LARGEST_METADATA, "it should say what the model is")?;
     let metadata: Metadata = serde_json::from_slice(&text).map_err(|error| {
         let problem =
             format!("not what a Core AI model has there ({error}); fetch the model again");
@@ -71,7 +67,7 @@ pub(crate) fn open(path: &Path) -> Result<Bytecode, Error> {
         );
         return Err(Error::file(&file, problem));
     }
-    Bytecode::open(&inside(PROGRAM)?).map_err(|error| error.at(&path.join(PROGRAM)))
+    Bytecode::open(&inside(PROGRAM)?)
 }
 
 /// The files of a model, and its folders, from it on.
@@ -240,7 +236,8 @@ impl<'t> Target<'t> {
             .file
             .finish()
             .map_err(Error::io(&program.shown, "sync it"))?;
-        let hash = self.hash(job)?;
+        let made = InputFile::open(&self.folder.path().join(PROGRAM), "it was written")?;
+        let hash = hash::of(&made, job)?;
         let place = self.folder.path().join(HASH);
         let written = io::create(&place, self.others(Path::new(PROGRAM)));
         let written = written.and_then(|mut file| {
@@ -249,18 +246,6 @@ impl<'t> Target<'t> {
         });
         written.map_err(Error::io(&self.destination.path().join(HASH), "write it"))?;
         self.finish(job)
-    }
-
-    fn hash(&self, job: &Job<'_>) -> Result<[u8; 32], Error> {
-        let file = InputFile::open(&self.folder.path().join(PROGRAM), "it was written")?;
-        let (mut hash, mut buffer) = (Sha256::new(), vec![0; STEP]);
-        for at in (0..file.len()).step_by(STEP) {
-            job.check()?;
-            let piece = &mut buffer[..STEP.min((file.len() - at) as usize)];
-            file.read(at, piece)?;
-            hash.update(piece);
-        }
-        Ok(hash.finalize().into())
     }
 
     /// Gives the model its name, once it can be read again.

@@ -11,6 +11,7 @@ mod changes;
 mod dequantize;
 mod folder;
 mod graph;
+mod hash;
 mod model;
 mod opened;
 mod parts;

@@ -10,6 +10,9 @@ use crate::types::{Held, TensorType};
 use quant_model::Error;
 use quant_model::io::Data;
 
+/// The file of the program, with its weights.
+pub(crate) const PROGRAM: &str = "main.mlirb";
+
 /// What has been read, with the values of weights in the file.
 #[derive(Debug)]
 pub(crate) struct Model<'a> {

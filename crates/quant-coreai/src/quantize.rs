@@ -10,6 +10,7 @@ use quant_simd::{Sink, TensorQuantizer};
 use crate::changes::{Changes, Layout};
 use crate::folder::{Program, Target};
 use crate::graph::{SCALED, constant};
+use crate::hash;
 use crate::model::Model;
 use crate::parts::packed;
 use crate::rewrite::{Edit, NewOperation};
@@ -48,17 +49,24 @@ pub(crate) fn quantize(
     let mut changes = Changes::new(model);
     let items = plan(model, decisions, &mut changes);
     if items.is_empty() {
-        report.bytes_after = Some(target.copy(&[], job)?);
+        let (bytes, told) = hash::checked(model, job, || target.copy(&[], job))?;
+        report.warn(told);
+        report.bytes_after = Some(bytes);
         return target.finish(job);
     }
     let layout = changes.layout();
-    let (program, bytes) = target.begin(&layout, &model.file.file, job)?;
-    for item in &items {
-        let stats = item.run(model, &layout, &program, options, job)?;
-        for weight in [item.weight].iter().chain(&item.others) {
-            report.tensors[*weight].set_stats(stats.as_ref());
+    let tensors = &mut report.tensors;
+    let ((program, bytes), told) = hash::checked(model, job, || {
+        let begun = target.begin(&layout, &model.file.file, job)?;
+        for item in &items {
+            let stats = item.run(model, &layout, &begun.0, options, job)?;
+            for weight in [item.weight].iter().chain(&item.others) {
+                tensors[*weight].set_stats(stats.as_ref());
+            }
         }
-    }
+        Ok(begun)
+    })?;
+    report.warn(told);
     target.end(program, job)?;
     report.bytes_after = Some(bytes);
     Ok(())

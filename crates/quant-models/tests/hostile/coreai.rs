@@ -118,12 +118,24 @@ struct Copy(TempDir);
 
 impl Copy {
     fn new() -> Self {
+        Self::of("float")
+    }
+
+    fn of(which: &str) -> Self {
         let copy = Self(tempfile::tempdir().unwrap());
         fs::create_dir(copy.input()).unwrap();
         for file in FILES {
-            fs::copy(model("int8", "float").join(file), copy.input().join(file)).unwrap();
+            fs::copy(model("int8", which).join(file), copy.input().join(file)).unwrap();
         }
         copy
+    }
+
+    /// Changes a weight by little.
+    fn damage_a_weight(&self) {
+        self.edit("main.mlirb", |it| {
+            let resources = find(it, &[0xcb; 8]);
+            it[(resources + 512).next_multiple_of(16)] ^= 1;
+        });
     }
 
     fn input(&self) -> PathBuf {
@@ -215,12 +227,115 @@ fn damaged_models_are_refused_in_one_line() {
     assert!(copy.refuses().contains("main.mlirb"));
 }
 
+#[test]
+fn damaged_weights_are_refused() {
+    let (float, quantized) = (Copy::of("float"), Copy::of("quantized"));
+    let nothing = QuantizeOptions {
+        min_elements: 1 << 40,
+        ..options("int8")
+    };
+    for copy in [&float, &quantized] {
+        let (input, output) = (copy.input(), copy.0.path().join("out.aimodel"));
+        copy.damage_a_weight();
+        // It can be looked at.
+        inspect(&input, true).unwrap();
+        let never = AtomicBool::new(false);
+        let restored = || dequantize(&input, &output, &DequantizeOptions::default(), &job(&never));
+        let errors = [
+            run(&input, &output, &options("int8")).err(),
+            run(&input, &output, &nothing).err(),
+            match std::ptr::eq(copy, &quantized) {
+                true => restored().err(),
+                false => None,
+            },
+        ];
+        let is_quantized = std::ptr::eq(copy, &quantized);
+        assert_eq!(
+            errors.iter().flatten().count(),
+            2 + usize::from(is_quantized)
+        );
+        for error in errors.into_iter().flatten() {
+            let said = error.to_string();
+            let words = "main.mlirb: its SHA-256 is not that in main.hash, so it is damaged";
+            assert!(said.contains(words) && said.lines().count() == 1, "{said}");
+        }
+        assert_eq!(fs::read_dir(copy.0.path()).unwrap().count(), 1);
+    }
+    let copy = Copy::new();
+    copy.edit("main.hash", |it| it.truncate(31));
+    let said = copy.refuses();
+    assert!(said.contains("main.hash: 31 bytes, where"), "{said}");
+    copy.edit("main.hash", |it| it.resize(1 << 20, 0));
+    let said = copy.refuses();
+    assert!(said.contains("main.hash: more than 4096 bytes"), "{said}");
+}
+
+/// The reference's runtime loads it, too.
+#[test]
+fn a_model_without_a_hash_is_taken_with_a_warning() {
+    let copy = Copy::new();
+    let [with, without] = ["a.aimodel", "b.aimodel"].map(|it| copy.0.path().join(it));
+    run(&copy.input(), &with, &options("int8")).unwrap();
+    fs::remove_file(copy.input().join("main.hash")).unwrap();
+    let never = AtomicBool::new(false);
+    let report = quantize(&copy.input(), &without, &options("int8"), &job(&never)).unwrap();
+    let told: Vec<_> = report.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        ["no main.hash in the model: damage to its weights would not have been noticed"]
+    );
+    for file in FILES {
+        let read = |path: &Path| fs::read(path.join(file)).unwrap();
+        assert!(read(&with) == read(&without), "{file}");
+    }
+}
+
+/// By any name that leads to it.
+#[test]
+fn models_are_called_as_they_were_named() {
+    let copy = Copy::new();
+    let named = copy.0.path().join("named.aimodel");
+    std::os::unix::fs::symlink(copy.input(), &named).unwrap();
+    let output = copy.0.path().join("out.aimodel");
+    let of_another_dialect = QuantizeOptions {
+        scheme: Scheme::new(IntType::Int8, Mode::Symmetric).with_dialect(Dialect::F32),
+        ..options("int8")
+    };
+    let mut said = vec![
+        run(&named, &output, &of_another_dialect)
+            .unwrap_err()
+            .to_string(),
+    ];
+    copy.damage_a_weight();
+    said.push(
+        run(&named, &output, &options("int8"))
+            .unwrap_err()
+            .to_string(),
+    );
+    copy.edit("main.mlirb", |it| {
+        let at = find(it, b"aicode\0");
+        it[at] = b'x';
+    });
+    said.push(inspect(&named, false).unwrap_err().to_string());
+    for said in said {
+        let begins = format!("{}/main.mlirb: ", named.display());
+        assert!(said.starts_with(&begins), "{said}");
+    }
+    let program = inspect(&named.join("main.mlirb"), false).unwrap_err();
+    assert!(
+        program.to_string().contains("give the .aimodel with all"),
+        "{program}"
+    );
+}
+
 /// Wherever a model is cut or a byte of it is another one, it is refused, or read and written.
 #[test]
 fn any_damage_is_an_error_or_none() {
     let whole = fs::read(model("int8", "float").join("main.mlirb")).unwrap();
     let resources = find(&whole, &[0xcb; 8]);
     let copy = Copy::new();
+    // Which would tell of any damage.
+    fs::remove_file(copy.input().join("main.hash")).unwrap();
     for at in (0..whole.len()).step_by(997) {
         copy.edit("main.mlirb", |it| it.truncate(at));
         copy.refuses();
