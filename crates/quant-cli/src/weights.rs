@@ -13,8 +13,8 @@ use crate::options::{NameOptions, named};
 
 #[derive(Args)]
 pub struct WeightOptions {
-    /// How quantized tensors lie in the files, of which gguf is a format of its own [default: native,
-    /// of a .gguf file gguf]
+    /// How the result is written: safetensors laid out in one of three ways, or a .gguf file; Core ML and
+    /// Core AI models keep their own format [default: native; of a .gguf file gguf]
     #[arg(long, value_name = "NAME", value_parser = named::<Encoding>())]
     format: Option<Encoding>,
     /// With --format gguf: the type of the blocks [default: q8_0]
@@ -53,7 +53,8 @@ pub struct WeightOptions {
         default_value_if("dialect", "coreai-torch", "per-block")
     )]
     granularity: Granularity,
-    /// Output-channel axis; negative axes count from the end [default: 0; Core ML: by the operation]
+    /// Output-channel axis; negative axes count from the end [default: 0; Core ML, Core AI: by the
+    /// operation]
     #[arg(long, allow_negative_numbers = true, value_hint = ValueHint::Other)]
     axis: Option<isize>,
     /// Elements per block along one axis, for per-block
@@ -65,7 +66,7 @@ pub struct WeightOptions {
     #[arg(long, default_value_t = 32, value_hint = ValueHint::Other)]
     block_size: usize,
     /// The axis that is cut into blocks, for per-block [default: 1, of stacked experts that of the
-    /// inputs; Core ML: by the operation]
+    /// inputs; Core ML, Core AI: by the operation]
     #[arg(long, allow_negative_numbers = true, value_hint = ValueHint::Other)]
     block_axis: Option<isize>,
     /// A block size per axis, in place of --granularity; 0 or missing means the whole axis

@@ -18,7 +18,8 @@ Examples:
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Dequantize {
-    /// A model quantized by quant, or an .mlpackage, .aimodel or .gguf file quantized by anyone
+    /// A model quantized by quant; or an MLX or compressed-tensors folder, an .mlpackage, an .aimodel or a
+    /// .gguf file quantized by anyone
     #[arg(value_hint = ValueHint::AnyPath)]
     file: PathBuf,
     /// The result [default: beside the model, as NAME.float.safetensors, .mlpackage, .aimodel or .gguf]
