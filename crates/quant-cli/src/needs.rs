@@ -335,7 +335,7 @@ fn check_encoding(matches: &ArgMatches) -> Result<(), Error> {
 fn alike(id: &str) -> &'static [&'static str] {
     match id {
         "group_size" => &["block_size"],
-        "block_size" | "block" => &["group_size"],
+        "granularity" | "block_size" | "block" => &["group_size"],
         "bits" | "dtype" => &["bits", "dtype", "type"],
         _ => &[],
     }

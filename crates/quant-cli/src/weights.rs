@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueHint};
 use quant_core::{GgmlType, Scheme};
 use quant_models::{
-    Config, Encoding, Error, Experts, Preset, QuantizeOptions, encoding_of, patterns,
+    Config, Encoding, Error, Experts, Grouping, Preset, QuantizeOptions, encoding_of, patterns,
 };
 
 use crate::choices::{Dialect, Dtype, ExpertAxes, Granularity, Mode, Search};
@@ -27,7 +27,8 @@ pub struct WeightOptions {
     /// Bits per code, in a format that has a dialect of its own
     #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
     bits: Option<u32>,
-    /// Elements per scale along the last axis, in such a format
+    /// Elements per scale along the last axis, in such a format; with compressed-tensors, 0 is a scale
+    /// per channel
     #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
     group_size: Option<usize>,
     /// With --format compressed-tensors: bits of weights and activations, with zero points or without
@@ -42,9 +43,9 @@ pub struct WeightOptions {
         default_value_if("dialect", "coreai-torch", "int4")
     )]
     dtype: Dtype,
-    /// Range symmetric about zero, or that of the values
-    #[arg(long, value_enum, default_value = "symmetric")]
-    mode: Mode,
+    /// Range symmetric about zero, or that of the values [default: symmetric, or the preset's]
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
     /// Which elements share a scale [with --dialect coreai-torch: per-block]
     #[arg(
         long,
@@ -109,22 +110,25 @@ pub struct WeightOptions {
 }
 
 impl WeightOptions {
-    pub fn options(&self, model: &Path) -> Result<QuantizeOptions, Error> {
-        let scheme = Scheme {
-            dtype: self.dtype.into(),
-            mode: self.mode.into(),
-            dialect: self.dialect.into(),
-        };
+    fn granularity(&self) -> Grouping {
         let axis = self.axis;
-        let granularity = match self.granularity {
-            _ if !self.block.is_empty() => quant_models::Grouping::Blocks(self.block.clone()),
-            Granularity::PerTensor => quant_models::Grouping::PerTensor,
-            Granularity::PerChannel => quant_models::Grouping::PerChannel { axis },
-            Granularity::PerBlock => quant_models::Grouping::PerBlock {
+        match self.granularity {
+            _ if !self.block.is_empty() => Grouping::Blocks(self.block.clone()),
+            Granularity::PerTensor => Grouping::PerTensor,
+            Granularity::PerChannel => Grouping::PerChannel { axis },
+            Granularity::PerBlock => Grouping::PerBlock {
                 axis,
                 block_axis: self.block_axis,
                 block_size: self.block_size,
             },
+        }
+    }
+
+    pub fn options(&self, model: &Path) -> Result<QuantizeOptions, Error> {
+        let scheme = Scheme {
+            dtype: self.dtype.into(),
+            mode: self.mode.unwrap_or(Mode::Symmetric).into(),
+            dialect: self.dialect.into(),
         };
         let config = self.config.as_ref();
         let config = config.map(|path| Config::open(path, scheme.dialect));
@@ -137,7 +141,7 @@ impl WeightOptions {
         // An encoding has these options, or some of its own.
         if format.takes("dtype") {
             options.scheme = scheme;
-            options.granularity = granularity;
+            options.granularity = self.granularity();
         }
         if format.takes("min_elements") {
             options.min_elements = self.min_elements;
@@ -147,6 +151,9 @@ impl WeightOptions {
         }
         if let Some(preset) = self.preset {
             options = options.with_preset(preset);
+        }
+        if let Some(mode) = self.mode.filter(|_| format.takes("mode")) {
+            options.scheme.mode = mode.into();
         }
         if let Some(bits) = self.bits {
             options = options.with_bits(bits)?;

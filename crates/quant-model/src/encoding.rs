@@ -70,6 +70,7 @@ impl Encoding {
                 "bits",
                 "group_size",
                 "preset",
+                "mode",
                 "search",
                 "importance",
                 "method",

@@ -267,6 +267,11 @@ pub trait OpenModel {
         Err(Error::file(path, problem))
     }
 
+    /// What it says beside its tensors that no conversion keeps, a line each.
+    fn lost(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Its tensors and their bytes.
     ///
     /// # Errors

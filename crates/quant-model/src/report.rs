@@ -57,7 +57,8 @@ impl Report {
         match self.nothing() {
             Some(nothing) if strict => Err(Error::strict(nothing)),
             nothing => {
-                self.warn(nothing);
+                let skipped = self.skipped_most();
+                self.warn(nothing.or(skipped));
                 Ok(())
             }
         }
@@ -84,6 +85,20 @@ impl Report {
                 Err(Error::strict(format!("{which} `{name}`: {reason}")))
             }
         }
+    }
+
+    /// That more tensors were skipped than quantized: a result hardly smaller than its model.
+    fn skipped_most(&self) -> Option<String> {
+        let done = self.tensors.iter().filter(|tensor| tensor.scheme.is_some());
+        let mut skipped = self.tensors.iter().filter(|tensor| tensor.skipped);
+        let (done, all) = (done.count(), skipped.clone().count());
+        let first = skipped.next().filter(|_| all > done)?;
+        Some(format!(
+            "most of what was selected is not quantized: {all} of {} tensors, such as `{}`: {}",
+            all + done,
+            shortened(&first.name),
+            first.reason.as_deref().unwrap_or_default()
+        ))
     }
 
     /// That nothing was quantized, and why, the most frequent reason first.

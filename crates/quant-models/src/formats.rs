@@ -106,10 +106,12 @@ pub(crate) fn convert(
     let is_tensors = result_kind(path).is_tensors;
     open(path, job, |model| {
         model.check_restorable(job)?;
-        match target(encoding) {
+        let mut converted = match target(encoding) {
             Some(target) if is_tensors => target.convert(model, path, output, job),
             _ => model.convert(path, output, encoding, options, job),
-        }
+        }?;
+        converted.warnings.extend(model.lost());
+        Ok(converted)
     })
 }
 

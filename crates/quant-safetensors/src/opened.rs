@@ -199,6 +199,10 @@ impl OpenModel for Opened<'_> {
         Ok(file.data(entry))
     }
 
+    fn advice(&self, decisions: &[Decision], options: &QuantizeOptions) -> Vec<String> {
+        convention(options.encoding()).advice(&self.model.base, decisions)
+    }
+
     fn unmatched(&self, options: &QuantizeOptions) -> Vec<Unmatched> {
         let known = Known::new("tensor", self.model.base.entries().map(|(_, name, _)| name));
         let mut found = options.unmatched(&known);
@@ -257,6 +261,11 @@ impl OpenModel for Opened<'_> {
             options.weights_only,
             job,
         )
+    }
+
+    fn lost(&self) -> Vec<String> {
+        let lost = |encoding| convention(encoding).lost(&self.model.base);
+        self.model.encodings().filter_map(lost).collect()
     }
 
     fn check_restorable(&self, job: &Job<'_>) -> Result<(), Error> {

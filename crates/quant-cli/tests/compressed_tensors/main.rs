@@ -7,6 +7,7 @@ mod broken;
 mod config;
 #[path = "../folder/mod.rs"]
 mod folder;
+mod options;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -191,6 +191,16 @@ pub(crate) trait Convention: Sync {
             .collect()
     }
 
+    /// What its loaders make of a model otherwise than these decisions may seem to say, a line each.
+    fn advice(&self, _model: &ModelFiles, _decisions: &[Decision]) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What a model says beside its tensors that no other convention does, a line.
+    fn lost(&self, _model: &ModelFiles) -> Option<String> {
+        None
+    }
+
     /// Whether it writes a small file of this name itself, so that it is not copied.
     fn writes(&self, _name: &str) -> bool {
         false

@@ -1,5 +1,6 @@
 //! The `quantization_config` of a model.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use quant_core::Mode;
@@ -10,7 +11,7 @@ use quant_model::settings::Grouping;
 use quant_simd::TensorQuantizer;
 use serde_json::{Map, Value, json};
 
-use super::{Document, Format, WEIGHT};
+use super::{Document, Format, WEIGHT, stack};
 use crate::model_config::CONFIG;
 use crate::model_files::ModelFiles;
 
@@ -123,7 +124,12 @@ pub(super) fn quantized(
     };
     let mut groups: Vec<Group> = Vec::new();
     let mut ignored = vec!["lm_head".to_owned()];
+    let mut stacks = HashSet::new();
     for ((_, name, entry), decision) in model.entries().zip(decisions) {
+        if let Some(experts) = stack(name, entry).filter(|it| stacks.insert(*it)) {
+            // vLLM asks for the projections of a single expert.
+            ignored.push(format!("re:{}\\..*", regex::escape(experts)));
+        }
         let Some(module) = name.strip_suffix(WEIGHT) else {
             continue;
         };
@@ -183,6 +189,22 @@ fn quantization(groups: &[Group], ignored: Vec<String>) -> Value {
         "transform_config": {},
         "version": VERSION,
     })
+}
+
+/// The first group of a quantized model whose activations are quantized, too.
+pub(super) fn group_with_activations(model: &ModelFiles) -> Option<String> {
+    let config = model.config.get().ok()??;
+    let groups = config.get(KEY)?.get("config_groups")?.as_object()?;
+    let has = |group: &Value| {
+        let mut said = ["input_activations", "output_activations"].iter();
+        said.any(|key| group.get(key).is_some_and(|it| !it.is_null()))
+    };
+    // A preset's name says it: of 16 bits or not.
+    let is_preset =
+        |(name, group): (&String, &Value)| group.is_array() && !name.to_uppercase().contains("A16");
+    let mut groups = groups.iter();
+    let found = groups.find(|(name, group)| has(group) || is_preset((name, group)));
+    found.map(|(name, _)| name.clone())
 }
 
 /// The configuration without quantization.

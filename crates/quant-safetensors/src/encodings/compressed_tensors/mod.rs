@@ -14,18 +14,20 @@ mod scheme;
 use std::collections::BTreeMap;
 
 use quant_core::{Dialect, IntType, Mode, OffsetKind, Scheme};
+use quant_model::error::{option, shortened};
 use quant_model::facts::Facts;
 use quant_model::io::Data;
 use quant_model::options::QuantizeOptions;
 use quant_model::report::Decision;
 use quant_model::settings::Settings;
-use quant_model::{Error, Job};
+use quant_model::{Error, Grouping, Job};
 use quant_simd::TensorQuantizer;
 
 use super::{
     Convention, Document, Found, OutputFile, TensorParts, Written, kept_files, kept_index,
     type_name,
 };
+use crate::Entry;
 use crate::model_config::CONFIG;
 use crate::model_files::ModelFiles;
 use crate::part::Part;
@@ -62,7 +64,10 @@ impl Format {
 }
 
 impl Convention for CompressedTensors {
-    fn check_model(&self, model: &ModelFiles, _options: &QuantizeOptions) -> Result<(), Error> {
+    fn check_model(&self, model: &ModelFiles, options: &QuantizeOptions) -> Result<(), Error> {
+        if options.plan.is_none() {
+            check_scheme(options)?;
+        }
         config::check(model)
     }
 
@@ -118,6 +123,9 @@ impl Convention for CompressedTensors {
             return Err(format!(
                 "rows of {row} do not fill words of {per_word} codes"
             ));
+        }
+        if Format::from_type(dtype) == Format::Int && group != row {
+            return Err(format!("groups of {group}: {PER_CHANNEL}"));
         }
         Ok(())
     }
@@ -241,9 +249,78 @@ impl Convention for CompressedTensors {
         config.into_iter().chain(index).collect()
     }
 
+    fn advice(&self, model: &ModelFiles, decisions: &[Decision]) -> Vec<String> {
+        let is_float = |decision: &&Decision| !matches!(decision, Decision::Quantize(_));
+        let stacks = model
+            .entries()
+            .zip(decisions)
+            .filter(|(.., it)| is_float(it));
+        let mut stacks = stacks.filter(|((_, name, entry), _)| stack(name, entry).is_some());
+        let Some(((_, first, _), _)) = stacks.next() else {
+            return Vec::new();
+        };
+        vec![format!(
+            "{} of stacked experts stay in float, such as `{}`: compressed-tensors quantizes experts that are tensors of their own",
+            match stacks.count() {
+                0 => "1 tensor".into(),
+                more => format!("{} tensors", more + 1),
+            },
+            shortened(first)
+        )]
+    }
+
+    fn lost(&self, model: &ModelFiles) -> Option<String> {
+        let group = config::group_with_activations(model)?;
+        Some(format!(
+            "config.json says that activations are quantized, too (group `{}`); the result does not say so, and in compressed-tensors again it would be a model of weights alone",
+            shortened(&group)
+        ))
+    }
+
     fn writes(&self, name: &str) -> bool {
         name == CONFIG
     }
+}
+
+/// What vLLM has kernels for where activations are quantized.
+const PER_CHANNEL: &str =
+    "weights beside activations of 8 bits have a scale per channel, and vLLM loads no other";
+
+/// Refuses options that no loader has a place for.
+fn check_scheme(options: &QuantizeOptions) -> Result<(), Error> {
+    let dtype = options.scheme.dtype;
+    if Format::from_type(dtype) == Format::Packed {
+        return Ok(());
+    }
+    let problem = match &options.granularity {
+        Grouping::Groups(size @ 1..) => format!(
+            "groups of {size} with {}: {PER_CHANNEL}; leave out {}, or give {}",
+            option("preset w8a8"),
+            option("group_size"),
+            option("preset w8a16"),
+        ),
+        _ if options.scheme.mode == Mode::Affine => format!(
+            "zero points with {}: weights beside activations of 8 bits are symmetric; give {}",
+            option("preset w8a8"),
+            option("preset w8a16"),
+        ),
+        _ if dtype.bits() != 8 => format!(
+            "codes of {} bits with {}: they are bytes there; give {}",
+            dtype.bits(),
+            option("preset w8a8"),
+            option("preset w4a16"),
+        ),
+        _ => return Ok(()),
+    };
+    Err(Error::Option(problem))
+}
+
+/// The module of all experts of a layer, where a tensor holds those of one projection.
+fn stack<'n>(name: &'n str, entry: &Entry) -> Option<&'n str> {
+    let name = name.strip_suffix(WEIGHT).unwrap_or(name);
+    let (module, _) = name.rsplit_once('.')?;
+    let last = module.rsplit('.').next().unwrap_or(module);
+    (entry.shape.len() == 3 && last.contains("expert")).then_some(module)
 }
 
 /// Why a module stays in float, whatever the options say: its loader has no linear layer there, or
