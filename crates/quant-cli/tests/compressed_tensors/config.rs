@@ -337,4 +337,10 @@ fn other_ways_to_say_the_same_are_read() {
         config["config_groups"] = json!({"a": other, "b": own});
     };
     restores(&changed("llama-w8a16", AS_THEY_ARE, pair));
+    // It may be another layer that such a pattern means.
+    let pair = |config: &mut Value| {
+        pair(config);
+        config["config_groups"]["a"]["targets"] = json!(["re:^(?!.*mlp).*vision"]);
+    };
+    restores(&changed("llama-w8a16", AS_THEY_ARE, pair));
 }

@@ -162,17 +162,23 @@ impl Schemes {
     }
 
     /// The groups whose targets a layer may be among. A name counts more than a pattern, and this more
-    /// than a class, as there; which class a layer is of, no file says.
+    /// than a class, as there; which class a layer is of, no file says. Patterns that cannot be told may
+    /// match anything.
     fn candidates(&self, module: &str) -> Vec<&Group> {
-        let levels: [fn(&Names, &str) -> bool; 3] =
-            [Names::has_name, Names::has_pattern, |names, _| {
-                names.has_class
-            }];
-        let mut found = levels.iter().map(|is_target| {
+        let with = |is_target: &dyn Fn(&Names) -> bool| -> Vec<&Group> {
             let groups = self.groups.iter();
-            groups.filter(|it| is_target(&it.targets, module)).collect()
-        });
-        found.find(|it: &Vec<_>| !it.is_empty()).unwrap_or_default()
+            groups.filter(|it| is_target(&it.targets)).collect()
+        };
+        let named = with(&|it| it.names.contains(module));
+        if !named.is_empty() {
+            return named;
+        }
+        let mut found = with(&|it| it.has_pattern(module));
+        if found.is_empty() {
+            found = with(&|it| it.has_class);
+        }
+        found.extend(with(&|it| it.patterns.is_none()));
+        found
     }
 
     /// Compares what is said of a layer with how it lies in the files.
@@ -417,19 +423,14 @@ impl Names {
         }
     }
 
-    fn has_name(&self, module: &str) -> bool {
-        self.names.contains(module)
-    }
-
-    /// So may patterns that cannot be told.
     fn has_pattern(&self, module: &str) -> bool {
-        self.patterns.as_ref().is_none_or(|it| it.is_match(module))
+        let patterns = self.patterns.as_ref();
+        patterns.is_some_and(|it| it.is_match(module))
     }
 
     /// Whether a name is among them for sure.
     fn has(&self, module: &str) -> bool {
-        let is_match = |it: &RegexSet| it.is_match(module);
-        self.has_name(module) || self.patterns.as_ref().is_some_and(is_match)
+        self.names.contains(module) || self.has_pattern(module)
     }
 }
 
