@@ -15,13 +15,24 @@ use rayon::prelude::*;
 
 use super::{Expect, Row, sum};
 
-const CHUNK: usize = 1 << 16;
-const CHUNKS: u32 = 1 << 16;
+/// Values at a time, which stay in the first caches with their codes.
+const CHUNK: usize = 1 << 13;
+const CHUNKS: u32 = 1 << 19;
 const INFINITY: u32 = 0x7f80_0000;
 /// Of the reference's inputs, those run directly: each this many, a prime.
 const SAMPLE: usize = 4093;
 /// Values on each side of a threshold that are run directly.
 const AROUND: i64 = 64;
+
+/// Values, their codes, and the bytes that these are, by the reference and by a backend. Kept from
+/// chunk to chunk: fresh memory takes longer than a kernel.
+#[derive(Default)]
+struct Chunk {
+    values: Vec<f32>,
+    codes: Vec<u8>,
+    want: Vec<u8>,
+    got: Vec<u8>,
+}
 
 /// The codes of one scheme and parameters, by the reference.
 struct Staircase {
@@ -143,29 +154,33 @@ impl Staircase {
     }
 
     /// Compares a backend on chunk `number`.
-    fn chunk(&self, backend: Backend, number: u32) -> (u64, Option<String>) {
+    fn chunk(&self, backend: Backend, number: u32, chunk: &mut Chunk) -> (u64, Option<String>) {
         let first = number * CHUNK as u32;
-        let bits = first..=first + (CHUNK as u32 - 1);
-        let values: Vec<f32> = bits.map(f32::from_bits).collect();
-        let mut codes = vec![0; CHUNK];
-        self.fill(first, &mut codes);
+        chunk.values.resize(CHUNK, 0.0);
+        chunk.codes.resize(CHUNK, 0);
+        for (i, value) in (0..CHUNK as u32).zip(&mut chunk.values) {
+            *value = f32::from_bits(first + i);
+        }
+        self.fill(first, &mut chunk.codes);
         let non_finite = match (first & 0x7fff_ffff) >= INFINITY {
             true => CHUNK as u64,
             false => 0,
         };
-        self.compare(backend, &values, codes, non_finite)
+        self.compare(backend, chunk, non_finite)
     }
 
     /// Compares a backend around every threshold. One at a time: infinities would send what lies
     /// around the others the slow way, too.
     fn thresholds(&self, backend: Backend) -> (u64, Option<String>) {
         let (mut differing, mut first) = (0, None);
+        let mut chunk = Chunk::default();
         for step in &self.steps {
-            let bits: Vec<u32> = self.around_step(step.0).collect();
-            let values: Vec<f32> = bits.iter().copied().map(f32::from_bits).collect();
-            let codes = bits.iter().map(|&bits| self.of(bits)).collect();
-            let non_finite = values.iter().filter(|value| !value.is_finite()).count();
-            let (count, what) = self.compare(backend, &values, codes, non_finite as u64);
+            let bits = || self.around_step(step.0);
+            chunk.values = bits().map(f32::from_bits).collect();
+            chunk.codes = bits().map(|bits| self.of(bits)).collect();
+            let non_finite = chunk.values.iter().filter(|value| !value.is_finite());
+            let non_finite = non_finite.count() as u64;
+            let (count, what) = self.compare(backend, &mut chunk, non_finite);
             differing += count;
             first = first.or(what);
         }
@@ -176,19 +191,27 @@ impl Staircase {
     fn compare(
         &self,
         backend: Backend,
-        values: &[f32],
-        codes: Vec<u8>,
+        chunk: &mut Chunk,
         non_finite: u64,
     ) -> (u64, Option<String>) {
-        let mut want = vec![0; self.scheme.dtype.storage_len(codes.len())];
-        match self.scheme.dtype.packing() {
-            Packing::Bytes => want.copy_from_slice(&codes),
+        let Chunk {
+            values,
+            codes,
+            want,
+            got,
+        } = chunk;
+        let len = self.scheme.dtype.storage_len(codes.len());
+        let want: &[u8] = match self.scheme.dtype.packing() {
+            Packing::Bytes => codes,
             Packing::Nibbles | Packing::Bits(_) => {
-                reference::pack(&codes, self.scheme.dtype, &mut want);
+                want.resize(len, 0);
+                self.pack(codes, want);
+                want
             }
-        }
-        let mut got = vec![0xaa; want.len()];
-        let bad = backend.quantize(values, self.scheme, self.params, &mut got);
+        };
+        got.resize(len, 0);
+        got.fill(0xaa);
+        let bad = backend.quantize(values, self.scheme, self.params, got);
         if bad != non_finite {
             let counts = format!("{bad} non-finite values, not {non_finite}");
             return (1, Some(self.describe(backend, &counts)));
@@ -196,11 +219,27 @@ impl Staircase {
         if want == got {
             return (0, None);
         }
-        let differing: Vec<usize> = (0..want.len()).filter(|&i| want[i] != got[i]).collect();
+        let differing: Vec<usize> = (0..len).filter(|&i| want[i] != got[i]).collect();
         let (i, per_byte) = (differing[0], 8 / self.scheme.dtype.bits() as usize);
         let (bits, want, got) = (values[i * per_byte].to_bits(), want[i], got[i]);
         let what = format!("bits {bits:#010x}: want {want:#04x}, got {got:#04x}");
         (differing.len() as u64, Some(self.describe(backend, &what)))
+    }
+
+    /// Eight codes, which are whole bytes, are mostly like the eight before: the reference packs
+    /// only those that are not.
+    fn pack(&self, codes: &[u8], packed: &mut [u8]) {
+        let dtype = self.scheme.dtype;
+        let (mut before, mut bytes) = (&[][..], [0; 8]);
+        let groups = packed.chunks_mut(dtype.bits() as usize);
+        for (codes, packed) in codes.chunks(8).zip(groups) {
+            let bytes = &mut bytes[..packed.len()];
+            if codes != before {
+                reference::pack(codes, dtype, bytes);
+                before = codes;
+            }
+            packed.copy_from_slice(bytes);
+        }
     }
 
     fn describe(&self, backend: Backend, what: &str) -> String {
@@ -233,9 +272,9 @@ pub fn rows(reduced: bool, show: &mut impl FnMut(Row)) {
         let compare = |(i, staircase): (usize, &Staircase)| {
             (0..CHUNKS / stride)
                 .into_par_iter()
-                .map(|group| {
+                .map_init(Chunk::default, |chunk, group| {
                     let within = (group + i as u32).wrapping_mul(2_654_435_761) >> 16;
-                    staircase.chunk(backend, group * stride + within % stride)
+                    staircase.chunk(backend, group * stride + within % stride, chunk)
                 })
                 .chain(rayon::iter::once(staircase.thresholds(backend)))
                 .reduce(|| (0, None), sum)
