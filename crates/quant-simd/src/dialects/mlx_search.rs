@@ -7,8 +7,8 @@ use quant_core::{
 
 use super::mlx::{BATCH, Found, Row};
 use crate::isa::{Isa, Kernel};
-use crate::kernels::fit::{Fit, LANES, ONES, Sums};
-use crate::kernels::search::{ROUND, Scores, add_noise, add_up, lane_sum};
+use crate::kernels::fit::{Fit, FourLanes, Sums};
+use crate::kernels::search::{ROUND, Scores, add_noise, add_up, four_lanes, sum_of_four};
 use crate::params::{Exact, Quotient, round};
 
 /// Finds them for one batch. `None` if its plain scales are not ordinary, else which blocks were searched:
@@ -135,7 +135,7 @@ impl SearchMlx<'_> {
     #[inline(always)]
     fn fit_sums<I: Isa>(&self, isa: I, found: &Found) -> [Row; 5] {
         let size = self.values.len() / BATCH;
-        let mut all = [Row([0.0; BATCH]); 5];
+        let mut all = [FourLanes::ZERO; 5];
         for block in 0..BATCH {
             let fit = Fit {
                 scale: found.scale.0[block],
@@ -144,22 +144,18 @@ impl SearchMlx<'_> {
                 sums: [0.0; 5],
             };
             let mut lanes = Sums::<I, 5>::new(isa, &fit);
-            let end = (block + 1) * size;
-            let mut start = block * size;
-            while start < end {
-                let weights = match self.importance {
-                    None => &ONES[..],
-                    Some(all) => &all[start..start + LANES],
-                };
-                lanes.add(isa, &self.values[start..start + LANES], weights);
-                start += LANES;
-            }
-            let sums = lanes.reduce();
-            for k in 0..5 {
-                all[k].0[block] = sums[k];
+            let here = block * size..(block + 1) * size;
+            let weights = self.importance.map(|all| &all[here.clone()]);
+            lanes.add_all(isa, &self.values[here.clone()], weights);
+            for (all, four) in all.iter_mut().zip(lanes.four()) {
+                all.0[block] = four;
             }
         }
-        all
+        let mut sums = [Row([0.0; BATCH]); 5];
+        for (to, all) in sums.iter_mut().zip(&all) {
+            *to = Row(all.sums().0);
+        }
+        sums
     }
 
     /// What each block loses by these parameters.
@@ -171,8 +167,8 @@ impl SearchMlx<'_> {
             FloatType::Bf16 => self.restore(isa, params, FloatType::Bf16),
         }
         let size = self.values.len() / BATCH;
-        let mut sums = [0.0; BATCH];
-        for (block, sum) in sums.iter_mut().enumerate() {
+        let mut four = [[0.0; 4]; BATCH];
+        for (block, four) in four.iter_mut().enumerate() {
             let here = block * size..(block + 1) * size;
             let (values, restored) = (&self.values[here.clone()], &self.restored[here.clone()]);
             let mut lanes = [0.0; 16];
@@ -180,9 +176,9 @@ impl SearchMlx<'_> {
                 None => add_noise::<false>(values, restored, values, &mut lanes),
                 Some(all) => add_noise::<true>(values, restored, &all[here], &mut lanes),
             }
-            *sum = lane_sum(lanes);
+            *four = four_lanes(&lanes);
         }
-        sums
+        four.map(sum_of_four)
     }
 
     /// The values of the codes.

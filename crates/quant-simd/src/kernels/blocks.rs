@@ -6,7 +6,7 @@ use quant_core::{FloatType, Mode, Scheme};
 
 use super::quantize::{Clip, FastTile};
 use super::{AHEAD, CodeLayout, Group, groups, groups_mut, stream};
-use crate::isa::{Isa, Kernel};
+use crate::isa::{Isa, Kernel, LARGEST_BURST};
 use crate::lane::Lane;
 use crate::param_source::{BlockSize, LARGEST_BLOCK, ParamSource, PerBlock};
 use crate::params::{
@@ -265,6 +265,7 @@ struct Overlap<'a, F: Lane, I: Isa, S, C: CodeLayout, const SIDES: usize> {
     codes: &'a mut [C::Memory<I>],
     source: S,
     clip: Clip<I>,
+    first_unit: usize,
     groups_per_unit: usize,
     blocks_per_unit: usize,
 }
@@ -298,7 +299,8 @@ impl<F: Lane, I: Isa, S: ParamSource, C: CodeLayout, const SIDES: usize>
         let later = self.later.chunks_exact(self.groups_per_unit);
         let now = self.now.chunks_exact(self.groups_per_unit);
         let codes = self.codes.chunks_exact_mut(self.groups_per_unit);
-        for (unit, ((later, now), codes)) in later.zip(now).zip(codes).enumerate() {
+        for (i, ((later, now), codes)) in later.zip(now).zip(codes).enumerate() {
+            let unit = self.first_unit + i;
             if BOUNDS {
                 if self.prefetch {
                     isa.prefetch(later, AHEAD);
@@ -355,6 +357,14 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
             true => Some(StagedCodes([0; BATCH * LARGEST_BLOCK])),
             false => None,
         };
+        // More than one part makes lengths of loops known at run time only, which those are of other sizes
+        // than 32 anyway.
+        let parts = match &staged {
+            Some(_) if !B::UNROLLED => {
+                Ord::max(1, per_batch * size_of::<C::Memory<I>>() / LARGEST_BURST)
+            }
+            _ => 1,
+        };
         let mut kernel_params = [BlockParams::default(); 2];
         let mut ordinary = [true; 2];
         let batches = values.len() / per_batch;
@@ -381,24 +391,31 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
                 kernel_params: kernel_params.rows(),
                 size: self.block_size,
             };
-            let overlap = Overlap::<F, I, _, C, SIDES> {
-                later,
-                bounds: &mut bounds,
-                prefetch: self.stream,
-                now,
-                codes: match &mut staged {
-                    Some(staged) => &mut bytemuck::cast_slice_mut(&mut staged.0)[..per_batch],
-                    None => &mut *codes,
-                },
-                source,
-                clip,
-                groups_per_unit,
-                blocks_per_unit,
-            };
-            overlap.either::<Q>(isa, is_bounding, is_quantizing, &mut sticky);
-            if let (true, Some(staged)) = (is_quantizing, &staged) {
-                let codes = bytemuck::cast_slice_mut(codes);
-                stream(isa, &staged.0[..codes.len()], codes);
+            // Past the cache in parts: while codes are stored, nothing is read.
+            let per_part = per_batch / parts;
+            for part in 0..parts {
+                let groups = part * per_part..(part + 1) * per_part;
+                let codes = &mut codes[groups.clone()];
+                let overlap = Overlap::<F, I, _, C, SIDES> {
+                    later: &later[groups.clone()],
+                    bounds: &mut bounds,
+                    prefetch: self.stream,
+                    now: &now[groups],
+                    codes: match &mut staged {
+                        Some(staged) => &mut bytemuck::cast_slice_mut(&mut staged.0)[..per_part],
+                        None => &mut *codes,
+                    },
+                    source,
+                    clip,
+                    first_unit: part * units / parts,
+                    groups_per_unit,
+                    blocks_per_unit,
+                };
+                overlap.either::<Q>(isa, is_bounding, is_quantizing, &mut sticky);
+                if let (true, Some(staged)) = (is_quantizing, &staged) {
+                    let codes = bytemuck::cast_slice_mut(codes);
+                    stream(isa, &staged.0[..codes.len()], codes);
+                }
             }
             if !is_quantizing {
                 continue;

@@ -4,15 +4,13 @@
 use quant_core::{FloatType, SEARCH_FITS, SEARCH_SCALES};
 
 use super::blocks::BATCH;
-use super::search::{ROUND, Scores};
+use super::search::{ROUND, Scores, four_lanes, sum_of_four};
 use crate::isa::{Isa, Kernel};
 use crate::param_source::BLOCKS;
 use crate::params::{BlockParams, DIVISOR, RECIPROCAL, RESIDUAL, SCALE, round};
 
 /// Lanes in which a sum is added up, whatever the instruction set.
 pub const LANES: usize = 16;
-/// Weights where there are none.
-pub const ONES: [f32; LANES] = [1.0; LANES];
 
 /// Parameters, and what the codes of a block that has them come to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,8 +25,8 @@ pub struct Fit {
     pub sums: [f32; 5],
 }
 
-/// Finds [`Fit::sums`] of a block, or a piece of one.
-pub struct FitBlock<'a> {
+/// Finds the first `N` of [`Fit::sums`] of a block, or a piece of one: see [`Sums`].
+pub struct FitBlock<'a, const N: usize> {
     /// At most [`SEARCH_PIECE`](quant_core::SEARCH_PIECE) values.
     pub values: &'a [f32],
     /// As many weights of squared errors, if there are any.
@@ -37,23 +35,16 @@ pub struct FitBlock<'a> {
     pub fit: &'a mut Fit,
 }
 
-impl Kernel for FitBlock<'_> {
+impl<const N: usize> Kernel for FitBlock<'_, N> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let (values, fit) = (self.values, self.fit);
-        let mut lanes = Sums::<I, 5>::new(isa, fit);
+        let mut lanes = Sums::<I, N>::new(isa, fit);
         let whole = values.len() - values.len() % LANES;
-        let mut start = 0;
-        while start < whole {
-            let weights = match self.importance {
-                None => &ONES[..],
-                Some(all) => &all[start..start + LANES],
-            };
-            lanes.add(isa, &values[start..start + LANES], weights);
-            start += LANES;
-        }
+        let weights = self.importance.map(|all| &all[..whole]);
+        lanes.add_all(isa, &values[..whole], weights);
         if whole < values.len() {
             // A value that is the bias has no steps.
             let (mut last, mut weights) = ([fit.bias; LANES], [0.0; LANES]);
@@ -64,13 +55,13 @@ impl Kernel for FitBlock<'_> {
                     Some(all) => all[i],
                 };
             }
-            lanes.add(isa, &last, &weights);
+            lanes.add::<true>(isa, &last, &weights);
         }
-        fit.sums = lanes.reduce();
+        fit.sums[..N].copy_from_slice(&lanes.four().map(sum_of_four));
     }
 }
 
-/// The first `N` sums, in as many vectors as sixteen lanes take.
+/// The first `N` sums, in as many vectors as sixteen lanes take: two, where there is no bias, or five.
 pub struct Sums<I: Isa, const N: usize> {
     reciprocal: I::F32,
     bias: I::F32,
@@ -94,58 +85,95 @@ impl<I: Isa, const N: usize> Sums<I, N> {
         }
     }
 
-    /// Adds sixteen values.
+    /// Adds values, whole sixteens of them.
     #[inline(always)]
-    pub fn add(&mut self, isa: I, values: &[f32], weights: &[f32]) {
+    pub fn add_all(&mut self, isa: I, values: &[f32], importance: Option<&[f32]>) {
+        let mut start = 0;
+        match importance {
+            None => {
+                while start < values.len() {
+                    let values = &values[start..start + LANES];
+                    self.add::<false>(isa, values, values);
+                    start += LANES;
+                }
+            }
+            Some(weights) => {
+                while start < values.len() {
+                    let here = start..start + LANES;
+                    self.add::<true>(isa, &values[here.clone()], &weights[here]);
+                    start += LANES;
+                }
+            }
+        }
+    }
+
+    /// Adds sixteen values. Their weights are not looked at unless `WEIGHTED`: then each is 1.
+    #[inline(always)]
+    fn add<const WEIGHTED: bool>(&mut self, isa: I, values: &[f32], weights: &[f32]) {
         let sums = &mut self.sums;
         let values: &[I::F32] = bytemuck::cast_slice(values);
         let weights: &[I::F32] = bytemuck::cast_slice(weights);
         let mut v = 0;
         while v < LANES / I::LANES {
-            let (value, weight) = (isa.sub(values[v], self.bias), weights[v]);
+            let value = match N > 2 {
+                true => isa.sub(values[v], self.bias),
+                false => values[v],
+            };
             let steps = isa.sub(isa.fma(value, self.reciprocal, self.round), self.round);
             let steps = isa.min(isa.max(steps, self.low), self.high);
-            let weighted = isa.mul(weight, steps);
+            let weighted = match WEIGHTED {
+                true => isa.mul(weights[v], steps),
+                false => steps,
+            };
             sums[0][v] = isa.fma(weighted, steps, sums[0][v]);
             sums[1][v] = isa.fma(weighted, value, sums[1][v]);
             if N > 2 {
-                sums[2][v] = isa.add(sums[2][v], weight);
                 sums[3][v] = isa.add(sums[3][v], weighted);
-                sums[4][v] = isa.fma(weight, value, sums[4][v]);
+                (sums[2][v], sums[4][v]) = match WEIGHTED {
+                    true => (
+                        isa.add(sums[2][v], weights[v]),
+                        isa.fma(weights[v], value, sums[4][v]),
+                    ),
+                    false => (
+                        isa.add(sums[2][v], isa.splat(1.0)),
+                        isa.add(sums[4][v], value),
+                    ),
+                };
             }
             v += 1;
         }
     }
 
-    /// The lanes of each sum together: the upper half to the lower one, and so on.
+    /// Four lanes of each sum, see [`four_lanes`].
     #[inline(always)]
-    pub fn reduce(&self) -> [f32; N] {
-        let mut sums = [0.0; N];
-        let mut k = 0;
-        while k < N {
+    pub fn four(&self) -> [[f32; 4]; N] {
+        let mut four = [[0.0; 4]; N];
+        for k in 0..N {
             let mut lanes = Lanes([0.0; LANES]);
             let vectors: &mut [I::F32] = bytemuck::cast_slice_mut(&mut lanes.0);
             vectors.copy_from_slice(&self.sums[k][..vectors.len()]);
-            lanes.fold::<8>();
-            lanes.fold::<4>();
-            lanes.fold::<2>();
-            sums[k] = lanes.0[0] + lanes.0[1];
-            k += 1;
+            four[k] = four_lanes(&lanes.0);
         }
-        sums
+        four
     }
 }
 
 #[repr(align(64))]
 struct Lanes([f32; LANES]);
 
-impl Lanes {
-    /// Of a constant length, the compiler makes vectors of it.
+/// Four lanes of a sum for each block of a batch.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub struct FourLanes(pub [[f32; 4]; BATCH]);
+
+impl FourLanes {
+    /// Of no values.
+    pub const ZERO: Self = Self([[0.0; 4]; BATCH]);
+
+    /// The sum of each block.
     #[inline(always)]
-    fn fold<const HALF: usize>(&mut self) {
-        for lane in 0..HALF {
-            self.0[lane] += self.0[lane + HALF];
-        }
+    pub fn sums(&self) -> Row {
+        Row(self.0.map(sum_of_four))
     }
 }
 
@@ -196,7 +224,7 @@ impl Kernel for FitBatch<'_> {
         }
         let mut round_of_fits = 0;
         while round_of_fits < SEARCH_FITS {
-            let [mut squares, mut products] = [Row([0.0; BATCH]); 2];
+            let [mut squares, mut products] = [FourLanes::ZERO; 2];
             for block in 0..BATCH {
                 let zero_point = self.zero_points[block];
                 let fit = Fit {
@@ -209,19 +237,18 @@ impl Kernel for FitBatch<'_> {
                     sums: [0.0; 5],
                 };
                 let mut lanes = Sums::<I, 2>::new(isa, &fit);
-                let end = (block + 1) * size;
-                let mut start = block * size;
-                while start < end {
-                    let weights = match self.importance {
-                        None => &ONES[..],
-                        Some(all) => &all[start..start + LANES],
-                    };
-                    lanes.add(isa, &self.values[start..start + LANES], weights);
-                    start += LANES;
-                }
-                [squares.0[block], products.0[block]] = lanes.reduce();
+                let here = block * size..(block + 1) * size;
+                let weights = self.importance.map(|all| &all[here.clone()]);
+                lanes.add_all(isa, &self.values[here.clone()], weights);
+                [squares.0[block], products.0[block]] = lanes.four();
             }
-            fit(isa, &squares, &products, self.scale_type, &mut scales);
+            fit(
+                isa,
+                &squares.sums(),
+                &products.sums(),
+                self.scale_type,
+                &mut scales,
+            );
             round_of_fits += 1;
         }
         let found = self.found;

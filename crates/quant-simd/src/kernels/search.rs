@@ -1,6 +1,8 @@
 //! The squared errors of many scales at once. Kernels take f32, so that there is one of each for all
 //! types of values.
 
+use std::ops::Add;
+
 use quant_core::{
     FloatType, SEARCH_CANDIDATES, SEARCH_FACTORS, SEARCH_FACTORS_BELOW_ZERO, SEARCH_SCALES,
 };
@@ -265,7 +267,8 @@ impl Kernel for SumNoise<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, _: I) {
         let size = self.values.len() / BATCH;
-        for (block, sum) in self.sums.iter_mut().enumerate() {
+        let mut four = [[0.0; 4]; BATCH];
+        for (block, four) in four.iter_mut().enumerate() {
             let block = block * size..(block + 1) * size;
             let values = &self.values[block.clone()];
             let dequantized = &self.dequantized[block.clone()];
@@ -274,27 +277,37 @@ impl Kernel for SumNoise<'_> {
                 None => add_noise::<false>(values, dequantized, values, &mut lanes),
                 Some(all) => add_noise::<true>(values, dequantized, &all[block], &mut lanes),
             }
-            *sum = lane_sum(lanes);
+            *four = four_lanes(&lanes);
         }
+        *self.sums = four.map(sum_of_four);
     }
 }
 
-/// The sum of lanes as [`ErrorStats`](quant_core::ErrorStats) has it.
+/// The sum of lanes as [`ErrorStats`](quant_core::ErrorStats) has it: the upper half is added to the
+/// lower one, until there is one lane.
 #[inline(always)]
-pub fn lane_sum(mut lanes: [f64; 16]) -> f64 {
-    fold::<8>(&mut lanes);
-    fold::<4>(&mut lanes);
-    fold::<2>(&mut lanes);
-    lanes[0] + lanes[1]
+pub fn lane_sum<T: Copy + Add<Output = T>>(lanes: &[T; 16]) -> T {
+    sum_of_four(four_lanes(lanes))
 }
 
-/// Adds the upper half of some lanes to the lower one. Of a constant length, the compiler makes vectors
-/// of it.
+/// The first two halvings. Of a constant length, the compiler makes vectors of them.
 #[inline(always)]
-fn fold<const HALF: usize>(lanes: &mut [f64; 16]) {
-    for lane in 0..HALF {
-        lanes[lane] += lanes[lane + HALF];
+pub fn four_lanes<T: Copy + Add<Output = T>>(lanes: &[T; 16]) -> [T; 4] {
+    let mut eight = [lanes[0]; 8];
+    for lane in 0..8 {
+        eight[lane] = lanes[lane] + lanes[lane + 8];
     }
+    let mut four = [lanes[0]; 4];
+    for lane in 0..4 {
+        four[lane] = eight[lane] + eight[lane + 4];
+    }
+    four
+}
+
+/// The other two, which are best done for many blocks at once.
+#[inline(always)]
+pub fn sum_of_four<T: Copy + Add<Output = T>>([a, b, c, d]: [T; 4]) -> T {
+    (a + c) + (b + d)
 }
 
 /// `importance` is as long as the values, and not looked at unless `WEIGHTED`. The compiler makes

@@ -159,11 +159,18 @@ impl<F: Element> Searcher<F> {
                     ),
                     sums: [0.0; 5],
                 };
-                backend.run(FitBlock {
-                    values,
-                    importance,
-                    fit: &mut fit,
-                });
+                match params.bias() {
+                    None => backend.run(FitBlock::<2> {
+                        values,
+                        importance,
+                        fit: &mut fit,
+                    }),
+                    Some(_) => backend.run(FitBlock::<5> {
+                        values,
+                        importance,
+                        fit: &mut fit,
+                    }),
+                }
                 total.add(fit.sums);
             });
             match total.fit(params) {
