@@ -19,6 +19,10 @@ pub struct MixedFlags {
     #[arg(long, value_name = "BITS", value_parser = positive, value_hint = ValueHint::Other)]
     target_bits: Option<f64>,
     /// Mix precisions: the least error in files of so many bytes, such as 300MB or 1.5GiB
+    ///
+    /// What counts is all that the format writes: of safetensors the weights, the index and, with --format
+    /// mlx and compressed-tensors, config.json; of Core ML and Core AI the whole package. What is copied
+    /// beside them, such as a tokenizer, does not count.
     #[arg(long, value_name = "SIZE", value_parser = bytes, value_hint = ValueHint::Other)]
     target_size: Option<u64>,
     /// Mix precisions: the fewest bytes with an estimated SQNR of so many dB, such as 30

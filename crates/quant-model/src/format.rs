@@ -202,7 +202,8 @@ pub trait OpenModel {
     /// Names and patterns of the options that match nothing.
     fn unmatched(&self, options: &QuantizeOptions) -> Vec<Unmatched>;
 
-    /// Bytes of the files that [`quantize`](Self::quantize) would write, where that is known before.
+    /// Bytes of the files that [`quantize`](Self::quantize) would write by a plan of these decisions, where
+    /// that is known before; without those that are copied.
     ///
     /// # Errors
     /// Decisions that do not go together.

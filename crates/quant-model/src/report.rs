@@ -32,7 +32,7 @@ pub struct Report {
     pub copied: Vec<String>,
     /// Bytes of the input files.
     pub bytes_before: u64,
-    /// Bytes of the output files; `None` after a dry run.
+    /// Bytes of the output's weights, or of the package; `None` after a dry run.
     pub bytes_after: Option<u64>,
 }
 

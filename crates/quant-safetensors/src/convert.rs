@@ -65,13 +65,7 @@ pub(crate) fn convert(
     }
     let decisions = decisions(model, &tensors, &changes);
     made.write_documents(|written| match target.writes(CONFIG) {
-        true => {
-            let options = QuantizeOptions {
-                granularity: Grouping::PerTensor,
-                ..QuantizeOptions::for_encoding(encoding)
-            };
-            target.documents(&model.base, &decisions, &options, written, job)
-        }
+        true => target.documents(&model.base, &decisions, None, written, job),
         false => source.restored_documents(&model.base, written, job),
     })?;
     let warnings = std::mem::take(&mut made.warnings);

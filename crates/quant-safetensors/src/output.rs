@@ -89,6 +89,17 @@ impl<'j> Layout<'j> {
     }
 }
 
+impl Written {
+    /// Adds a file.
+    pub fn add(&mut self, name: &OsStr, layout: Layout<'_>) {
+        self.tensor_bytes += layout.data_len;
+        let shown = name.to_string_lossy();
+        let tensors = layout.places.into_inner().into_keys();
+        self.weight_map
+            .extend(tensors.map(|tensor| (tensor, shown.clone().into_owned())));
+    }
+}
+
 /// Where the result will stand.
 pub(crate) struct Target<'a> {
     model: &'a Model,
@@ -140,10 +151,7 @@ impl<'a> Target<'a> {
             destination,
             folder,
             file: None,
-            written: Written {
-                weight_map: Vec::new(),
-                tensor_bytes: 0,
-            },
+            written: Written::default(),
             bytes: 0,
             sync: job.sync,
             warnings,
@@ -190,18 +198,12 @@ impl<'a> Target<'a> {
         } = output;
         file.finish().map_err(Error::io(path, "sync it"))?;
         self.bytes += layout.len();
-        self.written.tensor_bytes += layout.places.values().map(|(_, len)| len).sum::<usize>();
         job.check()?;
         let Some(folder) = &self.folder else {
             self.file = Some(temporary);
             return Ok(());
         };
-        let shown = name.to_string_lossy();
-        for tensor in layout.places.into_inner().into_keys() {
-            self.written
-                .weight_map
-                .push((tensor, shown.clone().into_owned()));
-        }
+        self.written.add(name, layout);
         let named = fs::rename(temporary.path(), folder.path().join(name));
         named.map_err(Error::io(path, "put it in place"))?;
         temporary.forget();

@@ -10,22 +10,30 @@ use quant_model::values;
 use quant_model::{Error, Job, Large, QuantizeOptions, Report};
 use quant_simd::TensorQuantizer;
 
-use super::encodings::{Convention, PartOffset, Step, convention};
+use super::encodings::{Convention, PartOffset, Step, Written, convention};
 use super::output::{Layout, Output, PartSink, Target};
 use crate::{Entry, Model, SafetensorsFile};
 
-/// Bytes of the files that [`quantize`] would write.
+/// Bytes of the files that [`quantize`] would write by a plan: the weights, and what the convention writes
+/// beside them. What is copied is not counted.
 pub(crate) fn bytes_of(
     model: &Model,
     decisions: &[Decision],
     options: &QuantizeOptions,
     job: &Job<'_>,
 ) -> Result<u64, Error> {
-    let files = convention(options.encoding()).files(&model.base, decisions, job)?;
-    let sizes = files
-        .iter()
-        .map(|file| Layout::new(file, job).map(|layout| layout.len()));
-    sizes.sum()
+    let convention = convention(options.encoding());
+    let (mut bytes, mut written) = (0, Written::default());
+    for file in convention.files(&model.base, decisions, job)? {
+        let layout = Layout::new(&file, job)?;
+        bytes += layout.len();
+        written.add(&file.name, layout);
+    }
+    if model.base.folder.is_some() {
+        let documents = convention.documents(&model.base, decisions, None, &written, job)?;
+        bytes += documents.iter().map(|it| it.text.len() as u64).sum::<u64>();
+    }
+    Ok(bytes)
 }
 
 /// Writes the model at `input` with these decisions, one per tensor.
@@ -78,8 +86,9 @@ pub(crate) fn quantize(
         }
         target.end(&file.name, output, job)?;
     }
+    let asked = options.plan.is_none().then_some(options);
     target.write_documents(|written| {
-        convention.documents(&model.base, decisions, options, written, job)
+        convention.documents(&model.base, decisions, asked, written, job)
     })?;
     report.warn(std::mem::take(&mut target.warnings));
     report.copied = std::mem::take(&mut target.copied);

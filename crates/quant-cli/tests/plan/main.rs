@@ -3,6 +3,7 @@
 #[path = "../folder/mod.rs"]
 mod folder;
 mod mixed;
+mod sizes;
 
 use std::fs;
 

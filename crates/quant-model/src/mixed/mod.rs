@@ -34,7 +34,7 @@ use crate::{Error, Job, Note, Plan, QuantizeOptions};
 pub enum MixedTarget {
     /// So many bits per weight, scales and zero points included, over all tensors that can be quantized.
     Bits(f64),
-    /// So many bytes of the output's files.
+    /// So many bytes of the files that the format writes; what is copied beside them does not count.
     Bytes(u64),
     /// At least so many dB of estimated SQNR, in as few bytes as possible.
     Sqnr(f64),
@@ -59,7 +59,8 @@ pub struct MixedOptions {
 pub struct MixedSummary {
     /// Bits per weight, over all tensors that could be quantized.
     pub bits: f64,
-    /// Bytes of the output's files, as they will be; of Core AI programs an estimate, and of Core ML
+    /// Bytes of the files that the format writes, as they will be: of safetensors the weights, their index,
+    /// and the configuration where the format changes it; of Core AI programs an estimate, and of Core ML
     /// packages too many where different weights become equal.
     pub bytes: u64,
     /// `-10 log10` of the sum of the tensors' relative errors; infinite where there is none.

@@ -272,7 +272,7 @@ impl Knapsack<'_> {
         let lightest = self.lightest();
         let bits = self.bits(&lightest);
         let file = self.file_bytes(&lightest, &self.decisions(&lightest));
-        let file = file.map_or(String::new(), |bytes| format!(", a file of {bytes} bytes"));
+        let file = file.map_or(String::new(), |bytes| format!(", files of {bytes} bytes"));
         Error::Option(one_line(format!(
             "{target} are too few: the smallest that the candidates allow is {bits:.3} bits per weight{file}; give more, or smaller candidates with {}",
             option("candidates")

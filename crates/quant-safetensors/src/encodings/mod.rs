@@ -111,7 +111,8 @@ pub(crate) trait Convention: Sync {
         Ok(())
     }
 
-    /// The small files that it writes into the folder of a quantized model.
+    /// The small files that it writes into the folder of a quantized model; `asked` says what all its
+    /// tensors were to be, where no plan says it of each.
     ///
     /// # Errors
     /// A file beside the weights that cannot be read.
@@ -119,7 +120,7 @@ pub(crate) trait Convention: Sync {
         &self,
         model: &ModelFiles,
         _decisions: &[Decision],
-        _options: &QuantizeOptions,
+        _asked: Option<&QuantizeOptions>,
         written: &Written,
         job: &Job<'_>,
     ) -> Result<Vec<Document>, Error> {
@@ -292,6 +293,7 @@ impl PartOffset {
 }
 
 /// What has been written, for those who describe it.
+#[derive(Default)]
 pub(crate) struct Written {
     /// Names of tensors, and the files that hold them; sorted.
     pub weight_map: Vec<(String, String)>,

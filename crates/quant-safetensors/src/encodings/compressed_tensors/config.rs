@@ -115,13 +115,13 @@ impl Group {
 pub(super) fn quantized(
     model: &ModelFiles,
     decisions: &[Decision],
-    options: &QuantizeOptions,
+    asked: Option<&QuantizeOptions>,
 ) -> Result<Document, Error> {
     let (path, content) = of(model)?;
-    let asked = match (&options.plan, &options.granularity) {
-        (None, Grouping::Groups(size)) => Some(*size),
+    let asked = asked.and_then(|options| match options.granularity {
+        Grouping::Groups(size) => Some(size),
         _ => None,
-    };
+    });
     let mut groups: Vec<Group> = Vec::new();
     let mut ignored = vec!["lm_head".to_owned()];
     let mut stacks = HashSet::new();

@@ -193,13 +193,13 @@ impl Convention for CompressedTensors {
         &self,
         model: &ModelFiles,
         decisions: &[Decision],
-        options: &QuantizeOptions,
+        asked: Option<&QuantizeOptions>,
         written: &Written,
         job: &Job<'_>,
     ) -> Result<Vec<Document>, Error> {
         let index = model.index.as_ref();
         let index = index.map(|index| kept_index(index, written, job));
-        let config = [config::quantized(model, decisions, options)];
+        let config = [config::quantized(model, decisions, asked)];
         config.into_iter().chain(index).collect()
     }
 

@@ -79,7 +79,7 @@ fn spec_json((bits, group_size): Spec) -> Value {
 pub(super) fn quantized(
     model: &ModelFiles,
     decisions: &[Decision],
-    options: &QuantizeOptions,
+    asked: Option<&QuantizeOptions>,
 ) -> Result<Document, Error> {
     let (path, content) = of(model)?;
     let family = family(model)?;
@@ -97,10 +97,10 @@ pub(super) fn quantized(
         let group = quantizer.blocks.block_sizes().last().copied().unwrap_or(0);
         modules.push((module, (quantizer.scheme.dtype.bits(), group)));
     }
-    let asked = match (&options.plan, &options.granularity) {
-        (None, Grouping::Groups(size)) => Some((options.scheme.dtype.bits(), *size)),
+    let asked = asked.and_then(|options| match options.granularity {
+        Grouping::Groups(size) => Some((options.scheme.dtype.bits(), size)),
         _ => None,
-    };
+    });
     let all = asked.unwrap_or_else(|| most_frequent(&modules));
     let mut quantization = Map::new();
     quantization.insert("group_size".into(), all.1.into());

@@ -188,12 +188,12 @@ impl Convention for Mlx {
         &self,
         model: &ModelFiles,
         decisions: &[Decision],
-        options: &QuantizeOptions,
+        asked: Option<&QuantizeOptions>,
         written: &Written,
         job: &Job<'_>,
     ) -> Result<Vec<Document>, Error> {
         Ok(vec![
-            config::quantized(model, decisions, options)?,
+            config::quantized(model, decisions, asked)?,
             config::index(model, written, job)?,
         ])
     }
