@@ -37,7 +37,7 @@ WAYS = {
 #: Plans of the size of the plain package in blocks of 32: by the weights, and by what the model answers.
 MIXED = {
     "mixed": [],
-    "mixed, by answers": ["--samples", "{calibration}", "--samples-limit", "8"],
+    "mixed, by answers": ["--samples", "{calibration}"],
 }
 #: What plans of the same size are compared with, all with searched scales.
 UNIFORM = {
