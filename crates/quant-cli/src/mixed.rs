@@ -152,6 +152,7 @@ pub fn decibels(given: &str) -> Result<f64, String> {
 }
 
 /// Of samples.
+#[cfg(feature = "run")]
 pub fn at_least_one(given: &str) -> Result<usize, String> {
     let count = given.parse().ok().filter(|&count| count > 0);
     count.ok_or_else(|| "give 1 or more".into())

@@ -137,7 +137,7 @@ pub const NEEDS: &[Need] = &[
     #[cfg(feature = "run")]
     need(
         "plan",
-        &["samples_limit", "image_fit", "memory"],
+        &["samples_limit", "tensor_samples", "image_fit", "memory"],
         Given("samples"),
     ),
     need("plan", &["target_size"], Without(&["target_bits"])),

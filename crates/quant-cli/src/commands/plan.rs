@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
 use quant_models::{
-    AtomicFile, Error, Inputs, Job, MixedOptions, MixedSummary, MixedTarget, Note, Part,
-    QuantizeOptions,
+    AtomicFile, Error, Inputs, Job, MixedOptions, MixedSummary, MixedTarget, Note, QuantizeOptions,
 };
 
 use crate::choices::NonFinite;
 use crate::html;
-use crate::mixed::{MixedFlags, at_least_one, told};
+use crate::mixed::{MixedFlags, told};
 use crate::needs::lines;
 use crate::options::{ForceOption, QuietOption};
 use crate::paths::{JSON, check_name};
@@ -53,7 +52,7 @@ pub struct Plan {
     /// compared by all samples
     #[cfg(feature = "run")]
     #[arg(long, value_name = "COUNT", requires = "samples", value_hint = ValueHint::Other)]
-    #[arg(default_value_t = 16, value_parser = at_least_one)]
+    #[arg(default_value_t = 16, value_parser = crate::mixed::at_least_one)]
     tensor_samples: usize,
     /// What to do with a tensor that holds NaN or Inf
     #[arg(long, value_enum, default_value = "error")]
@@ -103,8 +102,8 @@ impl Plan {
             let mut damage = damage.map_err(at)?;
             let mut of = |part, weights: &[(&str, &_)]| {
                 let samples = match part {
-                    Part::Tensor => self.tensor_samples,
-                    Part::Plan => usize::MAX,
+                    quant_models::Part::Tensor => self.tensor_samples,
+                    quant_models::Part::Plan => usize::MAX,
                 };
                 damage.of(weights, samples).map_err(at)
             };
