@@ -28,6 +28,9 @@ struct Layout {
 const FP8: &[&str] = &["F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"];
 const BYTES: &[&str] = &["I8", "U8"];
 const PACKED: &[&str] = &["I32", "U32", "U8", "I8", "I16", "I64"];
+const VALUES: &[&str] = &[
+    "F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I8", "U8", "I16", "I32",
+];
 const ANY: fn(&Entry, &Entry) -> bool = |_, _| true;
 
 /// The base of most: bytes that may be packed.
@@ -110,8 +113,11 @@ const LAYOUTS: &[Layout] = &[
     Layout {
         tool: "compressed-tensors (sparse)",
         codes: "compressed",
-        beside: &["bitmask", "row_offsets"],
-        others: &["shape", "weight_scale"],
+        // The values that are not 0: mostly floats.
+        types: VALUES,
+        beside: &["bitmask", "row_offsets", "shape"],
+        others: &["weight_scale"],
+        fits: |_, beside| !beside.is_float(),
         ..LAYOUT
     },
     Layout {
@@ -426,7 +432,7 @@ impl<'m> Foreign<'m> {
                 file: model.base.find(name)?.0.path().to_owned(),
                 name: name.clone(),
                 problem: format!(
-                    "is quantized, in the format {tool}, in a way that quant does not undo or of which the model's description does not say; restore it with the tool that made it"
+                    "is of the format {tool}, in a way that quant does not undo or of which the model's description does not say; restore it with the tool that made it"
                 ),
             })
         });

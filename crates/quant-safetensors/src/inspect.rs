@@ -9,7 +9,10 @@ use crate::{Model, Tensor};
 
 impl Model {
     pub(crate) fn stored(&self, job: &Job<'_>) -> Result<Vec<TensorView<'_>>, Error> {
-        let unread = self.unread().map(|one| (one.name.as_str(), &one.problem));
+        let foreign = self.foreign(job)?;
+        // What the model says of a tensor says more than its name.
+        let unread = foreign.iter().chain(self.unread());
+        let unread = unread.map(|one| (one.name.as_str(), &one.problem));
         let unread: HashMap<&str, &String> = unread.collect();
         let tensors = self.tensors_for(job)?.into_iter().map(|tensor| {
             let problem = unread.get(tensor.name);

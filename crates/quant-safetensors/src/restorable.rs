@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use quant_model::error::shortened;
 use quant_model::{Error, Job};
 
+use super::encodings::Unread;
 use super::foreign::Foreign;
 use crate::Model;
 
@@ -17,7 +18,7 @@ impl Model {
     /// The first such tensor, and what to do.
     pub(crate) fn check_restorable(&self, job: &Job<'_>) -> Result<(), Error> {
         let foreign = match self.unread().next().is_none() && self.is_quantized() {
-            true => Foreign::find(self, job)?.besides(self, &self.names_of_codes(job)?),
+            true => self.foreign(job)?,
             false => Vec::new(),
         };
         let mut left = self.unread().chain(&foreign);
@@ -31,6 +32,12 @@ impl Model {
         };
         let problem = format!("not restored: {}{more}", first.problem);
         Err(Error::tensor(&first.file, &shortened(&first.name), problem))
+    }
+
+    /// What names and types say is quantized, and is not read.
+    pub(crate) fn foreign(&self, job: &Job<'_>) -> Result<Vec<Unread>, Error> {
+        let foreign = Foreign::find(self, job)?;
+        Ok(foreign.besides(self, &self.names_of_codes(job)?))
     }
 
     /// Of the tensors that are read, as they are in the files.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::options::{ForceOption, JsonOption, QuietOption};
 use crate::progress::with_progress;
-use crate::terminal::{print, print_json, shown, warn};
+use crate::terminal::{count, print, print_json, shown, warn};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,10 +55,10 @@ impl Index {
             return Ok(());
         }
         print(&format!(
-            "{}  {} shards, {} tensors, {}\n",
+            "{}  {}, {}, {}\n",
             shown(&written.path),
-            written.shards,
-            written.tensors,
+            count(written.shards, "shard"),
+            count(written.tensors, "tensor"),
             HumanBytes(written.bytes)
         ))
     }

@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::folder::Folder;
-use crate::{Q_PROJ, model, read, tensors};
+use crate::{Q_PROJ, add, model, read, tensors};
 
 /// Type, shape and bytes, by name.
 pub type Tensors = BTreeMap<String, (String, Vec<usize>, Vec<u8>)>;
@@ -44,21 +44,28 @@ pub const NO: fn(&mut Value) = |_| {};
 
 /// Neither restored nor converted, with these words; but shown, with the first of them, and compared.
 pub fn is_refused(folder: &Folder, words: &[&str]) {
-    let words = [&["theirs/model.safetensors", "not restored"], words].concat();
-    folder.refuses(&["dequantize", "theirs", "-o", "x"], 1, &words);
-    for (format, to) in [("native", "x"), ("gguf", "x.gguf")] {
-        let convert = ["convert", "theirs", "--format", format, "-o", to];
+    let words = [&["theirs/model.safetensors"], words].concat();
+    model_is_refused(folder, "theirs", &["native", "gguf"], &words);
+}
+
+/// The same of any model, in the formats that it is not in; the first of the words is its file.
+fn model_is_refused(folder: &Folder, model: &str, formats: &[&str], words: &[&str]) {
+    let words = [&["not restored"], words].concat();
+    folder.refuses(&["dequantize", model, "-o", "x"], 1, &words);
+    for format in formats {
+        let to = if *format == "gguf" { "x.gguf" } else { "x" };
+        let convert = ["convert", model, "--format", format, "-o", to];
         folder.refuses(&convert, 1, &words);
     }
-    let shown = folder.json(&["inspect", "theirs"]);
+    let shown = folder.json(&["inspect", model]);
     let mut shown = shown["tensors"].as_array().unwrap().iter();
     let kind = shown.find_map(|it| it["kind"].as_str()).unwrap();
     assert!(
         kind.contains("not read") && kind.contains(words[2]),
         "{kind}"
     );
-    folder.succeeds(&["diff", "theirs", "theirs"]);
-    let out = folder.quant(&["diff", "m", "theirs"]);
+    folder.succeeds(&["diff", model, model]);
+    let out = folder.quant(&["diff", "m", model]);
     let difference = String::from_utf8(out.stdout).unwrap();
     assert_eq!(out.status.code(), Some(1), "{difference}");
 }
@@ -147,6 +154,61 @@ fn of_another_order_or_another_type() {
         &changed("llama-w4a16", beside, NO),
         &["which is BF16", Q_PROJ],
     );
+}
+
+/// A layer of an older version that leaves zeros out, under the names that it had.
+fn sparse<'a>(
+    names: &'a [String; 4],
+    bytes: &'a [u8],
+) -> [(&'a str, &'a str, &'a [usize], &'a [u8]); 4] {
+    let [values, mask, rows, shape] = names;
+    [
+        (values, "BF16", &[128 * 64], &bytes[..128 * 64 * 2]),
+        (mask, "U8", &[128, 16], &bytes[..128 * 16]),
+        (rows, "I64", &[128], &bytes[..128 * 8]),
+        (shape, "I64", &[2], &bytes[..16]),
+    ]
+}
+
+#[test]
+fn sparse_layers_of_older_versions() {
+    let tool = "compressed-tensors (sparse)";
+    for of in [
+        "model.layers.9.self_attn.q_proj",
+        "model.layers.9.self_attn.q_proj.weight",
+    ] {
+        let parts = ["compressed", "bitmask", "row_offsets", "shape"];
+        let names = parts.map(|part| format!("{of}.{part}"));
+        let bytes = vec![1; 128 * 64 * 2];
+        let layer = sparse(&names, &bytes);
+        for (format, model, others) in [
+            ("compressed-tensors", "theirs", &["native", "gguf"][..]),
+            ("native", "own", &["compressed-tensors", "gguf"]),
+            ("mlx", "mlx", &["native", "gguf"]),
+        ] {
+            // A part or two of it are enough.
+            for parts in [&layer[..], &layer[..2], &[layer[0], layer[3]]] {
+                let folder = crate::model("llama-w8a16");
+                if format != "compressed-tensors" {
+                    let to = ["--format", format, "-o", model];
+                    folder.succeeds(&[&["quantize", "m"], &to[..]].concat());
+                }
+                let file = format!("{model}/model.safetensors");
+                add(&folder.path(&file), parts);
+                let words = [&*file, tool, &names[0], "restore it with the tool"];
+                model_is_refused(&folder, model, others, &words);
+            }
+        }
+    }
+    // With scales it is quantized, too.
+    let folder = model("llama-w8a16");
+    let [values, scales] = ["compressed", "weight_scale"].map(|part| format!("m.{part}"));
+    let more: [(&str, &str, &[usize], &[u8]); 2] = [
+        (&values, "I8", &[64], &[1; 64]),
+        (&scales, "F32", &[8, 1], &[0; 32]),
+    ];
+    add(&folder.path("theirs/model.safetensors"), &more);
+    is_refused(&folder, &["it is sparse, and its zeros are left out"]);
 }
 
 #[test]

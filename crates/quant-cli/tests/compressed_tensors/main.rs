@@ -279,6 +279,23 @@ fn change(path: &Path, name: &str, with: impl Fn(&mut [u8])) {
     fs::write(path, bytes).unwrap();
 }
 
+/// Adds tensors to a safetensors file: name, type, shape, bytes.
+fn add(path: &Path, tensors: &[(&str, &str, &[usize], &[u8])]) {
+    let bytes = fs::read(path).unwrap();
+    let (length, rest) = bytes.split_first_chunk::<8>().unwrap();
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let mut header: Value = serde_json::from_slice(header).unwrap();
+    let mut data = data.to_vec();
+    for (name, dtype, shape, bytes) in tensors {
+        let from = data.len();
+        data.extend(*bytes);
+        header[name] = json!({"dtype": dtype, "shape": shape, "data_offsets": [from, data.len()]});
+    }
+    let header = header.to_string();
+    let length = (header.len() as u64).to_le_bytes();
+    fs::write(path, [&length[..], header.as_bytes(), &data].concat()).unwrap();
+}
+
 #[test]
 fn damaged_folders_are_told() {
     let shape = format!("{Q_PROJ}_shape");

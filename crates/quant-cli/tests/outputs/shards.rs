@@ -129,3 +129,11 @@ fn shards_have_one_spelling() {
         folder.refuses(&["inspect", "model"], &["plain file name"]);
     }
 }
+
+#[test]
+fn one_shard_is_one() {
+    let folder = Folder::new();
+    folder.model("model/model.safetensors", "m.weight");
+    let said = folder.succeeds(&["index", "model"]);
+    assert!(said.0.contains("  1 shard, 1 tensor, "), "{said:?}");
+}

@@ -212,6 +212,7 @@ impl<'m> Layer<'m> {
         for (part, what) in [
             ("weight_g_idx", "its columns are in another order"),
             ("weight_global_scale", "its scales have a scale"),
+            ("compressed", "it is sparse, and its zeros are left out"),
         ] {
             if self.find(part).is_some() {
                 return Err(format!("has a `{part}`: {what}; {FOREIGN}"));
