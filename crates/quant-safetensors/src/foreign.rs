@@ -28,9 +28,7 @@ struct Layout {
 const FP8: &[&str] = &["F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"];
 const BYTES: &[&str] = &["I8", "U8"];
 const PACKED: &[&str] = &["I32", "U32", "U8", "I8", "I16", "I64"];
-const VALUES: &[&str] = &[
-    "F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I8", "U8", "I16", "I32",
-];
+const VALUES: &[&str] = &["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I8", "U8"];
 const ANY: fn(&Entry, &Entry) -> bool = |_, _| true;
 
 /// The base of most: bytes that may be packed.
@@ -125,7 +123,6 @@ const LAYOUTS: &[Layout] = &[
         codes: "",
         types: FP8,
         beside: &["_scale_inv"],
-        others: &[],
         ..LAYOUT
     },
     Layout {
