@@ -83,9 +83,14 @@ pub fn told(summary: &MixedSummary, target: MixedTarget) -> String {
         false => "no error".into(),
     };
     let best = match (summary.gap, target) {
-        (0.0, _) => "no plan of these candidates has a better estimate".into(),
-        (gap, MixedTarget::Sqnr(_)) => format!("at most {gap:.2} % larger than the smallest"),
-        (gap, _) => format!("at most {gap:.2} dB below the best estimate"),
+        (0.0, MixedTarget::Sqnr(_)) => {
+            "no smaller plan of these candidates has that estimate".into()
+        }
+        (0.0, _) => "no plan of these candidates has less estimated loss".into(),
+        (gap, MixedTarget::Sqnr(_)) => {
+            format!("at most {gap:.2} % larger than the smallest with that estimate")
+        }
+        (gap, _) => format!("at most {gap:.2} dB more estimated loss than the least"),
     };
     let compared = summary.compared.map_or(String::new(), |compared| {
         let lost = match compared.sqnr_db.is_finite() {

@@ -57,10 +57,10 @@ fn mixed_plans_keep_to_their_target_and_lose_no_more_than_uniform_ones() {
     ]);
     let uniform = size("uniform").to_string();
     let said = carry_out(&["--target-size", &uniform], "mixed");
-    // That no tensor loses more than in the uniform one may cost half of the error, and no more.
+    // That no tensor loses more than in the uniform one may cost 1.5 dB, and no more.
     let gap = said.split("; at most ").nth(1);
     let gap = gap.map_or(0.0, |rest| rest.split(' ').next().unwrap().parse().unwrap());
-    assert!((0.0..=3.02).contains(&gap), "{said}");
+    assert!((0.0..=1.52).contains(&gap), "{said}");
     assert!(size("mixed") <= size("uniform"));
     assert!(noise("mixed") <= noise("uniform") * 1.000_001);
 
@@ -127,18 +127,20 @@ fn mixed_plans_keep_to_their_target_and_lose_no_more_than_uniform_ones() {
 #[test]
 fn few_tensors_have_many_sizes() {
     let folder = Folder::new();
-    let large = f32_bytes(128 * 90, |i| wave(i) + if i % 37 == 0 { 3.0 } else { 0.0 });
+    // The larger the blocks of the large one, the more its small values lose.
+    let large = f32_bytes(32 * 360, |i| wave(i) * (40 + i % 360) as f32);
     let small = f32_bytes(48 * 70, wave);
     folder.model(
         "two.safetensors",
         &[
-            ("a.weight", "F32", &[128, 90], &large),
+            ("a.weight", "F32", &[32, 360], &large),
             ("b.weight", "F32", &[48, 70], &small),
         ],
     );
+    let alone = f32_bytes(128 * 90, wave);
     folder.model(
         "one.safetensors",
-        &[("a.weight", "F32", &[128, 90], &large)],
+        &[("a.weight", "F32", &[128, 90], &alone)],
     );
     let plan = |model: &str, target: u64| {
         let target = target.to_string();
@@ -153,8 +155,10 @@ fn few_tensors_have_many_sizes() {
         ];
         folder.succeeds(&line)
     };
-    let mut unusual = 0;
-    for target in [9_000_u64, 9_500, 10_000, 10_500, 11_000, 12_000] {
+    let mut divided = 0;
+    for target in [
+        8_600_u64, 8_900, 9_200, 9_500, 9_800, 10_100, 10_400, 10_800, 11_500,
+    ] {
         let said = plan("two.safetensors", target);
         let line = ["quantize", "two.safetensors", "--plan", "p.json", "-f"];
         folder.succeeds(&[&line[..], &["-o", "q.safetensors"]].concat());
@@ -168,11 +172,12 @@ fn few_tensors_have_many_sizes() {
         let tensors = read(&folder, "p.json")["tensors"].clone();
         let blocks = tensors.as_array().unwrap().iter();
         let sizes = blocks.filter_map(|tensor| tensor["quantize"]["blocks"][1].as_u64());
-        unusual += sizes
-            .filter(|size| [10, 14, 15, 18, 30, 35, 45].contains(size))
+        // Candidates by themselves have other sizes: multiples of 8, or the whole axis.
+        divided += sizes
+            .filter(|&size| [180, 120, 90, 72, 60, 45].contains(&size))
             .count();
     }
-    assert!(unusual > 0);
+    assert!(divided > 3, "{divided}");
     // Between codes of 4 bits whose scales are as large, and those of 8 bits in channels.
     let said = plan("one.safetensors", 11_600);
     assert!(said.contains("% less than the target"), "{said}");

@@ -8,6 +8,10 @@ use super::{Alternative, Candidate, Damage, MixedOptions, MixedTarget, Part};
 use crate::Error;
 use crate::report::Decision;
 
+/// How many times as large the loss of the best uniform plan is where the gain is clear: by the weights, that
+/// is 1.5 dB.
+const CLEAR: f64 = 1.3;
+
 /// How a mixed plan was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -50,9 +54,9 @@ pub(super) struct Solved {
 
 /// Plans that keep to a target, by one kind of error.
 struct Proposed {
-    /// That of least error.
+    /// That of least loss.
     free: Chosen,
-    /// That of least error among those in which no tensor loses more than in the best uniform one.
+    /// That of least loss among those in which no tensor loses more than in the best uniform one.
     steady: Option<Vec<usize>>,
     /// Those that give every tensor the same, the best one first.
     uniform: Vec<(Candidate, Vec<usize>)>,
@@ -84,10 +88,10 @@ impl Knapsack<'_> {
                 (picks, found_by, Some(compared))
             }
         };
-        let error = self.error(&picks);
-        let gap = match bound < error && bound > 0.0 {
-            true => 10.0 * (error / bound).log10(),
-            false if bound < error => f64::INFINITY,
+        let loss = self.loss(&picks);
+        let gap = match bound < loss && bound > 0.0 {
+            true => self.decibels(loss / bound),
+            false if bound < loss => f64::INFINITY,
             false => 0.0,
         };
         Ok(Solved {
@@ -120,14 +124,14 @@ impl Knapsack<'_> {
 
     /// What some tensors lose so that others gain more hangs on how well errors add up: no more than
     /// roughly, so that little is gained in truth where it seems little. So the plan in which no tensor
-    /// loses more than in the best uniform one is taken, unless the error of the freest is less than half of it.
+    /// loses more than in the best uniform one is taken, unless the freest has clearly less of a loss.
     fn taken(&self, proposed: Proposed) -> Vec<usize> {
         let Proposed {
             free,
             steady,
             uniform,
         } = proposed;
-        let is_little = |it: &Vec<usize>| self.error(it) <= 2.0 * self.error(&free.picks);
+        let is_little = |it: &Vec<usize>| self.loss(it) <= CLEAR * self.loss(&free.picks);
         let steady = steady.filter(|_| uniform.first().is_some_and(|(_, it)| is_little(it)));
         steady.unwrap_or(free.picks)
     }
@@ -181,7 +185,7 @@ impl Knapsack<'_> {
                 }
             }
         }
-        plans.sort_by(|(_, a), (_, b)| self.error(a).total_cmp(&self.error(b)));
+        plans.sort_by(|(_, a), (_, b)| self.loss(a).total_cmp(&self.loss(b)));
         Ok(plans)
     }
 
@@ -199,7 +203,7 @@ impl Knapsack<'_> {
         let best = self.within(target, Some(&most.collect::<Vec<_>>()))?;
         let best = best.map_or_else(|| uniform.clone(), |best| best.picks);
         // Sizes of files are known from plans alone, and not all are tried.
-        Ok(Some(match self.error(&best) <= self.error(uniform) {
+        Ok(Some(match self.loss(&best) <= self.loss(uniform) {
             true => best,
             false => uniform.clone(),
         }))

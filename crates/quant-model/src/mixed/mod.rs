@@ -65,8 +65,8 @@ pub struct MixedSummary {
     pub bytes: u64,
     /// `-10 log10` of the sum of the tensors' relative errors; infinite where there is none.
     pub sqnr_db: f64,
-    /// No plan of these candidates within the target has a better SQNR (or fewer bytes) than by so many
-    /// dB (or percent): 0 where that is proven to be the best.
+    /// No plan of these candidates within the target loses less by more than so many dB (or has fewer bytes
+    /// by more than so many percent): 0 where it is proven to be the best.
     pub gap: f64,
     /// The share of the bits or bytes of the target that is left.
     pub left: f64,
@@ -138,15 +138,16 @@ struct Alternative {
 
 /// The plan of least error that keeps to a target.
 ///
-/// The error of a plan is the sum of its tensors' relative errors, squared errors by squared values: so
-/// they add up at the end of a chain of layers whose inputs are like noise. The assignment is solved
-/// exactly, as a multiple-choice knapsack, but for models where that would take too much memory. How
-/// large that sum is says little about outputs where it says that little is gained: some tensors lose more
-/// than they would if all tensors were the same, and only where that halves the sum, the plan is that
-/// one. Else no tensor loses more than in the best uniform plan within the target. The summary says how far
-/// from the least sum it is.
+/// The error of a tensor is relative, squared errors by squared values. The loss of a plan is the sum of its
+/// tensors' errors to the power of 3/4. It would be the sum of the errors, if they met at the end of a chain
+/// of layers like noise, and that of their roots, if all went the same way; what is between says more of the
+/// answers of trained models than either. The assignment is solved exactly, as a multiple-choice knapsack, but
+/// for models where that would take too much memory. Where a loss says that little is gained, that says
+/// little about outputs: so some tensors lose more than they would if all tensors were the same only where
+/// the loss is less by 1.5 dB for it. Else no tensor loses more than in the best uniform plan within the
+/// target. The summary says how far from the least loss it is. A target of SQNR is one of the sum of errors.
 ///
-/// Where `damage` knows better, it says the error of a tensor, and there are two more plans. In the end it
+/// Where `damage` knows better, it says the error of a tensor, whose sum is the loss, and there are two more plans. In the end it
 /// says which of all is taken, the one by the weights and the uniform ones that fit included.
 ///
 /// # Errors

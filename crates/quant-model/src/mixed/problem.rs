@@ -28,6 +28,10 @@ pub(super) enum By {
     Answers,
 }
 
+/// Of errors of weights, where 1 is for those that add up like noise, and 1/2 for those that all go the same
+/// way. Of trained models, what is between says more than either.
+const POWER: f64 = 0.75;
+
 /// The tensors that have a choice.
 pub(super) struct Knapsack<'p> {
     pub work: &'p Work<'p>,
@@ -48,13 +52,32 @@ impl Knapsack<'_> {
         }
     }
 
+    /// What adds up to a plan's loss. By the weights it is the error to the power of [`POWER`], from roots,
+    /// which are the same on every machine.
+    pub fn cost(&self, one: &Alternative) -> f64 {
+        let error = self.of(one);
+        match self.by {
+            By::Weights => (error * error.sqrt()).sqrt(),
+            By::Answers => error,
+        }
+    }
+
+    /// A ratio of losses as one of errors, in dB.
+    pub fn decibels(&self, ratio: f64) -> f64 {
+        let power = match self.by {
+            By::Weights => POWER,
+            By::Answers => 1.0,
+        };
+        10.0 / power * ratio.log10()
+    }
+
     pub fn items(&self, choice: impl Fn(&Alternative) -> Choice) -> Vec<Vec<Choice>> {
         let places = self.places.iter();
         let items = places.map(|&place| self.alternatives(place).iter().map(&choice).collect());
         items.collect()
     }
 
-    /// Errors within bytes; where `most` is given, of no tensor more than that.
+    /// The least loss within bytes; where `most` is given, of no tensor more than that.
     pub fn by_bytes(&self, bytes: f64, most: Option<&[f64]>) -> Option<Chosen> {
         let places = self.places.iter().enumerate();
         let allowed: Vec<Vec<usize>> = places
@@ -69,7 +92,7 @@ impl Knapsack<'_> {
             let all = self.alternatives(place);
             let choices = allowed.iter().map(|&pick| Choice {
                 weight: all[pick].bytes as f64,
-                cost: self.of(&all[pick]),
+                cost: self.cost(&all[pick]),
             });
             choices.collect()
         });
@@ -97,6 +120,10 @@ impl Knapsack<'_> {
     /// Bits per weight.
     pub fn bits(&self, picks: &[usize]) -> f64 {
         8.0 * self.picked(picks, |one| one.bytes as f64) / self.elements()
+    }
+
+    pub fn loss(&self, picks: &[usize]) -> f64 {
+        self.picked(picks, |one| self.cost(one))
     }
 
     pub fn error(&self, picks: &[usize]) -> f64 {
@@ -203,7 +230,7 @@ impl Knapsack<'_> {
         if best.is_none() && most.is_none() {
             let picks = self.lightest();
             if self.file_bytes(&picks, &self.decisions(&picks))? <= bytes {
-                let bound = self.error(&picks);
+                let bound = self.loss(&picks);
                 best = Some(Chosen { picks, bound });
             }
         }
@@ -223,7 +250,7 @@ impl Knapsack<'_> {
             let now = &all[picks[index]];
             for (pick, one) in all.iter().enumerate() {
                 let more = one.bytes.saturating_sub(now.bytes);
-                let less = self.of(now) - self.of(one);
+                let less = self.cost(now) - self.cost(one);
                 if less > 0.0 && real + more <= bytes {
                     steps.push((less, index, pick));
                 }

@@ -15,8 +15,8 @@ use crate::terminal::count;
 
 const SIZE: (u32, u32) = (1080, 420);
 
-const LEGEND: &str = "The line is the best plan of each size, by the estimated signal to quantization \
-    noise: higher is better. Grey points give every tensor the same precision. \
+const LEGEND: &str = "The line is the plan of least estimated loss of each size, at the height of its \
+    estimated signal to quantization noise: higher is better. Grey points give every tensor the same precision. \
     <span class=\"range\">Red</span>: the plan that was chosen.";
 
 /// A page with the curve, a table of its points, and what each tensor is in the plan.
