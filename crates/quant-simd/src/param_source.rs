@@ -111,8 +111,6 @@ pub const LARGEST_BLOCK: usize = 256;
 
 /// A block size, a power of two.
 pub trait BlockSize: Copy {
-    /// Whether it is known when the kernel is compiled.
-    const UNROLLED: bool;
     /// The power.
     fn log2(self) -> u32;
 }
@@ -122,7 +120,6 @@ pub trait BlockSize: Copy {
 pub struct Block32;
 
 impl BlockSize for Block32 {
-    const UNROLLED: bool = true;
     #[inline(always)]
     fn log2(self) -> u32 {
         5
@@ -134,7 +131,6 @@ impl BlockSize for Block32 {
 pub struct PowerOfTwo(pub u32);
 
 impl BlockSize for PowerOfTwo {
-    const UNROLLED: bool = false;
     #[inline(always)]
     fn log2(self) -> u32 {
         self.0

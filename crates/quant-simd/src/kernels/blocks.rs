@@ -2,11 +2,12 @@
 
 use core::marker::PhantomData;
 
+use bytemuck::Zeroable;
 use quant_core::{FloatType, Mode, Scheme};
 
 use super::quantize::{Clip, FastTile};
-use super::{AHEAD, CodeLayout, Group, groups, groups_mut, stream};
-use crate::isa::{Isa, Kernel, LARGEST_BURST};
+use super::{AHEAD, CodeLayout, Group, groups, groups_mut};
+use crate::isa::{Isa, Kernel};
 use crate::lane::Lane;
 use crate::param_source::{BlockSize, LARGEST_BLOCK, ParamSource, PerBlock};
 use crate::params::{
@@ -41,9 +42,8 @@ pub struct QuantizeBlocks<'a, F, Q, C, B> {
     pub marker: PhantomData<(Q, C)>,
 }
 
-/// Codes that are stored past the cache once all of them are made.
-#[repr(align(64))]
-struct StagedCodes([u8; BATCH * LARGEST_BLOCK]);
+/// Codes of a group of the smallest vectors.
+const SMALLEST_GROUP: usize = 16;
 
 /// The ranges of a batch.
 #[repr(align(64))]
@@ -260,12 +260,12 @@ pub(super) fn params<I: Isa, Q: Quotient, const N: usize>(
 struct Overlap<'a, F: Lane, I: Isa, S, C: CodeLayout, const SIDES: usize> {
     later: &'a [Group<F, I>],
     bounds: &'a mut Bounds<I, SIDES>,
-    prefetch: bool,
+    /// Whether values lie beyond the cache, and codes are stored past it.
+    stream: bool,
     now: &'a [Group<F, I>],
     codes: &'a mut [C::Memory<I>],
     source: S,
     clip: Clip<I>,
-    first_unit: usize,
     groups_per_unit: usize,
     blocks_per_unit: usize,
 }
@@ -282,16 +282,19 @@ impl<F: Lane, I: Isa, S: ParamSource, C: CodeLayout, const SIDES: usize>
         is_quantizing: bool,
         sticky: &mut I::Sticky,
     ) {
+        // The last batches are not stored past the cache.
+        let streams = I::STREAMS && !C::PACKED && self.stream;
         match (is_bounding, is_quantizing) {
-            (true, true) => self.run::<Q, true, true>(isa, sticky),
-            (true, false) => self.run::<Q, true, false>(isa, sticky),
-            (false, true) => self.run::<Q, false, true>(isa, sticky),
+            (true, true) if streams => self.run::<Q, true, true, true>(isa, sticky),
+            (true, true) => self.run::<Q, true, true, false>(isa, sticky),
+            (true, false) => self.run::<Q, true, false, false>(isa, sticky),
+            (false, true) => self.run::<Q, false, true, false>(isa, sticky),
             (false, false) => {}
         }
     }
 
     #[inline(always)]
-    fn run<Q: Quotient, const BOUNDS: bool, const CODES: bool>(
+    fn run<Q: Quotient, const BOUNDS: bool, const CODES: bool, const STREAM: bool>(
         self,
         isa: I,
         sticky: &mut I::Sticky,
@@ -299,10 +302,9 @@ impl<F: Lane, I: Isa, S: ParamSource, C: CodeLayout, const SIDES: usize>
         let later = self.later.chunks_exact(self.groups_per_unit);
         let now = self.now.chunks_exact(self.groups_per_unit);
         let codes = self.codes.chunks_exact_mut(self.groups_per_unit);
-        for (i, ((later, now), codes)) in later.zip(now).zip(codes).enumerate() {
-            let unit = self.first_unit + i;
+        for (unit, ((later, now), codes)) in later.zip(now).zip(codes).enumerate() {
             if BOUNDS {
-                if self.prefetch {
+                if self.stream {
                     isa.prefetch(later, AHEAD);
                 }
                 let later: &[F::Vector<I>] = later.as_flattened();
@@ -314,9 +316,14 @@ impl<F: Lane, I: Isa, S: ParamSource, C: CodeLayout, const SIDES: usize>
                 }
             }
             if CODES {
+                let mut made = [C::Memory::<I>::zeroed(); LARGEST_BLOCK / SMALLEST_GROUP];
+                let made = &mut made[..codes.len()];
                 let fast = FastTile::<F, _, C, I> {
                     values: now,
-                    codes,
+                    codes: match STREAM {
+                        true => &mut *made,
+                        false => &mut *codes,
+                    },
                     source: self.source,
                     first_pair: 2 * unit * self.groups_per_unit,
                     clip: self.clip,
@@ -326,6 +333,11 @@ impl<F: Lane, I: Isa, S: ParamSource, C: CodeLayout, const SIDES: usize>
                 match SIDES == 2 || F::TYPE == FloatType::F16 {
                     true => fast.quantize::<Q, true>(isa, sticky),
                     false => fast.quantize::<Q, false>(isa, sticky),
+                }
+                if STREAM {
+                    for (to, from) in codes.iter_mut().zip(made) {
+                        isa.stream(to, *from);
+                    }
                 }
             }
         }
@@ -353,18 +365,6 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
         // While a batch is quantized, parameters of the next one are found, whose divisions take their
         // time, and bounds of the one after that, which wait for memory.
         let mut bounds = Bounds::<I, SIDES>::new(isa);
-        let mut staged = match I::STREAMS && self.stream {
-            true => Some(StagedCodes([0; BATCH * LARGEST_BLOCK])),
-            false => None,
-        };
-        // More than one part makes lengths of loops known at run time only, which those are of other sizes
-        // than 32 anyway.
-        let parts = match &staged {
-            Some(_) if !B::UNROLLED => {
-                Ord::max(1, per_batch * size_of::<C::Memory<I>>() / LARGEST_BURST)
-            }
-            _ => 1,
-        };
         let mut kernel_params = [BlockParams::default(); 2];
         let mut ordinary = [true; 2];
         let batches = values.len() / per_batch;
@@ -391,32 +391,18 @@ impl<F: Lane, Q: Quotient, C: CodeLayout, B: BlockSize> QuantizeBlocks<'_, F, Q,
                 kernel_params: kernel_params.rows(),
                 size: self.block_size,
             };
-            // Past the cache in parts: while codes are stored, nothing is read.
-            let per_part = per_batch / parts;
-            for part in 0..parts {
-                let groups = part * per_part..(part + 1) * per_part;
-                let codes = &mut codes[groups.clone()];
-                let overlap = Overlap::<F, I, _, C, SIDES> {
-                    later: &later[groups.clone()],
-                    bounds: &mut bounds,
-                    prefetch: self.stream,
-                    now: &now[groups],
-                    codes: match &mut staged {
-                        Some(staged) => &mut bytemuck::cast_slice_mut(&mut staged.0)[..per_part],
-                        None => &mut *codes,
-                    },
-                    source,
-                    clip,
-                    first_unit: part * units / parts,
-                    groups_per_unit,
-                    blocks_per_unit,
-                };
-                overlap.either::<Q>(isa, is_bounding, is_quantizing, &mut sticky);
-                if let (true, Some(staged)) = (is_quantizing, &staged) {
-                    let codes = bytemuck::cast_slice_mut(codes);
-                    stream(isa, &staged.0[..codes.len()], codes);
-                }
-            }
+            let overlap = Overlap::<F, I, _, C, SIDES> {
+                later,
+                bounds: &mut bounds,
+                stream: self.stream,
+                now,
+                codes,
+                source,
+                clip,
+                groups_per_unit,
+                blocks_per_unit,
+            };
+            overlap.either::<Q>(isa, is_bounding, is_quantizing, &mut sticky);
             if !is_quantizing {
                 continue;
             }
