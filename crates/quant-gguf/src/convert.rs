@@ -32,7 +32,7 @@ pub(crate) fn convert(
     output: &Path,
     job: &Job<'_>,
 ) -> Result<Converted, Error> {
-    let tensors = model.stored(job)?;
+    let tensors = model.convertible(job)?;
     let found = encoded(&tensors, input, job)?;
     let count = found.iter().flatten().count();
     if count == 0 {

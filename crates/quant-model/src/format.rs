@@ -279,6 +279,14 @@ pub trait OpenModel {
     /// A model that is damaged.
     fn stored(&self, job: &Job<'_>) -> Result<Vec<TensorView<'_>>, Error>;
 
+    /// Those of its tensors that another format takes: without those that mean nothing there.
+    ///
+    /// # Errors
+    /// A model that is damaged.
+    fn convertible(&self, job: &Job<'_>) -> Result<Vec<TensorView<'_>>, Error> {
+        self.stored(job)
+    }
+
     /// What it consists of beside its tensors.
     fn structure(&self) -> Structure {
         Structure::default()

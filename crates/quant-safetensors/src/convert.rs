@@ -43,7 +43,7 @@ pub(crate) fn convert(
 ) -> Result<Converted, Error> {
     let from = source_encoding(model, input, encoding)?;
     let (source, target) = (convention(from), convention(encoding));
-    let tensors = model.tensors_for(job)?;
+    let tensors = model.without_activations(model.tensors_for(job)?);
     // What the tensors are says more than that the model's configuration is not a float model's.
     let changes = changes(model, &tensors, encoding, input)?;
     target.check_model(&model.base, &QuantizeOptions::for_encoding(encoding))?;

@@ -24,7 +24,7 @@ pub(crate) fn dequantize(
         return Err(nothing_to_restore(input, left.as_deref()));
     };
     let convention = convention(encoding);
-    let tensors = model.tensors_for(job)?;
+    let tensors = model.without_activations(model.tensors_for(job)?);
     let files = files(model, &tensors, job)?;
     let layouts = files.iter().map(|file| Layout::new(file, job));
     let layouts = layouts.collect::<Result<Vec<_>, Error>>()?;
@@ -43,7 +43,9 @@ pub(crate) fn dequantize(
         target.end(&file.name, output, job)?;
     }
     target.write_documents(|written| convention.restored_documents(&model.base, written, job))?;
-    let warnings = target.warnings.drain(..).map(Note::from).collect();
+    let warnings = target.warnings.drain(..);
+    let warnings = warnings.chain(model.activations_left_out());
+    let warnings = warnings.map(Note::from).collect();
     let copied = std::mem::take(&mut target.copied);
     Ok(Restored {
         bytes: target.finish(job)?,

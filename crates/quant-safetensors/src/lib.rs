@@ -3,6 +3,7 @@
 //! Most users want the crate quant-models, which brings all formats together.
 #![forbid(unsafe_code)]
 
+mod activations;
 mod companions;
 mod convert;
 mod dequantize;

@@ -108,6 +108,11 @@ impl Model {
         records.map(|(name, (encoding, record))| (name.as_str(), *encoding, record))
     }
 
+    /// How the tensor that had this name as floats is quantized, if it is.
+    pub(crate) fn record(&self, name: &str) -> Option<&SchemeRecord> {
+        self.records.get(name).map(|(_, record)| record)
+    }
+
     /// What is quantized as the model says, and not read.
     pub(crate) fn unread(&self) -> impl Iterator<Item = &Unread> {
         self.unread.iter().map(|(_, one)| one)
@@ -208,9 +213,7 @@ impl Model {
         let scales = find(&parts.scales)?;
         let offsets = parts.offsets.as_ref().map(find).transpose()?;
         let zero_points = convention.offsets(&quantizer, offsets)?;
-        for (part, _) in &parts.constants {
-            find(part)?;
-        }
+        // Constants were read when it was found: they may be of another type.
         let all = parts.all().map(|(_, part)| part.name.clone());
         let others = all.filter(|part| *part != parts.codes.name).collect();
         Ok(FoundParts {

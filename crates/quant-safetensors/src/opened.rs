@@ -20,7 +20,7 @@ use super::encodings::{check_names, convention, encodings};
 use super::experts::Stacks;
 use super::foreign::Foreign;
 use super::quantize;
-use crate::{Entry, Model, SafetensorsFile};
+use crate::{Entry, Model, SafetensorsFile, Tensor};
 
 /// Safetensors files, and folders of them.
 pub struct Safetensors;
@@ -265,7 +265,8 @@ impl OpenModel for Opened<'_> {
 
     fn lost(&self) -> Vec<String> {
         let lost = |encoding| convention(encoding).lost(&self.model.base);
-        self.model.encodings().filter_map(lost).collect()
+        let lost = self.model.encodings().flat_map(lost);
+        lost.chain(self.model.activations_left_out()).collect()
     }
 
     fn check_restorable(&self, job: &Job<'_>) -> Result<(), Error> {
@@ -274,5 +275,10 @@ impl OpenModel for Opened<'_> {
 
     fn stored(&self, job: &Job<'_>) -> Result<Vec<TensorView<'_>>, Error> {
         self.model.stored(job)
+    }
+
+    fn convertible(&self, job: &Job<'_>) -> Result<Vec<TensorView<'_>>, Error> {
+        let tensors = self.model.without_activations(self.model.tensors_for(job)?);
+        Ok(tensors.into_iter().map(Tensor::into_stored).collect())
     }
 }

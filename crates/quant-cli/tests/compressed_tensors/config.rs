@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::broken::{Tensors, changed, is_refused};
-use crate::{Q_PROJ, same_values};
+use crate::{Q_PROJ, same_values, tensors};
 
 const AS_THEY_ARE: fn(&mut Tensors) = |_| {};
 
@@ -213,7 +213,24 @@ fn groups_and_formats_that_do_not_fit_are_refused() {
         (
             "/transform_config",
             json!({"config_groups": {"u": {}}}),
-            &["`transform_config`"],
+            &["`transform_config` turns weights"],
+        ),
+        ("/transform_config", json!({"config_groups": {}}), &[]),
+        ("/transform_config", Value::Null, &[]),
+        (
+            "/transform_config",
+            json!({"config_groups": [{"type": "hadamard"}]}),
+            &["`transform_config.config_groups` is [{", "no object"],
+        ),
+        (
+            "/transform_config",
+            json!([]),
+            &["`transform_config` is [], and no object"],
+        ),
+        (
+            "/transform_config",
+            json!({"turn": {}}),
+            &["`transform_config` has an unknown field `turn`"],
         ),
     ] {
         match words {
@@ -343,4 +360,78 @@ fn other_ways_to_say_the_same_are_read() {
         config["config_groups"]["a"]["targets"] = json!(["re:^(?!.*mlp).*vision"]);
     };
     restores(&changed("llama-w8a16", AS_THEY_ARE, pair));
+}
+
+/// Shapes of I32, which the reference takes like those of I64.
+#[test]
+fn shapes_of_four_bytes_are_read() {
+    let shape = format!("{Q_PROJ}_shape");
+    let narrow = |all: &mut Tensors| {
+        let numbers = [128_i32, 128].iter().flat_map(|it| it.to_le_bytes());
+        all.insert(shape.clone(), ("I32".into(), vec![2], numbers.collect()));
+    };
+    restores(&changed("llama-w4a16", narrow, |_| {}));
+    let negative = |all: &mut Tensors| {
+        let numbers = [128_i32, -128].iter().flat_map(|it| it.to_le_bytes());
+        all.insert(shape.clone(), ("I32".into(), vec![2], numbers.collect()));
+    };
+    is_refused(
+        &changed("llama-w4a16", negative, |_| {}),
+        &["do not fit", Q_PROJ],
+    );
+}
+
+/// One scale for all of a matrix: the strategy `tensor`.
+#[test]
+fn one_scale_for_all_rows_is_read() {
+    let scale = format!("{Q_PROJ}_scale");
+    for (case, group) in [("llama-w8a8", "W8A8"), ("llama-w8a16", "W8A16")] {
+        let one = |all: &mut Tensors| {
+            for (name, tensor) in all.iter_mut() {
+                if name.ends_with("_scale") {
+                    *tensor = ("F32".into(), vec![1], 0.5_f32.to_le_bytes().into());
+                }
+            }
+        };
+        let strategy = |config: &mut Value| {
+            let weights = &mut config["config_groups"][group]["weights"];
+            weights["strategy"] = json!("tensor");
+            weights["group_size"] = Value::Null;
+        };
+        let folder = changed(case, one, strategy);
+        restores(&folder);
+        let (codes, back) = (
+            tensors(&folder.path("theirs")),
+            tensors(&folder.path("back")),
+        );
+        assert_eq!(back[Q_PROJ].1, "F32");
+        let (values, _) = back[Q_PROJ].3.as_chunks::<4>();
+        let codes: Vec<i8> = match codes.get(Q_PROJ) {
+            Some(codes) => codes.3.iter().map(|it| *it as i8).collect(),
+            None => {
+                let words = &codes[&format!("{Q_PROJ}_packed")].3;
+                words.iter().map(|it| (*it ^ 0x80) as i8).collect()
+            }
+        };
+        assert_eq!(codes.len(), values.len());
+        for (code, value) in codes.iter().zip(values) {
+            assert_eq!(f32::from_le_bytes(*value), f32::from(*code) * 0.5);
+        }
+        let native = ["convert", "theirs", "--format", "native", "-o", "native"];
+        folder.succeeds(&native);
+        same_values(&folder, "theirs", "native");
+        // The configuration says a scale per row, or a group.
+        let folder = changed(case, one, |_| {});
+        is_refused(&folder, &["all rows have one scale", group]);
+        // One layer has others.
+        let rows = |all: &mut Tensors| {
+            one(all);
+            let ones = 1_f32.to_le_bytes().repeat(128);
+            all.insert(scale.clone(), ("F32".into(), vec![128, 1], ones));
+        };
+        is_refused(
+            &changed(case, rows, strategy),
+            &["`weights.strategy` is tensor, and a row has one scale"],
+        );
+    }
 }

@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::broken::{Tensors, changed};
 use crate::folder::{Folder, f32_bytes, wave};
 use crate::{Q_PROJ, QUANTIZE, model, read, same_values, tensors};
 
@@ -150,6 +151,114 @@ fn stacks_that_stay_in_float_are_ignored() {
         json!(["lm_head", r"re:l\.0\.mlp\.experts\..*", "l.0.mlp.gate"])
     );
     folder.succeeds(&["dequantize", "ours", "-o", "back"]);
+}
+
+/// Granite has both projections of all experts in a tensor each, and its router beside them.
+#[test]
+fn stacks_of_granite_are_ignored() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("m")).unwrap();
+    fs::write(folder.path("m/config.json"), "{}").unwrap();
+    let values = f32_bytes(2 * 64 * 32, wave);
+    let matrix = &values[..64 * 32 * 4];
+    let moe = "l.0.block_sparse_moe";
+    let names = ["input_linear", "output_linear", "router.layer"];
+    let names = names.map(|name| format!("{moe}.{name}.weight"));
+    folder.model(
+        "m/model.safetensors",
+        &[
+            (&names[0], "F32", &[2, 64, 32], &values),
+            (&names[1], "F32", &[2, 32, 64], &values),
+            (&names[2], "F32", &[64, 32], matrix),
+            (
+                "l.0.shared_mlp.input_linear.weight",
+                "F32",
+                &[64, 32],
+                matrix,
+            ),
+        ],
+    );
+    let (_, said) = folder.said(&with(&["--group-size", "32", "-q"]));
+    assert!(said.contains("2 tensors of stacked experts"), "{said}");
+    let config = config(&folder);
+    assert_eq!(
+        config["ignore"],
+        json!([
+            "lm_head",
+            r"re:l\.0\.block_sparse_moe\.(experts|input_linear|output_linear)\b.*",
+            "l.0.block_sparse_moe.router.layer"
+        ])
+    );
+    folder.succeeds(&["dequantize", "ours", "-o", "back"]);
+}
+
+/// vLLM makes one layer of some, which then has one scheme.
+#[test]
+fn layers_that_loaders_fuse_are_alike_or_it_is_told() {
+    let folder = model("llama-w4a16");
+    let words = "vLLM makes one layer of them";
+    for (more, start) in [
+        (
+            &["--include", "q_proj"][..],
+            "`model.layers.0.self_attn.q_proj` is quantized otherwise than `k_proj` and `v_proj`",
+        ),
+        (
+            &["--exclude", "up_proj"],
+            "`model.layers.0.mlp.gate_proj` is quantized otherwise than `up_proj`",
+        ),
+    ] {
+        let (_, said) = folder.said(&with(&[more, &["-q"]].concat()));
+        let told: Vec<&str> = said.lines().filter(|line| line.contains(words)).collect();
+        assert_eq!(told.len(), 1, "{said}");
+        assert!(told[0].contains(start), "{said}");
+    }
+    for more in [
+        &[][..],
+        &["--include", "[qkv]_proj"],
+        &["--include", "o_proj"],
+    ] {
+        let (_, said) = folder.said(&with(&[more, &["-q"]].concat()));
+        assert!(!said.contains(words), "{said}");
+    }
+}
+
+/// Parameters of activations and of a cache mean nothing beside floats, nor in other formats.
+#[test]
+fn parameters_of_activations_are_left_out_and_it_is_told() {
+    let attention = "model.layers.0.self_attn";
+    let parts = ["k_proj.input_scale", "k_scale", "v_scale"];
+    let parts = parts.map(|part| format!("{attention}.{part}"));
+    let own = "model.norm.input_scale";
+    let more = |all: &mut Tensors| {
+        for name in parts.iter().map(String::as_str).chain([own]) {
+            let one = ("F32".to_owned(), vec![1], 1_f32.to_le_bytes().into());
+            all.insert(name.to_owned(), one);
+        }
+    };
+    let cache = |config: &mut Value| {
+        config["kv_cache_scheme"] = json!({"num_bits": 8, "type": "float", "dynamic": false});
+    };
+    let folder = changed("llama-w8a16", more, cache);
+    let words = format!("3 tensors, such as `{}`, are left out", parts[0]);
+    let (_, said) = folder.said(&["dequantize", "theirs", "-o", "back", "-q"]);
+    assert!(said.contains(&words), "{said}");
+    let back = tensors(&folder.path("back"));
+    assert!(back.contains_key(own));
+    assert!(parts.iter().all(|name| !back.contains_key(name)));
+    for (format, to) in [("native", "own"), ("gguf", "own.gguf")] {
+        let convert = ["convert", "theirs", "--format", format, "-o", to, "-q"];
+        let (_, said) = folder.said(&convert);
+        assert!(said.contains(&words), "{said}");
+        assert!(said.contains("`kv_cache_scheme`"), "{said}");
+        let shown = folder.succeeds(&["inspect", to]);
+        assert!(shown.contains(own), "{shown}");
+        assert!(parts.iter().all(|name| !shown.contains(name.as_str())));
+    }
+    // They are shown where they are.
+    let shown = folder.succeeds(&["inspect", "theirs"]);
+    assert!(parts.iter().all(|name| shown.contains(name.as_str())));
+    let (_, said) = folder.said(&["dequantize", "theirs", "-o", "back", "-f", "-q"]);
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 /// quant's own layout does not say how activations are quantized.

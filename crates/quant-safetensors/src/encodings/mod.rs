@@ -197,9 +197,15 @@ pub(crate) trait Convention: Sync {
         Vec::new()
     }
 
-    /// What a model says beside its tensors that no other convention does, a line.
-    fn lost(&self, _model: &ModelFiles) -> Option<String> {
-        None
+    /// What a model says beside its tensors that no other convention does, a line each.
+    fn lost(&self, _model: &ModelFiles) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether a tensor is a parameter of activations or of a cache, which means nothing where nobody
+    /// says how these are quantized; `is_quantized` is whether the weight of a name is.
+    fn is_of_activations(&self, _name: &str, _is_quantized: &dyn Fn(&str) -> bool) -> bool {
+        false
     }
 
     /// Whether it writes a small file of this name itself, so that it is not copied.

@@ -126,9 +126,8 @@ pub(super) fn quantized(
     let mut ignored = vec!["lm_head".to_owned()];
     let mut stacks = HashSet::new();
     for ((_, name, entry), decision) in model.entries().zip(decisions) {
-        if let Some(experts) = stack(name, entry).filter(|it| stacks.insert(*it)) {
-            // vLLM asks for the projections of a single expert.
-            ignored.push(format!("re:{}\\..*", regex::escape(experts)));
+        if let Some(pattern) = stack(name, entry).filter(|it| stacks.insert(it.clone())) {
+            ignored.push(pattern);
         }
         let Some(module) = name.strip_suffix(WEIGHT) else {
             continue;
@@ -205,6 +204,13 @@ pub(super) fn group_with_activations(model: &ModelFiles) -> Option<String> {
     let mut groups = groups.iter();
     let found = groups.find(|(name, group)| has(group) || is_preset((name, group)));
     found.map(|(name, _)| name.clone())
+}
+
+/// Whether a quantized model says how the cache of keys and values is quantized.
+pub(super) fn has_quantized_cache(model: &ModelFiles) -> bool {
+    let config = model.config.get().ok().flatten();
+    let scheme = config.and_then(|it| it.get(KEY)?.get("kv_cache_scheme"));
+    scheme.is_some_and(|scheme| !scheme.is_null())
 }
 
 /// The configuration without quantization.

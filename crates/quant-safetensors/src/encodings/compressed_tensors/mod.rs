@@ -8,8 +8,10 @@
 //! it is told to ignore them: then a loader takes their packed words for none.)
 
 mod config;
+mod fused;
 mod read;
 mod scheme;
+mod targets;
 
 use std::collections::BTreeMap;
 
@@ -35,6 +37,23 @@ use crate::part::Part;
 const WEIGHT: &str = ".weight";
 /// Bits of a word of packed codes.
 const WORD: usize = 32;
+/// Parameters of a quantized layer's activations, and of the cache that attention has.
+const OF_ACTIVATIONS: [&str; 6] = [
+    "input_scale",
+    "input_zero_point",
+    "input_global_scale",
+    "output_scale",
+    "output_zero_point",
+    "output_global_scale",
+];
+const OF_CACHE: [&str; 6] = [
+    "k_scale",
+    "v_scale",
+    "q_scale",
+    "k_zero_point",
+    "v_zero_point",
+    "q_zero_point",
+];
 
 pub(super) struct CompressedTensors;
 
@@ -152,6 +171,8 @@ impl Convention for CompressedTensors {
             }
             Format::Int => ((name.to_owned(), "I8", shape.to_vec()), Vec::new()),
         };
+        // One scale for all is read, and never written.
+        let is_whole = rows > 1 && quantizer.blocks.block_sizes().first() == Some(&rows);
         let affine = quantizer.scheme.mode == Mode::Affine;
         TensorParts {
             codes: Part {
@@ -163,7 +184,7 @@ impl Convention for CompressedTensors {
             scales: Part {
                 name: format!("{name}_scale"),
                 dtype: type_name(quantizer.scale_type()).into(),
-                shape: scale_shape,
+                shape: if is_whole { vec![1] } else { scale_shape },
                 len: quantizer.scales_len(),
             },
             offsets: affine.then(|| Part {
@@ -250,31 +271,28 @@ impl Convention for CompressedTensors {
     }
 
     fn advice(&self, model: &ModelFiles, decisions: &[Decision]) -> Vec<String> {
-        let is_float = |decision: &&Decision| !matches!(decision, Decision::Quantize(_));
-        let stacks = model
-            .entries()
-            .zip(decisions)
-            .filter(|(.., it)| is_float(it));
-        let mut stacks = stacks.filter(|((_, name, entry), _)| stack(name, entry).is_some());
-        let Some(((_, first, _), _)) = stacks.next() else {
-            return Vec::new();
-        };
-        vec![format!(
-            "{} of stacked experts stay in float, such as `{}`: compressed-tensors quantizes experts that are tensors of their own",
-            match stacks.count() {
-                0 => "1 tensor".into(),
-                more => format!("{} tensors", more + 1),
-            },
-            shortened(first)
-        )]
+        let stacks = stacks_in_float(model, decisions);
+        let fused = fused::warning(model, decisions);
+        stacks.into_iter().chain(fused).collect()
     }
 
-    fn lost(&self, model: &ModelFiles) -> Option<String> {
-        let group = config::group_with_activations(model)?;
-        Some(format!(
+    fn lost(&self, model: &ModelFiles) -> Vec<String> {
+        let group = config::group_with_activations(model).map(|group| format!(
             "config.json says that activations are quantized, too (group `{}`); the result does not say so, and in compressed-tensors again it would be a model of weights alone",
             shortened(&group)
-        ))
+        ));
+        let cache = config::has_quantized_cache(model).then(|| {
+            "config.json says that the cache of keys and values is quantized, too (`kv_cache_scheme`); the result does not say so".into()
+        });
+        group.into_iter().chain(cache).collect()
+    }
+
+    fn is_of_activations(&self, name: &str, is_quantized: &dyn Fn(&str) -> bool) -> bool {
+        let Some((module, part)) = name.rsplit_once('.') else {
+            return false;
+        };
+        OF_CACHE.contains(&part)
+            || OF_ACTIVATIONS.contains(&part) && is_quantized(&format!("{module}{WEIGHT}"))
     }
 
     fn writes(&self, name: &str) -> bool {
@@ -315,12 +333,40 @@ fn check_scheme(options: &QuantizeOptions) -> Result<(), Error> {
     Err(Error::Option(problem))
 }
 
-/// The module of all experts of a layer, where a tensor holds those of one projection.
-fn stack<'n>(name: &'n str, entry: &Entry) -> Option<&'n str> {
+/// A pattern of all experts of a layer, where a tensor holds those of one projection. vLLM asks for the
+/// projections of a single expert, such as `M.experts.0.gate_proj`.
+fn stack(name: &str, entry: &Entry) -> Option<String> {
     let name = name.strip_suffix(WEIGHT).unwrap_or(name);
-    let (module, _) = name.rsplit_once('.')?;
+    let (module, projection) = name.rsplit_once('.')?;
     let last = module.rsplit('.').next().unwrap_or(module);
-    (entry.shape.len() == 3 && last.contains("expert")).then_some(module)
+    if entry.shape.len() != 3 {
+        return None;
+    }
+    let escaped = regex::escape(module);
+    if last.contains("expert") {
+        return Some(format!("re:{escaped}\\..*"));
+    }
+    // Granite's, beside which is a router.
+    let is_linear = matches!(projection, "input_linear" | "output_linear");
+    (is_linear && last.contains("moe"))
+        .then(|| format!("re:{escaped}\\.(experts|input_linear|output_linear)\\b.*"))
+}
+
+/// That stacked experts stay in float, if some do.
+fn stacks_in_float(model: &ModelFiles, decisions: &[Decision]) -> Option<String> {
+    let is_float = |decision: &&Decision| !matches!(decision, Decision::Quantize(_));
+    let stacks = model.entries().zip(decisions);
+    let stacks = stacks.filter(|(.., it)| is_float(it));
+    let mut stacks = stacks.filter(|((_, name, entry), _)| stack(name, entry).is_some());
+    let ((_, first, _), _) = stacks.next()?;
+    Some(format!(
+        "{} of stacked experts stay in float, such as `{}`: compressed-tensors quantizes experts that are tensors of their own",
+        match stacks.count() {
+            0 => "1 tensor".into(),
+            more => format!("{} tensors", more + 1),
+        },
+        shortened(first)
+    ))
 }
 
 /// Why a module stays in float, whatever the options say: its loader has no linear layer there, or

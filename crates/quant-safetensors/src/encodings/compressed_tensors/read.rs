@@ -142,7 +142,7 @@ impl<'m> Layer<'m> {
     ) -> Result<Result<SchemeRecord, String>, Error> {
         let shape = match self.find("weight_shape") {
             // Two numbers: what is longer is not read.
-            Some((file, entry)) if entry.len() == 16 => Some(file.read(entry)?),
+            Some((file, entry)) if matches!(entry.len(), 8 | 16) => Some(file.read(entry)?),
             Some(_) => Some(Vec::new()),
             None => None,
         };
@@ -170,8 +170,13 @@ impl<'m> Layer<'m> {
         let Some((_, scales)) = self.find("weight_scale") else {
             return missing("weight_scale");
         };
-        let groups = scale_groups(scales, &codes)?;
+        let (groups, is_whole) = scale_groups(scales, &codes)?;
         let has_zero_points = self.has_zero_points(&codes, groups)?;
+        if is_whole && has_zero_points {
+            return Err(format!(
+                "has a `weight_zero_point` beside one scale for all; {FOREIGN}"
+            ));
+        }
         schemes.as_ref().map_err(String::clone)?.check(
             self.module,
             &Stored {
@@ -179,6 +184,7 @@ impl<'m> Layer<'m> {
                 is_packed: codes.is_packed,
                 row: codes.shape[1],
                 groups,
+                is_whole,
                 has_zero_points,
             },
         )?;
@@ -194,7 +200,10 @@ impl<'m> Layer<'m> {
             mode: mode.name().into(),
             dialect: Dialect::CompressedTensors.name().into(),
             shape: codes.shape.to_vec(),
-            blocks: vec![1, codes.shape[1] / groups],
+            blocks: vec![
+                if is_whole { codes.shape[0] } else { 1 },
+                codes.shape[1] / groups,
+            ],
             source: source.name().into(),
             search: None,
         })
@@ -225,20 +234,21 @@ impl<'m> Layer<'m> {
     fn words(&self, shape: &[u8]) -> Result<Codes, String> {
         let bad =
             || format!("its words, scales and `weight_shape` do not fit one another; {DAMAGED}");
-        let is_shape = |(_, it): (_, &Entry)| it.dtype == "I64" && it.shape == [2];
-        let numbers = shape.as_chunks::<8>();
-        let (true, (&[first, second], [])) =
-            (self.find("weight_shape").is_some_and(is_shape), numbers)
-        else {
-            return Err(bad());
+        let part = self.find("weight_shape").map(|(_, it)| it);
+        let part = part.filter(|it| it.shape == [2]);
+        let numbers = match part.map(|it| it.dtype.as_str()) {
+            Some("I64") => numbers(shape.as_chunks().0, i64::from_le_bytes),
+            // Of such numbers no package writes it, and compressed-tensors reads it.
+            Some("I32") => numbers(shape.as_chunks().0, |it| i32::from_le_bytes(it).into()),
+            _ => None,
         };
+        let (first, row) = numbers.ok_or_else(bad)?;
         let (&[rows, count], "I32") = (self.entry.shape.as_slice(), self.entry.dtype.as_str())
         else {
             return Err(bad());
         };
-        let row = usize::try_from(u64::from_le_bytes(second)).map_err(|_| bad())?;
         let bits = count.checked_mul(WORD).ok_or_else(bad)?;
-        if u64::from_le_bytes(first) != rows as u64 || row == 0 || bits / row > 8 || bits < row {
+        if first != rows || row == 0 || bits / row > 8 || bits < row {
             return Err(bad());
         }
         if !bits.is_multiple_of(row) {
@@ -302,20 +312,33 @@ impl<'m> Layer<'m> {
     }
 }
 
-/// How many scales a row has.
-fn scale_groups(scales: &Entry, codes: &Codes) -> Result<usize, String> {
+/// Two of them, as lengths.
+fn numbers<const N: usize>(
+    bytes: &[[u8; N]],
+    number: impl Fn([u8; N]) -> i64,
+) -> Option<(usize, usize)> {
+    let &[first, second] = bytes else {
+        return None;
+    };
+    let length = |it| usize::try_from(number(it)).ok();
+    Some((length(first)?, length(second)?))
+}
+
+/// How many scales a row has, and whether all rows have the same.
+fn scale_groups(scales: &Entry, codes: &Codes) -> Result<(usize, bool), String> {
     let [rows, row] = codes.shape;
     match scales.shape.as_slice() {
+        [1] if scales.float_type().is_some() && rows > 1 => Ok((1, true)),
         &[first, groups]
             if scales.float_type().is_some()
                 && first == rows
                 && groups != 0
                 && row.is_multiple_of(groups) =>
         {
-            Ok(groups)
+            Ok((groups, false))
         }
         shape => Err(format!(
-            "its `weight_scale` is {} {}, which does not fit codes of {:?}: scales are F32, F16 or BF16, one for each row or more, of as many codes each; {DAMAGED}",
+            "its `weight_scale` is {} {}, which does not fit codes of {:?}: scales are F32, F16 or BF16, one for each row or more, of as many codes each, or one of shape [1] for all rows; {DAMAGED}",
             shortened(&scales.dtype),
             shortened(&format!("{shape:?}")),
             codes.shape

@@ -1,11 +1,12 @@
 //! What a `quantization_config` says of weights, and whether the tensors are so. What it may say is
 //! what compressed-tensors 0.20 takes; what it must not say is what its loaders cannot load.
 
-use std::collections::HashSet;
+use std::fmt::Display;
 
 use quant_model::error::shortened;
-use regex::{RegexSet, RegexSetBuilder};
 use serde_json::{Map, Value};
+
+use super::targets::{Names, Targets};
 
 /// What to do about a configuration that is wrong.
 const REMEDY: &str = "correct config.json, or fetch the model again";
@@ -14,12 +15,6 @@ const GROUP: i64 = 128;
 
 /// Groups that are looked at for each layer.
 const MOST_GROUPS: usize = 256;
-/// Bounds of patterns, which a stranger may have written: bytes of a list, compiled; its characters; and
-/// how many lists have any.
-const LARGEST: usize = 1 << 20;
-const LONGEST: usize = 65_536;
-const MOST_LISTS: usize = 16;
-
 const STATUSES: [&str; 5] = [
     "initialized",
     "calibration",
@@ -85,12 +80,26 @@ pub(super) struct Stored {
     pub row: usize,
     /// Scales of a row.
     pub groups: usize,
+    /// Whether there is one scale for all rows.
+    pub is_whole: bool,
     pub has_zero_points: bool,
+}
+
+impl Stored {
+    /// How many scales there are, in words.
+    fn scales(&self) -> impl Display {
+        std::fmt::from_fn(|words| match self.groups {
+            1 if self.is_whole => words.write_str("all rows have one scale"),
+            1 => words.write_str("a row has one scale"),
+            groups => write!(words, "a row of {} has {groups} scales", self.row),
+        })
+    }
 }
 
 /// The groups of a configuration.
 pub(super) struct Schemes {
     groups: Vec<Group>,
+    targets: Targets,
     ignore: Names,
     /// The format of groups that have none of their own.
     format: Option<String>,
@@ -98,7 +107,6 @@ pub(super) struct Schemes {
 
 struct Group {
     name: String,
-    targets: Names,
     format: Option<String>,
     weights: Option<Weights>,
 }
@@ -125,12 +133,8 @@ impl Schemes {
         {
             return bad(unknown("quantization_status", status, &STATUSES));
         }
-        let transforms = config.pointer("/transform_config/config_groups");
-        if transforms
-            .and_then(Value::as_object)
-            .is_some_and(|it| !it.is_empty())
-        {
-            return bad("its `transform_config` turns weights, which quant does not undo".into());
+        if let Err(problem) = check_transforms(config) {
+            return bad(problem);
         }
         let Some(groups) = config.get("config_groups").and_then(Value::as_object) else {
             return bad("`config_groups` is missing, or no object".into());
@@ -141,8 +145,12 @@ impl Schemes {
                 "`config_groups` has {count} groups, more than {MOST_GROUPS}"
             ));
         }
+        let mut targets = Targets::default();
         let groups = groups.iter().enumerate().map(|(index, (name, group))| {
-            Group::of(name, group, index + 1).map_err(|problem| {
+            // A preset has its name, and its targets only.
+            let list = group.get("targets").filter(|_| !group.is_array());
+            targets.add(index, Names::of(list.or(Some(group)), index + 1));
+            Group::of(name, group).map_err(|problem| {
                 format!(
                     "config.json: group `{}`: {problem}; {REMEDY}",
                     shortened(name)
@@ -151,6 +159,7 @@ impl Schemes {
         });
         Ok(Self {
             groups: groups.collect::<Result<_, _>>()?,
+            targets,
             ignore: Names::of(config.get("ignore"), 0),
             format: text(config.get("format")),
         })
@@ -161,24 +170,10 @@ impl Schemes {
         !self.ignore.has(module) && !self.candidates(module).is_empty()
     }
 
-    /// The groups whose targets a layer may be among. A name counts more than a pattern, and this more
-    /// than a class, as there; which class a layer is of, no file says. Patterns that cannot be told may
-    /// match anything.
+    /// The groups whose targets a layer may be among.
     fn candidates(&self, module: &str) -> Vec<&Group> {
-        let with = |is_target: &dyn Fn(&Names) -> bool| -> Vec<&Group> {
-            let groups = self.groups.iter();
-            groups.filter(|it| is_target(&it.targets)).collect()
-        };
-        let named = with(&|it| it.names.contains(module));
-        if !named.is_empty() {
-            return named;
-        }
-        let mut found = with(&|it| it.has_pattern(module));
-        if found.is_empty() {
-            found = with(&|it| it.has_class);
-        }
-        found.extend(with(&|it| it.patterns.is_none()));
-        found
+        let groups = self.targets.groups(module);
+        groups.into_iter().map(|it| &self.groups[it]).collect()
     }
 
     /// Compares what is said of a layer with how it lies in the files.
@@ -190,30 +185,53 @@ impl Schemes {
         if self.ignore.has(module) {
             return bad("`ignore` names it, so that it should be of floats");
         }
-        let mut first = None;
-        for group in self.candidates(module) {
-            match group.check(stored, self.format.as_deref()) {
-                Ok(()) => return Ok(()),
-                Err(problem) => first = first.or(Some((group, problem))),
-            }
+        let candidates = self.candidates(module);
+        let Some(first) = candidates.first() else {
+            return bad("no group of `config_groups` targets it");
+        };
+        let format = self.format.as_deref();
+        // Words are only made of the first problem.
+        let check = |group: &Group, tell| group.check(stored, format, tell);
+        if candidates.iter().any(|group| check(group, false).is_ok()) {
+            return Ok(());
         }
-        match first {
-            Some((group, problem)) => {
-                let name = shortened(&group.name);
-                bad(&format!("group `{name}`: {problem}"))
-            }
-            None => bad("no group of `config_groups` targets it"),
+        check(first, true).or_else(|problem| {
+            let name = shortened(&first.name);
+            bad(&format!("group `{name}`: {problem}"))
+        })
+    }
+}
+
+/// Refuses weights that are turned, and what may say so.
+fn check_transforms(config: &Value) -> Result<(), String> {
+    let Some(transforms) = config.get("transform_config").filter(|it| !it.is_null()) else {
+        return Ok(());
+    };
+    let is = |what: &str, value: &Value| {
+        let value = shortened(&value.to_string());
+        Err(format!("`{what}` is {value}, and no object"))
+    };
+    let Some(transforms) = transforms.as_object() else {
+        return is("transform_config", transforms);
+    };
+    only(transforms, &["config_groups"])
+        .map_err(|problem| format!("`transform_config` {problem}"))?;
+    match transforms.get("config_groups") {
+        None => Ok(()),
+        Some(Value::Object(groups)) if groups.is_empty() => Ok(()),
+        Some(Value::Object(_)) => {
+            Err("its `transform_config` turns weights, which quant does not undo".into())
         }
+        Some(other) => is("transform_config.config_groups", other),
     }
 }
 
 impl Group {
-    fn of(name: &str, group: &Value, index: usize) -> Result<Self, String> {
+    fn of(name: &str, group: &Value) -> Result<Self, String> {
         // A preset's name, and its targets.
         if group.is_array() {
             return Ok(Self {
                 name: name.into(),
-                targets: Names::of(Some(group), index),
                 format: None,
                 weights: Some(Weights::of_preset(name)?),
             });
@@ -233,19 +251,22 @@ impl Group {
         });
         Ok(Self {
             name: name.into(),
-            targets: Names::of(group.get("targets"), index),
             format: text(format),
             weights: weights.transpose()?,
         })
     }
 
-    fn check(&self, stored: &Stored, format: Option<&str>) -> Result<(), String> {
+    /// The problem is empty unless it is to be told.
+    fn check(&self, stored: &Stored, format: Option<&str>, tell: bool) -> Result<(), String> {
         let format = self.format.as_deref().or(format).filter(|it| *it != MIXED);
         let fits = |it| match stored.is_packed {
             true => it == PACKED,
             false => BYTES.contains(&it),
         };
         if let Some(other) = format.filter(|it| !fits(it)) {
+            if !tell {
+                return Err(String::new());
+            }
             return Err(format!(
                 "`format` is {}, and it lies in the files as {}",
                 shortened(other),
@@ -253,7 +274,8 @@ impl Group {
             ));
         }
         match &self.weights {
-            Some(weights) => weights.check(stored),
+            Some(weights) => weights.check(stored, tell),
+            None if !tell => Err(String::new()),
             None => Err("it has no `weights`, and the layer's are quantized".into()),
         }
     }
@@ -349,15 +371,16 @@ impl Weights {
         })
     }
 
-    fn check(&self, stored: &Stored) -> Result<(), String> {
-        let differ = |field: &str, said: &dyn std::fmt::Display, is: String| {
-            Err(format!("`weights.{field}` is {said}, and {is}"))
+    fn check(&self, stored: &Stored, tell: bool) -> Result<(), String> {
+        let differ = |field: &str, said: &dyn Display, is: &dyn Display| match tell {
+            true => Err(format!("`weights.{field}` is {said}, and {is}")),
+            false => Err(String::new()),
         };
         if !self.is_integer {
-            return differ("type", &"float", "the codes are integers".into());
+            return differ("type", &"float", &"the codes are integers");
         }
         if self.is_dynamic {
-            return differ("dynamic", &"true", "the scales are in the file".into());
+            return differ("dynamic", &"true", &"the scales are in the file");
         }
         // A byte holds codes of fewer bits, too.
         let fits = match stored.is_packed {
@@ -365,72 +388,28 @@ impl Weights {
             false => (1..=8).contains(&self.bits),
         };
         if !fits {
-            let is = format!("the codes are of {} bits", stored.bits);
-            return differ("num_bits", &self.bits, is);
+            let is = format_args!("the codes are of {} bits", stored.bits);
+            return differ("num_bits", &self.bits, &is);
         }
         if self.is_symmetric == stored.has_zero_points {
             let is = match stored.has_zero_points {
                 true => "the layer has a `weight_zero_point`",
                 false => "the layer has no `weight_zero_point`",
             };
-            return differ("symmetric", &self.is_symmetric, is.into());
+            return differ("symmetric", &self.is_symmetric, &is);
         }
-        let scales = match stored.groups {
-            1 => "a row has one scale".into(),
-            groups => format!("a row of {} has {groups} scales", stored.row),
-        };
         match (self.strategy.as_str(), self.group_size) {
-            ("channel", _) if stored.groups == 1 => Ok(()),
-            ("group", Some(size)) => {
+            ("tensor", _) if stored.is_whole => Ok(()),
+            ("channel", _) if stored.groups == 1 && !stored.is_whole => Ok(()),
+            ("group", Some(size)) if !stored.is_whole => {
                 let length = stored.row / stored.groups;
                 match usize::try_from(size) == Ok(length) {
                     true => Ok(()),
-                    false => differ("group_size", &size, scales),
+                    false => differ("group_size", &size, &stored.scales()),
                 }
             }
-            (strategy, _) => differ("strategy", &strategy, scales),
+            (strategy, _) => differ("strategy", &strategy, &stored.scales()),
         }
-    }
-}
-
-/// Names of modules, patterns of them, and classes.
-struct Names {
-    names: HashSet<String>,
-    /// None where they cannot be told here: such as look ahead, or take too much.
-    patterns: Option<RegexSet>,
-    has_class: bool,
-}
-
-impl Names {
-    /// Those of a list, the `index`-th of a configuration.
-    fn of(list: Option<&Value>, index: usize) -> Self {
-        let list = list.and_then(Value::as_array).into_iter().flatten();
-        let list: Vec<&str> = list.filter_map(Value::as_str).collect();
-        let patterns = list.iter().filter_map(|it| it.strip_prefix("re:"));
-        let patterns: Vec<String> = patterns.map(|it| format!("^(?:{it})")).collect();
-        let characters: usize = patterns.iter().map(String::len).sum();
-        let is_small = characters <= LONGEST && (index < MOST_LISTS || patterns.is_empty());
-        let compile = || {
-            let mut builder = RegexSetBuilder::new(&patterns);
-            builder.size_limit(LARGEST).dfa_size_limit(2 * LARGEST);
-            builder.build().ok()
-        };
-        let is_class = |it: &&str| it.starts_with(|first: char| first.is_ascii_uppercase());
-        Self {
-            patterns: is_small.then(compile).flatten(),
-            has_class: list.iter().any(is_class),
-            names: list.into_iter().map(str::to_owned).collect(),
-        }
-    }
-
-    fn has_pattern(&self, module: &str) -> bool {
-        let patterns = self.patterns.as_ref();
-        patterns.is_some_and(|it| it.is_match(module))
-    }
-
-    /// Whether a name is among them for sure.
-    fn has(&self, module: &str) -> bool {
-        self.names.contains(module) || self.has_pattern(module)
     }
 }
 
