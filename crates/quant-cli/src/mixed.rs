@@ -31,9 +31,9 @@ pub struct MixedFlags {
     /// errors, each by its squared values.
     #[arg(long, value_name = "DB", value_parser = decibels, value_hint = ValueHint::Other)]
     target_sqnr: Option<f64>,
-    /// With a target: what each tensor may be, such as int4,int4:block32,int8,float [default: int4
-    /// and int8 per channel and in blocks of 32, int4-affine:block32, int4:block16, float, and more
-    /// for models of few tensors; --format mlx and compressed-tensors: by their bits]
+    /// With a target: what each tensor may be, such as int4,int4:block32,int8,float [default: int4,
+    /// int4-affine and int8 per channel and in blocks of 32, int4:block16, float, and more for models of
+    /// few tensors; --format mlx and compressed-tensors: by their bits]
     ///
     /// A type, -affine behind it, :block32 (input channels per scale) or :tensor where scales are not
     /// per channel; or float.

@@ -139,6 +139,7 @@ pub fn plan(
     let plan = Plan {
         version: VERSION,
         format: options.encoding(),
+        importance: options.importance_path(),
         tensors: tensors.collect(),
         path: PathBuf::new(),
     };

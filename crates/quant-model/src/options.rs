@@ -215,6 +215,12 @@ impl QuantizeOptions {
         inputs
     }
 
+    /// Where importance is from, as a plan says it.
+    pub(crate) fn importance_path(&self) -> Option<String> {
+        let path = self.importance.as_ref().map(InputImportance::path);
+        path.map(|path| path.to_string_lossy().into_owned())
+    }
+
     /// The codes that a tensor is given.
     #[doc(hidden)]
     pub fn given(&self, tensor: &str) -> Option<&[u8]> {

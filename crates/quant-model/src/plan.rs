@@ -29,6 +29,11 @@ pub struct Plan {
     /// How quantized tensors lie in the files; `native` where it is not given.
     #[serde(default, with = "by_name", skip_serializing_if = "is_native")]
     pub format: Encoding,
+    /// The file by which errors were weighed as it was made. It is not read when the plan is carried out:
+    /// without [`QuantizeOptions::importance`](crate::QuantizeOptions::importance) errors count alike then, and
+    /// a warning says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importance: Option<String>,
     /// Per tensor, in the order of the model.
     pub tensors: Vec<PlannedTensor>,
     /// The file that it comes from, for messages.
@@ -133,7 +138,7 @@ impl Plan {
     }
 
     /// What messages name.
-    fn shown(&self) -> &Path {
+    pub(crate) fn shown(&self) -> &Path {
         match self.path.as_os_str().is_empty() {
             true => Path::new("the plan"),
             false => &self.path,

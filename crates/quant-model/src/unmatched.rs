@@ -82,9 +82,7 @@ impl<'m> Known<'m> {
         });
         let more = missing.len().saturating_sub(TOLD);
         let more = (more > 0).then(|| format!("{whose}: {more} more match no {}", self.what));
-        told.chain(more)
-            .map(|text| Unmatched(one_line(text)))
-            .collect()
+        told.chain(more).map(Unmatched::new).collect()
     }
 
     fn nearest(&self, wanted: &str) -> Vec<&'m str> {
@@ -106,6 +104,13 @@ impl<'m> Known<'m> {
 /// A name or pattern that matches nothing, in a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unmatched(String);
+
+impl Unmatched {
+    /// A sentence that says so.
+    pub(crate) fn new(text: String) -> Self {
+        Self(one_line(text))
+    }
+}
 
 impl fmt::Display for Unmatched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -165,6 +165,11 @@ fn with_moments(
             Problem::File(error) => error,
             Problem::Matrix(problem) => bad(problem),
         })?;
+        if moments.is_zero() {
+            let reason = format!("its moments in {} are all 0", hessians.display());
+            found.left.push((name.to_owned(), reason));
+            return Ok(());
+        }
         let values = quant_simd::widen(&values()?, quantizer.source);
         // Quantizing refuses it, or leaves it in float, and says so.
         if values.iter().any(|value| !value.is_finite()) {

@@ -51,7 +51,7 @@ pub struct Plan {
     /// With --samples: how many of them tell what a tensor does to the answers by itself; whole plans are
     /// compared by all samples
     #[cfg(feature = "run")]
-    #[arg(long, value_name = "COUNT", requires = "samples", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "COUNT", value_hint = ValueHint::Other)]
     #[arg(default_value_t = 16, value_parser = crate::mixed::at_least_one)]
     tensor_samples: usize,
     /// What to do with a tensor that holds NaN or Inf
@@ -164,7 +164,16 @@ impl Plan {
         if self.quiet.quiet {
             return Ok(());
         }
-        told_of(&plan, summary.as_ref(), path)
+        told_of(&plan, summary.as_ref(), self.hint(), path)
+    }
+
+    /// What would decide better than the weights alone, where that can be had.
+    fn hint(&self) -> &'static str {
+        #[cfg(feature = "run")]
+        if self.measuring.samples.is_empty() && quant_models::has_activations(&self.model) {
+            return "by the weights alone; with --samples, what the model answers decides\n";
+        }
+        ""
     }
 }
 
@@ -172,11 +181,12 @@ impl Plan {
 fn told_of(
     plan: &quant_models::Plan,
     summary: Option<&(MixedSummary, MixedTarget)>,
+    hint: &str,
     path: &Path,
 ) -> Result<(), Error> {
     let planned = plan.tensors.iter().filter(|one| one.quantize.is_some());
     if let Some((summary, target)) = summary {
-        print(&told(summary, *target))?;
+        print(&format!("{}{hint}", told(summary, *target)))?;
     }
     print(&format!(
         "{} of {} to be quantized\n{}\n",

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use quant_models::{Error, Inputs};
 use quant_run::{ImageFit, Model, RunOptions, Samples, States};
 
+use crate::mixed::at_least_one;
 use crate::progress::Input;
 use crate::terminal::{count, shown, warn};
 
@@ -48,7 +49,7 @@ pub struct MeasuringOptions {
     #[arg(long, value_name = "PATH", num_args = 1.., value_hint = ValueHint::AnyPath)]
     pub samples: Vec<PathBuf>,
     /// Only the first so many samples
-    #[arg(long, value_name = "COUNT", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one, value_hint = ValueHint::Other)]
     samples_limit: Option<usize>,
     /// What happens to images of another size than the model's
     #[arg(long, value_enum, value_name = "HOW", default_value = "crop")]
@@ -214,7 +215,7 @@ impl Fit {
 #[derive(Args)]
 pub struct SampleOptions {
     /// Only the first so many samples
-    #[arg(long, value_name = "COUNT", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one, value_hint = ValueHint::Other)]
     pub samples_limit: Option<usize>,
     /// What happens to images of another size than the model's
     #[arg(long, value_enum, value_name = "HOW", default_value = "crop")]
@@ -252,10 +253,6 @@ impl SampleOptions {
         samples = samples.with_image_fit(self.image_fit.image_fit());
         if let Some(limit) = self.samples_limit {
             samples.truncate(limit);
-        }
-        if self.samples_limit == Some(0) {
-            let problem = "--samples-limit 0 leaves no sample; give 1 or more";
-            return Err(Error::Option(problem.into()));
         }
         warn_of_ignored(&samples);
         let (images, scaled) = samples.images(model.inputs()).map_err(at)?;

@@ -374,6 +374,86 @@ fn errors_are_weighed_by_what_goes_into_a_weight() {
     folder.refuses(&line, 2, &["--importance", "--bins"]);
 }
 
+/// A plan says by what errors were weighed; carried out without it, it says so. What a file has no inputs
+/// of counts alike, and is told.
+#[test]
+fn importance_that_is_left_out_or_says_nothing_is_told() {
+    let folder = Folder::new();
+    let weights = f32_bytes(64 * 64, wave);
+    let shape: &[usize] = &[64, 64];
+    folder.model(
+        "m.safetensors",
+        &[
+            ("a.weight", "F32", shape, &weights),
+            ("b.weight", "F32", shape, &weights),
+        ],
+    );
+    let (seen, unseen) = (f32_bytes(4 * 64, wave), vec![0; 4 * 64 * 4]);
+    let importance = |name: &str, a: &[u8], b: &[u8]| {
+        let inputs = [("a.weight", a), ("b.weight", b)];
+        folder.model(
+            "in.safetensors",
+            &inputs.map(|(name, inputs)| (name, "F32", &[4, 64][..], inputs)),
+        );
+        folder.succeeds(&["calibrate", "in.safetensors", "--importance", "-o", name]);
+    };
+    importance("both.safetensors", &seen, &seen);
+    importance("one.safetensors", &seen, &unseen);
+    importance("none.safetensors", &unseen, &unseen);
+    let said = |line: &[&str]| {
+        let output = folder.quant(line);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), stderr)
+    };
+    let search = ["--search", "mse", "--importance", "both.safetensors", "-f"];
+    let carry_out = [
+        "quantize",
+        "m.safetensors",
+        "--plan",
+        "p.json",
+        "-f",
+        "-o",
+        "q.safetensors",
+    ];
+    for target in [&["--dtype", "int4"][..], &["--target-bits", "5"]] {
+        let plan = ["plan", "m.safetensors", "-o", "p.json"];
+        folder.succeeds(&[&plan[..], &search, target].concat());
+        assert_eq!(read(&folder, "p.json")["importance"], "both.safetensors");
+        let given = [&carry_out[..], &["--importance", "both.safetensors"]].concat();
+        assert_eq!(said(&given), (0, String::new()));
+        let weighed = bytes(&folder, "q.safetensors");
+        let (status, stderr) = said(&carry_out);
+        let wanted = "p.json was made with errors weighed by both.safetensors, and here they count alike; give --importance both.safetensors";
+        assert!(status == 0 && stderr.contains(wanted), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert_ne!(weighed, bytes(&folder, "q.safetensors"));
+        assert_eq!(said(&[&carry_out[..], &["--strict"]].concat()).0, 3);
+    }
+    let quantize = [
+        "quantize",
+        "m.safetensors",
+        "-o",
+        "q.safetensors",
+        "-f",
+        "--search",
+        "mse",
+    ];
+    let weighed = |file| [&quantize[..], &["--importance", file]].concat();
+    let (status, stderr) = said(&weighed("one.safetensors"));
+    let wanted =
+        "one.safetensors: the inputs of `b.weight` are all 0, so that errors count alike there";
+    assert!(status == 0 && stderr.contains(wanted), "{stderr}");
+    assert_eq!(
+        said(&[&weighed("one.safetensors")[..], &["--strict"]].concat()).0,
+        3
+    );
+    folder.refuses(
+        &weighed("none.safetensors"),
+        1,
+        &["none.safetensors", "`a.weight`", "all of its inputs are 0"],
+    );
+}
+
 /// Of a package, too, with records that functions share and operations of either system; what turns out
 /// to be equal is stored once.
 #[test]

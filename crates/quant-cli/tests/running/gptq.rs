@@ -156,6 +156,7 @@ fn a_plan_by_what_the_model_answers() {
     let target = ["--target-bits", "9", "-o", "bits.json"];
     let samples = ["--samples", "samples", "--tensor-samples", "2"];
     let said = room.done(&line(&[&target[..], &samples].concat()));
+    assert!(!said.contains("by the weights alone"), "{said}");
     let measured = said.split("an SQNR of ").nth(1).unwrap();
     let measured: f64 = measured.split(' ').next().unwrap().parse().unwrap();
     let small = ["--plan", "bits.json", "-o", "small.mlpackage", "-f"];
@@ -163,10 +164,23 @@ fn a_plan_by_what_the_model_answers() {
     let found = output_sqnr(&room, &net, "small.mlpackage");
     // Restored weights were rounded to f16 for it, as `dequantize` does.
     assert!((found - measured).abs() < 0.5, "{found}, {said}");
+    let said = room.done(&line(&["--target-bits", "9", "-o", "weights.json"]));
+    assert!(
+        said.contains("by the weights alone; with --samples"),
+        "{said}"
+    );
+    fs::create_dir(room.path("empty")).unwrap();
     for (more, words) in [
-        (&["--tensor-samples", "2"][..], "--samples"),
+        (
+            &["--tensor-samples", "2"][..],
+            "--tensor-samples has no effect without --samples",
+        ),
         (
             &["--samples", "samples", "--tensor-samples", "0"],
+            "give 1 or more",
+        ),
+        (
+            &["--samples", "empty", "--samples-limit", "0"],
             "give 1 or more",
         ),
     ] {
@@ -324,6 +338,16 @@ fn moments_from_a_file_give_codes_of_safetensors() {
         &[&line[..], &gptq[..], &["both.safetensors"]].concat(),
         &["nan.safetensors: tensor `v`", "NaN"],
     );
+    // Inputs that were all 0 say nothing of a weight.
+    let zeros = [0.0; 256];
+    let unseen = [("w", &[16, 16][..], &zeros[..]), ("v", &[16, 16], &moments)];
+    safetensors(&room, "unseen.safetensors", &unseen);
+    let line = [&quantize[..], &["-o", "u.safetensors"], &gptq[..]].concat();
+    let output = room.quant(&[&line[..], &["unseen.safetensors"]].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let said =
+        "1 weight rounded, not by GPTQ, such as w: its moments in unseen.safetensors are all 0";
+    assert!(output.status.success() && stderr.contains(said), "{stderr}");
     safetensors(&room, "small.safetensors", &[("w", &[2, 2], &[1.0; 4])]);
     refused(
         "small.safetensors",

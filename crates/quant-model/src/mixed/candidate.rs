@@ -95,6 +95,7 @@ impl Candidate {
         match encoding {
             Encoding::Native => vec![
                 codes(4, Extent::Channel),
+                self::codes(4, Mode::Affine, Extent::Channel),
                 codes(4, Extent::Block(32)),
                 self::codes(4, Mode::Affine, Extent::Block(32)),
                 codes(4, Extent::Block(16)),
@@ -125,7 +126,6 @@ impl Candidate {
             Encoding::Native => {
                 let affine = |size| codes(4, Mode::Affine, Extent::Block(size));
                 vec![
-                    codes(4, Mode::Affine, Extent::Channel),
                     affine(64),
                     affine(48),
                     affine(24),

@@ -429,6 +429,7 @@ impl<'w> Work<'w> {
         Plan {
             version: VERSION,
             format: self.options.encoding(),
+            importance: self.options.importance_path(),
             tensors: tensors.collect(),
             path: PathBuf::new(),
         }

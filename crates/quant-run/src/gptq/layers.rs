@@ -140,6 +140,9 @@ impl Work<'_> {
         let (Some((matrix, moments)), Some(lane)) = (sums, lanes.first_mut()) else {
             return Ok(Err("no samples".into()));
         };
+        if moments.is_zero() {
+            return Ok(Err("all of its inputs are 0 in the samples".into()));
+        }
         let value = self.model.resume(lane, &mut Quiet, |interpreter| {
             let value = interpreter.value(weight.slot);
             interpreter.end_passing();

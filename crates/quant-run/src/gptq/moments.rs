@@ -124,6 +124,11 @@ impl Moments {
         &self.sums
     }
 
+    /// Whether all inputs were 0, which say nothing of a weight.
+    pub fn is_zero(&self) -> bool {
+        self.sums.iter().all(|&sum| sum == 0.0)
+    }
+
     /// Adds inputs of a group, row by row.
     ///
     /// # Panics

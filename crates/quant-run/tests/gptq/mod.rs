@@ -264,6 +264,15 @@ fn sample(index: u64) -> Tensor {
 }
 
 fn found(package: &std::path::Path, options: &QuantizeOptions, threads: usize) -> Gptq {
+    found_with(package, options, threads, &sample)
+}
+
+fn found_with(
+    package: &std::path::Path,
+    options: &QuantizeOptions,
+    threads: usize,
+    sample: &dyn Fn(u64) -> Tensor,
+) -> Gptq {
     let folder = tempfile::tempdir().unwrap();
     for index in 0..12 {
         let bytes = write_npy(&sample(index)).unwrap();
@@ -306,6 +315,21 @@ fn outputs(package: &std::path::Path) -> Vec<f32> {
         all.extend_from_slice(outputs[0].1.floats().unwrap());
     }
     all
+}
+
+/// Zeros say nothing of the weight that they go into.
+#[test]
+fn a_weight_that_only_sees_zeros_is_rounded_and_told() {
+    let (_folder, package) = network();
+    let options = QuantizeOptions {
+        min_elements: 0,
+        ..QuantizeOptions::default()
+    };
+    let zeros = |_| Tensor::from_floats(&[1, 4, 8, 8], vec![0.0; 256]).unwrap();
+    let codes = found_with(&package, &options, 1, &zeros);
+    let kernel = codes.left.iter().find(|(name, _)| name == "kernel");
+    let reason = &kernel.unwrap().1;
+    assert!(reason.contains("inputs are 0 in the samples"), "{reason}");
 }
 
 #[test]
