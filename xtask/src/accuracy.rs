@@ -17,7 +17,7 @@ const PACKAGES: &[&str] = &[
 
 /// Makes the models under target/ where they are not there, and measures them.
 pub fn accuracy() -> Outcome {
-    memory::build_quant()?;
+    memory::build_running_quant()?;
     let python = environment("accuracy", PACKAGES)?.join("bin/python");
     let folder = target_dir().join("accuracy");
     let mut make = Command::new(&python);

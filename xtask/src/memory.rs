@@ -81,6 +81,16 @@ pub fn build_quant() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// The same with what runs models, which it is built without elsewhere.
+pub fn build_running_quant() -> Result<(), Box<dyn Error>> {
+    let mut build = cargo("build");
+    build.args(["--release", "--quiet", "--package", "quant-cli"]);
+    match build.status()?.success() {
+        true => Ok(()),
+        false => Err("the build failed".into()),
+    }
+}
+
 /// Runs a command to its end.
 pub fn watch(command: &mut Command) -> Result<Usage, Box<dyn Error>> {
     watch_with(command, |_| || {})

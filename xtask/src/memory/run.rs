@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::watch;
+use super::{build_running_quant, watch};
 use crate::toolchain::cargo;
 
 /// Anonymous memory that a pass through 1 GiB of f16 weights may take. The largest weight takes 32 MiB
@@ -23,12 +23,7 @@ pub fn report(folder: &Path) -> Result<(), Box<dyn Error>> {
         return Err("no large model".into());
     }
     fs::write(&input, ones(4096))?;
-    // Programs are built without what runs models elsewhere.
-    let mut build = cargo("build");
-    build.args(["--release", "--quiet", "--package", "quant-cli"]);
-    if !build.status()?.success() {
-        return Err("the build failed".into());
-    }
+    build_running_quant()?;
     let mut run = Command::new("target/release/quant");
     run.arg("run").arg(&package).arg("--input").arg(&input);
     run.args(["--force", "--quiet", "--threads", "1", "-o"]);
