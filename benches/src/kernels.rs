@@ -14,7 +14,7 @@ use quant_simd::{Backend, Buffers, Columns, Element, Importance, TensorQuantizer
 use crate::buffer::Buffer;
 use crate::case::{Case, Peer, SliceCase};
 use crate::peers;
-use crate::values::{bytes, rectified, values};
+use crate::values::{bytes, rectified, values, weights};
 
 const COLUMNS: usize = 1024;
 /// Values of a row that has a scale of its own.
@@ -186,8 +186,8 @@ enum Scales {
 fn tensor<F: Element>(n: usize, scheme: Scheme, block: usize, scales: Scales) -> Box<dyn Case> {
     let shape = [n / ROW, ROW];
     let blocks = Blocks::new(&shape, &Granularity::Blocks(vec![1, block]));
-    let weights: Vec<f64> = (1..=ROW).map(|column| column as f64).collect();
-    let importance = Importance::new(&shape, 1, &weights);
+    let of_inputs: Vec<f64> = (1..=ROW).map(|column| column as f64).collect();
+    let importance = Importance::new(&shape, 1, &of_inputs);
     let mut quantizer = TensorQuantizer {
         search: match scales {
             Scales::Plain => Search::None,
@@ -206,7 +206,7 @@ fn tensor<F: Element>(n: usize, scheme: Scheme, block: usize, scales: Scales) ->
         let done = on_this_thread(|| quantizer.quantize(values, &sink));
         done.expect("finite values");
     };
-    case(values(n), codes, kernel, vec![])
+    case(weights(n), codes, kernel, vec![])
 }
 
 fn quantize_ggml<F: Element>(n: usize, block_type: GgmlType, peers: Vec<Peer<F>>) -> Box<dyn Case> {
