@@ -382,3 +382,49 @@ fn float_biases_are_the_reason_why_codes_stay_in_mlx() {
         folder.refuses(&convert, 1, &["cannot be said in", "float biases"]);
     }
 }
+
+/// Blocks of GGUF add in f32, and hold f16 alone.
+#[test]
+fn why_groups_are_no_blocks_is_told() {
+    for (dtype, size, words) in [
+        (
+            "BF16",
+            1.0,
+            "rounds the product of a code and a scale to bf16",
+        ),
+        (
+            "F16",
+            1.0,
+            "rounds the product of a code and a scale to f16",
+        ),
+        (
+            "BF16",
+            1e6,
+            "minima of bf16 that f16 does not hold exactly, and GGUF's are f16",
+        ),
+    ] {
+        let folder = Folder::new();
+        fs::create_dir(folder.path("m")).unwrap();
+        fs::write(folder.path("m/config.json"), r#"{"model_type": "llama"}"#).unwrap();
+        let bytes = (0..64 * 64).map(|i| match dtype {
+            "F16" => half::f16::from_f32(wave(i)).to_bits(),
+            _ => half::bf16::from_f32(wave(i) * size).to_bits(),
+        });
+        let bytes: Vec<u8> = bytes.flat_map(u16::to_le_bytes).collect();
+        let name = "model.layers.0.mlp.up_proj.weight";
+        folder.model("m/model.safetensors", &[(name, dtype, &[64, 64], &bytes)]);
+        let quantize = [
+            "quantize",
+            "m",
+            "--format",
+            "mlx",
+            "-o",
+            "q",
+            "--group-size",
+            "32",
+        ];
+        folder.succeeds(&quantize);
+        let convert = ["convert", "q", "--format", "gguf", "-o", "q.gguf"];
+        folder.refuses(&convert, 1, &[name, words, "start from the float model"]);
+    }
+}

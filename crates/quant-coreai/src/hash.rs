@@ -43,7 +43,15 @@ pub(crate) fn checked<T: Send>(
     Ok((done?, told))
 }
 
-fn check(path: &Path, program: &InputFile, job: &Job<'_>) -> Result<Option<String>, Error> {
+/// Compares a program with its hash. Returns what the user should know.
+///
+/// # Errors
+/// They do not fit; a hash that is none.
+pub(crate) fn check(
+    path: &Path,
+    program: &InputFile,
+    job: &Job<'_>,
+) -> Result<Option<String>, Error> {
     let file = path.join(HASH);
     if file.symlink_metadata().is_err() {
         return Ok(Some(format!(

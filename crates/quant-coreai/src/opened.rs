@@ -9,7 +9,7 @@ use crate::graph::Weight;
 use crate::model::{Model, with_model};
 use crate::structure::structure;
 use crate::types::{Element, Held};
-use crate::{dequantize, folder, parts, quantize};
+use crate::{dequantize, folder, hash, parts, quantize};
 use quant_model::error::option;
 use quant_model::facts::{Axes, Facts, Storage};
 use quant_model::format::{Format, OpenModel, ResultKind, Rules, Unsupported, Work};
@@ -264,6 +264,10 @@ impl OpenModel for Opened<'_> {
             self.one(weight)
         });
         stored.collect()
+    }
+
+    fn check_written(&self, job: &Job<'_>) -> Result<Option<String>, Error> {
+        hash::check(self.model.path, &self.model.file.file, job)
     }
 
     fn structure(&self) -> Structure {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use half::f16;
-use quant_core::{GgmlType, OffsetKind};
+use quant_core::{FloatType, GgmlType, OffsetKind, Scheme};
 use quant_model::block_quantizer::Write;
 use quant_model::error::shortened;
 use quant_model::format::OpenModel;
@@ -222,9 +222,10 @@ impl<'a> Encoded<'a> {
             Some((exact(*scale)?, minimum))
         });
         let Some(floats) = floats.collect::<Option<Vec<_>>>() else {
-            return Ok(Err(
-                "it has scales or minima that f16 does not hold exactly".into(),
-            ));
+            return Ok(Err(format!(
+                "it has scales or minima of {} that f16 does not hold exactly, and GGUF's are f16",
+                quantizer.scale_type()
+            )));
         };
         Ok(Ok(Self {
             tensor,
@@ -302,9 +303,23 @@ impl Encoded<'_> {
         let mut pairs = before.iter().zip(&after);
         match pairs.all(|(before, after)| *before == source.round(*after)) {
             true => Ok(()),
-            false => Err(at(
-                "would have other values in GGUF; nothing was written".into()
-            )),
+            false => Err(at(format!(
+                "would have other values in GGUF: {}; nothing was written, start from the float model",
+                self.why_other_values()
+            ))),
+        }
+    }
+
+    fn why_other_values(&self) -> String {
+        let quantizer = &self.parts.quantizer;
+        let Scheme { dialect, .. } = quantizer.scheme;
+        match (quantizer.scheme.offset(), quantizer.source) {
+            (OffsetKind::Bias, source) if source != FloatType::F32 => format!(
+                "the dialect {dialect} rounds the product of a code and a scale to {source} before it adds the bias, and GGUF's blocks add it in f32"
+            ),
+            (_, source) => format!(
+                "the dialect {dialect} rounds to {source} on the way from codes to values, and GGUF's blocks are computed in f32"
+            ),
         }
     }
 }

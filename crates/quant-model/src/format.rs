@@ -287,6 +287,15 @@ pub trait OpenModel {
         self.stored(job)
     }
 
+    /// Whether its weights are what was written, where the format can say it; else what the user should
+    /// know.
+    ///
+    /// # Errors
+    /// They are not; [`Error::Interrupted`].
+    fn check_written(&self, _job: &Job<'_>) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
+
     /// What it consists of beside its tensors.
     fn structure(&self) -> Structure {
         Structure::default()

@@ -19,6 +19,9 @@ pub struct Difference {
     pub equal: bool,
     /// Per tensor, by name.
     pub tensors: Vec<TensorDifference>,
+    /// What the user should know, a line each.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
 }
 
 /// How two tensors of one name differ.
@@ -48,7 +51,7 @@ pub struct TensorDifference {
 /// Compares two models, quantized or not.
 ///
 /// # Errors
-/// A model that cannot be read; a Core ML package and a model of another format.
+/// A model that cannot be read, or whose weights are not what was written; a Core ML package and a model of another format.
 pub fn diff(a: &Path, b: &Path) -> Result<Difference, Error> {
     diff_with_progress(a, b, &Job::UNWATCHED)
 }
@@ -64,9 +67,16 @@ pub fn diff_with_progress(a: &Path, b: &Path, job: &Job<'_>) -> Result<Differenc
         let problem = format!("{of_a}, and the other one is {of_b}; they cannot be compared");
         return Err(Error::file(a, problem));
     }
+    let (path_a, path_b) = (a, b);
     open(a, job, |a| {
         open(b, job, |b| {
+            let mut warnings = Vec::new();
+            for (path, model) in [(path_a, a), (path_b, b)] {
+                let told = model.check_written(job)?;
+                warnings.extend(told.map(|told| format!("{}: {told}", path.display())));
+            }
             let mut found = tensors(a.stored(job)?, b.stored(job)?, job)?;
+            found.warnings = warnings;
             if let Some(reason) = a.structure().difference(&b.structure()) {
                 found.equal = false;
                 found.tensors.push(apart("(program)", &reason));
@@ -102,6 +112,7 @@ fn tensors(
     Ok(Difference {
         equal: tensors.iter().all(|tensor| tensor.equal),
         tensors,
+        warnings: Vec::new(),
     })
 }
 

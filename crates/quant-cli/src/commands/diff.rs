@@ -10,7 +10,7 @@ use crate::options::{JsonOption, QuietOption};
 use crate::progress::{only_words_are_left, with_progress};
 use crate::status::{DIFFERENT, DONE};
 use crate::table::{Row, print_table};
-use crate::terminal::{count, number, print, print_json};
+use crate::terminal::{count, number, print, print_json, warn};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,7 +21,7 @@ Examples:
 ///
 /// Values are compared in f32, as each format says them: those of quantized safetensors are of the float
 /// model's type, those of a .gguf file's blocks f32. So a bf16 model and what `quant convert` makes of it
-/// differ by that rounding.
+/// differ by that rounding. The weights of an .aimodel must be those of its main.hash.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Diff {
@@ -44,6 +44,7 @@ impl Diff {
             diff_with_progress(&self.a, &self.b, job)
         })?;
         only_words_are_left();
+        warn(&found.warnings);
         let differ = found.tensors.iter().filter(|tensor| !tensor.equal);
         if self.json.json {
             print_json(&json!({"version": 1, "equal": found.equal, "tensors": found.tensors}))?;

@@ -254,7 +254,12 @@ fn damaged_weights_are_refused() {
             errors.iter().flatten().count(),
             2 + usize::from(is_quantized)
         );
-        for error in errors.into_iter().flatten() {
+        let compared = [
+            diff(&input, &model("int8", "float")),
+            diff(&model("int8", "float"), &input),
+        ];
+        let compared = compared.map(Result::unwrap_err);
+        for error in errors.into_iter().flatten().chain(compared) {
             let said = error.to_string();
             let words = "main.mlirb: its SHA-256 is not that in main.hash, so it is damaged";
             assert!(said.contains(words) && said.lines().count() == 1, "{said}");
@@ -284,6 +289,11 @@ fn a_model_without_a_hash_is_taken_with_a_warning() {
         told,
         ["no main.hash in the model: damage to its weights would not have been noticed"]
     );
+    let found = diff(&copy.input(), &with).unwrap();
+    let [told] = &found.warnings[..] else {
+        panic!("{:?}", found.warnings);
+    };
+    assert!(told.contains("in.aimodel: no main.hash"), "{told}");
     for file in FILES {
         let read = |path: &Path| fs::read(path.join(file)).unwrap();
         assert!(read(&with) == read(&without), "{file}");
