@@ -92,7 +92,7 @@ fn with_floats<F: Element>(u: &mut Unstructured<'_>) -> Result<()> {
         assert_eq!(backend.range(&values), range, "{name}");
         match scheme.dialect.scale_type(F::TYPE) {
             FloatType::F32 => blocks::<F, f32>(backend, scheme, &values, columns),
-            _ => blocks::<F, F>(backend, scheme, &values, columns),
+            FloatType::F16 | FloatType::Bf16 => blocks::<F, F>(backend, scheme, &values, columns),
         }
     }
     Ok(())

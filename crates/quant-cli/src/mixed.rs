@@ -138,7 +138,7 @@ pub fn becomes(tensor: &PlannedTensor) -> String {
     };
     let mode = match spec.mode {
         Some(Mode::Affine) => " affine",
-        _ => "",
+        Some(Mode::Symmetric) | None => "",
     };
     format!("{}{mode}{place}", dtype.or(bits).unwrap_or_default())
 }

@@ -50,7 +50,7 @@ fn check<F: Float>(case: &Case<'_>, values: &[F]) {
 fn bits<F: Float>(value: f32) -> u32 {
     match F::TYPE {
         FloatType::F16 => f16::from_f32(value).to_bits().into(),
-        _ => value.to_bits(),
+        FloatType::F32 | FloatType::Bf16 => value.to_bits(),
     }
 }
 

@@ -246,7 +246,7 @@ fn restore(
     Ok(Part {
         dtype: match source {
             FloatType::F32 => DataType::FLOAT32,
-            _ => DataType::FLOAT16,
+            FloatType::F16 | FloatType::Bf16 => DataType::FLOAT16,
         },
         shape,
         source: sink.codes.into_source(),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
+use quant_core::FloatType;
 use quant_model::io::check_room;
 use quant_model::{Error, Job};
 
@@ -330,8 +331,8 @@ impl<'p> Emitter<'p> {
             return writer.compare(places, len, |a, b| a == b);
         };
         let tolerance = match float {
-            quant_core::FloatType::F32 => 1e-12,
-            _ => 6e-8,
+            FloatType::F32 => 1e-12,
+            FloatType::F16 | FloatType::Bf16 => 6e-8,
         };
         writer.compare(places, len, |a, b| {
             let (a, b) = (quant_simd::widen(a, float), quant_simd::widen(b, float));

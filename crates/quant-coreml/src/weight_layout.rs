@@ -50,7 +50,7 @@ impl WeightLayout {
         let codes = data_type(quantizer.scheme.dtype)?;
         let scales = match quantizer.scale_type() {
             FloatType::F32 => DataType::FLOAT32,
-            _ => DataType::FLOAT16,
+            FloatType::F16 | FloatType::Bf16 => DataType::FLOAT16,
         };
         let has_zero_points = quantizer.zero_points_len() > 0;
         let scale_shape = quantizer.blocks.scale_shape();

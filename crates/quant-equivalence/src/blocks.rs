@@ -71,7 +71,7 @@ pub fn quantize_blocks(case: &mut Case<'_>) {
     fn of<F: Value>(case: &mut Case<'_>) {
         match case.scheme.dialect.scale_type(F::TYPE) {
             FloatType::F32 => with_scales::<F, f32>(case),
-            _ => with_scales::<F, F>(case),
+            FloatType::F16 | FloatType::Bf16 => with_scales::<F, F>(case),
         }
     }
     by_float!(of(case));

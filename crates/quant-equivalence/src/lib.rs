@@ -8,6 +8,11 @@
 //! f16 become quiet.)
 
 #![forbid(unsafe_code)]
+// A new type, mode or dialect must be thought of wherever there is a choice.
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    clippy::match_wildcard_for_single_variants
+)]
 
 mod blocks;
 mod buffer;

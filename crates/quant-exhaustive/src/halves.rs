@@ -39,7 +39,7 @@ fn row<F: Element + Bits>(name: &str, dialect: Dialect, stride: usize) -> Row {
             scales.extend(any.filter(|scale| scale.is_finite()));
             scales
         }
-        _ => (0..infinity)
+        FloatType::F16 | FloatType::Bf16 => (0..infinity)
             .map(|bits| F::from_bits(bits).to_f32())
             .collect(),
     };

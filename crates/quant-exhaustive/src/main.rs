@@ -1,6 +1,11 @@
 //! Every input there is: the kernels, and the arithmetic they rest on, against the reference.
 
 #![forbid(unsafe_code)]
+// A new type, mode or dialect must be thought of wherever there is a choice.
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    clippy::match_wildcard_for_single_variants
+)]
 
 mod floats;
 mod halves;

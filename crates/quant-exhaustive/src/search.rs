@@ -65,7 +65,15 @@ fn row<F: Element>(
     .named(
         &match scheme.dialect {
             Dialect::Mlx => format!("searched MLX's {} of {name}", scheme.dtype),
-            _ => format!("searched {} {} of {name}", scheme.dtype, scheme.mode),
+            Dialect::Coremltools
+            | Dialect::F32
+            | Dialect::Torch
+            | Dialect::CoremltoolsActivations
+            | Dialect::CompressedTensors
+            | Dialect::Coreai
+            | Dialect::CoreaiTorch => {
+                format!("searched {} {} of {name}", scheme.dtype, scheme.mode)
+            }
         },
         Expect::Equal,
     )

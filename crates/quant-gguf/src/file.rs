@@ -215,7 +215,7 @@ fn alignment(file: &InputFile, keys: &[Key]) -> Result<u64, Error> {
         Value::U32(alignment) => bad(format!(
             "{alignment}, no power of two from 1 to {MOST_ALIGNMENT}"
         )),
-        _ => bad(format!(
+        Value::Text(_) | Value::Integers(_) | Value::Other => bad(format!(
             "of type {}, and must be u32",
             metadata::kind_name(key.kind)
         )),

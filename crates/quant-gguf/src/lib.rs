@@ -2,6 +2,11 @@
 //!
 //! Most users want the crate quant-models, which brings all formats together.
 #![forbid(unsafe_code)]
+// A new type, mode or dialect must be thought of wherever there is a choice.
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    clippy::match_wildcard_for_single_variants
+)]
 
 mod architecture;
 mod convert;

@@ -221,7 +221,9 @@ impl OpenModel for Opened<'_> {
                     TensorType::of_blocks(quantizer.block_type),
                     Content::Quantize(quantizer),
                 ),
-                _ => (tensor.dtype, Content::Copy),
+                Decision::Quantize(_) | Decision::LeaveAlone(_) | Decision::Skip(_) => {
+                    (tensor.dtype, Content::Copy)
+                }
             };
             Planned::of(self.file, index, dtype, content)
         });

@@ -51,7 +51,8 @@ impl Seen16 {
 fn infinity(float: FloatType) -> u16 {
     match float {
         FloatType::Bf16 => 0x7f80,
-        _ => 0x7c00,
+        FloatType::F16 => 0x7c00,
+        FloatType::F32 => unreachable!("only types of 16 bits are counted so"),
     }
 }
 
@@ -60,7 +61,8 @@ pub fn zeros_16(bytes: &[u8], float: FloatType) -> usize {
     // Magnitudes are in the order of their bits; of f16, all but zero are larger.
     let most = match float {
         FloatType::Bf16 => (NEARLY_ZERO.to_bits() >> 16) as u16,
-        _ => 0,
+        FloatType::F16 => 0,
+        FloatType::F32 => unreachable!("only types of 16 bits are counted so"),
     };
     let pairs = bytes.as_chunks().0.iter();
     pairs

@@ -131,7 +131,9 @@ fn look_at_values(tensor: &TensorView<'_>, job: &Job<'_>) -> Result<(usize, usiz
         Some(float @ (FloatType::F16 | FloatType::Bf16)) if is_plain => {
             look_at_16_bits(&tensor.bytes, float, job)
         }
-        _ => look_at_32_bits(tensor, job),
+        Some(FloatType::F16 | FloatType::Bf16 | FloatType::F32) | None => {
+            look_at_32_bits(tensor, job)
+        }
     }
 }
 

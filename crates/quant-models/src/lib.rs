@@ -32,6 +32,11 @@
 //! ML package, a Core AI model, a GGUF file. [`calibrate`] finds the ranges that quantized activations need. A [`Job`] watches and
 //! stops a call; an [`Error`] has a kind, and hints that name fields of the options.
 #![forbid(unsafe_code)]
+// A new type, mode or dialect must be thought of wherever there is a choice.
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    clippy::match_wildcard_for_single_variants
+)]
 
 mod diff;
 mod formats;

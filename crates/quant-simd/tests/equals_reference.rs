@@ -153,7 +153,7 @@ fn check_search<F: Float>(
                 let scales: Vec<f32> = expected.params.iter().map(|p| p.scale()).collect();
                 bytes_of(&scales)
             }
-            _ => {
+            FloatType::F16 | FloatType::Bf16 => {
                 let scales = expected.params.iter().map(|p| F::from_f32(p.scale()));
                 bytes_of(&scales.collect::<Vec<F>>())
             }

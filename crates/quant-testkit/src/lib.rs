@@ -1,6 +1,11 @@
 //! Test inputs shared by the crates.
 
 #![forbid(unsafe_code)]
+// A new type, mode or dialect must be thought of wherever there is a choice.
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    clippy::match_wildcard_for_single_variants
+)]
 
 pub mod compressed_tensors;
 pub mod coreai;

@@ -161,7 +161,7 @@ impl Candidate {
                 (dtype(8), Mode::Symmetric),
                 (dtype(8), Mode::Affine),
             ],
-            _ => Vec::new(),
+            Encoding::Mlx | Encoding::CompressedTensors | Encoding::Gguf => Vec::new(),
         }
     }
 
