@@ -92,8 +92,9 @@ impl From<ExpertAxes> for quant_models::ExpertAxes {
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Dialect {
     Coremltools,
-    #[value(alias = "f32")]
-    Wide,
+    /// The steps of coremltools, all in f32, with f32 scales
+    #[value(alias = "wide")]
+    F32,
     /// As coreai-opt's pass on Core AI programs
     Coreai,
     /// As coreai-opt's fake quantization in torch
@@ -104,7 +105,7 @@ impl From<Dialect> for quant_core::Dialect {
     fn from(dialect: Dialect) -> Self {
         match dialect {
             Dialect::Coremltools => Self::Coremltools,
-            Dialect::Wide => Self::F32,
+            Dialect::F32 => Self::F32,
             Dialect::Coreai => Self::Coreai,
             Dialect::CoreaiTorch => Self::CoreaiTorch,
         }

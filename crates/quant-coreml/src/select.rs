@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use quant_core::{Blocks, Dialect, OffsetKind};
+use quant_core::{Blocks, OffsetKind};
 use quant_model::error::option;
 use quant_model::facts::{Axes, Facts, Storage};
 use quant_model::io::Data;
@@ -237,13 +237,9 @@ pub(crate) fn check(
     let is_wider =
         matches!(facts.storage, Storage::Float(source) if dialect.scale_type(source) != source);
     if is_wider {
-        let name = match dialect == Dialect::F32 {
-            true => "wide",
-            false => dialect.name(),
-        };
         return bad(&format!(
             "{} stores f32 scales, which turn f16 weights into f32; Core ML needs the dialect coremltools",
-            option(&format!("dialect {name}"))
+            option(&format!("dialect {dialect}"))
         ));
     }
     if package.program.stage(constant.function).specification < BLOCKWISE {

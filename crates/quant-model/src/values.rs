@@ -22,7 +22,7 @@ pub struct Tensor<'a> {
 
 impl Tensor<'_> {
     /// Why its quantization failed, and what to do. `own_name` is what patterns know it by; `wide`
-    /// says whether the format can hold what the wide dialect makes.
+    /// says whether the format can hold what the dialect f32 makes.
     pub fn failed(
         &self,
         failure: ProcessError<Error>,
@@ -51,7 +51,7 @@ impl Tensor<'_> {
 }
 
 /// What to do about values too large or small. `wide` says whether the format can hold what the
-/// wide dialect makes.
+/// dialect f32 makes.
 fn advice(quantizer: &TensorQuantizer, name: &str, wide: bool) -> String {
     let other = Scheme {
         dialect: Dialect::F32,
@@ -62,9 +62,9 @@ fn advice(quantizer: &TensorQuantizer, name: &str, wide: bool) -> String {
         option(&format!("exclude '^{}$'", regex::escape(name)))
     );
     match quantizer.source != FloatType::F32 && other != quantizer.scheme {
-        true if wide => format!("use {}", option("dialect wide")),
+        true if wide => format!("use {}", option("dialect f32")),
         true => exclude,
-        false => format!("{} does not help here, {exclude}", option("dialect wide")),
+        false => format!("{} does not help here, {exclude}", option("dialect f32")),
     }
 }
 

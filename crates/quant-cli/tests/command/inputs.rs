@@ -175,9 +175,9 @@ fn values_that_cannot_be_quantized_are_refused() {
         folder.refuses(
             &["quantize", "m.safetensors"],
             1,
-            &["`w`", word, "use --dialect wide"],
+            &["`w`", word, "use --dialect f32"],
         );
-        folder.succeeds(&["quantize", "m.safetensors", "--dialect", "wide", "--force"]);
+        folder.succeeds(&["quantize", "m.safetensors", "--dialect", "f32", "--force"]);
         fs::remove_file(folder.path("m.int8.safetensors")).unwrap();
     }
     let large = f32_bytes(64 * 96, |_| 3e38);

@@ -120,7 +120,12 @@ fn what_the_format_cannot_hold_is_refused() {
         &["--granularity", "per-block"],
         &["first_weight_0", "iOS18"],
     );
-    refuses(&["--dialect", "wide"], &["first_weight_0", "f32 scales"]);
+    for name in ["f32", "wide"] {
+        refuses(
+            &["--dialect", name],
+            &["first_weight_0", "--dialect f32 stores f32 scales"],
+        );
+    }
     refuses(&["--axis", "2"], &["axis 2"]);
     fs::write(folder.path("old.mlmodel"), "x").unwrap();
     folder.refuses(

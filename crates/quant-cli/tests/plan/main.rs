@@ -61,7 +61,8 @@ fn a_plan_and_its_execution_are_quantization() {
     let folder = model();
     for options in [
         &[][..],
-        &["--dtype", "uint4", "--mode", "affine", "--dialect", "wide"],
+        &["--dtype", "uint4", "--mode", "affine", "--dialect", "f32"],
+        &["--dtype", "uint4", "--dialect", "wide"],
         &["--granularity", "per-block", "--exclude", "embed"],
         &["--granularity", "per-tensor", "--include", "fc"],
         &["--block", "16,0"],
