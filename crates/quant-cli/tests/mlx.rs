@@ -188,6 +188,37 @@ fn a_plan_mixes_bits_and_leaves_modules_out() {
     folder.refuses(&again, 1, &["experts.1.w3", "quantized otherwise"]);
 }
 
+/// Routers have 8 bits, whatever was asked for, which `config.json` says of the whole model.
+#[test]
+fn plans_of_routers_alone_know_what_was_asked_for() {
+    let folder = model("qwen3_moe");
+    let format = ["--format", "mlx", "--include", r"mlp\.gate\.weight", "-f"];
+    let line = |command, output| [&[command, "m", "-o", output], &format[..]].concat();
+    folder.succeeds(&line("quantize", "ours"));
+    folder.succeeds(&line("plan", "plan.json"));
+    let by_plan = ["quantize", "m", "--plan", "plan.json", "-o", "planned"];
+    folder.succeeds(&by_plan);
+    for document in ["config.json", "model.safetensors.index.json"] {
+        let of = |at: &str| fs::read(folder.path(at).join(document)).unwrap();
+        assert_eq!(of("ours"), of("planned"), "{document}");
+    }
+    assert_eq!(
+        tensors(&folder.path("ours")),
+        tensors(&folder.path("planned"))
+    );
+    let config = read(&folder.path("planned/config.json"))["quantization"].clone();
+    assert_eq!(
+        (&config["bits"], &config["group_size"]),
+        (&json!(4), &json!(64))
+    );
+
+    let mut plan = read(&folder.path("plan.json"));
+    plan["asked"]["group_size"] = json!(48);
+    fs::write(folder.path("plan.json"), plan.to_string()).unwrap();
+    let again = ["quantize", "m", "--plan", "plan.json", "-o", "again"];
+    folder.refuses(&again, 1, &["plan.json", "`asked`", "groups of 48"]);
+}
+
 #[test]
 fn what_mlx_cannot_have_is_refused() {
     let folder = model("llama");

@@ -140,6 +140,7 @@ pub fn plan(
         version: VERSION,
         format: options.encoding(),
         importance: options.importance_path(),
+        asked: options.asked(),
         tensors: tensors.collect(),
         path: PathBuf::new(),
     };

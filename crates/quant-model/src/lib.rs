@@ -59,7 +59,7 @@ pub use mixed::{
 };
 pub use options::{ComputeUnit, ExpertAxes, Experts, NonFinite, QuantizeOptions};
 pub use patterns::patterns;
-pub use plan::{Plan, PlannedTensor, TensorSpec};
+pub use plan::{Asked, Plan, PlannedTensor, TensorSpec};
 pub use preset::Preset;
 pub use ranges::{ActivationRange, Ranges};
 pub use report::{Report, TensorReport};

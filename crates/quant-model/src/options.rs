@@ -10,7 +10,8 @@ use regex::Regex;
 use crate::settings::Settings;
 use crate::unmatched::{Known, Unmatched};
 use crate::{
-    ActivationOptions, Config, Encoding, Error, GivenCodes, Grouping, InputImportance, Inputs, Plan,
+    ActivationOptions, Asked, Config, Encoding, Error, GivenCodes, Grouping, InputImportance,
+    Inputs, Plan,
 };
 
 /// What to do with a tensor that holds NaN or infinities.
@@ -183,6 +184,18 @@ impl QuantizeOptions {
     pub fn with_group_size(mut self, size: usize) -> Self {
         self.granularity = Grouping::Groups(size);
         self
+    }
+
+    /// The groups that all tensors were to have, whatever became of each: of the plan, where there is one.
+    pub fn asked(&self) -> Option<Asked> {
+        match (&self.plan, &self.granularity) {
+            (Some(plan), _) => plan.asked,
+            (None, &Grouping::Groups(group_size)) => Some(Asked {
+                dtype: self.scheme.dtype,
+                group_size,
+            }),
+            (None, _) => None,
+        }
     }
 
     /// The settings that hold where no configuration file says anything else.

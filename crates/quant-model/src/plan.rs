@@ -34,11 +34,26 @@ pub struct Plan {
     /// a warning says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub importance: Option<String>,
+    /// What was asked of all tensors alike, where that was groups: `config.json` says it of the whole model in
+    /// the formats of MLX and compressed-tensors. It quantizes nothing: tensors say themselves what they become.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// Per tensor, in the order of the model.
     pub tensors: Vec<PlannedTensor>,
     /// The file that it comes from, for messages.
     #[serde(skip)]
     pub path: PathBuf,
+}
+
+/// Codes and groups that were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Asked {
+    /// Type of the codes.
+    pub dtype: IntType,
+    /// Elements per scale along the last axis.
+    pub group_size: usize,
 }
 
 /// What is to happen to one tensor.

@@ -58,13 +58,13 @@ pub use quant_coreml::program;
 // What the signatures of this crate use, so that a program need not name the crates it is from.
 pub use quant_core;
 pub use quant_model::{
-    ActivationOptions, ActivationRange, AtomicFile, AtomicFolder, Candidate, Compared, ComputeUnit,
-    Config, Consumer, Converted, Curve, CurvePoint, Damage, DequantizeOptions, Encoding, Error,
-    ErrorKind, ExpertAxes, Experts, Extent, FoundBy, GivenCodes, Grouping, Hint, InputImportance,
-    Inputs, Job, MixedOptions, MixedSummary, MixedTarget, NonFinite, Note, OperationReport, Part,
-    Plan, PlannedTensor, Preset, QuantizeOptions, QuantizedActivation, Ranges, Report, Restored,
-    ResultKind, SchemeRecord, TensorReport, TensorSpec, WantedActivation, WantedActivations,
-    columns, patterns, printable, shortened, sniff, total_bytes,
+    ActivationOptions, ActivationRange, Asked, AtomicFile, AtomicFolder, Candidate, Compared,
+    ComputeUnit, Config, Consumer, Converted, Curve, CurvePoint, Damage, DequantizeOptions,
+    Encoding, Error, ErrorKind, ExpertAxes, Experts, Extent, FoundBy, GivenCodes, Grouping, Hint,
+    InputImportance, Inputs, Job, MixedOptions, MixedSummary, MixedTarget, NonFinite, Note,
+    OperationReport, Part, Plan, PlannedTensor, Preset, QuantizeOptions, QuantizedActivation,
+    Ranges, Report, Restored, ResultKind, SchemeRecord, TensorReport, TensorSpec, WantedActivation,
+    WantedActivations, columns, patterns, printable, shortened, sniff, total_bytes,
 };
 pub use quant_safetensors::{
     Entry, Model, Quantized, SafetensorsFile, Tensor, WrittenIndex, write_index,

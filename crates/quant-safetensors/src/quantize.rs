@@ -86,9 +86,8 @@ pub(crate) fn quantize(
         }
         target.end(&file.name, output, job)?;
     }
-    let asked = options.plan.is_none().then_some(options);
     target.write_documents(|written| {
-        convention.documents(&model.base, decisions, asked, written, job)
+        convention.documents(&model.base, decisions, options.asked(), written, job)
     })?;
     report.warn(std::mem::take(&mut target.warnings));
     report.copied = std::mem::take(&mut target.copied);

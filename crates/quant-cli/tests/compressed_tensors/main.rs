@@ -8,6 +8,7 @@ mod config;
 #[path = "../folder/mod.rs"]
 mod folder;
 mod options;
+mod planned;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -430,6 +430,8 @@ impl<'w> Work<'w> {
             version: VERSION,
             format: self.options.encoding(),
             importance: self.options.importance_path(),
+            // Candidates were asked for, none of all tensors.
+            asked: None,
             tensors: tensors.collect(),
             path: PathBuf::new(),
         }

@@ -20,7 +20,7 @@ use quant_model::io::Data;
 use quant_model::options::QuantizeOptions;
 use quant_model::report::Decision;
 use quant_model::settings::Settings;
-use quant_model::{Encoding, Error, Job, SchemeRecord};
+use quant_model::{Asked, Encoding, Error, Job, SchemeRecord};
 use quant_simd::{Backend, TensorQuantizer};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
@@ -112,7 +112,7 @@ pub(crate) trait Convention: Sync {
     }
 
     /// The small files that it writes into the folder of a quantized model; `asked` says what all its
-    /// tensors were to be, where no plan says it of each.
+    /// tensors were to be, where that is known.
     ///
     /// # Errors
     /// A file beside the weights that cannot be read.
@@ -120,7 +120,7 @@ pub(crate) trait Convention: Sync {
         &self,
         model: &ModelFiles,
         _decisions: &[Decision],
-        _asked: Option<&QuantizeOptions>,
+        _asked: Option<Asked>,
         written: &Written,
         job: &Job<'_>,
     ) -> Result<Vec<Document>, Error> {

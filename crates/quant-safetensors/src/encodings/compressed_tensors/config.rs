@@ -4,10 +4,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use quant_core::Mode;
-use quant_model::Error;
-use quant_model::options::QuantizeOptions;
 use quant_model::report::Decision;
-use quant_model::settings::Grouping;
+use quant_model::{Asked, Error};
 use quant_simd::TensorQuantizer;
 use serde_json::{Map, Value, json};
 
@@ -115,13 +113,10 @@ impl Group {
 pub(super) fn quantized(
     model: &ModelFiles,
     decisions: &[Decision],
-    asked: Option<&QuantizeOptions>,
+    asked: Option<Asked>,
 ) -> Result<Document, Error> {
     let (path, content) = of(model)?;
-    let asked = asked.and_then(|options| match options.granularity {
-        Grouping::Groups(size) => Some(size),
-        _ => None,
-    });
+    let asked = asked.map(|it| it.group_size);
     let mut groups: Vec<Group> = Vec::new();
     let mut ignored = vec!["lm_head".to_owned()];
     let mut stacks = HashSet::new();

@@ -22,7 +22,7 @@ use quant_model::io::Data;
 use quant_model::options::QuantizeOptions;
 use quant_model::report::Decision;
 use quant_model::settings::Settings;
-use quant_model::{Error, Grouping, Job};
+use quant_model::{Asked, Error, Grouping, Job};
 use quant_simd::TensorQuantizer;
 
 use super::{
@@ -214,7 +214,7 @@ impl Convention for CompressedTensors {
         &self,
         model: &ModelFiles,
         decisions: &[Decision],
-        asked: Option<&QuantizeOptions>,
+        asked: Option<Asked>,
         written: &Written,
         job: &Job<'_>,
     ) -> Result<Vec<Document>, Error> {

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use quant_model::io::{Links, parent, read_bounded};
-use quant_model::options::QuantizeOptions;
 use quant_model::report::Decision;
-use quant_model::settings::Grouping;
-use quant_model::{Error, Job};
+use quant_model::{Asked, Error, Job};
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value, json};
@@ -79,7 +77,7 @@ fn spec_json((bits, group_size): Spec) -> Value {
 pub(super) fn quantized(
     model: &ModelFiles,
     decisions: &[Decision],
-    asked: Option<&QuantizeOptions>,
+    asked: Option<Asked>,
 ) -> Result<Document, Error> {
     let (path, content) = of(model)?;
     let family = family(model)?;
@@ -97,10 +95,7 @@ pub(super) fn quantized(
         let group = quantizer.blocks.block_sizes().last().copied().unwrap_or(0);
         modules.push((module, (quantizer.scheme.dtype.bits(), group)));
     }
-    let asked = asked.and_then(|options| match options.granularity {
-        Grouping::Groups(size) => Some((options.scheme.dtype.bits(), size)),
-        _ => None,
-    });
+    let asked = asked.map(|it| (it.dtype.bits(), it.group_size));
     let all = asked.unwrap_or_else(|| most_frequent(&modules));
     let mut quantization = Map::new();
     quantization.insert("group_size".into(), all.1.into());

@@ -20,7 +20,7 @@ use quant_model::facts::Facts;
 use quant_model::options::QuantizeOptions;
 use quant_model::report::Decision;
 use quant_model::settings::{Grouping, Settings};
-use quant_model::{Error, Job};
+use quant_model::{Asked, Error, Job};
 use quant_simd::TensorQuantizer;
 
 use self::families::Rule;
@@ -40,11 +40,16 @@ pub(super) struct Mlx;
 
 impl Convention for Mlx {
     fn check_model(&self, model: &ModelFiles, options: &QuantizeOptions) -> Result<(), Error> {
-        if let (None, Grouping::Groups(size)) = (&options.plan, &options.granularity)
-            && !GROUPS.contains(size)
+        if let Some(Asked {
+            group_size: size, ..
+        }) = options.asked()
+            && !GROUPS.contains(&size)
         {
             let problem = format!("groups of {size}: MLX has groups of 32, 64 or 128");
-            return Err(Error::Option(problem));
+            return Err(match &options.plan {
+                None => Error::Option(problem),
+                Some(plan) => Error::file(plan.path(), format!("`asked`: {problem}")),
+            });
         }
         config::check(model)
     }
@@ -188,7 +193,7 @@ impl Convention for Mlx {
         &self,
         model: &ModelFiles,
         decisions: &[Decision],
-        asked: Option<&QuantizeOptions>,
+        asked: Option<Asked>,
         written: &Written,
         job: &Job<'_>,
     ) -> Result<Vec<Document>, Error> {
