@@ -2,13 +2,15 @@
 //! crate, tests included.
 //!
 //! A small reader is enough for that: it looks at `use` and at paths that begin with `crate` or
-//! `super`, and follows the names that a module takes over from those in its folder. Modules are
+//! `super`, and follows names that a module takes over from another one to where they come from, under
+//! other names too; it refuses names taken over by an asterisk, which it could not follow. Modules are
 //! compared with their neighbours, at the top of a crate and in each folder; a module and those in its
 //! own folder may need each other. Tests in modules are not looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use regex::Regex;
 
@@ -21,6 +23,12 @@ type Graph = BTreeMap<String, BTreeMap<String, PathBuf>>;
 
 /// Per folder of modules, theirs.
 type Graphs = Vec<(Vec<String>, Graph)>;
+
+/// Per module, the names that it takes over, and their paths from the top.
+type Taken = BTreeMap<Vec<String>, BTreeMap<String, Vec<String>>>;
+
+/// A file: its module's path, where it is, and what it says.
+type Source = (Vec<String>, PathBuf, String);
 
 /// Looks at all crates of the workspace.
 pub fn circles() -> Outcome {
@@ -99,15 +107,30 @@ fn graphs(sources: &Path) -> Result<Graphs, Box<dyn std::error::Error>> {
     let files = files.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let inner = files.iter().filter(|(parts, ..)| !parts.is_empty());
     let folders: BTreeSet<_> = inner.map(|(parts, ..)| &parts[..parts.len() - 1]).collect();
+    let taken = taken(&files)?;
+    let needed: Vec<_> = files.iter().map(|file| needed(file, &taken)).collect();
     let graphs = folders.into_iter().map(|folder| {
-        let graph = graph(sources, folder, &files);
+        let graph = graph(sources, folder, &files, &needed);
         (folder.to_vec(), graph)
     });
     Ok(graphs.collect())
 }
 
-/// The modules of a folder and what they need.
-fn graph(sources: &Path, folder: &[String], files: &[(Vec<String>, PathBuf, String)]) -> Graph {
+/// The paths that a file needs: those that it has, and where their names come from.
+fn needed((parts, _, text): &Source, taken: &Taken) -> Vec<Vec<String>> {
+    let paths = paths(text).into_iter();
+    let paths = paths.filter_map(|(path, _)| from_top(&path, parts));
+    let both = paths.flat_map(|path| [resolved(path.clone(), taken), path]);
+    both.collect()
+}
+
+/// The modules of a folder, and which of each other they need.
+fn graph(
+    sources: &Path,
+    folder: &[String],
+    files: &[Source],
+    needed: &[Vec<Vec<String>>],
+) -> Graph {
     let below = |path: &[String]| match path.starts_with(folder) {
         true => path.get(folder.len()).cloned(),
         false => None,
@@ -116,36 +139,35 @@ fn graph(sources: &Path, folder: &[String], files: &[(Vec<String>, PathBuf, Stri
         .iter()
         .filter_map(|(parts, ..)| below(parts))
         .collect();
-    let of_folder = files.iter().filter(|(parts, ..)| parts == folder);
-    let given = given_away(
-        &of_folder
-            .map(|(.., text)| text.as_str())
-            .collect::<String>(),
-    );
     let mut graph = Graph::new();
-    for (parts, file, text) in files {
+    for ((parts, file, _), paths) in files.iter().zip(needed) {
         let Some(own) = below(parts) else {
             continue;
         };
         let needs = graph.entry(own.clone()).or_default();
-        for path in paths(text) {
-            let Some(first) = from_top(&path, parts).as_deref().and_then(below) else {
-                continue;
-            };
-            let needed = match modules.contains(&first) {
-                true => Some(first),
-                false => given
-                    .get(&first)
-                    .filter(|it| modules.contains(*it))
-                    .cloned(),
-            };
-            if let Some(needed) = needed.filter(|needed| *needed != own) {
-                let shown = file.strip_prefix(sources).unwrap_or(file);
-                needs.entry(needed).or_insert_with(|| shown.to_owned());
-            }
+        let others = paths.iter().filter_map(|path| below(path));
+        for other in others.filter(|it| *it != own && modules.contains(it)) {
+            let shown = file.strip_prefix(sources).unwrap_or(file);
+            needs.entry(other).or_insert_with(|| shown.to_owned());
         }
     }
     graph
+}
+
+/// Where a path leads once each name that a module takes over stands for what it is.
+fn resolved(mut path: Vec<String>, taken: &Taken) -> Vec<String> {
+    // As many steps as no path needs, unless names stand for each other.
+    for _ in 0..32 {
+        let step = (0..path.len()).find_map(|at| {
+            let target = taken.get(&path[..at])?.get(&path[at])?;
+            Some([target, &path[at + 1..]].concat())
+        });
+        match step {
+            Some(next) if next != path => path = next,
+            _ => break,
+        }
+    }
+    path
 }
 
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
@@ -192,33 +214,40 @@ fn without_tests(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// All paths that begin at the crate or above, those of `use` taken apart.
-fn paths(text: &str) -> Vec<Vec<String>> {
-    let uses = Regex::new(r"\buse\s+((?:crate|super)\b[^;]*);").expect("a pattern of our own");
-    let others = Regex::new(r"\b(?:crate|super)(?:::\w+)+").expect("a pattern of our own");
+/// All paths that begin at the crate or above, and the names that those of `use` get, taken apart.
+fn paths(text: &str) -> Vec<(Vec<String>, String)> {
+    static USES: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\buse\s+((?:crate|super)\b[^;]*);").expect("our own"));
+    static OTHERS: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\b(?:crate|super)(?:::\w+)+").expect("our own"));
     let mut found = Vec::new();
-    for capture in uses.captures_iter(text) {
+    for capture in USES.captures_iter(text) {
         expand(&capture[1], &[], &mut found);
     }
-    for plain in others.find_iter(&uses.replace_all(text, "")) {
+    for plain in OTHERS.find_iter(&USES.replace_all(text, "")) {
         expand(plain.as_str(), &[], &mut found);
     }
     found
 }
 
-/// `a::{b, c::d}` as `a::b` and `a::c::d`.
-fn expand(tree: &str, before: &[String], found: &mut Vec<Vec<String>>) {
+/// `a::{b, c::d as e}` as `a::b` with the name `b`, and `a::c::d` with `e`.
+fn expand(tree: &str, before: &[String], found: &mut Vec<(Vec<String>, String)>) {
     let tree = tree.trim();
     let (plain, inner) = match tree.split_once('{') {
         Some((plain, rest)) => (plain, rest.trim_end().strip_suffix('}')),
         None => (tree, None),
     };
-    let plain = plain.split(" as ").next().unwrap_or(plain);
+    let (plain, alias) = match plain.split_once(" as ") {
+        Some((plain, alias)) => (plain, Some(alias.trim())),
+        None => (plain, None),
+    };
     let names = plain.split("::").map(str::trim);
-    let names = names.filter(|name| !name.is_empty()).map(str::to_owned);
+    let names = names.filter(|name| !name.is_empty() && *name != "self");
+    let names = names.map(str::to_owned);
     let path: Vec<String> = before.iter().cloned().chain(names).collect();
     let Some(inner) = inner else {
-        found.push(path);
+        let last = path.last().cloned().unwrap_or_default();
+        found.push((path, alias.map_or(last, str::to_owned)));
         return;
     };
     let (mut depth, mut start) = (0, 0);
@@ -248,21 +277,48 @@ fn from_top(path: &[String], own: &[String]) -> Option<Vec<String>> {
     }
 }
 
-/// The names that a module has from those in its folder, and the modules that they come from.
-fn given_away(root: &str) -> BTreeMap<String, String> {
-    let pattern = Regex::new(r"\buse\s+([^;]*);").expect("a pattern of our own");
-    let mut found = BTreeMap::new();
-    for capture in pattern.captures_iter(root) {
-        let mut paths = Vec::new();
-        expand(&capture[1], &[], &mut paths);
-        for mut path in paths {
-            path.retain(|name| name != "self");
-            if let [module, .., name] = &path[..] {
-                found.insert(name.clone(), module.clone());
+/// The names that modules take over, from anywhere in the crate.
+fn taken(files: &[Source]) -> Result<Taken, Box<dyn std::error::Error>> {
+    let pattern = Regex::new(r"\b(pub(?:\([^)]*\))?\s+)?use\s+([^;]*);")?;
+    let ways = files.iter().map(|(parts, ..)| parts);
+    let modules: BTreeSet<&[String]> = ways
+        .flat_map(|parts| (0..=parts.len()).map(|end| &parts[..end]))
+        .collect();
+    let mut found = Taken::new();
+    for (own, file, text) in files {
+        let names = found.entry(own.clone()).or_default();
+        for capture in pattern.captures_iter(text) {
+            let mut paths = Vec::new();
+            expand(&capture[2], &[], &mut paths);
+            for (path, name) in paths {
+                let Some(target) = from_here(&path, own, &modules) else {
+                    continue;
+                };
+                if name == "*" && capture.get(1).is_some() {
+                    let problem =
+                        "`pub use` with an asterisk hides what needs what: name the items";
+                    return Err(format!("{}: {problem}", file.display()).into());
+                }
+                if name != "*" && target != [&own[..], std::slice::from_ref(&name)].concat() {
+                    names.insert(name, target);
+                }
             }
         }
     }
-    found
+    Ok(found)
+}
+
+/// A path of a `use` from the root on, which may begin in the module itself; none of another crate.
+fn from_here(
+    path: &[String],
+    own: &[String],
+    modules: &BTreeSet<&[String]>,
+) -> Option<Vec<String>> {
+    let inner = [own, path.get(..1)?].concat();
+    match modules.contains(&inner[..]) {
+        true => Some([own, path].concat()),
+        false => from_top(path, own),
+    }
 }
 
 /// A way from some module back to itself, the shortest there is.
@@ -358,6 +414,40 @@ mod tests {
                 Some(["a", "b", "a"].map(String::from).to_vec())
             );
         }
+    }
+
+    #[test]
+    fn circles_are_found_through_names_of_names() {
+        let by_root = [
+            ("lib.rs", "mod top;\npub use top::b::Two as Other;"),
+            ("top/mod.rs", "pub mod a;\npub mod b;"),
+            ("top/a.rs", "use crate::Other;"),
+            ("top/b.rs", "use super::a::One;\npub struct Two;"),
+        ];
+        let by_neighbour = [
+            ("lib.rs", "mod a;\nmod b;\nmod c;"),
+            ("a.rs", "use crate::c::{self, Far};"),
+            ("b.rs", "use crate::a::One;\npub struct Two;"),
+            ("c.rs", "pub use crate::b::Two as Far;"),
+        ];
+        for (files, name) in [(by_root, "top/b.rs"), (by_neighbour, "b.rs")] {
+            assert_eq!(
+                found(&files),
+                Some(["a", "b", "a"].map(String::from).to_vec())
+            );
+            let opened = files.map(|(file, text)| match file == name {
+                true => (file, "pub struct Two;"),
+                false => (file, text),
+            });
+            assert_eq!(found(&opened), None);
+        }
+    }
+
+    #[test]
+    fn names_taken_over_by_an_asterisk_are_refused() {
+        let files = [("lib.rs", "mod a;\npub use a::*;"), ("a.rs", "")];
+        let problem = graphs(sources(&files).path()).unwrap_err().to_string();
+        assert!(problem.contains("asterisk"), "{problem}");
     }
 
     #[test]
