@@ -124,7 +124,7 @@ pub const NEEDS: &[Need] = &[
     need(
         "quantize",
         &["auto"],
-        Without(&["plan", "ranges", "search", "dialect", "type", "requantize"]),
+        Without(&["plan", "ranges", "search", "type", "requantize"]),
     ),
     need("quantize", &["quality"], Given("auto")),
     need(

@@ -3,14 +3,14 @@
 use clap::Args;
 use quant_core::Search;
 use quant_models::{
-    Candidate, ComputeUnit, Encoding, Error, Job, MixedOptions, MixedTarget, Plan, QuantizeOptions,
-    plan_mixed,
+    Candidate, ComputeUnit, Encoding, Error, Job, MixedOptions, MixedTarget, Note, Plan,
+    QuantizeOptions, plan_mixed,
 };
 use serde_json::{Value, json};
 use std::path::Path;
 
 use crate::mixed::{becomes, decibels, told};
-use crate::needs::{lines, told as told_option};
+use crate::needs::told as told_option;
 use crate::terminal::{count, warn};
 
 #[derive(Args)]
@@ -38,6 +38,8 @@ pub struct Decided {
     pub text: String,
     /// For programs.
     pub value: Value,
+    /// What the plan says, some of which carrying it out says again.
+    pub warnings: Vec<Note>,
 }
 
 impl AutoFlags {
@@ -64,7 +66,6 @@ impl AutoFlags {
             points: 0,
         };
         let (plan, summary, warnings) = plan_mixed(model, options, &mixed, job, None)?;
-        warn(&lines(&warnings));
         let counts = counts(&plan);
         let named = counts.iter().map(|(what, count)| format!("{count} {what}"));
         let named: Vec<String> = named.collect();
@@ -81,6 +82,7 @@ impl AutoFlags {
                 "bits_per_weight": summary.bits,
                 "tensors": counts.iter().cloned().collect::<serde_json::Map<_, _>>(),
             }),
+            warnings,
         };
         options.plan = Some(plan);
         Ok(decided)

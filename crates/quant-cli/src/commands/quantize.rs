@@ -176,7 +176,13 @@ impl Quantize {
         if self.gptq.is_wanted() {
             self.gptq.find(&self.model, &mut options, job)?;
         }
-        let report = quant_models::quantize(&self.model, output, &options, job)?;
+        let mut report = quant_models::quantize(&self.model, output, &options, job)?;
+        let planned = decided.iter().flat_map(|decided| decided.warnings.iter());
+        let planned: Vec<_> = planned
+            .filter(|one| !report.warnings.contains(one))
+            .cloned()
+            .collect();
+        report.warnings.splice(..0, planned);
         Ok((report, decided))
     }
 

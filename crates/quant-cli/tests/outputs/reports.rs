@@ -163,3 +163,17 @@ fn no_plot_or_ranges_replace_an_input() {
     ];
     folder.refuses(&merge, &["one of the inputs"]);
 }
+
+/// Core AI's models have no arithmetic by default, which is the one thing to say.
+#[test]
+fn core_ai_is_decided_in_a_dialect() {
+    let folder = Folder::new();
+    folder.core_ai("m.aimodel");
+    let line = ["quantize", "m.aimodel", "--auto", "-o", "q.aimodel"];
+    let output = folder.quant(&line);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("give --dialect coreai or"), "{stderr}");
+    folder.succeeds(&[&line[..], &["--dialect", "coreai"]].concat());
+    let (text, _) = folder.succeeds(&["inspect", "q.aimodel", "--json"]);
+    assert!(text.contains("\"coreai\""), "{text}");
+}

@@ -612,3 +612,48 @@ fn a_plan_by_damage_is_compared_with_the_one_by_the_weights() {
         "{chosen:?}"
     );
 }
+
+/// A candidate that fits few tensors says so of a plan of its own, which nobody made.
+#[test]
+fn warnings_are_of_the_plan_that_was_made() {
+    let folder = Folder::new();
+    let rows = [40, 36, 64].map(|row| f32_bytes(128 * row, wave));
+    folder.model(
+        "m.safetensors",
+        &[
+            ("a.weight", "F32", &[128, 40], &rows[0]),
+            ("b.weight", "F32", &[128, 36], &rows[1]),
+            ("c.weight", "F32", &[128, 64], &rows[2]),
+        ],
+    );
+    let blocks = ["--granularity", "per-block", "--block-size", "64"];
+    let line = ["quantize", "m.safetensors", "-o", "q.safetensors"];
+    let output = folder.quant(&[&line[..], &blocks].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("most of what was selected"), "{stderr}");
+    for line in [
+        &[
+            "plan",
+            "m.safetensors",
+            "--target-bits",
+            "5",
+            "-o",
+            "p.json",
+        ][..],
+        &[
+            "quantize",
+            "m.safetensors",
+            "--auto",
+            "-o",
+            "q.safetensors",
+            "-f",
+        ],
+    ] {
+        let output = folder.quant(line);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && !stderr.contains("warning"),
+            "{line:?}: {stderr}"
+        );
+    }
+}

@@ -197,7 +197,8 @@ struct Work<'w> {
     /// Per tensor, whether a candidate was to quantize it, and could not.
     skipped: Vec<bool>,
     allows_float: bool,
-    warnings: Vec<Note>,
+    /// What each candidate that fits some tensor has told: what one alone tells is of its own plan.
+    warnings: Option<Vec<Note>>,
 }
 
 impl<'w> Work<'w> {
@@ -219,7 +220,7 @@ impl<'w> Work<'w> {
             skipped: tensors.iter().map(|_| false).collect(),
             tensors,
             allows_float: false,
-            warnings: Vec::new(),
+            warnings: None,
         })
     }
 
@@ -234,10 +235,10 @@ impl<'w> Work<'w> {
         let (decided, report) = decide(self.model, Inserted::default(), &options, self.job)?;
         let (decided, report) = (decided.into_inner(), report.into_inner());
         let fits_some = report.tensors.iter().any(|tensor| tensor.scheme.is_some());
-        for warning in report.warnings {
-            if fits_some && !self.warnings.contains(&warning) {
-                self.warnings.push(warning);
-            }
+        match &mut self.warnings {
+            _ if !fits_some => {}
+            Some(warnings) => warnings.retain(|one| report.warnings.contains(one)),
+            None => self.warnings = Some(report.warnings),
         }
         for (index, decision) in decided.decisions.into_iter().enumerate() {
             self.job.check()?;
@@ -403,7 +404,12 @@ impl<'w> Work<'w> {
         summary.left = summary.left_of(mixed.target);
         summary.curve = problem.curve(mixed)?;
         let plan = self.plan(&decisions);
-        Ok((plan, summary, self.warnings))
+        let mut warnings = self.warnings.unwrap_or_default();
+        let advice = self.model.advice(&decisions, self.options).into_iter();
+        let advice: Vec<Note> = advice.map(Note::from).collect();
+        warnings.retain(|one| !advice.contains(one));
+        warnings.extend(advice);
+        Ok((plan, summary, warnings))
     }
 
     fn plan(&self, decisions: &[Decision]) -> Plan {
