@@ -163,3 +163,82 @@ impl From<Target> for ComputeUnit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use clap::ValueEnum;
+    use quant_core::{IntType, Named};
+    use quant_models::ComputeUnit;
+
+    use super::{ByteType, Dialect, Dtype, ExpertAxes, Mode, NonFinite, Search, Target};
+
+    /// An option takes each value of a choice by each of its names, but for those that it is not to
+    /// offer: a new one fails here until the option has it, or it is listed.
+    fn offers<T: Named + Debug, Choice: ValueEnum + Into<T>>(but: &[T]) {
+        let names = T::ALL.iter().map(|&value| (value.name(), value));
+        for (name, value) in names.chain(T::ALIASES.iter().copied()) {
+            let taken = Choice::from_str(name, false).ok().map(Into::into);
+            let expected = (!but.contains(&value)).then_some(value);
+            assert_eq!(taken, expected, "{} {name}", T::CHOICE);
+        }
+    }
+
+    #[test]
+    fn options_offer_what_there_is() {
+        use quant_core::Dialect as Known;
+        offers::<quant_core::Mode, Mode>(&[]);
+        offers::<quant_core::Search, Search>(&[]);
+        // Formats with arithmetic of their own choose it by --format, and activations have a rule.
+        offers::<Known, Dialect>(&[
+            Known::Torch,
+            Known::CoremltoolsActivations,
+            Known::Mlx,
+            Known::CompressedTensors,
+        ]);
+        // Formats that pack codes of other sizes take --bits.
+        offers::<IntType, Dtype>(&[
+            IntType::Int3,
+            IntType::Uint3,
+            IntType::Int5,
+            IntType::Uint5,
+            IntType::Int6,
+            IntType::Uint6,
+        ]);
+        let other_sizes = IntType::ALL.into_iter().filter(|dtype| dtype.bits() != 8);
+        offers::<IntType, ByteType>(&other_sizes.collect::<Vec<_>>());
+    }
+
+    /// Choices without names of their own: a new value does not compile until an option has it.
+    #[test]
+    fn options_stand_for_what_they_say() {
+        let non_finite = |value| match value {
+            quant_models::NonFinite::Error => NonFinite::Error,
+            quant_models::NonFinite::Skip => NonFinite::Skip,
+        };
+        let unit = |value| match value {
+            ComputeUnit::NeuralEngine => Target::Ane,
+            ComputeUnit::Gpu => Target::Gpu,
+            ComputeUnit::Cpu => Target::Cpu,
+        };
+        let axes = |value| match value {
+            quant_models::ExpertAxes::OutputInput => ExpertAxes::OutputInput,
+            quant_models::ExpertAxes::InputOutput => ExpertAxes::InputOutput,
+        };
+        for value in NonFinite::value_variants() {
+            let back = non_finite((*value).into());
+            assert_eq!(back.to_possible_value(), value.to_possible_value());
+        }
+        for value in Target::value_variants() {
+            assert_eq!(
+                unit((*value).into()).to_possible_value(),
+                value.to_possible_value()
+            );
+        }
+        for value in ExpertAxes::value_variants() {
+            let back = axes((*value).into());
+            assert_eq!(back.to_possible_value(), value.to_possible_value());
+        }
+    }
+}
