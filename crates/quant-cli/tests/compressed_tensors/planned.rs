@@ -19,6 +19,20 @@ fn files(folder: &Folder, name: &str) -> BTreeMap<String, Vec<u8>> {
     files.collect()
 }
 
+/// Quantizes `m` by its plan.
+fn carry_out(folder: &Folder) {
+    let line = [
+        "quantize",
+        "m",
+        "--plan",
+        "plan.json",
+        "-o",
+        "planned",
+        "-f",
+    ];
+    folder.succeeds(&line);
+}
+
 /// Quantizes `m` at once as `ours` and by way of a plan as `planned`; they are the same. What
 /// `config.json` says of weights, by the name of the group.
 fn same_by_plan(folder: &Folder, options: &[&str]) -> Value {
@@ -28,15 +42,7 @@ fn same_by_plan(folder: &Folder, options: &[&str]) -> Value {
     };
     folder.succeeds(&line("quantize", "ours"));
     folder.succeeds(&line("plan", "plan.json"));
-    folder.succeeds(&[
-        "quantize",
-        "m",
-        "--plan",
-        "plan.json",
-        "-o",
-        "planned",
-        "-f",
-    ]);
+    carry_out(folder);
     let (ours, planned) = (files(folder, "ours"), files(folder, "planned"));
     let names = |of: &BTreeMap<String, Vec<u8>>| of.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&ours), names(&planned), "{options:?}");
@@ -113,15 +119,7 @@ fn what_was_asked_for_may_be_left_out() {
     let asked = plan.as_object_mut().unwrap().remove("asked");
     assert_eq!(asked, Some(json!({"dtype": "uint4", "group_size": 128})));
     fs::write(folder.path("plan.json"), plan.to_string()).unwrap();
-    folder.succeeds(&[
-        "quantize",
-        "m",
-        "--plan",
-        "plan.json",
-        "-o",
-        "planned",
-        "-f",
-    ]);
+    carry_out(&folder);
     let config = read(&folder.path("planned/config.json"));
     let weights = &config["quantization_config"]["config_groups"]["W4A16"]["weights"];
     assert_eq!(weights["strategy"], "channel");

@@ -2,6 +2,7 @@
 
 #[path = "../folder/mod.rs"]
 mod folder;
+mod importance;
 mod mixed;
 mod sizes;
 
