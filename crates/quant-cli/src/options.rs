@@ -1,13 +1,13 @@
 //! Groups of options that several commands share.
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{Args, ValueHint};
-use quant_core::{Named, Scheme, UnknownName};
+use quant_core::{IntType, Mode, Scheme};
 use quant_models::{Error, Job, patterns};
 use quant_simd::Backend;
 use regex::Regex;
 
-use crate::choices::{ByteType, Mode};
+use crate::choices::{byte_type, named};
 
 /// Of a command that writes a file or a folder.
 #[derive(Args)]
@@ -59,16 +59,6 @@ pub struct BackendOption {
     /// One of those that `quant backends` lists [default: the first of them]
     #[arg(long, value_name = "NAME", value_parser = BackendName, hide_possible_values = true)]
     pub backend: Option<String>,
-}
-
-/// One of the names of a choice, or their aliases.
-pub fn named<T: Named + Send + Sync>() -> impl TypedValueParser<Value = T> {
-    let value = |value: &T| {
-        let aliases = T::ALIASES.iter().filter(|(_, other)| other == value);
-        PossibleValue::new(value.name()).aliases(aliases.map(|(alias, _)| *alias))
-    };
-    let names = PossibleValuesParser::new(T::ALL.iter().map(value));
-    names.try_map(|name| T::from_name(&name).ok_or_else(|| UnknownName::new::<T>(&name)))
 }
 
 /// Takes any name, so that one that this machine lacks can be told from one that nobody has; knows
@@ -157,15 +147,15 @@ impl NameOptions {
 #[derive(Args)]
 pub struct ActivationScheme {
     /// Type of the codes
-    #[arg(long, value_enum, default_value = "int8")]
-    pub dtype: ByteType,
+    #[arg(long, value_parser = byte_type(), default_value = "int8")]
+    pub dtype: IntType,
     /// Range symmetric about zero, or as it is
-    #[arg(long, value_enum, default_value = "symmetric")]
+    #[arg(long, value_parser = named::<Mode>(), default_value = "symmetric")]
     pub mode: Mode,
 }
 
 impl ActivationScheme {
     pub fn scheme(&self) -> Scheme {
-        Scheme::new(self.dtype.into(), self.mode.into())
+        Scheme::new(self.dtype, self.mode)
     }
 }

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
-use quant_core::{GgmlType, Scheme};
+use quant_core::{Dialect, GgmlType, IntType, Mode, Scheme, Search};
 use quant_models::{
-    Config, Encoding, Error, Experts, Grouping, Preset, QuantizeOptions, encoding_of, patterns,
+    Config, Encoding, Error, ExpertAxes, Experts, Grouping, Preset, QuantizeOptions, encoding_of,
+    patterns,
 };
 
-use crate::choices::{Dialect, Dtype, ExpertAxes, Granularity, Mode, Search};
-use crate::options::{NameOptions, named};
+use crate::choices::{Granularity, code_type, dialect, expert_axes, named, search};
+use crate::options::NameOptions;
 
 #[derive(Args)]
 pub struct WeightOptions {
@@ -38,13 +39,13 @@ pub struct WeightOptions {
     /// Type of the codes [with --dialect coreai-torch: int4]
     #[arg(
         long,
-        value_enum,
+        value_parser = code_type(),
         default_value = "int8",
         default_value_if("dialect", "coreai-torch", "int4")
     )]
-    dtype: Dtype,
+    dtype: IntType,
     /// Range symmetric about zero, or that of the values [default: symmetric, or the preset's]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = named::<Mode>())]
     mode: Option<Mode>,
     /// Which elements share a scale [with --dialect coreai-torch: per-block]
     #[arg(
@@ -77,10 +78,10 @@ pub struct WeightOptions {
     #[arg(long, value_name = "FILE.yaml", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
     /// Whose arithmetic: coremltools'; the same in f32 with f32 scales; for Core AI models coreai-opt's
-    #[arg(long, value_enum, default_value = "coremltools")]
+    #[arg(long, value_parser = dialect(), default_value = "coremltools")]
     dialect: Dialect,
     /// How scales are chosen
-    #[arg(long, value_enum, default_value = "none")]
+    #[arg(long, value_parser = search(), default_value = "none")]
     search: Search,
     /// With --search mse: weigh errors by how large the inputs of weights are, as `quant calibrate
     /// --importance` finds it, or an imatrix of llama.cpp (.gguf, .dat)
@@ -102,7 +103,7 @@ pub struct WeightOptions {
     experts: Vec<String>,
     /// Safetensors: how stacked experts lie [default: as the lengths of a layer's two projections say,
     /// else output-input]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = expert_axes())]
     expert_axes: Option<ExpertAxes>,
     /// Core ML: leave alone whatever coremltools leaves alone
     #[arg(long)]
@@ -126,9 +127,9 @@ impl WeightOptions {
 
     pub fn options(&self, model: &Path) -> Result<QuantizeOptions, Error> {
         let scheme = Scheme {
-            dtype: self.dtype.into(),
-            mode: self.mode.unwrap_or(Mode::Symmetric).into(),
-            dialect: self.dialect.into(),
+            dtype: self.dtype,
+            mode: self.mode.unwrap_or_default(),
+            dialect: self.dialect,
         };
         let config = self.config.as_ref();
         let config = config.map(|path| Config::open(path, scheme.dialect));
@@ -153,7 +154,7 @@ impl WeightOptions {
             options = options.with_preset(preset);
         }
         if let Some(mode) = self.mode.filter(|_| format.takes("mode")) {
-            options.scheme.mode = mode.into();
+            options.scheme.mode = mode;
         }
         if let Some(bits) = self.bits {
             options = options.with_bits(bits)?;
@@ -168,10 +169,10 @@ impl WeightOptions {
             exclude: self.names.exclude()?,
             experts: Experts {
                 names: patterns("--experts", &self.experts)?,
-                axes: self.expert_axes.map(Into::into),
+                axes: self.expert_axes,
             },
             exact_selection: self.exact_selection,
-            search: self.search.into(),
+            search: self.search,
             importance: importance.transpose()?,
             ..options
         })

@@ -13,5 +13,8 @@ pub enum Mode {
     Affine,
 }
 
-named!(Mode, "mode": Symmetric "symmetric", Affine "affine");
+named!(
+    Mode, "mode":
+    Symmetric "symmetric" or "linear_symmetric", Affine "affine" or "linear",
+);
 stored_by_name!(Mode);

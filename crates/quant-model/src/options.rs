@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use quant_core::{GgmlType, IntType, Mode, Scheme, Search};
+use quant_core::{GgmlType, IntType, Mode, Scheme, Search, named};
 use quant_simd::Backend;
 use regex::Regex;
 
@@ -24,6 +24,8 @@ pub enum NonFinite {
     Skip,
 }
 
+named!(NonFinite, "way with NaN and infinities": Error "error", Skip "skip");
+
 /// Where a Core ML model is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ComputeUnit {
@@ -35,6 +37,8 @@ pub enum ComputeUnit {
     Cpu,
 }
 
+named!(ComputeUnit, "compute unit": NeuralEngine "ane", Gpu "gpu", Cpu "cpu");
+
 /// The axes of a stack of experts behind the experts' own, which is the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpertAxes {
@@ -44,15 +48,10 @@ pub enum ExpertAxes {
     InputOutput,
 }
 
-impl ExpertAxes {
-    /// `output-input` or `input-output`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::OutputInput => "output-input",
-            Self::InputOutput => "input-output",
-        }
-    }
-}
+named!(
+    ExpertAxes, "order of axes":
+    OutputInput "output-input", InputOutput "input-output",
+);
 
 /// Safetensors: which tensors of rank 3 are stacks of experts. Such a tensor gets a scale per expert
 /// and output channel, and blocks along its input channels, where no axis is given.

@@ -10,6 +10,7 @@ use std::path::Path;
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use quant_models::program::{ColorSpace, FeatureKind};
+use quant_models::quant_core::named;
 use quant_models::sniff;
 
 use crate::{Error, ModelInput, Tensor};
@@ -21,8 +22,8 @@ const LARGEST: u32 = 32_768;
 const MOST: u64 = 1 << 30;
 
 /// What happens to an image of another size than the model's.
+// Exhaustive: whoever tells what was done to images must say it of a new one, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum ImageFit {
     /// Scaled until it covers the model's size; what is beyond it on two sides is cut off. Apple's
     /// Vision framework does this unless it is told otherwise.
@@ -33,6 +34,8 @@ pub enum ImageFit {
     /// It is an error.
     Exact,
 }
+
+named!(ImageFit, "image fit": Crop "crop", Stretch "stretch", Exact "exact");
 
 /// Whether a file is an image, by its name.
 pub(crate) fn is_image(path: &Path) -> bool {

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum, ValueHint};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueHint};
 use indicatif::HumanBytes;
-use quant_core::observer::{Averaging, ConfigError, ObserverConfig};
+use quant_core::observer::{Averaging, ConfigError, Observer, ObserverConfig};
 use quant_models::{Calibrated, Calibration, CalibrationOptions, CalibrationSettings};
 use quant_models::{Error, Recordings};
 use serde_json::{Map, Value, json};
@@ -17,20 +18,6 @@ use crate::paths::{JSON, check_name};
 use crate::progress::with_progress;
 use crate::table::{Row, print_table};
 use crate::terminal::{count, number, print, print_json, shown, warn};
-
-#[derive(Clone, Copy, ValueEnum)]
-pub enum Observer {
-    /// All values
-    MinMax,
-    /// Averages of the smallest and largest value of each sample, in order
-    MovingAverage,
-    /// All but the outermost values
-    Percentile,
-    /// The least Kullback-Leibler divergence, as TensorRT finds it
-    Entropy,
-    /// The least mean squared error
-    Mse,
-}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -94,8 +81,8 @@ pub struct Calibrate {
     #[arg(long)]
     merge: bool,
     /// How ranges are found
-    #[arg(long, value_enum, default_value = "min-max")]
-    observer: Observer,
+    #[arg(long, value_parser = observer(), default_value = "min-max")]
+    observer: ObserverConfig,
     /// Bins of a histogram, a power of two [default: 2048]
     #[arg(long, value_hint = ValueHint::Other)]
     bins: Option<usize>,
@@ -128,6 +115,26 @@ pub struct Calibrate {
     json: JsonOption,
 }
 
+/// How ranges are found, with the usual settings.
+fn observer() -> impl TypedValueParser<Value = ObserverConfig> {
+    let value = |config: ObserverConfig| {
+        PossibleValue::new(config.name()).help(match config {
+            ObserverConfig::MinMax => "All values",
+            ObserverConfig::MovingAverage { .. } => {
+                "Averages of the smallest and largest value of each sample, in order"
+            }
+            ObserverConfig::Percentile { .. } => "All but the outermost values",
+            ObserverConfig::Entropy { .. } => {
+                "The least Kullback-Leibler divergence, as TensorRT finds it"
+            }
+            ObserverConfig::Mse { .. } => "The least mean squared error",
+            _ => "",
+        })
+    };
+    PossibleValuesParser::new(ObserverConfig::ALL.map(value))
+        .try_map(|name| ObserverConfig::from_name(&name).ok_or("no observer"))
+}
+
 fn averaging(text: &str) -> Result<Averaging, String> {
     let (kind, number) = text.split_once('=').unwrap_or((text, ""));
     let number = number
@@ -152,21 +159,17 @@ fn option_of(error: ConfigError) -> &'static str {
 
 impl Calibrate {
     fn observer(&self) -> Result<ObserverConfig, Error> {
-        let bins = self.bins.unwrap_or(ObserverConfig::DEFAULT_BINS);
-        let percentile = self.percentile;
-        let config = match self.observer {
-            Observer::MinMax => ObserverConfig::MinMax,
-            Observer::MovingAverage => ObserverConfig::MovingAverage {
-                averaging: self.averaging.unwrap_or(Averaging::TORCH),
-            },
-            Observer::Percentile => ObserverConfig::Percentile {
-                bins,
-                percentile: percentile.unwrap_or(ObserverConfig::DEFAULT_PERCENTILE),
-            },
-            Observer::Entropy => ObserverConfig::Entropy { bins },
-            Observer::Mse => ObserverConfig::Mse { bins },
-        };
-        match quant_core::observer::Observer::new(config) {
+        let mut config = self.observer;
+        if let Some(bins) = self.bins {
+            config = config.with_bins(bins);
+        }
+        if let Some(percentile) = self.percentile {
+            config = config.with_percentile(percentile);
+        }
+        if let Some(averaging) = self.averaging {
+            config = config.with_averaging(averaging);
+        }
+        match Observer::new(config) {
             Ok(_) => Ok(config),
             Err(error) => Err(Error::Option(format!("{}: {error}", option_of(error)))),
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use quant_models::{Encoding, Error, Inputs, convert, quantized_kind};
 
-use crate::options::named;
+use crate::choices::named;
 use crate::paths::output_of;
 use crate::rewrite::{RewriteOptions, Rewritten};
 

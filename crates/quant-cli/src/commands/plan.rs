@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
 use quant_models::{
-    AtomicFile, Error, Inputs, Job, MixedOptions, MixedSummary, MixedTarget, Note, QuantizeOptions,
+    AtomicFile, Error, Inputs, Job, MixedOptions, MixedSummary, MixedTarget, NonFinite, Note,
+    QuantizeOptions,
 };
 
-use crate::choices::NonFinite;
+use crate::choices::named;
 use crate::html;
 use crate::mixed::{MixedFlags, told};
 use crate::needs::lines;
@@ -55,7 +56,7 @@ pub struct Plan {
     #[arg(default_value_t = 16, value_parser = crate::mixed::at_least_one)]
     tensor_samples: usize,
     /// What to do with a tensor that holds NaN or Inf
-    #[arg(long, value_enum, default_value = "error")]
+    #[arg(long, value_parser = named::<NonFinite>(), default_value = "error")]
     non_finite: NonFinite,
     #[command(flatten)]
     force: ForceOption,
@@ -114,7 +115,7 @@ impl Plan {
 
     pub fn run(&self) -> Result<(), Error> {
         let options = QuantizeOptions {
-            non_finite: self.non_finite.into(),
+            non_finite: self.non_finite,
             ..self.weights.options(&self.model)?
         };
         let mixed = self.mixed.options()?;

@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueHint};
-use quant_core::Scheme;
+use quant_core::{IntType, Mode, Scheme};
 use quant_models::{
-    ActivationOptions, AtomicFile, AtomicFolder, Encoding, Error, Inputs, Job, Plan,
-    QuantizeOptions, Report, quantized_kind,
+    ActivationOptions, AtomicFile, AtomicFolder, ComputeUnit, Encoding, Error, Inputs, Job,
+    NonFinite, Plan, QuantizeOptions, Report, quantized_kind,
 };
 use serde_json::json;
 
 use super::auto::{AutoFlags, Decided};
 use crate::called;
-use crate::choices::{ByteType, Mode, NonFinite, Target};
+use crate::choices::{byte_type, compute_unit, named};
 use crate::needs::lines;
 use crate::options::{
     BackendOption, CautionOptions, ForceOption, JsonOption, SyncOption, ThreadsOption,
@@ -60,18 +60,18 @@ pub struct Quantize {
     #[arg(long, value_name = "FILE.json", value_hint = ValueHint::FilePath)]
     ranges: Option<PathBuf>,
     /// With --ranges: type of the activations' codes
-    #[arg(long, value_enum, default_value = "int8")]
-    activation_dtype: ByteType,
+    #[arg(long, value_parser = byte_type(), default_value = "int8")]
+    activation_dtype: IntType,
     /// With --ranges: range of the activations symmetric about zero, or as it is
-    #[arg(long, value_enum, default_value = "symmetric")]
+    #[arg(long, value_parser = named::<Mode>(), default_value = "symmetric")]
     activation_mode: Mode,
     #[command(flatten)]
     auto: AutoFlags,
     /// Core ML: warn of what is known to run badly there; with --auto, leave it out
-    #[arg(long, value_enum)]
-    target: Option<Target>,
+    #[arg(long, value_parser = compute_unit())]
+    target: Option<ComputeUnit>,
     /// What to do with a tensor that holds NaN or Inf
-    #[arg(long, value_enum, default_value = "error")]
+    #[arg(long, value_parser = named::<NonFinite>(), default_value = "error")]
     non_finite: NonFinite,
     #[command(flatten)]
     backend: BackendOption,
@@ -99,15 +99,14 @@ impl Quantize {
     fn options(&self) -> Result<QuantizeOptions, Error> {
         let activations = self.ranges.as_ref().map(|path| {
             let mut activations = ActivationOptions::open(path)?;
-            activations.scheme =
-                Scheme::new(self.activation_dtype.into(), self.activation_mode.into());
+            activations.scheme = Scheme::new(self.activation_dtype, self.activation_mode);
             Ok::<_, Error>(activations)
         });
         Ok(QuantizeOptions {
             plan: self.plan.as_deref().map(Plan::open).transpose()?,
-            non_finite: self.non_finite.into(),
+            non_finite: self.non_finite,
             activations: activations.transpose()?,
-            target: self.target.map(Into::into),
+            target: self.target,
             strict: self.caution.strict,
             dry_run: self.caution.dry_run,
             weights_only: self.weights_only.weights_only,

@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 
 use clap::{Args, ValueHint};
 use quant_models::{AtomicFile, Error, Inputs, Job, printable};
-use quant_run::{Model, NonFinite, Samples, Tensor, Watch};
+use quant_run::{ImageFit, Model, NonFinite, Samples, Tensor, Watch};
 use quant_run::{is_image, npy_to, npz_to, read_arrays, read_image};
 use serde_json::json;
 
-use super::running::{Fit, RunningOptions, at_model};
+use super::running::{RunningOptions, at_model, image_fit};
 use crate::options::{ForceOption, JsonOption, QuietOption, ThreadsOption};
 use crate::progress::with_progress;
 use crate::terminal::{print, print_json, shown, warn};
@@ -41,8 +41,8 @@ pub struct Run {
     #[arg(short, long, value_name = "OUTPUT", value_hint = ValueHint::FilePath)]
     output: PathBuf,
     /// What happens to images of another size than the model's
-    #[arg(long, value_enum, value_name = "HOW", default_value = "crop")]
-    image_fit: Fit,
+    #[arg(long, value_parser = image_fit(), value_name = "HOW", default_value = "crop")]
+    image_fit: ImageFit,
     #[command(flatten)]
     running: RunningOptions,
     #[command(flatten)]
@@ -248,7 +248,7 @@ impl Run {
                 .find(|input| input.name == name)
                 .ok_or_else(|| bad(file, &format!("no input `{name}`; there are {names}")))?,
         };
-        let image = read_image(file, input, self.image_fit.image_fit());
+        let image = read_image(file, input, self.image_fit);
         let image = image.map_err(|error| at_model(&self.model, error))?;
         Ok((input.name.clone(), image))
     }

@@ -3,10 +3,12 @@
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum, ValueHint};
+use clap::builder::TypedValueParser;
+use clap::{Args, ValueHint};
 use quant_models::{Error, Inputs};
 use quant_run::{ImageFit, Model, RunOptions, Samples, States};
 
+use crate::choices::offered;
 use crate::mixed::at_least_one;
 use crate::progress::Input;
 use crate::terminal::{count, shown, warn};
@@ -52,8 +54,8 @@ pub struct MeasuringOptions {
     #[arg(long, value_name = "COUNT", value_parser = at_least_one, value_hint = ValueHint::Other)]
     samples_limit: Option<usize>,
     /// What happens to images of another size than the model's
-    #[arg(long, value_enum, value_name = "HOW", default_value = "crop")]
-    image_fit: Fit,
+    #[arg(long, value_parser = image_fit(), value_name = "HOW", default_value = "crop")]
+    image_fit: ImageFit,
     /// Memory for weights and values, such as 512M or 8G [default: what is free]
     #[arg(long, value_name = "SIZE", value_hint = ValueHint::Other, value_parser = size)]
     memory: Option<usize>,
@@ -137,9 +139,9 @@ impl RunningOptions {
             self.round_f16.then(|| "float16 rounded".into()),
             samples.sequence.then(|| "one sequence".into()),
             match samples.image_fit {
-                Fit::Crop => None,
-                Fit::Stretch => Some("images stretched".into()),
-                Fit::Exact => Some("images of the exact size".into()),
+                ImageFit::Crop => None,
+                ImageFit::Stretch => Some("images stretched".into()),
+                ImageFit::Exact => Some("images of the exact size".into()),
             },
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
@@ -191,24 +193,14 @@ pub fn at_model(model: &Path, error: quant_run::Error) -> Error {
 }
 
 /// What happens to an image of another size than the model's.
-#[derive(Clone, Copy, ValueEnum)]
-pub enum Fit {
-    /// Scale it until it covers the model's size, and cut off what is beyond
-    Crop,
-    /// Scale it to the model's size, whatever its proportions
-    Stretch,
-    /// It is an error
-    Exact,
-}
-
-impl Fit {
-    pub fn image_fit(self) -> ImageFit {
-        match self {
-            Self::Crop => ImageFit::Crop,
-            Self::Stretch => ImageFit::Stretch,
-            Self::Exact => ImageFit::Exact,
+pub fn image_fit() -> impl TypedValueParser<Value = ImageFit> {
+    offered(|fit| match fit {
+        ImageFit::Crop => {
+            Some("Scale it until it covers the model's size, and cut off what is beyond")
         }
-    }
+        ImageFit::Stretch => Some("Scale it to the model's size, whatever its proportions"),
+        ImageFit::Exact => Some("It is an error"),
+    })
 }
 
 /// Which samples, and how they are passed through a model.
@@ -218,8 +210,8 @@ pub struct SampleOptions {
     #[arg(long, value_name = "COUNT", value_parser = at_least_one, value_hint = ValueHint::Other)]
     pub samples_limit: Option<usize>,
     /// What happens to images of another size than the model's
-    #[arg(long, value_enum, value_name = "HOW", default_value = "crop")]
-    image_fit: Fit,
+    #[arg(long, value_parser = image_fit(), value_name = "HOW", default_value = "crop")]
+    image_fit: ImageFit,
     /// The samples are one sequence: states go from each to the next, instead of beginning as zeros
     #[arg(long)]
     pub sequence: bool,
@@ -250,17 +242,17 @@ impl SampleOptions {
             }
             paths => Samples::list(paths).map_err(at)?,
         };
-        samples = samples.with_image_fit(self.image_fit.image_fit());
+        samples = samples.with_image_fit(self.image_fit);
         if let Some(limit) = self.samples_limit {
             samples.truncate(limit);
         }
         warn_of_ignored(&samples);
         let (images, scaled) = samples.images(model.inputs()).map_err(at)?;
         let how = match self.image_fit {
-            Fit::Crop => "scaled, and cut where the proportions differ (--image-fit)",
-            Fit::Stretch => "stretched",
+            ImageFit::Crop => "scaled, and cut where the proportions differ (--image-fit)",
+            ImageFit::Stretch => "stretched",
             // Reading the first of them ends the run.
-            Fit::Exact => return Ok(samples),
+            ImageFit::Exact => return Ok(samples),
         };
         if scaled > 0 {
             let images = count(images, "image");

@@ -177,6 +177,22 @@ impl ObserverConfig {
         self
     }
 
+    /// The same that keeps so many percent of the values; itself where that is not asked.
+    pub const fn with_percentile(mut self, wanted: f64) -> Self {
+        if let Self::Percentile { percentile, .. } = &mut self {
+            *percentile = wanted;
+        }
+        self
+    }
+
+    /// The same with averages that move so; itself where there are none.
+    pub const fn with_averaging(mut self, wanted: Averaging) -> Self {
+        if let Self::MovingAverage { averaging } = &mut self {
+            *averaging = wanted;
+        }
+        self
+    }
+
     /// The bins of the histogram, if there is one.
     pub const fn bins(&self) -> Option<usize> {
         match self {
