@@ -296,6 +296,36 @@ fn batches_of_blocks_with_biases_are_searched() {
     }
 }
 
+/// Scales of f32 for values of f16: what is found restores no value to infinity, where the plain scale
+/// does not, one by one and in batches.
+#[test]
+fn no_found_scale_overflows_the_type_of_the_values() {
+    let values = (0..2048_u32).map(|i| match i % 64 {
+        0 => f16::MAX,
+        _ => f16::from_f32((i.wrapping_mul(2_654_435_761) >> 16) as f32 * 1.9 - 63_000.0),
+    });
+    let values: Vec<f16> = values.collect();
+    for dtype in [IntType::Int4, IntType::Uint4, IntType::Int8] {
+        let scheme = Scheme::new(dtype, Mode::Symmetric).with_dialect(Dialect::F32);
+        for granularity in [
+            Granularity::PerChannel { axis: 0 },
+            Granularity::PerChannel { axis: 1 },
+            Granularity::Blocks(vec![1, 32]),
+        ] {
+            let blocks = Blocks::new(&[32, 64], &granularity).unwrap();
+            check_search(&values, scheme, &blocks, 1, Search::Mse, None);
+            let found = reference::quantize_tensor_searched(&values, scheme, &blocks, None);
+            let found = found.unwrap();
+            for run in blocks.runs(0..values.len()) {
+                let mut restored = vec![f16::ZERO; run.elements.len()];
+                let codes = &found.codes[run.elements];
+                reference::dequantize(codes, scheme, found.params[run.scale], &mut restored);
+                assert!(restored.iter().all(|it| it.is_finite()), "{scheme:?}");
+            }
+        }
+    }
+}
+
 /// Those that a search has found, given to functions of slices.
 #[test]
 fn scales_below_zero_are_as_good_as_others() {

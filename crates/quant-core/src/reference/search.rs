@@ -33,7 +33,9 @@ const ROUND: f32 = 12_582_912.0;
 ///    element's index modulo 16, then the upper half of the lanes to the lower half, and so on.
 /// 5. If that is not the first candidate, which is the plain one: both quantize the block and restore
 ///    it, as the dialect says. The winner stays if fewer of its restored values are infinite, or as
-///    many, and its squared errors, added as [`ErrorStats`] adds those of runs in f64, are less.
+///    many, and its squared errors, added as [`ErrorStats`] adds those of runs in f64, are less. A
+///    restored value that overflows the type of the values counts as infinite, also where scales, and
+///    so errors, are of a larger type.
 ///
 /// Codes are those of [`Scheme::searched`] throughout, and what is found is to be used with it. So it is
 /// never worse than the plain parameters.
@@ -236,7 +238,13 @@ fn noise<F: Float>(
         let chunk = start..values.len().min(start + STATS_CHUNK);
         let weights = importance.map(|all| &all[chunk.clone()]);
         let pairs = values[chunk.clone()].iter().zip(&restored[chunk]);
-        let pairs = pairs.map(|(value, &restored)| (value.to_f32(), restored));
+        let pairs = pairs.map(|(value, &restored)| {
+            let restored = match F::from_f32(restored).to_f32().is_finite() {
+                true => restored,
+                false => f32::INFINITY,
+            };
+            (value.to_f32(), restored)
+        });
         let stats = match weights {
             None => ErrorStats::of_chunk_in_f64(pairs),
             Some(weights) => ErrorStats::of_weighted_chunk(pairs, weights),

@@ -183,6 +183,7 @@ impl<F: Element> Searcher<F> {
         memory::resize(&mut self.restored, PIECE, 0.0)?;
         let backend = quantizer.backend;
         let (spec, place) = EncodeSpec::new::<F>(quantizer.encoding_scheme(), params);
+        let may_overflow = may_overflow::<F>(quantizer, params.scale());
         let mut stats = ErrorStats::default();
         for (chunk, values) in values.chunks(STATS_CHUNK).enumerate() {
             let mut sums = ErrorSums::wide();
@@ -191,6 +192,9 @@ impl<F: Element> Searcher<F> {
                 let restored = &mut self.restored[..values.len()];
                 let codes = &mut self.codes[..values.len()];
                 F::encode(backend, values, spec, place, codes, restored);
+                if may_overflow {
+                    mark_overflows::<F>(restored);
+                }
                 F::add_errors(backend, values, restored, &mut sums);
                 if let Some(importance) = importance {
                     let start = chunk * STATS_CHUNK + piece * PIECE;
@@ -292,6 +296,23 @@ fn gather<T: Copy>(
         to.extend_from_slice(&row[columns.clone()]);
     }
     Ok(())
+}
+
+/// Whether restored values may overflow the type of the values, while their own type, that of the scales,
+/// holds them: a scale below zero has one code more, for a value that is larger than any there was.
+pub(super) fn may_overflow<F: Element>(quantizer: &TensorQuantizer, scale: f32) -> bool {
+    let codes = quantizer.encoding_scheme();
+    let steps = (codes.qmax() - codes.qmin()) as f32;
+    quantizer.scale_type() != F::TYPE && !F::TYPE.round(scale.abs() * steps).is_finite()
+}
+
+/// Makes what overflows the type of the values infinite.
+fn mark_overflows<F: Element>(restored: &mut [f32]) {
+    for restored in restored {
+        if !F::TYPE.round(*restored).is_finite() {
+            *restored = f32::INFINITY;
+        }
+    }
 }
 
 /// Errors that are not finite are counted, and add nothing. Without a branch, the compiler makes

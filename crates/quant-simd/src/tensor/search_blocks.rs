@@ -4,7 +4,7 @@ use quant_core::{FloatType, Mode};
 
 use super::TensorQuantizer;
 use super::params::PIECE;
-use super::search::{Margin, Searcher, weight};
+use super::search::{Margin, Searcher, may_overflow, weight};
 use crate::Element;
 use crate::kernels::block_params::FindBlockRanges;
 use crate::kernels::blocks::{BATCH, Ranges};
@@ -178,6 +178,11 @@ impl<F: Element> Searcher<F> {
         (division, plain): (Division, &BlockParams<BLOCKS>),
         is_found: &mut [bool; BATCH],
     ) -> Result<bool, NoMemory> {
+        let scales = [plain, &self.found[0]].map(|params| &params.floats[SCALE][..BATCH]);
+        let mut scales = scales.into_iter().flatten();
+        if scales.any(|&scale| may_overflow::<F>(quantizer, scale)) {
+            return Ok(false);
+        }
         memory::resize(&mut self.codes, PIECE, 0)?;
         memory::resize(&mut self.restored, PIECE, 0.0)?;
         let (backend, size) = (quantizer.backend, values.len() / BATCH);
