@@ -227,6 +227,19 @@ impl OpenModel for Opened<'_> {
         }
     }
 
+    fn stored_len(
+        &self,
+        _facts: &Facts,
+        quantizer: &TensorQuantizer,
+        _options: &QuantizeOptions,
+    ) -> usize {
+        let zero_points = quantizer
+            .scheme
+            .dtype
+            .storage_len(quantizer.zero_points_len());
+        quantizer.codes_len() + quantizer.scales_len() + zero_points
+    }
+
     fn data(&self, tensor: usize) -> Result<Data<'_>, Error> {
         let data = self.model.data(&self.model.graph.weights[tensor]);
         Ok(data.unwrap_or(Data::EMPTY))

@@ -92,9 +92,14 @@ impl Part {
 
     /// Bytes in a weight file of a part that goes there.
     pub fn len_of(dtype: DataType, shape: &[usize]) -> Option<u64> {
+        Self::is_large(shape).then(|| Self::stored_len(dtype, shape) as u64)
+    }
+
+    /// Bytes of a part, wherever it goes.
+    pub fn stored_len(dtype: DataType, shape: &[usize]) -> usize {
         let bits = dtype.stored().map_or(8, |(bits, _)| bits);
         let elements: usize = shape.iter().product();
-        Self::is_large(shape).then_some((elements * bits).div_ceil(8) as u64)
+        (elements * bits).div_ceil(8)
     }
 
     /// Whether it goes to a weight file at all.

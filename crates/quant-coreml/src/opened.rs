@@ -27,6 +27,7 @@ use super::package::Package;
 use super::select::{self, Candidate, FILE_ELEMENTS};
 use super::size::bytes_of;
 use super::structure::structure;
+use super::weight_layout::WeightLayout;
 use super::{activations, dequantize, quantize};
 
 const NO_ENCODING: &str = "this format is for safetensors; a Core ML package has one of its own";
@@ -147,6 +148,18 @@ impl OpenModel for Opened<'_, '_> {
         _options: &QuantizeOptions,
     ) -> Result<(), Unsupported> {
         select::check_blocks(&quantizer.blocks).map_err(Unsupported::Skip)
+    }
+
+    fn stored_len(
+        &self,
+        facts: &Facts,
+        quantizer: &TensorQuantizer,
+        _options: &QuantizeOptions,
+    ) -> usize {
+        let constant = self.constant(&self.candidates[facts.index]);
+        let since_18 = select::since_18(&self.package.program, constant);
+        let layout = WeightLayout::new(quantizer, since_18);
+        layout.map_or(0, |layout| layout.len())
     }
 
     fn data(&self, tensor: usize) -> Result<Data<'_>, Error> {

@@ -17,7 +17,7 @@ use crate::mil::program::{Payload, Program, TensorType, Value};
 use crate::mil::schema::DataType;
 
 /// The first version whose weights may have 4 bits, or blocks: iOS18.
-pub(crate) const BLOCKWISE: u64 = 9;
+const BLOCKWISE: u64 = 9;
 /// Fewer elements stand in the model itself, and are not worth anything else.
 pub(crate) const FILE_ELEMENTS: usize = 10;
 
@@ -38,6 +38,11 @@ pub(crate) fn shown_name(program: &Program<'_>, constant: &Constant<'_, '_>) -> 
     program.shown(constant.function, constant.operation.name())
 }
 
+/// Whether the constant's model may hold the operations of iOS 18.
+pub(crate) fn since_18(program: &Program<'_>, constant: &Constant<'_, '_>) -> bool {
+    program.stage(constant.function).specification >= BLOCKWISE
+}
+
 /// The value of a constant that stands in a weight file, or would if coremltools had written the
 /// package.
 pub(crate) fn weight<'p, 'a>(
@@ -45,7 +50,7 @@ pub(crate) fn weight<'p, 'a>(
     constant: &Constant<'p, 'a>,
 ) -> Option<&'p Value<'a>> {
     let value = constant.operation.attribute("val")?;
-    let since_18 = program.stage(constant.function).specification >= BLOCKWISE;
+    let since_18 = since_18(program, constant);
     let belongs = |kind: &TensorType| {
         let known = match kind.dtype {
             DataType::FLOAT16 | DataType::FLOAT32 | DataType::INT8 | DataType::UINT8 => true,
@@ -242,7 +247,7 @@ pub(crate) fn check(
             option(&format!("dialect {dialect}"))
         ));
     }
-    if package.program.stage(constant.function).specification < BLOCKWISE {
+    if !since_18(&package.program, constant) {
         let again = "convert the model again with minimum_deployment_target=ct.target.iOS18 or later, or use int8 or uint8, per tensor or channel";
         if settings.granularity.is_blockwise() {
             return bad(&format!("blocks are supported since iOS18; {again}"));

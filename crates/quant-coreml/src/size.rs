@@ -159,9 +159,8 @@ impl<'s, 'p, 'a> Sizes<'s, 'p, 'a> {
     fn weight(&mut self, weight: &Planned<'_, '_, '_>) -> Result<(), Error> {
         let (package, constant, quantizer) = (self.package, weight.constant, weight.quantizer);
         let id = constant.operation.id;
-        let program = &package.program;
+        let since_18 = select::since_18(&package.program, constant);
         let (file, origin) = Origin::of(package, weight.value, constant);
-        let since_18 = program.stage(constant.function).specification >= select::BLOCKWISE;
         let layout = WeightLayout::new(quantizer, since_18).map_err(|problem| {
             Error::tensor(&package.model_path(), &weight.choice.name, problem)
         })?;
@@ -211,11 +210,7 @@ impl<'s, 'p, 'a> Sizes<'s, 'p, 'a> {
         for part in &layout.parts {
             let elements = match Part::len_of(part.dtype, &part.shape) {
                 Some(len) => Elements::Blob(self.record(file, len)),
-                None => {
-                    let bits = part.dtype.stored().map_or(8, |(bits, _)| bits);
-                    let elements: usize = part.shape.iter().product();
-                    Elements::Here(vec![0; (elements * bits).div_ceil(8)])
-                }
+                None => Elements::Here(vec![0; Part::stored_len(part.dtype, &part.shape)]),
             };
             values.push(NewValue {
                 dtype: part.dtype,

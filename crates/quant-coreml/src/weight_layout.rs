@@ -93,6 +93,14 @@ impl WeightLayout {
         })
     }
 
+    /// Bytes of all parts.
+    pub fn len(&self) -> usize {
+        let parts = self.parts.iter();
+        parts
+            .map(|part| Part::stored_len(part.dtype, &part.shape))
+            .sum()
+    }
+
     /// Where the parts go if the next record of the weight file begins at `start`, `None` for those
     /// that are too small for it; and where the record after them begins.
     pub fn places(&self, start: u64) -> (Vec<Option<u64>>, u64) {

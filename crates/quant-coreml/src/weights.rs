@@ -127,8 +127,7 @@ fn chosen<'s, 'a>(
             let constant = &graph.constants[choice.constant];
             let id = constant.operation.id;
             let (file, origin) = Origin::of(package, value, constant);
-            let since_18 =
-                package.program.stage(constant.function).specification >= select::BLOCKWISE;
+            let since_18 = select::since_18(&package.program, constant);
             let layout = WeightLayout::new(quantizer, since_18)
                 .map_err(|problem| Error::tensor(&package.model_path(), &choice.name, problem))?;
             let weight = Weight {

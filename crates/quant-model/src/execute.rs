@@ -44,7 +44,9 @@ pub(crate) fn decide<'j>(
     let mut reports = Large::new(Vec::new(), job);
     for (facts, decision) in tensors.into_inner().into_iter().zip(&decided.decisions) {
         job.check()?;
-        let mut report = TensorReport::new(facts, decision);
+        let mut report = TensorReport::new(facts, decision, |facts, quantizer| {
+            model.stored_len(facts, quantizer, options)
+        });
         if report.scheme.is_some() && options.given(&report.name).is_some() {
             report.method = options.codes.as_ref().map(|codes| codes.method().into());
         }

@@ -188,6 +188,17 @@ pub trait OpenModel {
         options: &QuantizeOptions,
     ) -> Result<(), Unsupported>;
 
+    /// Bytes that a quantized tensor takes in a file: codes, scales, and zero points as the format packs
+    /// them.
+    fn stored_len(
+        &self,
+        _facts: &Facts,
+        quantizer: &TensorQuantizer,
+        _options: &QuantizeOptions,
+    ) -> usize {
+        quantizer.codes_len() + quantizer.scales_len() + quantizer.zero_points_len()
+    }
+
     /// A float tensor's values.
     ///
     /// # Errors

@@ -185,13 +185,16 @@ pub struct TensorReport {
 }
 
 impl TensorReport {
-    /// What is known before the work.
+    /// What is known before the work; `stored_len` says how many bytes what is quantized takes.
     #[doc(hidden)]
-    pub fn new(facts: Facts, decision: &Decision) -> Self {
+    pub fn new(
+        facts: Facts,
+        decision: &Decision,
+        stored_len: impl FnOnce(&Facts, &TensorQuantizer) -> usize,
+    ) -> Self {
         let (bytes_after, scheme, reason) = match decision {
             Decision::Quantize(quantizer) => (
-                (quantizer.codes_len() + quantizer.scales_len() + quantizer.zero_points_len())
-                    as u64,
+                stored_len(&facts, quantizer) as u64,
                 Some(SchemeRecord::from_quantizer(quantizer)),
                 None,
             ),

@@ -42,7 +42,7 @@ impl<'a> Tensor<'a> {
             float,
             bytes: self.file.data(self.entry),
             quantized: self.quantized.map(|quantized| {
-                let bytes = quantized.scales.len() + quantized.zero_points.len();
+                let bytes = quantized.bytes_beside;
                 let (scales, zero_points) = (quantized.scales, quantized.zero_points);
                 Parts::new(quantized.quantizer, scales, zero_points, bytes)
             }),

@@ -44,6 +44,8 @@ pub struct Quantized<'a> {
     pub(crate) codes: Data<'a>,
     pub(crate) scales: Data<'a>,
     pub(crate) zero_points: Data<'a>,
+    /// Bytes of what stands beside the codes, as the file packs it.
+    pub(crate) bytes_beside: usize,
     /// How it was quantized.
     pub record: &'a SchemeRecord,
 }
@@ -215,7 +217,9 @@ impl Model {
         let zero_points = convention.offsets(&quantizer, offsets)?;
         // Constants were read when it was found: they may be of another type.
         let all = parts.all().map(|(_, part)| part.name.clone());
-        let others = all.filter(|part| *part != parts.codes.name).collect();
+        let others: Vec<String> = all.filter(|part| *part != parts.codes.name).collect();
+        let entries = others.iter().filter_map(|part| self.base.find(part));
+        let bytes_beside = entries.map(|(file, entry)| file.data(entry).len()).sum();
         Ok(FoundParts {
             name_of_codes: parts.codes.name,
             others,
@@ -223,6 +227,7 @@ impl Model {
                 codes,
                 scales,
                 zero_points,
+                bytes_beside,
                 record,
                 quantizer,
             },

@@ -194,6 +194,16 @@ impl OpenModel for Opened<'_> {
         check_names(&self.model.base, &facts.file, &facts.name, &parts).map_err(Unsupported::Fail)
     }
 
+    fn stored_len(
+        &self,
+        facts: &Facts,
+        quantizer: &TensorQuantizer,
+        options: &QuantizeOptions,
+    ) -> usize {
+        let parts = convention(options.encoding()).parts(&facts.name, quantizer);
+        parts.all().map(|(_, part)| part.len).sum()
+    }
+
     fn data(&self, tensor: usize) -> Result<Data<'_>, Error> {
         let (file, _, entry) = self.entries[tensor];
         Ok(file.data(entry))

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::folder::{Folder, f32_bytes, wave};
 
@@ -62,5 +62,46 @@ fn a_size_is_that_of_all_that_the_format_writes() {
             assert!(size * 10 >= target * 9, "{format}: {size} of {target}");
             assert!(said.contains(&format!(" {size} bytes")), "{size}: {said}");
         }
+    }
+}
+
+/// Bits per weight of a plan are those of the file: zero points as the format packs them.
+#[test]
+fn bits_are_those_that_the_file_holds() {
+    let folder = small_weights();
+    let package = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../quant-models/tests/coreml/packages/linear_18_f16.mlpackage"
+    );
+    for (model, format, candidate, output) in [
+        (package, "native", "int4-affine", "q.mlpackage"),
+        (package, "native", "int4-affine:block16", "q.mlpackage"),
+        (package, "native", "int8-affine", "q.mlpackage"),
+        ("m", "native", "int4-affine:block16", "q"),
+        ("m", "compressed-tensors", "int4:block32", "q"),
+        ("m", "mlx", "int4:block32", "q"),
+    ] {
+        let candidates = ["--candidates", candidate, "--target-bits", "12"];
+        let plan = ["plan", model, "--format", format, "-f", "-o", "p.json"];
+        let said = folder.succeeds(&[&plan[..], &candidates].concat());
+        folder.succeeds(&["quantize", model, "--plan", "p.json", "-f", "-o", output]);
+        let found = folder.succeeds(&["inspect", output, "--json"]);
+        let found: Value = serde_json::from_str(&found).unwrap();
+        let (mut bytes, mut elements) = (0, 0);
+        for tensor in found["tensors"].as_array().unwrap() {
+            if tensor["scheme"].is_object() {
+                bytes += tensor["bytes"].as_u64().unwrap();
+                let shape = tensor["shape"].as_array().unwrap().iter();
+                elements += shape.map(|dim| dim.as_u64().unwrap()).product::<u64>();
+            }
+        }
+        let bits = format!(
+            "{:.3} bits per weight",
+            8.0 * bytes as f64 / elements as f64
+        );
+        assert!(
+            said.starts_with(&bits),
+            "{format} {candidate}: {bits}: {said}"
+        );
     }
 }

@@ -3,7 +3,6 @@
 use quant_core::{Blocks, Granularity};
 use quant_simd::TensorQuantizer;
 
-use super::bytes;
 use crate::ExpertAxes;
 use crate::facts::{Axes, Facts};
 
@@ -12,7 +11,11 @@ const STEP: usize = 256;
 
 /// The same codes in larger blocks, the fewest bytes first: as many sizes as differ by more than a hair,
 /// up to those whose scales take as much as the codes.
-pub(super) fn quantizers(facts: &Facts, smallest: &TensorQuantizer) -> Vec<TensorQuantizer> {
+pub(super) fn quantizers(
+    facts: &Facts,
+    smallest: &TensorQuantizer,
+    bytes: &dyn Fn(&TensorQuantizer) -> usize,
+) -> Vec<TensorQuantizer> {
     let mut all: Vec<TensorQuantizer> = Vec::new();
     for sizes in divisions(facts).into_iter().rev() {
         let Ok(blocks) = Blocks::new(&facts.shape, &Granularity::Blocks(sizes)) else {
@@ -123,7 +126,8 @@ mod tests {
             search: Search::None,
             importance: None,
         };
-        let all = quantizers(&facts, &smallest);
+        let bytes = |one: &TensorQuantizer| one.codes_len() + one.scales_len();
+        let all = quantizers(&facts, &smallest, &bytes);
         let sizes: Vec<usize> = all.iter().map(|one| one.blocks.block_sizes()[1]).collect();
         assert_eq!(sizes[..2], [720, 360]);
         assert_eq!(sizes[sizes.len() - 8..], [15, 12, 10, 9, 8, 6, 5, 4]);

@@ -282,7 +282,8 @@ impl<'w> Work<'w> {
                 continue;
             };
             let facts = &self.tensors[index];
-            let divided = divisions::quantizers(facts, &smallest);
+            let divided =
+                divisions::quantizers(facts, &smallest, &|one| self.stored_len(index, one));
             let fits = |one: &TensorQuantizer| self.model.supports(facts, one, &options).is_ok();
             let divided: Vec<_> = divided.into_iter().filter(fits).collect();
             for quantizer in divided {
@@ -320,8 +321,9 @@ impl<'w> Work<'w> {
             None => None,
         };
         if damage.is_none_or(f64::is_finite) {
+            let bytes = self.stored_len(index, &quantizer);
             self.alternatives[index].push(Alternative {
-                bytes: bytes(&quantizer) as u64,
+                bytes: bytes as u64,
                 decision: Decision::Quantize(quantizer),
                 error,
                 damage,
@@ -329,6 +331,11 @@ impl<'w> Work<'w> {
             });
         }
         Ok(())
+    }
+
+    fn stored_len(&self, index: usize, quantizer: &TensorQuantizer) -> usize {
+        let facts = &self.tensors[index];
+        self.model.stored_len(facts, quantizer, self.options)
     }
 
     /// Squared errors by squared values; `None` where some are infinite once they are restored.
@@ -442,11 +449,6 @@ impl<'w> Work<'w> {
             path: PathBuf::new(),
         }
     }
-}
-
-/// Bytes of codes, scales and zero points.
-fn bytes(quantizer: &TensorQuantizer) -> usize {
-    quantizer.codes_len() + quantizer.scales_len() + quantizer.zero_points_len()
 }
 
 /// Of an error by what it is an error of; infinite where there is none.
