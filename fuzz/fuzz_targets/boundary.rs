@@ -89,6 +89,7 @@ fn number<E>(number: u32) -> MaybeUninit<E> {
     value
 }
 
+// Long: one input to all functions that need a scheme's codes, whose arguments take a line each.
 fn check(u: &mut Unstructured<'_>) -> Result<()> {
     let fault: Fault = u.arbitrary()?;
     // Float, code, mode, dialect.
@@ -294,7 +295,6 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Those that need no scheme's codes: what they are given, and a status that tells what is wrong.
 /// Blocks of ggml; one size or number may be wrong.
 fn check_ggml(u: &mut Unstructured<'_>) -> Result<()> {
     let (count, float) = (32 * u.int_in_range(0..=9)?, u.int_in_range(0..=2)?);
@@ -342,6 +342,8 @@ fn check_ggml(u: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Those that need no scheme's codes: what they are given, and a status that tells what is wrong.
+// Long: one input to many functions of the header, whose arguments take a line each.
 fn check_rest(u: &mut Unstructured<'_>) -> Result<()> {
     let (known, wrong): (bool, u32) = (u.arbitrary()?, u.arbitrary()?);
     let kind = |valid: u32, first_unknown: u32| match known {

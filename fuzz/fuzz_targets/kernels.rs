@@ -47,19 +47,7 @@ fn with_floats<F: Element>(u: &mut Unstructured<'_>) -> Result<()> {
     let bad = reference::quantize(&values, scheme, params, &mut codes);
     let mut dequantized = vec![F::default(); count];
     reference::dequantize(&codes, scheme, params, &mut dequantized);
-    let (mut by_column, mut dequantized_by_column) = (vec![0; count], vec![F::default(); count]);
-    for i in 0..count {
-        let (params, at) = (of_columns[i % columns], i..i + 1);
-        reference::quantize(
-            &values[at.clone()],
-            scheme,
-            params,
-            &mut by_column[at.clone()],
-        );
-        let code = &by_column[at.clone()];
-        reference::dequantize(code, scheme, params, &mut dequantized_by_column[at]);
-    }
-    let laid_out = Columns::new(scheme, F::TYPE, &of_columns);
+    by_columns(scheme, &values, &of_columns, bad);
     for &backend in Backend::available() {
         let name = backend.name();
         let mut got = vec![0xcd; scheme.dtype.storage_len(count)];
@@ -76,8 +64,38 @@ fn with_floats<F: Element>(u: &mut Unstructured<'_>) -> Result<()> {
         assert_eq!(bits(&floats), bits(&dequantized), "{name} {scheme:?} {params:?}");
         backend.quantize_with_stats(&values, scheme, params, &mut got);
         assert_eq!(got, stored(scheme, &codes), "{name} {scheme:?} {params:?}");
+        let range = reference::range(&values);
+        assert_eq!(backend.range(&values), range, "{name}");
+        match scheme.dialect.scale_type(F::TYPE) {
+            FloatType::F32 => blocks::<F, f32>(backend, scheme, &values, columns),
+            FloatType::F16 | FloatType::Bf16 => blocks::<F, F>(backend, scheme, &values, columns),
+        }
+    }
+    Ok(())
+}
+
+/// Each column with parameters of its own; `bad` is how many values are not finite.
+fn by_columns<F: Element>(scheme: Scheme, values: &[F], of_columns: &[Params], bad: u64) {
+    let (count, columns) = (values.len(), of_columns.len());
+    let (mut by_column, mut dequantized_by_column) = (vec![0; count], vec![F::default(); count]);
+    for i in 0..count {
+        let (params, at) = (of_columns[i % columns], i..i + 1);
+        reference::quantize(
+            &values[at.clone()],
+            scheme,
+            params,
+            &mut by_column[at.clone()],
+        );
+        let code = &by_column[at.clone()];
+        reference::dequantize(code, scheme, params, &mut dequantized_by_column[at]);
+    }
+    let laid_out = Columns::new(scheme, F::TYPE, of_columns);
+    for &backend in Backend::available() {
+        let name = backend.name();
+        let mut got = vec![0xcd; scheme.dtype.storage_len(count)];
+        let mut floats = vec![F::default(); count];
         assert_eq!(
-            backend.quantize_columns(&values, &laid_out, &mut got),
+            backend.quantize_columns(values, &laid_out, &mut got),
             bad,
             "{name}"
         );
@@ -88,14 +106,7 @@ fn with_floats<F: Element>(u: &mut Unstructured<'_>) -> Result<()> {
         );
         backend.dequantize_columns(&got, &laid_out, &mut floats);
         assert_eq!(bits(&floats), bits(&dequantized_by_column), "{name} {scheme:?}");
-        let range = reference::range(&values);
-        assert_eq!(backend.range(&values), range, "{name}");
-        match scheme.dialect.scale_type(F::TYPE) {
-            FloatType::F32 => blocks::<F, f32>(backend, scheme, &values, columns),
-            FloatType::F16 | FloatType::Bf16 => blocks::<F, F>(backend, scheme, &values, columns),
-        }
     }
-    Ok(())
 }
 
 fn blocks<F: Element, S: Element>(backend: Backend, scheme: Scheme, values: &[F], size: usize) {

@@ -40,17 +40,15 @@ pub fn circles() -> Outcome {
             let sources = entry?.path().join("src");
             if sources.join("lib.rs").is_file() || sources.join("main.rs").is_file() {
                 crates += 1;
-                let mut files = Vec::new();
-                list(&sources, &mut files)?;
-                for file in &files {
-                    found.extend(lengths::too_long(file)?);
-                }
                 for (folder, graph) in graphs(&sources)? {
                     let place = sources.join(folder.join("/"));
                     found.extend(circle(&graph).map(|circle| told(&place, &circle)));
                 }
             }
         }
+    }
+    for file in programs()? {
+        found.extend(lengths::too_long(&file)?);
     }
     found.extend(circle(&crate_graph()?).map(|circle| told(Path::new("crates"), &circle)));
     match found.is_empty() {
@@ -60,6 +58,24 @@ pub fn circles() -> Outcome {
         }
         false => Err(found.join("\n").into()),
     }
+}
+
+/// All sources but tests: of crates, benchmarks, examples and fuzz targets.
+fn programs() -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(root().join("crates"))? {
+        let folder = entry?.path();
+        for inner in ["src", "examples", "benches"] {
+            let inner = folder.join(inner);
+            if inner.is_dir() {
+                list(&inner, &mut files)?;
+            }
+        }
+    }
+    for folder in ["xtask", "benches", "examples", "fuzz"] {
+        list(&root().join(folder), &mut files)?;
+    }
+    Ok(files)
 }
 
 fn told(sources: &Path, circle: &[(String, PathBuf)]) -> String {
@@ -174,7 +190,10 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            list(&path, files)?;
+            // What cargo builds of a crate that stands apart is none of ours.
+            if !path.ends_with("target") {
+                list(&path, files)?;
+            }
         } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
             files.push(path);
         }

@@ -1,4 +1,4 @@
-//! Part of `cargo xtask circles`: no source file is longer than 500 lines, no function longer than 60,
+//! Part of `cargo xtask circles`: no source file, benchmark, example or fuzz target is longer than 500 lines, no function longer than 60,
 //! without a reason. A file gives it in its head, in a line that begins with `//! Long:`; a function
 //! above or in it, in a comment that begins with `// Long:`. Tests are not looked at.
 

@@ -28,62 +28,40 @@ impl Sink for Discard {
     }
 }
 
-fn tensor(criterion: &mut Criterion) {
-    let n = ROWS * ROWS;
-    let values: Vec<u8> = (0..n)
-        .flat_map(|i| ((i * 7919 % 1009) as f32 / 500.0 - 1.0).to_le_bytes())
-        .collect();
+type Case = (&'static str, IntType, Granularity, Search);
+
+fn cases() -> [Case; 6] {
     let per_block = Granularity::PerBlock {
         axis: 0,
         block_axis: 1,
         block_size: 32,
     };
+    let rows = Granularity::PerChannel { axis: 0 };
+    let columns = Granularity::PerChannel { axis: 1 };
+    let (int8, int4) = (IntType::Int8, IntType::Int4);
+    let (plain, searched) = (Search::None, Search::Mse);
+    [
+        ("int8 per-tensor", int8, Granularity::PerTensor, plain),
+        ("int8 per-channel", int8, rows.clone(), plain),
+        ("int8 per-channel, columns", int8, columns, plain),
+        ("int4 per-block 32", int4, per_block.clone(), plain),
+        ("int4 per-channel, searched", int4, rows, searched),
+        ("int4 per-block 32, searched", int4, per_block, searched),
+    ]
+}
+
+fn tensor(criterion: &mut Criterion) {
+    let n = ROWS * ROWS;
+    let values: Vec<u8> = (0..n)
+        .flat_map(|i| ((i * 7919 % 1009) as f32 / 500.0 - 1.0).to_le_bytes())
+        .collect();
     let mut group = criterion.benchmark_group("quantize f32, 1 Mi elements");
     group.throughput(Throughput::Elements(n as u64));
     let mut copy = vec![0; values.len()];
     group.bench_function("memcpy", |b| {
         b.iter(|| black_box(&mut copy).copy_from_slice(black_box(&values)));
     });
-    let per_channel = Granularity::PerChannel { axis: 0 };
-    let columns = Granularity::PerChannel { axis: 1 };
-    for (name, dtype, granularity, search) in [
-        (
-            "int8 per-tensor",
-            IntType::Int8,
-            Granularity::PerTensor,
-            Search::None,
-        ),
-        (
-            "int8 per-channel",
-            IntType::Int8,
-            per_channel.clone(),
-            Search::None,
-        ),
-        (
-            "int8 per-channel, columns",
-            IntType::Int8,
-            columns,
-            Search::None,
-        ),
-        (
-            "int4 per-block 32",
-            IntType::Int4,
-            per_block.clone(),
-            Search::None,
-        ),
-        (
-            "int4 per-channel, searched",
-            IntType::Int4,
-            per_channel,
-            Search::Mse,
-        ),
-        (
-            "int4 per-block 32, searched",
-            IntType::Int4,
-            per_block,
-            Search::Mse,
-        ),
-    ] {
+    for (name, dtype, granularity, search) in cases() {
         for &backend in Backend::available() {
             let quantizer = TensorQuantizer {
                 backend,
