@@ -53,7 +53,11 @@ pub fn of(package: &str, triple: &str, folder: &Path) -> Result<[&'static str; 3
     fs::create_dir_all(folder)?;
     let names = ["LICENSE-APACHE", "LICENSE-MIT", "THIRD-PARTY-NOTICES"];
     for name in &names[..2] {
-        fs::copy(root().join(name), folder.join(name))?;
+        let (text, copy) = (root().join(name), folder.join(name));
+        // In a package it is a link to the text, which a copy would empty.
+        if copy.canonicalize().ok() != Some(text.canonicalize()?) {
+            fs::copy(text, copy)?;
+        }
     }
     let (text, count) = notices(&linked(package, triple)?)?;
     fs::write(folder.join(names[2]), text)?;

@@ -3,7 +3,7 @@
 //! A convention says which tensors stand for a quantized one, what the rest of the model looks like
 //! beside them, and finds both again. What reads, quantizes, writes and reports is the same for all
 //! of them. A new one is a file, a variant of [`Encoding`] with its name, and a line in
-//! [`Encoding::convention`].
+//! [`convention`].
 
 mod compressed_tensors;
 mod mlx;
