@@ -6,6 +6,7 @@ use std::path::Path;
 
 use quant_core::observer::{Histogram, Observer, ObserverConfig};
 use quant_core::{ActivationRule, FloatType, ValueRange};
+use quant_model::error::command;
 use quant_model::io::read_bounded;
 use quant_model::ranges::LARGEST;
 use quant_model::ranges::VERSION;
@@ -319,14 +320,15 @@ impl Calibration {
     /// an activation whose fields contradict each other. The message names the file, and the
     /// activation where there is one.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let expected = "give the ranges that `quant calibrate` wrote";
-        let bytes = read_bounded(path, LARGEST, expected)?;
+        let expected = format!("give the ranges that {} wrote", command("calibrate"));
+        let bytes = read_bounded(path, LARGEST, &expected)?;
         Self::parse(&bytes).map_err(|problem| Error::file(path, problem))
     }
 
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let document: Document = serde_json::from_slice(bytes).map_err(|error| {
-            let problem = format!("not a document that `quant calibrate` writes: {error}");
+            let calibrate = command("calibrate");
+            let problem = format!("not a document that {calibrate} writes: {error}");
             sniff::instead(bytes, problem)
         })?;
         if document.version != VERSION {

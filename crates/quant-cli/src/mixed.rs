@@ -16,20 +16,20 @@ const POINTS: usize = 32;
 #[derive(Args)]
 pub struct MixedFlags {
     /// Mix precisions: the least error with so many bits per weight, scales included, such as 4.5
-    #[arg(long, value_name = "BITS", value_parser = positive, value_hint = ValueHint::Other)]
+    #[arg(long, allow_negative_numbers = true, value_name = "BITS", value_parser = positive, value_hint = ValueHint::Other)]
     target_bits: Option<f64>,
     /// Mix precisions: the least error in files of so many bytes, such as 300MB or 1.5GiB
     ///
     /// What counts is all that the format writes: of safetensors the weights, the index and, with --format
     /// mlx and compressed-tensors, config.json; of Core ML and Core AI the whole package. What is copied
     /// beside them, such as a tokenizer, does not count.
-    #[arg(long, value_name = "SIZE", value_parser = bytes, value_hint = ValueHint::Other)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", value_parser = bytes, value_hint = ValueHint::Other)]
     target_size: Option<u64>,
     /// Mix precisions: the fewest bytes with an estimated SQNR of so many dB, such as 30
     ///
     /// The estimate is what adds up at the end of a chain of layers: the sum of the tensors' squared
     /// errors, each by its squared values.
-    #[arg(long, value_name = "DB", value_parser = decibels, value_hint = ValueHint::Other)]
+    #[arg(long, allow_hyphen_values = true, value_name = "DB", value_parser = decibels, value_hint = ValueHint::Other)]
     target_sqnr: Option<f64>,
     /// With a target: what each tensor may be, such as int4,int4:block32,int8,float [default: int4,
     /// int4-affine and int8 per channel and in blocks of 32, int4:block16, float, and more for models of
@@ -67,7 +67,7 @@ impl MixedFlags {
                 ));
             }
         };
-        let candidates = self.candidates.iter().map(|given| given.parse());
+        let candidates = self.candidates.iter().map(|given| given.trim().parse());
         Ok(Some(MixedOptions {
             target,
             candidates: candidates.collect::<Result<Vec<Candidate>, Error>>()?,
@@ -79,7 +79,7 @@ impl MixedFlags {
 /// What a plan comes to, for people.
 pub fn told(summary: &MixedSummary, target: MixedTarget) -> String {
     let sqnr = match summary.sqnr_db.is_finite() {
-        true => format!("{:.2} dB", summary.sqnr_db),
+        true => format!("estimated SQNR {:.2} dB", summary.sqnr_db),
         false => "no error".into(),
     };
     let best = match (summary.gap, target) {
@@ -112,7 +112,7 @@ pub fn told(summary: &MixedSummary, target: MixedTarget) -> String {
         false => String::new(),
     };
     format!(
-        "{:.3} bits per weight, {} bytes, estimated SQNR {sqnr}; {best}\n{left}{compared}",
+        "{:.3} bits per weight, {} bytes, {sqnr}; {best}\n{left}{compared}",
         summary.bits, summary.bytes
     )
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use quant_models::{
-    Encoding, Error, Hint, Note, encoding_of, has_activations, quantized_kind, result_kind,
+    Encoding, Error, Hint, HintKind, Note, encoding_of, has_activations, quantized_kind,
+    result_kind,
 };
 
 use crate::called;
@@ -445,8 +446,11 @@ pub fn lines(notes: &[Note]) -> Vec<String> {
     notes.iter().map(line).collect()
 }
 
-/// An option that a message speaks of, as it is typed.
+/// An option or command that a message speaks of, as it is typed.
 pub fn told(hint: &Hint) -> String {
+    if hint.kind == HintKind::Command {
+        return format!("`quant {}`", hint.option);
+    }
     let flag = match hint.option.as_str() {
         "output" => "-o".to_owned(),
         option => flag(option),

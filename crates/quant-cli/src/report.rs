@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use indicatif::HumanBytes;
-use quant_models::{Error, OperationReport, Report, TensorReport, printable, shortened};
+use quant_models::{Error, Note, OperationReport, Report, TensorReport, printable, shortened};
 
 use crate::needs::lines;
 use crate::table::{Row, print_table};
@@ -16,9 +16,7 @@ const NOTE: usize = 1000;
 pub fn print_summary(report: &Report, output: &Path, seconds: f64) -> Result<(), Error> {
     print_table(3, || report.tensors.iter().map(tensor_row))?;
     print_operations(report)?;
-    for note in &lines(&report.notes) {
-        print(&format!("{}\n", shortened(note, NOTE)))?;
-    }
+    print_notes(&report.notes)?;
     print(&copied(&report.copied))?;
     let before = report.bytes_before;
     match report.bytes_after {
@@ -32,6 +30,12 @@ pub fn print_summary(report: &Report, output: &Path, seconds: f64) -> Result<(),
             shown(output)
         )),
     }
+}
+
+/// What was chosen, a line each.
+pub fn print_notes(notes: &[Note]) -> Result<(), Error> {
+    let mut all = lines(notes).into_iter();
+    all.try_for_each(|note| print(&format!("{}\n", shortened(&note, NOTE))))
 }
 
 fn ratio(before: u64, after: u64) -> String {

@@ -110,6 +110,13 @@ fn room(
     Ok(room)
 }
 
+fn weights(count: usize) -> String {
+    match count {
+        1 => "1 weight".into(),
+        count => format!("{count} weights"),
+    }
+}
+
 /// What Apple's guide to coremltools says of performance, where the model does otherwise:
 /// <https://apple.github.io/coremltools/docs-guides/source/opt-quantization-perf.html>.
 pub(crate) fn advice(decisions: &[Decision], target: Option<ComputeUnit>) -> Vec<String> {
@@ -125,15 +132,18 @@ pub(crate) fn advice(decisions: &[Decision], target: Option<ComputeUnit>) -> Vec
     }
     match target {
         Some(ComputeUnit::NeuralEngine) if blocks > 0 => vec![format!(
-            "{blocks} weights in blocks: for the Neural Engine Apple recommends scales per channel ({})",
+            "{} in blocks: for the Neural Engine Apple recommends scales per channel ({})",
+            weights(blocks),
             option("granularity per-channel")
         )],
         Some(ComputeUnit::Gpu) if channels_of_4 > 0 => vec![format!(
-            "{channels_of_4} weights of 4 bits per channel: for 4 bits on the GPU Apple recommends blocks ({})",
+            "{} of 4 bits per channel: for 4 bits on the GPU Apple recommends blocks ({})",
+            weights(channels_of_4),
             option("granularity per-block")
         )],
         Some(ComputeUnit::Cpu) if all > 0 => vec![format!(
-            "{all} weights: on the CPU they become floats again when the model is loaded; it is smaller on disk only"
+            "{}: on the CPU floats again when the model is loaded; it is smaller on disk only",
+            weights(all)
         )],
         _ => Vec::new(),
     }

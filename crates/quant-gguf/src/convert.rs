@@ -5,7 +5,7 @@ use std::path::Path;
 use half::f16;
 use quant_core::{FloatType, GgmlType, OffsetKind, Scheme};
 use quant_model::block_quantizer::Write;
-use quant_model::error::shortened;
+use quant_model::error::{command, shortened};
 use quant_model::format::OpenModel;
 use quant_model::stored::{Parts, TensorView};
 use quant_model::{Converted, Error, Inputs, Job};
@@ -36,7 +36,10 @@ pub(crate) fn convert(
     let found = encoded(&tensors, input, job)?;
     let count = found.iter().flatten().count();
     if count == 0 {
-        let problem = "holds no quantized tensor; `quant quantize` writes it in this format";
+        let problem = format!(
+            "holds no quantized tensor; {} writes it in this format",
+            command("quantize")
+        );
         return Err(Error::file(input, problem));
     }
     let names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::text::{self, Hint, Message, Name};
-pub use crate::text::{one_line, option, shortened_name as shortened};
+use crate::text::{self, Hint, HintKind, Message, Name};
+pub use crate::text::{command, one_line, option, shortened_name as shortened};
 
 /// Why a command on a model file ended.
 #[derive(Debug)]
@@ -106,18 +106,19 @@ impl Error {
         }
     }
 
-    /// The options that the message speaks of: what to give, or what does not fit.
+    /// The options that the message speaks of, what to give, or what does not fit; and commands that help.
     pub fn hints(&self) -> Vec<Hint> {
         text::with_options(&self.marked(), &|_| String::new()).1
     }
 
-    /// The first of them.
+    /// The first option of them.
     pub fn hint(&self) -> Option<Hint> {
-        self.hints().into_iter().next()
+        let mut hints = self.hints().into_iter();
+        hints.find(|hint| hint.kind == HintKind::Option)
     }
 
-    /// The message, with its options as `say` has them: as flags, as keywords. [`Display`](fmt::Display)
-    /// has them as the names of fields.
+    /// The message, with its options and commands as `say` has them: as flags, as keywords.
+    /// [`Display`](fmt::Display) has them as the names of fields and functions.
     ///
     /// ```
     /// use quant_model::{AtomicFile, Inputs};

@@ -10,7 +10,8 @@ use crate::plan::{PlannedTensor, TensorSpec, VERSION};
 use crate::policy::{self, Decided};
 use crate::report::Decision;
 use crate::{
-    Error, Job, Large, NonFinite, Note, Plan, QuantizeOptions, Report, TensorReport, weighing,
+    Error, Job, Large, NonFinite, Note, Plan, QuantizeOptions, Remarks, Report, TensorReport,
+    weighing,
 };
 
 /// Is shown a tensor: its name, what makes its codes, and what reads its values, which are little-endian.
@@ -52,11 +53,13 @@ pub(crate) fn decide<'j>(
         }
         reports.push(report);
     }
+    let weighed = weighing::note(options, &decided.decisions);
+    let notes = decided.notes.drain(..).chain(weighed);
     let report = Report {
         tensors: reports.into_inner(),
         operations: inserted.operations,
         warnings: warnings.into_iter().map(Note::from).collect(),
-        notes: decided.notes.drain(..).map(Note::from).collect(),
+        notes: notes.map(Note::from).collect(),
         copied: Vec::new(),
         bytes_before: model.bytes()?,
         bytes_after: None,
@@ -115,7 +118,7 @@ pub fn visit_quantized(
     Ok(())
 }
 
-/// The plan for a model that is open; and what the user should know, a line each.
+/// The plan for a model that is open; and what the user should know.
 ///
 /// # Errors
 /// As [`quantize`], but for what is about the output or about values.
@@ -123,7 +126,7 @@ pub fn plan(
     model: &dyn OpenModel,
     options: &QuantizeOptions,
     job: &Job<'_>,
-) -> Result<(Plan, Vec<Note>), Error> {
+) -> Result<(Plan, Remarks), Error> {
     let (decided, report) = decide(model, Inserted::default(), options, job)?;
     let report = report.into_inner();
     let tensors = report.tensors.into_iter().zip(&decided.decisions);
@@ -146,7 +149,9 @@ pub fn plan(
         tensors: tensors.collect(),
         path: PathBuf::new(),
     };
-    let mut warnings = report.warnings;
-    warnings.extend(report.notes);
-    Ok((plan, warnings))
+    let remarks = Remarks {
+        warnings: report.warnings,
+        notes: report.notes,
+    };
+    Ok((plan, remarks))
 }

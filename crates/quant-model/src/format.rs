@@ -4,6 +4,7 @@ use std::path::Path;
 
 use quant_simd::TensorQuantizer;
 
+use crate::error::command;
 use crate::facts::Facts;
 use crate::io::Data;
 use crate::report::Decision;
@@ -274,7 +275,9 @@ pub trait OpenModel {
         _job: &Job<'_>,
     ) -> Result<Converted, Error> {
         let problem = format!(
-            "is not converted to {encoding}; `quant dequantize` restores it, and `quant quantize` writes other formats from float models"
+            "is not converted to {encoding}; {} restores it, and {} writes other formats from float models",
+            command("dequantize"),
+            command("quantize")
         );
         Err(Error::file(path, problem))
     }

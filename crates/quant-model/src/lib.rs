@@ -59,11 +59,11 @@ pub use mixed::{
 };
 pub use options::{ComputeUnit, ExpertAxes, Experts, NonFinite, QuantizeOptions};
 pub use patterns::patterns;
-pub use plan::{Asked, Plan, PlannedTensor, TensorSpec};
+pub use plan::{Asked, Plan, PlannedTensor, Remarks, TensorSpec};
 pub use preset::Preset;
 pub use ranges::{ActivationRange, Ranges};
 pub use report::{Report, TensorReport};
 pub use restored::{Converted, DequantizeOptions, Restored};
 pub use scheme_record::SchemeRecord;
 pub use settings::{Consumer, Grouping};
-pub use text::{Hint, Note, columns, printable, shortened};
+pub use text::{Hint, HintKind, Note, columns, printable, shortened};

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use quant_core::{Dialect, GgmlType, IntType, Mode, Search};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{one_line, shortened};
+use crate::error::{command, one_line, shortened};
 use crate::io::read_bounded;
-use crate::{Encoding, Error, sniff};
+use crate::{Encoding, Error, Note, sniff};
 
 /// The format of plans.
 pub const VERSION: u32 = 1;
@@ -107,6 +107,16 @@ pub struct TensorSpec {
     pub search: Option<Search>,
 }
 
+/// What a user should know of a plan, a line each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Remarks {
+    /// What may not be meant so.
+    pub warnings: Vec<Note>,
+    /// What was chosen where the options leave a choice.
+    pub notes: Vec<Note>,
+}
+
 fn is_native(encoding: &Encoding) -> bool {
     *encoding == Encoding::Native
 }
@@ -131,9 +141,13 @@ impl Plan {
     /// # Errors
     /// A file that cannot be read, or is no plan.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let text = read_bounded(path, LARGEST, "give a plan, as `quant plan` writes it")?;
+        let expected = format!("give a plan, as {} writes it", command("plan"));
+        let text = read_bounded(path, LARGEST, &expected)?;
         let mut plan: Self = serde_json::from_slice(&text).map_err(|error| {
-            let problem = format!("not a plan: {}", shortened(&error.to_string()));
+            let error = error.to_string();
+            // Of an unknown field all names that there are follow: these are ours, and none too long.
+            let (what, names) = error.split_at(error.find(", expected ").unwrap_or(error.len()));
+            let problem = format!("not a plan: {}{names}", shortened(what));
             Error::file(path, sniff::instead(&text, one_line(problem)))
         })?;
         if plan.version != VERSION {

@@ -37,7 +37,7 @@ fn escaped(text: &str, marked: bool) -> Cow<'_, str> {
     let mut marks = MOST_MARKS;
     for char in text.chars() {
         let plain = match kind(char) {
-            _ if marked && [OPEN, CLOSE].contains(&char) => true,
+            _ if marked && [OPEN, CLOSE, COMMAND].contains(&char) => true,
             Kind::Plain => {
                 marks = 0;
                 true
@@ -166,12 +166,26 @@ pub fn one_line(text: String) -> String {
 /// keyword. They are no characters of Unicode, and nothing else prints them.
 const OPEN: char = '\u{fdd2}';
 const CLOSE: char = '\u{fdd3}';
+/// Behind the first one, of a command in place of an option.
+const COMMAND: char = '\u{fdd4}';
 
-/// An option that an error speaks of: what to give, or what does not fit.
+/// What a hint names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HintKind {
+    /// An option.
+    Option,
+    /// A command of the program, which is a function of the library: `dequantize`.
+    Command,
+}
+
+/// An option that an error speaks of, what to give, or what does not fit; or a command that helps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hint {
-    /// Its name: that of a field of the options, such as `exclude` or `non_finite`.
+    /// Whether it is an option or a command.
+    pub kind: HintKind,
+    /// Its name: that of a field of the options, such as `exclude` or `non_finite`; or of a command.
     pub option: String,
     /// What to give, as a command takes it.
     pub value: Option<String>,
@@ -194,7 +208,7 @@ impl Note {
         with_options(&self.0, say).0
     }
 
-    /// The options that it speaks of.
+    /// The options and commands that it speaks of.
     pub fn hints(&self) -> Vec<Hint> {
         with_options(&self.0, &|_| String::new()).1
     }
@@ -218,7 +232,7 @@ impl serde::Serialize for Note {
     }
 }
 
-/// An option as the field that has its name.
+/// An option as the field that has its name, a command as the function.
 pub(crate) fn as_field(hint: &Hint) -> String {
     match &hint.value {
         Some(value) => format!("`{} {value}`", hint.option),
@@ -231,17 +245,27 @@ pub fn option(text: &str) -> String {
     format!("{OPEN}{text}{CLOSE}")
 }
 
+/// A command in a message, such as `dequantize`.
+pub fn command(name: &str) -> String {
+    format!("{OPEN}{COMMAND}{name}{CLOSE}")
+}
+
 /// The message with its options as `say` has them; and these.
 pub(crate) fn with_options(text: &str, say: &dyn Fn(&Hint) -> String) -> (String, Vec<Hint>) {
     let (mut said, mut hints, mut rest) = (String::new(), Vec::new(), text);
     while let Some((before, marked)) = rest.split_once(OPEN) {
         said.push_str(before);
         let (inner, after) = marked.split_once(CLOSE).unwrap_or((marked, ""));
+        let (kind, inner) = match inner.strip_prefix(COMMAND) {
+            Some(command) => (HintKind::Command, command),
+            None => (HintKind::Option, inner),
+        };
         let (name, value) = match inner.split_once(' ') {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (inner, None),
         };
         let hint = Hint {
+            kind,
             option: name.to_owned(),
             value,
         };
@@ -335,6 +359,10 @@ mod tests {
             (hints[1].option.as_str(), &hints[1].value),
             ("non_finite", &None)
         );
+        let text = one_line(format!("{} it, or \n", command("dequantize")));
+        let (said, hints) = with_options(&text, &as_field);
+        assert_eq!(said, "`dequantize` it, or \\n");
+        assert_eq!(hints[0].kind, HintKind::Command);
         // Text from a file has no marks.
         assert!(printable(&exclude).is_ascii());
         assert_eq!(with_options("\u{fdd2}x", &flags).0, "--x");

@@ -6,7 +6,7 @@ use std::fmt;
 
 use regex::Regex;
 
-use crate::error::{one_line, option, shortened};
+use crate::error::{command, one_line, option, shortened};
 use crate::{Error, Note};
 
 /// Names that a message suggests at most.
@@ -70,10 +70,10 @@ impl<'m> Known<'m> {
                 _ if self.names.is_empty() => "the model has none".into(),
                 none if none.is_empty() => {
                     let lists = match self.what.starts_with("activation") {
-                        true => "activations --list",
-                        false => "inspect",
+                        true => format!("{} with {}", command("activations"), option("list")),
+                        false => command("inspect"),
                     };
-                    format!("no name is near it; `quant {lists}` lists them")
+                    format!("no name is near it; {lists} lists them")
                 }
                 some => format!("near it: {some}"),
             };

@@ -7,7 +7,7 @@ use crate::error::{option, shortened};
 use crate::facts::{Axes, Facts};
 use crate::report::Decision;
 use crate::unmatched::{Known, Unmatched};
-use crate::{Error, ExpertAxes, InputImportance, QuantizeOptions};
+use crate::{Error, ExpertAxes, InputImportance, QuantizeOptions, text};
 
 /// Gives the tensors that are searched what the options know of their inputs. What the file says nothing
 /// of, or only that all inputs are 0, is searched with errors that count alike, and told.
@@ -108,6 +108,19 @@ impl Found<'_> {
             }
         }
     }
+}
+
+/// What weighed the errors, where anything did.
+pub(crate) fn note(options: &QuantizeOptions, decisions: &[Decision]) -> Option<String> {
+    let weighed = decisions.iter().filter(
+        |decision| matches!(decision, Decision::Quantize(quantizer) if quantizer.importance.is_some()),
+    );
+    let (count, importance) = (weighed.count(), options.importance.as_ref()?);
+    (count > 0).then(|| {
+        let tensors = if count == 1 { "tensor" } else { "tensors" };
+        let file = text::File(importance.path());
+        format!("errors of {count} {tensors} were weighed by the importance in {file}")
+    })
 }
 
 /// That a plan was made with importance, and is carried out without, where that makes a difference.

@@ -4,16 +4,25 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use quant_model::error::{command, option};
 use quant_model::io::read_bounded;
 use quant_model::{Error, InputImportance, sniff};
 use quant_safetensors::SafetensorsFile;
 
 /// Bytes of such a file at most.
 const MOST: u64 = 1 << 30;
-const EXPECTED: &str =
-    "give what `quant calibrate --importance` writes, or an imatrix of llama.cpp";
 /// Names of tensors are not longer.
 const LONGEST: usize = 1 << 16;
+
+/// What writes importance.
+fn calibrate() -> String {
+    format!("{} with {}", command("calibrate"), option("importance"))
+}
+
+fn expected() -> String {
+    let calibrate = calibrate();
+    format!("give what {calibrate} writes, or an imatrix of llama.cpp")
+}
 
 /// Reads the mean squares of the inputs of weights: what `quant calibrate --importance` writes, or one
 /// of llama.cpp's importance matrices, of the older kind or a GGUF file.
@@ -168,9 +177,18 @@ impl ImportanceSums {
     /// What [`to_safetensors`](Self::to_safetensors) has written.
     ///
     /// # Errors
-    /// A file that cannot be read, is damaged, or is of another kind.
+    /// A file that cannot be read, is damaged, or is of another kind: of an imatrix of llama.cpp too,
+    /// which counts otherwise.
     pub fn open(path: &Path) -> Result<Self, Error> {
         check_size(path)?;
+        let extension = path.extension().and_then(|it| it.to_str());
+        if matches!(extension, Some("gguf" | "dat")) {
+            let problem = format!(
+                "only files that {} wrote are merged; llama.cpp's own program merges its imatrix files",
+                calibrate()
+            );
+            return Err(Error::file(path, problem));
+        }
         sums(path)
     }
 }
@@ -181,7 +199,7 @@ fn check_size(path: &Path) -> Result<(), Error> {
     if !kind.is_file() || kind.len() > MOST {
         return Err(Error::file(
             path,
-            format!("no file of importance: {EXPECTED}"),
+            format!("no file of importance: {}", expected()),
         ));
     }
     Ok(())
@@ -232,7 +250,7 @@ fn sums(path: &Path) -> Result<ImportanceSums, Error> {
 /// llama.cpp's older files: the number of tensors; of each the name's length, the name, how many calls
 /// there were, how many values, and these: mean squares times the number of calls.
 fn legacy(path: &Path) -> Result<BTreeMap<String, Vec<f64>>, Error> {
-    let bytes = read_bounded(path, MOST, EXPECTED)?;
+    let bytes = read_bounded(path, MOST, &expected())?;
     let read = || {
         let mut rest = &bytes[..];
         let tensors = count(&mut rest, LONGEST)?;
@@ -252,8 +270,11 @@ fn legacy(path: &Path) -> Result<BTreeMap<String, Vec<f64>>, Error> {
     };
     let found: Option<BTreeMap<String, Vec<f64>>> = read();
     found.filter(|found| !found.is_empty()).ok_or_else(|| {
-        let problem = "neither importance by `quant calibrate --importance` (.safetensors) nor an imatrix of llama.cpp (.gguf or .dat), or damaged";
-        Error::file(path, sniff::instead(&bytes, problem.into()))
+        let problem = format!(
+            "neither importance by {} (.safetensors) nor an imatrix of llama.cpp (.gguf or .dat), or damaged",
+            calibrate()
+        );
+        Error::file(path, sniff::instead(&bytes, problem))
     })
 }
 

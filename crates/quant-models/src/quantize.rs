@@ -4,7 +4,7 @@ use std::path::Path;
 
 use quant_model::format::Inserted;
 use quant_model::mixed::{Damage, MixedOptions, MixedSummary};
-use quant_model::{Error, Job, Note, Plan, QuantizeOptions, Report, execute, mixed};
+use quant_model::{Error, Job, Note, Plan, QuantizeOptions, Remarks, Report, execute, mixed};
 
 use crate::formats;
 
@@ -62,7 +62,7 @@ pub fn plan(
     input: &Path,
     options: &QuantizeOptions,
     job: &Job<'_>,
-) -> Result<(Plan, Vec<Note>), Error> {
+) -> Result<(Plan, Remarks), Error> {
     formats::open_for(input, options, job, |model| {
         execute::plan(model, options, job)
     })

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use quant_core::observer::{ConfigError, MergeError, ObserveError};
 use quant_core::{GeometryError, ParamsError, UnknownName};
-use quant_models::{Error, ErrorKind, Hint};
+use quant_models::{Error, ErrorKind, Hint, HintKind};
 use quant_simd::ProcessError;
 
 /// An exception of `linquant.errors`.
@@ -187,9 +187,16 @@ impl From<quant_models::Error> for Raised {
     }
 }
 
-/// An option of the libraries, as Python has it.
+/// An option or a function of the libraries, as Python has it.
 fn keyword(hint: &Hint) -> String {
     let option = &hint.option;
+    if hint.kind == HintKind::Command {
+        let on_files = match option.as_str() {
+            "quantize" | "dequantize" => "_file",
+            _ => "",
+        };
+        return format!("`{option}{on_files}`");
+    }
     match hint.value.as_deref() {
         None => option.clone(),
         Some(value) if value.parse::<f64>().is_ok() => format!("{option}={value}"),

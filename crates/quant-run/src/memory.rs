@@ -35,9 +35,9 @@ impl Budget {
             Some(_) => Ok(()),
             None => Err(format!(
                 "its result takes {}, and {} of the {} that a run may take are in use; allow more memory",
-                megabytes(bytes),
-                megabytes(live),
-                megabytes(self.limit)
+                shown(bytes),
+                shown(live),
+                shown(self.limit)
             )),
         }
     }
@@ -107,6 +107,11 @@ impl Kept {
     }
 }
 
-fn megabytes(bytes: usize) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
+/// A number of bytes for people.
+pub(crate) fn shown(bytes: usize) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} bytes"),
+        10_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
 }

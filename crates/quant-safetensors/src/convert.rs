@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use quant_core::{Dialect, IntType, Mode, OffsetKind, STATS_CHUNK, Scheme};
-use quant_model::error::shortened;
+use quant_model::error::{command, shortened};
 use quant_model::facts::{Axes, Facts, Storage};
 use quant_model::report::Decision;
 use quant_model::settings::Settings;
@@ -84,10 +84,10 @@ const CONFIG: &str = "config.json";
 fn source_encoding(model: &Model, input: &Path, encoding: Encoding) -> Result<Encoding, Error> {
     let bad = |problem: String| Err(Error::file(input, problem));
     let Some(from) = model.encodings().next() else {
-        return bad(
-            "holds no tensor that quant quantized; `quant quantize` writes it in this format"
-                .into(),
-        );
+        return bad(format!(
+            "holds no tensor that quant quantized; {} writes it in this format",
+            command("quantize")
+        ));
     };
     if from == encoding {
         return bad(format!("is in the format {encoding} already"));

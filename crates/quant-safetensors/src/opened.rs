@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use quant_model::error::command;
 use quant_model::facts::{Facts, Storage};
 use quant_model::format::{Format, OpenModel, ResultKind, Rules, Unsupported, Work};
 use quant_model::io::Data;
@@ -105,7 +106,8 @@ impl OpenModel for Opened<'_> {
                 false => format!(", in the format {encoding}"),
             };
             let problem = format!(
-                "already quantized{by}; quantize the float model, or `quant dequantize` this one first"
+                "already quantized{by}; quantize the float model, or {} this one first",
+                command("dequantize")
             );
             return Err(Error::file(self.path, problem));
         }

@@ -23,7 +23,7 @@ pub struct AutoFlags {
     #[arg(long)]
     auto: bool,
     /// With --auto: the estimated signal to quantization noise that is kept
-    #[arg(long, value_name = "DB", default_value = "30dB", value_parser = above_zero)]
+    #[arg(long, allow_hyphen_values = true, value_name = "DB", default_value = "30dB", value_parser = above_zero)]
     quality: f64,
 }
 

@@ -51,8 +51,8 @@ pub struct Calibrate {
     /// Files and folders of recordings; - is a stream of npy arrays
     #[arg(required = true, value_hint = ValueHint::AnyPath)]
     data: Vec<PathBuf>,
-    /// The result
-    #[arg(short, long, value_name = "RANGES.json", value_hint = ValueHint::FilePath)]
+    /// The result, a .json file; with --importance a .safetensors file
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: PathBuf,
     /// DATA is a Core ML package: pass these samples through it, and observe what quantization wants
     /// ranges of; files and folders of npy, npz, safetensors, png and jpeg, one file per sample; - is
@@ -87,7 +87,7 @@ pub struct Calibrate {
     #[arg(long, value_hint = ValueHint::Other)]
     bins: Option<usize>,
     /// Percent of the values that percentile keeps [default: 99.999]
-    #[arg(long, value_hint = ValueHint::Other)]
+    #[arg(long, allow_negative_numbers = true, value_hint = ValueHint::Other)]
     percentile: Option<f64>,
     /// How averages move: constant=C, as torch does it, or ratio=R [default: constant=0.01]
     #[arg(long, value_parser = averaging, value_hint = ValueHint::Other)]

@@ -17,6 +17,7 @@ use crate::needs::lines;
 use crate::options::{ForceOption, QuietOption};
 use crate::paths::{JSON, check_name};
 use crate::progress::{only_words_are_left, with_progress};
+use crate::report::print_notes;
 use crate::terminal::{count, json_text, print, print_json, shown, warn};
 use crate::weights::WeightOptions;
 
@@ -136,16 +137,17 @@ impl Plan {
         let file = file.transpose()?;
         let report = self.report_file(&options)?;
         let bytes = quant_models::total_bytes(&self.model);
-        let (plan, summary, warnings) = with_progress(0, true, false, bytes, |job| match &mixed {
+        let planned = with_progress(0, true, false, bytes, |job| match &mixed {
             None => {
-                let (plan, warnings) = quant_models::plan(&self.model, &options, job)?;
-                Ok((plan, None, warnings))
+                let (plan, remarks) = quant_models::plan(&self.model, &options, job)?;
+                Ok((plan, None, remarks.warnings, remarks.notes))
             }
             Some(mixed) => {
                 let (plan, summary, warnings) = self.mix(&options, mixed, job)?;
-                Ok((plan, Some((summary, mixed.target)), warnings))
+                Ok((plan, Some((summary, mixed.target)), warnings, Vec::new()))
             }
         })?;
+        let (plan, summary, warnings, notes) = planned;
         warn(&lines(&warnings));
         if let (Some(report), Some((summary, _))) = (report, &summary) {
             let page = page::page(&self.model.to_string_lossy(), &plan, summary);
@@ -165,6 +167,7 @@ impl Plan {
         if self.quiet.quiet {
             return Ok(());
         }
+        print_notes(&notes)?;
         told_of(&plan, summary.as_ref(), self.hint(), path)
     }
 

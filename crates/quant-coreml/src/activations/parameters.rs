@@ -1,7 +1,7 @@
 //! Scale and zero point of an activation, as Core ML stores them.
 
 use quant_core::{ActivationRule, FloatType, IntType, ParamsError, Scheme, ValueRange};
-use quant_model::error::option;
+use quant_model::error::{command, option};
 
 use crate::mil::dtype::{data_type, float_type};
 use crate::mil::encode::{Elements, NewValue};
@@ -34,8 +34,9 @@ impl Parameters {
                     _ => "",
                 };
                 format!(
-                    "range {min} to {max}: {error} in f16, which coremltools computes with; {other}leave the operations that take or give it in float ({} of `quant activations`)",
-                    option("exclude")
+                    "range {min} to {max}: {error} in f16, which coremltools computes with; {other}leave the operations that take or give it in float ({} of {})",
+                    option("exclude"),
+                    command("activations")
                 )
             })?;
         Ok(Self {

@@ -18,7 +18,7 @@ use quant_simd::{Sink, TensorQuantizer};
 
 use self::compare::Solved;
 use self::problem::{By, Knapsack};
-use crate::error::shortened;
+use crate::error::{command, shortened};
 use crate::execute::decide;
 use crate::facts::Facts;
 use crate::format::{Inserted, OpenModel};
@@ -392,10 +392,10 @@ impl<'w> Work<'w> {
             places.push(index);
         }
         if places.is_empty() {
-            return Err(Error::Option(
-                "no candidate quantizes any tensor of the model; `quant plan` with its type says why"
-                    .into(),
-            ));
+            return Err(Error::Option(format!(
+                "no candidate quantizes any tensor of the model; {} with its type says why",
+                command("plan")
+            )));
         }
         let problem = Knapsack {
             work: &self,

@@ -11,6 +11,7 @@ use super::moments::Moments;
 use super::solve::{Solved, WeightMatrix, solve_while};
 use super::{Gptq, GptqLayer, GptqOptions};
 use crate::interpreter::Interpreter;
+use crate::memory::shown;
 use crate::model::{Lane, Model};
 use crate::plan::Step;
 use crate::tensor::Tensor;
@@ -61,10 +62,10 @@ impl Work<'_> {
             let most = self.model.options.memory;
             if bytes > most {
                 return Err(Error::Value(format!(
-                    "{} samples side by side take {} MB of values and weights, more than the {} MB that a run may take; give fewer samples, or allow more memory",
+                    "{} samples side by side take {} of values and weights, more than the {} that a run may take; give fewer samples, or allow more memory",
                     lanes.len(),
-                    bytes / 1_000_000,
-                    most / 1_000_000
+                    shown(bytes),
+                    shown(most)
                 )));
             }
         }
@@ -179,8 +180,8 @@ impl Work<'_> {
             if bytes > most {
                 let inputs = matrix.inputs;
                 return Err(format!(
-                    "the moments of its {inputs} inputs take {} MB, more than half of the memory that a run may take",
-                    bytes / 1_000_000
+                    "the moments of its {inputs} inputs take {}, more than half of the memory that a run may take",
+                    shown(bytes)
                 ));
             }
             *sums = Some((matrix, Moments::new(matrix.groups, matrix.inputs)));
