@@ -7,7 +7,7 @@ use crate::bytecode::{Kind, section_head};
 use crate::model::Model;
 use crate::rewrite::{self, Edit};
 use crate::tables::{Entry, Resource};
-use crate::types::Held;
+use crate::types::ConstantValue;
 use crate::wire::{PADDING, put_flagged, put_varint};
 
 /// What new resources are aligned to.
@@ -132,7 +132,7 @@ impl<'m> Changes<'m> {
 
     /// The properties of a constant whose bytes are a resource.
     pub fn constant_of(&mut self, resource: usize) -> usize {
-        let attribute = self.attribute(Held::encode_resource(resource));
+        let attribute = self.attribute(ConstantValue::encode_resource(resource));
         self.constant(attribute)
     }
 

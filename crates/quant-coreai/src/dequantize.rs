@@ -12,7 +12,7 @@ use crate::model::Model;
 use crate::parts;
 use crate::quantize::{PartSink, needed};
 use crate::rewrite::{Edit, NewOperation};
-use crate::types::Held;
+use crate::types::ConstantValue;
 use quant_model::io::Data;
 use quant_model::restored::{Restoring, left_alone, nothing_to_restore, restore_tensor};
 use quant_model::stored::Parts;
@@ -102,7 +102,11 @@ fn plan<'m>(
     let (mut items, mut known): (Vec<Item<'m>>, HashMap<_, usize>) = Default::default();
     // Nodes that nobody needs any more.
     let mut gone = HashSet::new();
-    for weight in graph.weights.iter().filter(|weight| weight.held.is_none()) {
+    for weight in graph
+        .weights
+        .iter()
+        .filter(|weight| weight.payload.is_none())
+    {
         let Some((codes, parts)) = parts::read(model, weight)? else {
             let what = format!("a {SCALED} like this one");
             warnings.push(left_alone(&weight.name, &what));
@@ -112,8 +116,8 @@ fn plan<'m>(
         let makers: Vec<usize> = (0..4)
             .filter_map(|it| graph.maker(weight.node, it))
             .collect();
-        let held = |maker: &usize| constant(model.tables, graph.nodes[*maker].operation);
-        let key: Vec<_> = makers.iter().map(held).collect();
+        let payload = |maker: &usize| constant(model.tables, graph.nodes[*maker].operation);
+        let key: Vec<_> = makers.iter().map(payload).collect();
         let key = (format!("{key:?}"), weight.kind.shape.clone());
         let len = parts.quantizer.blocks.element_count() * parts.quantizer.source.size();
         let values = *known.entry(key).or_insert_with(|| {
@@ -171,7 +175,7 @@ fn remove_parts<'m>(model: &'m Model<'m>, gone: &HashSet<usize>, changes: &mut C
         .filter(|node| is_removed(node.operation.id));
     let dropped: Vec<usize> = removed
         .filter_map(|node| match constant(model.tables, node.operation) {
-            Some(Held::Resource(number)) => Some(number),
+            Some(ConstantValue::Resource(number)) => Some(number),
             _ => None,
         })
         .filter(|number| !needed.contains(number))

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::program::{Block, Operation, Region};
 use crate::tables::Tables;
-use crate::types::{Element, Held, TensorType, string};
+use crate::types::{ConstantValue, Element, TensorType, string};
 use crate::wire::Reader;
 use quant_model::Consumer;
 
@@ -60,7 +60,7 @@ pub(crate) struct Weight<'a> {
     pub name: String,
     pub kind: TensorType,
     /// Of a constant.
-    pub held: Option<Held<'a>>,
+    pub payload: Option<ConstantValue<'a>>,
 }
 
 impl<'p, 'a> Graph<'p, 'a> {
@@ -87,7 +87,7 @@ impl<'p, 'a> Graph<'p, 'a> {
     fn find_weights(&self, tables: &Tables<'a>) -> Vec<Weight<'a>> {
         let (mut found, mut counts) = (Vec::new(), HashMap::new());
         for (index, node) in self.nodes.iter().enumerate() {
-            let Some((kind, held)) = self.weight(tables, node) else {
+            let Some((kind, payload)) = self.weight(tables, node) else {
                 continue;
             };
             let graph = &self.graphs[node.graph];
@@ -96,7 +96,7 @@ impl<'p, 'a> Graph<'p, 'a> {
                 node: index,
                 name: format!("{graph}.constant_{count}"),
                 kind,
-                held,
+                payload,
             });
             *count += 1;
         }
@@ -107,7 +107,7 @@ impl<'p, 'a> Graph<'p, 'a> {
         &self,
         tables: &Tables<'a>,
         node: &Node<'p, 'a>,
-    ) -> Option<(TensorType, Option<Held<'a>>)> {
+    ) -> Option<(TensorType, Option<ConstantValue<'a>>)> {
         let operation = node.operation;
         let kind = match operation.results[..] {
             [kind] => TensorType::read(tables, kind)?,
@@ -116,14 +116,14 @@ impl<'p, 'a> Graph<'p, 'a> {
         if is_scaled(tables, operation) {
             return Some((kind, None));
         }
-        let held = constant(tables, operation)?;
+        let payload = constant(tables, operation)?;
         let uses = &self.values[node.results].uses;
         let is_part = |(user, _): &(usize, usize)| is_scaled(tables, self.nodes[*user].operation);
         if kind.count < LEAST || !uses.is_empty() && uses.iter().all(is_part) {
             return None;
         }
         let is_float = matches!(kind.element, Element::Float(_));
-        (is_float || matches!(held, Held::Resource(_))).then_some((kind, Some(held)))
+        (is_float || matches!(payload, ConstantValue::Resource(_))).then_some((kind, Some(payload)))
     }
 
     /// What a node's only result feeds.
@@ -241,7 +241,10 @@ fn is_scaled(tables: &Tables<'_>, operation: &Operation<'_>) -> bool {
 }
 
 /// The value of an operation that is a constant.
-pub(crate) fn constant<'a>(tables: &Tables<'a>, operation: &Operation<'_>) -> Option<Held<'a>> {
+pub(crate) fn constant<'a>(
+    tables: &Tables<'a>,
+    operation: &Operation<'_>,
+) -> Option<ConstantValue<'a>> {
     let is_constant = tables.operations[operation.name].name == CONSTANT
         && operation.operands.is_empty()
         && operation.results.len() == 1
@@ -251,7 +254,9 @@ pub(crate) fn constant<'a>(tables: &Tables<'a>, operation: &Operation<'_>) -> Op
     }
     let mut reader = Reader::new(tables.properties[operation.properties?]);
     let value = reader.index(tables.attributes.len(), "attribute").ok()?;
-    reader.is_at_end().then(|| Held::read(tables, value))?
+    reader
+        .is_at_end()
+        .then(|| ConstantValue::read(tables, value))?
 }
 
 struct Walk<'w, 'p, 'a> {

@@ -6,7 +6,7 @@ use crate::bytecode::{Bytecode, Kind};
 use crate::graph::{Graph, Weight};
 use crate::program::{self, Block, Limits};
 use crate::tables::Tables;
-use crate::types::{Held, TensorType};
+use crate::types::{ConstantValue, TensorType};
 use quant_model::Error;
 use quant_model::io::Data;
 
@@ -70,7 +70,7 @@ impl Model<'_> {
 
     /// The values of a constant that stands in the file and has as many bytes as its type says.
     pub fn data(&self, weight: &Weight<'_>) -> Option<Data<'_>> {
-        let Some(Held::Resource(number)) = weight.held else {
+        let Some(ConstantValue::Resource(number)) = weight.payload else {
             return None;
         };
         let data = self.resource(number)?;

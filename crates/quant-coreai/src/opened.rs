@@ -8,7 +8,7 @@ use quant_simd::TensorQuantizer;
 use crate::graph::Weight;
 use crate::model::{Model, with_model};
 use crate::structure::structure;
-use crate::types::{Element, Held};
+use crate::types::{ConstantValue, Element};
 use crate::{dequantize, folder, hash, parts, quantize};
 use quant_model::error::option;
 use quant_model::facts::{Axes, Facts, Storage};
@@ -62,23 +62,25 @@ impl Opened<'_> {
         let Element::Float(float) = weight.kind.element else {
             return Storage::Other(format!("type {}", weight.kind.element.name()));
         };
-        match weight.held {
+        match weight.payload {
             None => Storage::Other("already quantized (blockwise_shift_scale)".into()),
-            Some(Held::Splat(_)) => Storage::Other("one value throughout, stored once".into()),
-            Some(Held::Dense(_)) => {
+            Some(ConstantValue::Splat(_)) => {
+                Storage::Other("one value throughout, stored once".into())
+            }
+            Some(ConstantValue::Dense(_)) => {
                 Storage::Other("a small constant, which stands in the program itself".into())
             }
-            Some(Held::Resource(_)) if self.model.data(weight).is_none() => {
+            Some(ConstantValue::Resource(_)) if self.model.data(weight).is_none() => {
                 Storage::Other("its values are stored in a way that quant does not know".into())
             }
-            Some(Held::Resource(_)) => Storage::Float(float),
+            Some(ConstantValue::Resource(_)) => Storage::Float(float),
         }
     }
 
     fn bytes(&self, weight: &Weight<'_>) -> u64 {
-        match weight.held {
-            Some(Held::Splat(bytes) | Held::Dense(bytes)) => bytes.len() as u64,
-            Some(Held::Resource(number)) => self.model.tables.resources[number]
+        match weight.payload {
+            Some(ConstantValue::Splat(bytes) | ConstantValue::Dense(bytes)) => bytes.len() as u64,
+            Some(ConstantValue::Resource(number)) => self.model.tables.resources[number]
                 .blob
                 .map_or(0, |blob| blob.len),
             None => 0,
@@ -102,7 +104,7 @@ impl Opened<'_> {
             others: Vec::new(),
         };
         let len = weight.kind.element.storage_len(weight.kind.count);
-        let bytes = match weight.held {
+        let bytes = match weight.payload {
             None => {
                 match parts::read(model, weight)? {
                     Some((codes, parts)) => {
@@ -117,12 +119,12 @@ impl Opened<'_> {
                 }
                 return Ok(stored);
             }
-            Some(Held::Dense(bytes)) => Some(Data::Memory(bytes.into())),
-            Some(Held::Splat(element)) => {
+            Some(ConstantValue::Dense(bytes)) => Some(Data::Memory(bytes.into())),
+            Some(ConstantValue::Splat(element)) => {
                 let fits = len.is_some_and(|len| len <= LARGEST_SPLAT);
                 fits.then(|| Data::Memory(element.repeat(weight.kind.count).into()))
             }
-            Some(Held::Resource(number)) => model.resource(number),
+            Some(ConstantValue::Resource(number)) => model.resource(number),
         };
         match bytes.filter(|bytes| Some(bytes.len()) == len) {
             Some(bytes) => stored.bytes = bytes,

@@ -7,7 +7,7 @@ use quant_simd::{Backend, TensorQuantizer};
 
 use crate::graph::{Weight, constant};
 use crate::model::Model;
-use crate::types::{Element, Held, TensorType};
+use crate::types::{ConstantValue, Element, TensorType};
 use quant_model::Error;
 use quant_model::io::Data;
 use quant_model::stored::Parts;
@@ -15,7 +15,7 @@ use quant_model::stored::Parts;
 /// A constant that belongs to a quantized weight.
 struct Part<'m> {
     kind: TensorType,
-    held: Held<'m>,
+    payload: ConstantValue<'m>,
     bytes: Data<'m>,
 }
 
@@ -46,12 +46,18 @@ fn part<'m>(model: &'m Model<'m>, weight: &Weight<'_>, operand: usize) -> Option
     let node = model.graph.maker(weight.node, operand)?;
     let operation = model.graph.nodes[node].operation;
     let kind = TensorType::read(model.tables, *operation.results.first()?)?;
-    let held = constant(model.tables, operation)?;
-    let bytes = match held {
-        Held::Splat(bytes) | Held::Dense(bytes) => Data::Memory(Cow::Borrowed(bytes)),
-        Held::Resource(number) => model.resource(number)?,
+    let payload = constant(model.tables, operation)?;
+    let bytes = match payload {
+        ConstantValue::Splat(bytes) | ConstantValue::Dense(bytes) => {
+            Data::Memory(Cow::Borrowed(bytes))
+        }
+        ConstantValue::Resource(number) => model.resource(number)?,
     };
-    Some(Part { kind, held, bytes })
+    Some(Part {
+        kind,
+        payload,
+        bytes,
+    })
 }
 
 /// The codes of a quantized weight and what belongs to them; `None` where it is of a kind that quant
@@ -76,7 +82,7 @@ pub(crate) fn read<'m>(
     let is_whole = codes.kind.shape == weight.kind.shape
         && weight.kind.element == scales.kind.element
         && codes.kind.count > 0
-        && !matches!(codes.held, Held::Splat(_))
+        && !matches!(codes.payload, ConstantValue::Splat(_))
         && codes.bytes.len() == dtype.storage_len(codes.kind.count);
     let same = |part: &Part<'_>| part.kind.shape == scales.kind.shape;
     if !is_whole
@@ -122,19 +128,19 @@ fn blocks(shape: &[usize], scales: &[usize]) -> Option<Blocks> {
 
 /// So many elements of some bytes each.
 fn elements<'m>(part: &Part<'m>, size: usize, count: usize) -> Result<Option<Data<'m>>, Error> {
-    let bytes = match part.held {
-        Held::Splat(element) if element.len() == size => {
+    let bytes = match part.payload {
+        ConstantValue::Splat(element) if element.len() == size => {
             return Ok(Some(Data::Memory(element.repeat(count).into())));
         }
-        Held::Splat(_) => return Ok(None),
-        Held::Dense(_) | Held::Resource(_) => &part.bytes,
+        ConstantValue::Splat(_) => return Ok(None),
+        ConstantValue::Dense(_) | ConstantValue::Resource(_) => &part.bytes,
     };
     Ok((bytes.len() == size * count).then(|| bytes.clone()))
 }
 
 /// Zero points, one byte each.
 fn points(part: &Part<'_>, dtype: IntType, count: usize) -> Result<Option<Vec<u8>>, Error> {
-    if let Held::Splat(element) = part.held {
+    if let ConstantValue::Splat(element) = part.payload {
         // Of few bits, too, one stands in a byte of its own.
         let mask = u8::MAX >> (8 - dtype.bits());
         let code = |byte: u8| match dtype.is_signed() {

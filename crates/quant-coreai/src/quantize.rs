@@ -14,7 +14,7 @@ use crate::hash;
 use crate::model::Model;
 use crate::parts::packed;
 use crate::rewrite::{Edit, NewOperation};
-use crate::types::{Element, Held, TensorType, mentioned};
+use crate::types::{ConstantValue, Element, TensorType, mentioned};
 use crate::wire::Reader;
 use quant_model::recoded::quantize_given;
 use quant_model::report::{self, Decision};
@@ -88,7 +88,7 @@ fn plan<'m, 'd>(
         let Decision::Quantize(quantizer) = decision else {
             continue;
         };
-        let Some(Held::Resource(resource)) = model.graph.weights[index].held else {
+        let Some(ConstantValue::Resource(resource)) = model.graph.weights[index].payload else {
             unreachable!("only constants in the file are quantized");
         };
         let blocks = &quantizer.blocks;
@@ -125,15 +125,15 @@ fn plan<'m, 'd>(
 /// Resources that something needs besides the constants that are gone.
 pub(crate) fn needed(model: &Model<'_>, is_gone: &dyn Fn(usize) -> bool) -> HashSet<usize> {
     let tables = model.tables;
-    let resource = |attribute: usize| match Held::read(tables, attribute) {
-        Some(Held::Resource(number)) => Some(number),
+    let resource = |attribute: usize| match ConstantValue::read(tables, attribute) {
+        Some(ConstantValue::Resource(number)) => Some(number),
         _ => None,
     };
     let mut needed = HashSet::new();
     for (id, node) in model.graph.nodes.iter().enumerate() {
         let operation = node.operation;
         match constant(tables, operation) {
-            Some(Held::Resource(number)) if !is_gone(id) => {
+            Some(ConstantValue::Resource(number)) if !is_gone(id) => {
                 needed.insert(number);
             }
             Some(_) => {}
@@ -195,7 +195,7 @@ fn edit<'m>(
         tensor(&scale_shape, floats),
     ];
     let mut splat = |element: &[u8]| {
-        let attribute = changes.attribute(Held::encode_splat(element));
+        let attribute = changes.attribute(ConstantValue::encode_splat(element));
         changes.constant(attribute)
     };
     let zeros = splat(&vec![0; quantizer.source.size()]);

@@ -122,7 +122,7 @@ impl TensorType {
 
 /// A constant's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Held<'a> {
+pub(crate) enum ConstantValue<'a> {
     /// All elements are this one.
     Splat(&'a [u8]),
     /// In the program.
@@ -131,7 +131,7 @@ pub(crate) enum Held<'a> {
     Resource(usize),
 }
 
-impl<'a> Held<'a> {
+impl<'a> ConstantValue<'a> {
     /// An attribute of the table; `None` where it is something else.
     pub fn read(tables: &Tables<'a>, number: usize) -> Option<Self> {
         let mut reader = encoded(&tables.attributes[number])?;
