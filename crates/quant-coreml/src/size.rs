@@ -160,7 +160,7 @@ impl<'s, 'p, 'a> Sizes<'s, 'p, 'a> {
         let (package, constant, quantizer) = (self.package, weight.constant, weight.quantizer);
         let id = constant.operation.id;
         let since_18 = select::since_18(&package.program, constant);
-        let (file, origin) = Origin::of(package, weight.value, constant);
+        let (file, origin) = Origin::new(package, weight.value, constant);
         let layout = WeightLayout::new(quantizer, since_18).map_err(|problem| {
             Error::tensor(&package.model_path(), &weight.choice.name, problem)
         })?;

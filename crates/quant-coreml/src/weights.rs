@@ -57,7 +57,7 @@ pub(crate) enum Origin {
 
 impl Origin {
     /// The weight file that a weight goes to, and where its values are.
-    pub fn of(
+    pub fn new(
         package: &Package<'_>,
         value: &Value<'_>,
         constant: &Constant<'_, '_>,
@@ -126,7 +126,7 @@ fn chosen<'s, 'a>(
         if let (Decision::Quantize(quantizer), Some(value)) = (decision, choice.value) {
             let constant = &graph.constants[choice.constant];
             let id = constant.operation.id;
-            let (file, origin) = Origin::of(package, value, constant);
+            let (file, origin) = Origin::new(package, value, constant);
             let since_18 = select::since_18(&package.program, constant);
             let layout = WeightLayout::new(quantizer, since_18)
                 .map_err(|problem| Error::tensor(&package.model_path(), &choice.name, problem))?;

@@ -27,7 +27,7 @@ pub(crate) fn dequantize(file: &GgufFile, output: &Path, job: &Job<'_>) -> Resul
                 (tensor.dtype, Content::Copy)
             }
         };
-        tensors.push(Planned::of(file, index, dtype, content));
+        tensors.push(Planned::new(file, index, dtype, content));
     }
     let more = others.first().map(|first| {
         format!(

@@ -225,7 +225,7 @@ impl OpenModel for Opened<'_> {
                     (tensor.dtype, Content::Copy)
                 }
             };
-            Planned::of(self.file, index, dtype, content)
+            Planned::new(self.file, index, dtype, content)
         });
         let tensors: Vec<_> = tensors.collect();
         let plan = Plan {

@@ -39,7 +39,7 @@ pub(crate) struct Metadata<'a> {
 
 impl<'a> Metadata<'a> {
     /// That of a file, without some keys.
-    pub fn of(file: &'a GgufFile, without: &[&str]) -> Self {
+    pub fn from_file(file: &'a GgufFile, without: &[&str]) -> Self {
         let mut found = Self::default();
         let mut range: Option<Range<u64>> = None;
         for key in &file.keys {
@@ -62,10 +62,10 @@ impl<'a> Metadata<'a> {
     /// That of a file, byte for byte but for what a result of this type changes.
     pub fn with_type(file: &'a GgufFile, most: Option<&TensorType>) -> Self {
         let Some(most) = most else {
-            return Self::of(file, &[]);
+            return Self::from_file(file, &[]);
         };
         let changed = [metadata::FILE_TYPE, metadata::QUANTIZATION_VERSION];
-        let mut kept = Self::of(file, &changed);
+        let mut kept = Self::from_file(file, &changed);
         kept.push_type(most);
         kept
     }
@@ -138,7 +138,7 @@ pub(crate) enum Content<'a> {
 
 impl<'a> Planned<'a> {
     /// A tensor of a file, under its name.
-    pub fn of(
+    pub fn new(
         file: &'a GgufFile,
         index: usize,
         dtype: &'static TensorType,

@@ -7,7 +7,7 @@ use quant_model::{Error, Job, SchemeRecord};
 use serde_json::Value;
 
 use super::config::{KEY, METHOD};
-use super::scheme::{Schemes, Stored};
+use super::scheme::{LayerLayout, Schemes};
 use super::{WEIGHT, WORD};
 use crate::encodings::{Found, Unread};
 use crate::model_files::ModelFiles;
@@ -33,7 +33,7 @@ const FOREIGN: &str = "quant does not undo this, restore the model with compress
 /// A configuration, or a shape, that cannot be read.
 pub(super) fn find(files: &ModelFiles, job: &Job<'_>) -> Result<Found, Error> {
     let mut found = Found::default();
-    let all = || files.entries().filter_map(Layer::of(files));
+    let all = || files.entries().filter_map(Layer::finder(files));
     let Some(first) = all().next() else {
         return Ok(found);
     };
@@ -48,7 +48,7 @@ pub(super) fn find(files: &ModelFiles, job: &Job<'_>) -> Result<Found, Error> {
     if config.get("quant_method").and_then(Value::as_str) != Some(METHOD) {
         return Ok(found);
     }
-    let schemes = Schemes::of(config);
+    let schemes = Schemes::from_config(config);
     for layer in all().filter(Layer::is_leading) {
         job.check()?;
         if layer.is_left_alone(&schemes) {
@@ -88,7 +88,7 @@ struct Codes {
 
 impl<'m> Layer<'m> {
     /// That of a tensor, if it is part of one.
-    fn of(
+    fn finder(
         files: &'m ModelFiles,
     ) -> impl Fn((&'m SafetensorsFile, &'m str, &'m Entry)) -> Option<Self> {
         move |(file, name, entry)| {
@@ -179,7 +179,7 @@ impl<'m> Layer<'m> {
         }
         schemes.as_ref().map_err(String::clone)?.check(
             self.module,
-            &Stored {
+            &LayerLayout {
                 bits: codes.dtype.bits(),
                 is_packed: codes.is_packed,
                 row: codes.shape[1],

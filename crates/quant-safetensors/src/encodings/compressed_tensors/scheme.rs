@@ -73,7 +73,7 @@ const OF_WEIGHTS: [&str; 12] = [
 ];
 
 /// How a layer lies in the files.
-pub(super) struct Stored {
+pub(super) struct LayerLayout {
     pub bits: u32,
     pub is_packed: bool,
     /// Codes of a row.
@@ -85,7 +85,7 @@ pub(super) struct Stored {
     pub has_zero_points: bool,
 }
 
-impl Stored {
+impl LayerLayout {
     /// How many scales there are, in words.
     fn scales(&self) -> impl Display {
         std::fmt::from_fn(|words| match self.groups {
@@ -125,7 +125,7 @@ impl Schemes {
     ///
     /// # Errors
     /// What compressed-tensors does not take, by the group and the field.
-    pub fn of(config: &Value) -> Result<Self, String> {
+    pub fn from_config(config: &Value) -> Result<Self, String> {
         let bad = |problem: String| Err(format!("config.json: {problem}; {REMEDY}"));
         let status = config.get("quantization_status").filter(|it| !it.is_null());
         if let Some(status) = status
@@ -149,8 +149,8 @@ impl Schemes {
         let groups = groups.iter().enumerate().map(|(index, (name, group))| {
             // A preset has its name, and its targets only.
             let list = group.get("targets").filter(|_| !group.is_array());
-            targets.add(index, Names::of(list.or(Some(group)), index + 1));
-            Group::of(name, group).map_err(|problem| {
+            targets.add(index, Names::from_list(list.or(Some(group)), index + 1));
+            Group::from_config(name, group).map_err(|problem| {
                 format!(
                     "config.json: group `{}`: {problem}; {REMEDY}",
                     shortened(name)
@@ -160,7 +160,7 @@ impl Schemes {
         Ok(Self {
             groups: groups.collect::<Result<_, _>>()?,
             targets,
-            ignore: Names::of(config.get("ignore"), 0),
+            ignore: Names::from_list(config.get("ignore"), 0),
             format: text(config.get("format")),
         })
     }
@@ -180,7 +180,7 @@ impl Schemes {
     ///
     /// # Errors
     /// What contradicts it, by the group and the field.
-    pub fn check(&self, module: &str, stored: &Stored) -> Result<(), String> {
+    pub fn check(&self, module: &str, stored: &LayerLayout) -> Result<(), String> {
         let bad = |problem: &str| Err(format!("config.json: {problem}; {REMEDY}"));
         if self.ignore.has(module) {
             return bad("`ignore` names it, so that it should be of floats");
@@ -227,7 +227,7 @@ fn check_transforms(config: &Value) -> Result<(), String> {
 }
 
 impl Group {
-    fn of(name: &str, group: &Value) -> Result<Self, String> {
+    fn from_config(name: &str, group: &Value) -> Result<Self, String> {
         // A preset's name, and its targets.
         if group.is_array() {
             return Ok(Self {
@@ -247,7 +247,7 @@ impl Group {
         let weights = group.get("weights").filter(|it| !it.is_null());
         let weights = weights.map(|it| {
             let weights = it.as_object().ok_or("`weights` is no object")?;
-            Weights::of(weights)
+            Weights::from_config(weights)
         });
         Ok(Self {
             name: name.into(),
@@ -257,7 +257,7 @@ impl Group {
     }
 
     /// The problem is empty unless it is to be told.
-    fn check(&self, stored: &Stored, format: Option<&str>, tell: bool) -> Result<(), String> {
+    fn check(&self, stored: &LayerLayout, format: Option<&str>, tell: bool) -> Result<(), String> {
         let format = self.format.as_deref().or(format).filter(|it| *it != MIXED);
         let fits = |it| match stored.is_packed {
             true => it == PACKED,
@@ -310,7 +310,7 @@ impl Weights {
         })
     }
 
-    fn of(weights: &Map<String, Value>) -> Result<Self, String> {
+    fn from_config(weights: &Map<String, Value>) -> Result<Self, String> {
         only(weights, &OF_WEIGHTS)?;
         let get = |key: &str| weights.get(key).filter(|it| !it.is_null());
         let number = |key: &str| get(key).map(|it| it.as_i64().ok_or_else(|| no(key, it)));
@@ -371,7 +371,7 @@ impl Weights {
         })
     }
 
-    fn check(&self, stored: &Stored, tell: bool) -> Result<(), String> {
+    fn check(&self, stored: &LayerLayout, tell: bool) -> Result<(), String> {
         let differ = |field: &str, said: &dyn Display, is: &dyn Display| match tell {
             true => Err(format!("`weights.{field}` is {said}, and {is}")),
             false => Err(String::new()),

@@ -65,7 +65,7 @@ pub(super) struct Names {
 
 impl Names {
     /// Those of a list, the `index`-th of a configuration.
-    pub fn of(list: Option<&Value>, index: usize) -> Self {
+    pub fn from_list(list: Option<&Value>, index: usize) -> Self {
         let list = list.and_then(Value::as_array).into_iter().flatten();
         let list: Vec<&str> = list.filter_map(Value::as_str).collect();
         let patterns = list.iter().filter_map(|it| it.strip_prefix("re:"));
