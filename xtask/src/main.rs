@@ -289,10 +289,10 @@ fn run(task: Task) -> Outcome {
         Task::Exhaustive { reduced } => exhaustive(reduced),
         Task::Codegen { check } => codegen::codegen(check),
         Task::Ios => ios::ios(),
-        Task::Dist { checked: true, .. } => dist::dist(dist::Form::Checked, true, None),
+        Task::Dist { checked: true, .. } => dist::dist(dist::BuildKind::Checked, true, None),
         Task::Dist {
             only_host, prefix, ..
-        } => dist::dist(dist::Form::Whole, only_host, prefix.as_deref()),
+        } => dist::dist(dist::BuildKind::Whole, only_host, prefix.as_deref()),
         Task::Reproduce => dist::reproduce(),
         Task::Swift { prepare: true } => swift::prepare(),
         Task::Swift { prepare: false } => swift::swift(),

@@ -15,7 +15,7 @@ const PACKAGES: &str = "swiftlang,libc6-dev,libstdc++-14-dev";
 
 /// Runs them by the `swift` of this machine, or by Debian's in a folder of its own.
 pub fn swift() -> Outcome {
-    let prefix = dist::install("swift-prefix", dist::Form::Checked)?;
+    let prefix = dist::install("swift-prefix", dist::BuildKind::Checked)?;
     // Where both are, linkers take the shared one.
     let library = target_dir().join("swift/prefix");
     dist::copy_folder(&prefix.join("include"), &library.join("include"))?;

@@ -30,7 +30,7 @@ pub fn command(system: &System, program: &Path, folder: &Path) -> Result<PathBuf
 /// The C library for this machine, and the Swift package with Apple's, as `cargo xtask dist` makes and
 /// checks them.
 pub fn libraries(folder: &Path) -> Outcome {
-    dist::dist(dist::Form::Whole, false, None)?;
+    dist::dist(dist::BuildKind::Whole, false, None)?;
     let host = SYSTEMS.iter().find(|it| it.wheel.triple == HOST);
     let host = host.map_or(HOST, |it| it.name);
     let work = fresh_folder("archive")?;

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Form, fresh_folder, run, symbols, write};
+use super::{BuildKind, fresh_folder, run, symbols, write};
 use crate::artifacts;
 use crate::codegen::{HEADER, functions, version};
 use crate::paths;
@@ -16,7 +16,7 @@ use crate::toolchain::{HOST, cargo, llvm, root, target_dir};
 const SYSTEM_LIBRARIES: &str = "-lpthread -ldl -lm";
 
 /// Builds, and returns the prefix, an unfinished folder of this name: `include`, `lib`.
-pub fn install(name: &str, form: Form) -> Result<PathBuf, Box<dyn Error>> {
+pub fn install(name: &str, kind: BuildKind) -> Result<PathBuf, Box<dyn Error>> {
     if !HOST.ends_with("linux-gnu") {
         return Err("the host's libraries are put together on Linux only".into());
     }
@@ -27,7 +27,7 @@ pub fn install(name: &str, form: Form) -> Result<PathBuf, Box<dyn Error>> {
     fs::copy(root().join(HEADER), prefix.join("include/quant.h"))?;
 
     println!("{HOST}: the C library is built: a minute or two on two cores, from nothing");
-    let built = build(form)?;
+    let built = build(kind)?;
     let shared = format!("libquant.so.{}", version());
     fs::copy(built.join("libquant_capi.so"), lib.join(&shared))?;
     symlink(&shared, lib.join(artifacts::soname()))?;
@@ -52,16 +52,16 @@ pub fn install(name: &str, form: Form) -> Result<PathBuf, Box<dyn Error>> {
 }
 
 /// Builds the static and the shared library; the folder that they are in.
-fn build(form: Form) -> Result<PathBuf, Box<dyn Error>> {
+fn build(kind: BuildKind) -> Result<PathBuf, Box<dyn Error>> {
     let mut build = cargo("build");
-    let folder = match form {
-        Form::Whole => {
+    let folder = match kind {
+        BuildKind::Whole => {
             paths::hide(&mut build, &[])?;
             artifacts::named(&mut build);
             build.args(["--profile", "lto", "--package", "quant-capi", "--lib"]);
             target_dir().join("lto")
         }
-        Form::Checked => {
+        BuildKind::Checked => {
             artifacts::checked(&mut build)?.arg("--lib");
             artifacts::checked_folder()
         }

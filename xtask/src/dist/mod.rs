@@ -24,7 +24,7 @@ pub use reproduce::reproduce;
 
 /// How the host's libraries are compiled.
 #[derive(Clone, Copy)]
-pub enum Form {
+pub enum BuildKind {
     /// All crates as one, for others.
     Whole,
     /// Of crates that are compiled for other tasks too, each for itself.
@@ -32,11 +32,11 @@ pub enum Form {
 }
 
 /// Builds and checks the host's part, and Apple's; copies the host's part to `wanted`.
-pub fn dist(form: Form, only_host: bool, wanted: Option<&Path>) -> Outcome {
-    let prefix = install(HOST, form)?;
+pub fn dist(kind: BuildKind, only_host: bool, wanted: Option<&Path>) -> Outcome {
+    let prefix = install(HOST, kind)?;
     println!("C and C++ programs find it by pkg-config and CMake, and are run");
     programs::check(&prefix)?;
-    if matches!(form, Form::Checked) {
+    if matches!(kind, BuildKind::Checked) {
         println!("not for others: {}", prefix.display());
         return Ok(());
     }
@@ -54,8 +54,8 @@ pub fn dist(form: Form, only_host: bool, wanted: Option<&Path>) -> Outcome {
 
 /// Builds the host's part into a folder of this name among the unfinished ones, and checks what is
 /// in it.
-pub fn install(name: &str, form: Form) -> Result<PathBuf, Box<dyn Error>> {
-    let prefix = host::install(name, form)?;
+pub fn install(name: &str, kind: BuildKind) -> Result<PathBuf, Box<dyn Error>> {
+    let prefix = host::install(name, kind)?;
     notices::write(&prefix.join("share/doc/quant"), HOST)?;
     paths::check(&prefix)?;
     Ok(prefix)

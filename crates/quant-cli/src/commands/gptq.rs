@@ -162,8 +162,8 @@ fn with_moments(
             problem,
         };
         let (matrix, moments) = moments(&file, entry, quantizer).map_err(|error| match error {
-            Problem::File(error) => error,
-            Problem::Matrix(problem) => bad(problem),
+            MomentsError::File(error) => error,
+            MomentsError::Matrix(problem) => bad(problem),
         })?;
         if moments.is_zero() {
             let reason = format!("its moments in {} are all 0", hessians.display());
@@ -185,7 +185,7 @@ fn with_moments(
     Ok(found)
 }
 
-enum Problem {
+enum MomentsError {
     File(Error),
     Matrix(String),
 }
@@ -195,7 +195,7 @@ fn moments(
     file: &SafetensorsFile,
     entry: &Entry,
     quantizer: &TensorQuantizer,
-) -> Result<(WeightMatrix, Moments), Problem> {
+) -> Result<(WeightMatrix, Moments), MomentsError> {
     let shape = quantizer.blocks.shape();
     let outputs = shape[0];
     let inputs = quantizer.blocks.element_count() / outputs.max(1);
@@ -207,7 +207,7 @@ fn moments(
             groups
         }
         _ => {
-            return Err(Problem::Matrix(format!(
+            return Err(MomentsError::Matrix(format!(
                 "moments of shape {:?}, for a weight of shape {shape:?}; give [{inputs}, {inputs}]",
                 entry.shape
             )));
@@ -220,7 +220,7 @@ fn moments(
         .fold(8, |bytes: usize, &dim| bytes.saturating_mul(dim)))
     .saturating_mul(4);
     if bytes > free_memory() {
-        return Err(Problem::Matrix(format!(
+        return Err(MomentsError::Matrix(format!(
             "moments of {inputs} inputs, which take {} GB to quantize with, more than is free on this machine; leave it in float with --exclude",
             bytes / 1_000_000_000
         )));
@@ -233,13 +233,13 @@ fn moments(
         inputs_first: false,
     };
     let moments = Moments::from_values(groups, inputs, sums);
-    let moments = moments.map_err(|error| Problem::Matrix(error.to_string()))?;
+    let moments = moments.map_err(|error| MomentsError::Matrix(error.to_string()))?;
     Ok((matrix, moments))
 }
 
 /// The values of a file, as they are added up.
-fn sums(file: &SafetensorsFile, entry: &Entry) -> Result<Vec<f64>, Problem> {
-    let bytes = file.read(entry).map_err(Problem::File)?;
+fn sums(file: &SafetensorsFile, entry: &Entry) -> Result<Vec<f64>, MomentsError> {
+    let bytes = file.read(entry).map_err(MomentsError::File)?;
     match entry.dtype.as_str() {
         "F64" => {
             let values = bytes.as_chunks::<8>().0.iter();
@@ -252,7 +252,7 @@ fn sums(file: &SafetensorsFile, entry: &Entry) -> Result<Vec<f64>, Problem> {
         }
         other => {
             let problem = format!("moments of type {other}; give f32 or f64");
-            Err(Problem::Matrix(problem))
+            Err(MomentsError::Matrix(problem))
         }
     }
 }
