@@ -135,7 +135,7 @@ impl Bytecode {
         let mut start = at + reader.at() as u64;
         if let Some(alignment) = alignment {
             if !alignment.is_power_of_two() || alignment > LARGEST_ALIGNMENT {
-                return Err(bad(&format!("wants an alignment to {alignment}")));
+                return Err(bad(&format!("needs an alignment to {alignment}")));
             }
             start = start.next_multiple_of(alignment);
         }

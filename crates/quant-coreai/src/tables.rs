@@ -362,7 +362,7 @@ fn blob(file: &Bytecode, section: u64, entry: &Range<u64>) -> Result<Blob, BlobE
     let mut read = || Ok((reader.varint()?, reader.varint()?));
     let (alignment, len) = read().map_err(BlobError::Damaged)?;
     if !alignment.is_power_of_two() || alignment > LARGEST_ALIGNMENT {
-        let problem = format!("wants an alignment to {alignment}");
+        let problem = format!("needs an alignment to {alignment}");
         return Err(BlobError::Damaged(problem));
     }
     // Alignment counts from the section on, which is aligned itself.

@@ -172,7 +172,7 @@ fn axes(rank: usize, uses: &[Use<'_, '_>]) -> Axes {
     });
     let axes: Vec<String> = axes.collect();
     Axes::Conflicting(format!(
-        "feeds operations that want different axes of output channels ({})",
+        "feeds operations that need different axes of output channels ({})",
         axes.join(", ")
     ))
 }

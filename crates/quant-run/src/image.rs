@@ -72,7 +72,7 @@ impl Wanted {
             ColorSpace::Grayscale => (1, false),
             _ => {
                 return Err(format!(
-                    "an image, but the model wants `{}` in pixels of float16 or of an unknown kind; give npy, npz or safetensors",
+                    "an image, but the model needs `{}` in pixels of float16 or of an unknown kind; give npy, npz or safetensors",
                     input.name
                 ));
             }
@@ -210,7 +210,7 @@ pub(crate) fn read(path: &Path, input: &ModelInput, fit: ImageFit) -> Result<Ten
             ImageFit::Exact => {
                 let (have, high) = size;
                 return Err(format!(
-                    "an image of {have} x {high} pixels, where the model wants {width} x {height}"
+                    "an image of {have} x {high} pixels, where the model needs {width} x {height}"
                 ));
             }
         })

@@ -377,7 +377,7 @@ fn fit(value: &Tensor, wanted: &ModelInput) -> Result<Tensor, String> {
         let dims: Vec<_> = dims.collect();
         let have = &value.shape;
         return Err(format!(
-            "shape {have:?}, where the model wants [{}]",
+            "shape {have:?}, where the model needs [{}]",
             dims.join(", ")
         ));
     }
@@ -389,7 +389,7 @@ fn fit(value: &Tensor, wanted: &ModelInput) -> Result<Tensor, String> {
                     .all(|v| v.fract() == 0.0 && v.abs() < 2_147_483_648.0);
                 if !whole {
                     return Err(
-                        "floats that are no whole numbers, where the model wants integers".into(),
+                        "floats that are no whole numbers, where the model needs integers".into(),
                     );
                 }
                 value.to_ints()?.into()
@@ -410,7 +410,7 @@ fn fit(value: &Tensor, wanted: &ModelInput) -> Result<Tensor, String> {
             Values::Float(_) => value.values.clone(),
             _ => value.to_floats()?.into(),
         },
-        other => return Err(format!("the model wants {other}, which quant cannot give")),
+        other => return Err(format!("the model needs {other}, which quant cannot give")),
     };
     Ok(Tensor::new(value.shape.clone(), values).with_element(wanted.element))
 }

@@ -201,7 +201,7 @@ impl Model {
             let (file, entry) = self.base.find(&part.name).ok_or_else(missing)?;
             if (&entry.dtype, &entry.shape) != (&part.dtype, &part.shape) {
                 return Err(bad(format!(
-                    "`{}` is {} {}, where its quantization record wants {} {}; the file is damaged",
+                    "`{}` is {} {}, where its quantization record needs {} {}; the file is damaged",
                     shortened(&part.name),
                     shortened(&entry.dtype),
                     shortened(&format!("{:?}", entry.shape)),

@@ -170,11 +170,11 @@ fn nothing(operations: &[OperationReport], known: bool, unmatched: Option<&Unmat
             first.reason.as_deref().unwrap_or_default()
         ),
         (_, count) if !known => format!(
-            "holds no activation of the model; {count} operations want one: {}",
+            "holds no activation of the model; {count} operations need one: {}",
             listed(missing.into_iter())
         ),
         (_, count) => format!(
-            "holds the inputs of no operation that could be quantized; {count} want one: {}",
+            "holds the inputs of no operation that could be quantized; {count} need one: {}",
             listed(missing.into_iter())
         ),
     };

@@ -59,7 +59,7 @@ fn inputs_that_do_not_fit_are_named() {
     assert_eq!(run(&[]), "input `x`: missing");
     assert_eq!(
         run(&[("x", x(&[1.0]))]),
-        "input `x`: shape [1], where the model wants [3]"
+        "input `x`: shape [1], where the model needs [3]"
     );
     let unknown = run(&[("z", x(&[1.0]))]);
     assert_eq!(unknown, "input `z`: the model has no such input; it has x");

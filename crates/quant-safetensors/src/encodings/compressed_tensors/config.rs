@@ -25,7 +25,7 @@ fn of(model: &ModelFiles) -> Result<(&Path, &Map<String, Value>), Error> {
         Some(content) => Ok((config.path(), content)),
         None => Err(Error::file(
             config.path(),
-            "is missing: compressed-tensors wants the folder of a model, with its configuration",
+            "is missing: compressed-tensors needs the folder of a model, with its configuration",
         )),
     }
 }
@@ -33,7 +33,7 @@ fn of(model: &ModelFiles) -> Result<(&Path, &Map<String, Value>), Error> {
 /// Refuses a model that is no folder, or quantized already.
 pub(super) fn check(model: &ModelFiles) -> Result<(), Error> {
     if model.folder.is_none() {
-        let problem = "one file: compressed-tensors wants the folder of a model, with its config.json; give the folder";
+        let problem = "one file: compressed-tensors needs the folder of a model, with its config.json; give the folder";
         return Err(Error::file(model.files[0].path(), problem));
     }
     let (path, content) = of(model)?;

@@ -33,7 +33,7 @@ pub(super) fn of(model: &ModelFiles) -> Result<(&Path, &Map<String, Value>), Err
         Some(content) => Ok((config.path(), content)),
         None => Err(Error::file(
             config.path(),
-            "is missing: MLX wants the folder of a model, with its configuration",
+            "is missing: MLX needs the folder of a model, with its configuration",
         )),
     }
 }
@@ -51,7 +51,7 @@ pub(super) fn family(model: &ModelFiles) -> Result<Family, Error> {
 pub(super) fn check(model: &ModelFiles) -> Result<(), Error> {
     if model.folder.is_none() {
         let problem =
-            "one file: MLX wants the folder of a model, with its config.json; give the folder";
+            "one file: MLX needs the folder of a model, with its config.json; give the folder";
         return Err(Error::file(model.files[0].path(), problem));
     }
     if model.entries().next().is_none() {
