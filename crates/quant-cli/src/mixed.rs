@@ -173,9 +173,11 @@ fn bytes(given: &str) -> Result<u64, String> {
         ("KIB", 1024.0),
         ("MIB", 1_048_576.0),
         ("GIB", 1_073_741_824.0),
+        ("TIB", 1_099_511_627_776.0),
         ("KB", 1e3),
         ("MB", 1e6),
         ("GB", 1e9),
+        ("TB", 1e12),
         ("B", 1.0),
     ];
     let upper = given.to_ascii_uppercase();
@@ -206,6 +208,7 @@ mod tests {
             ("-1MB", None),
             ("nanMB", None),
             ("MB", None),
+            ("1TB", Some(1_000_000_000_000)),
             ("1TBs", None),
             ("1e30", None),
         ] {

@@ -62,7 +62,14 @@ fn tensor_row(tensor: &TensorReport) -> Row {
         None => String::new(),
     };
     let granularity = scheme.granularity();
-    let how = format!("{} {}, {granularity}{searched}", scheme.dtype, scheme.mode);
+    let method = match tensor.method.as_deref() {
+        Some(method) => format!(", {method}"),
+        None => String::new(),
+    };
+    let how = format!(
+        "{} {}, {granularity}{searched}{method}",
+        scheme.dtype, scheme.mode
+    );
     let before = HumanBytes(tensor.bytes_before);
     let bytes = format!("{before} -> {}", HumanBytes(tensor.bytes_after));
     let error = match (tensor.sqnr_db, tensor.max_abs_error) {

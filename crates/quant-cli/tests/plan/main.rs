@@ -5,6 +5,7 @@ mod folder;
 mod importance;
 mod mixed;
 mod sizes;
+mod unusable;
 mod words;
 
 use std::fs;

@@ -274,6 +274,12 @@ fn moments_from_a_file_give_codes_of_safetensors() {
     };
     // Each weight is further from its code: their errors make up for each other.
     assert!(sqnr("w") < sqnr("v"), "{report}");
+    let text: Vec<&str> = line.iter().copied().filter(|it| *it != "--json").collect();
+    let text = room.quant(&[&text[..], &["--force"]].concat()).stdout;
+    let text = String::from_utf8(text).unwrap();
+    let row = |name: &str| text.lines().find(|row| row.starts_with(name)).unwrap();
+    assert!(row("w ").contains(", gptq"), "{text}");
+    assert!(!row("v ").contains("gptq"), "{text}");
     room.done(&[
         "quantize",
         "m.safetensors",

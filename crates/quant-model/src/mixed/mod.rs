@@ -6,18 +6,22 @@ mod curve;
 mod divisions;
 mod knapsack;
 mod problem;
+mod summary;
+mod unusable;
 
 pub use candidate::{Candidate, Extent};
 pub use compare::{Compared, FoundBy};
 pub use curve::{Curve, CurvePoint};
+pub use summary::MixedSummary;
 
 use std::path::PathBuf;
 
 use quant_core::{IntType, Mode};
 use quant_simd::{Sink, TensorQuantizer};
 
-use self::compare::Solved;
 use self::problem::{By, Knapsack};
+use self::summary::summary;
+use self::unusable::{Unusable, no_scale};
 use crate::error::{command, shortened};
 use crate::execute::decide;
 use crate::facts::Facts;
@@ -51,42 +55,6 @@ pub struct MixedOptions {
     pub candidates: Vec<Candidate>,
     /// How many sizes the summary's curve has.
     pub points: usize,
-}
-
-/// What a mixed plan comes to.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct MixedSummary {
-    /// Bits per weight, over all tensors that could be quantized.
-    pub bits: f64,
-    /// Bytes of the files that the format writes, as they will be: of safetensors the weights, their index,
-    /// and the configuration where the format changes it; of Core AI programs an estimate, and of Core ML
-    /// packages too many where different weights become equal.
-    pub bytes: u64,
-    /// `-10 log10` of the sum of the tensors' relative errors; infinite where there is none.
-    pub sqnr_db: f64,
-    /// No plan of these candidates within the target loses less by more than so many dB (or has fewer bytes
-    /// by more than so many percent): 0 where it is proven to be the best.
-    pub gap: f64,
-    /// The share of the bits or bytes of the target that is left.
-    pub left: f64,
-    /// How it was found.
-    pub found_by: FoundBy,
-    /// What its answers were compared with, where that was done.
-    pub compared: Option<Compared>,
-    /// Plans of other sizes.
-    pub curve: Curve,
-}
-
-impl MixedSummary {
-    fn left_of(&self, target: MixedTarget) -> f64 {
-        let used = match target {
-            MixedTarget::Bits(bits) => self.bits / bits,
-            MixedTarget::Bytes(bytes) => self.bytes as f64 / bytes as f64,
-            MixedTarget::Sqnr(_) => 1.0,
-        };
-        (1.0 - used).max(0.0)
-    }
 }
 
 /// What an error is asked of.
@@ -163,6 +131,7 @@ pub fn plan_mixed(
     let mut work = Work::new(model, options, job)?;
     let mut mixed = mixed.clone();
     let given = !mixed.candidates.is_empty();
+    work.is_given = given;
     if !given {
         mixed.candidates = Candidate::defaults(options.encoding());
     }
@@ -196,9 +165,12 @@ struct Work<'w> {
     reasons: Vec<Option<String>>,
     /// Per tensor, whether a candidate was to quantize it, and could not.
     skipped: Vec<bool>,
+    /// Whether the candidates were given by name.
+    is_given: bool,
     allows_float: bool,
     /// What each candidate that fits some tensor has told: what one alone tells is of its own plan.
     warnings: Option<Vec<Note>>,
+    unusable: Unusable,
 }
 
 impl<'w> Work<'w> {
@@ -219,8 +191,10 @@ impl<'w> Work<'w> {
             reasons: tensors.iter().map(|_| None).collect(),
             skipped: tensors.iter().map(|_| false).collect(),
             tensors,
+            is_given: false,
             allows_float: false,
             warnings: None,
+            unusable: Unusable::default(),
         })
     }
 
@@ -239,6 +213,9 @@ impl<'w> Work<'w> {
             _ if !fits_some => {}
             Some(warnings) => warnings.retain(|one| report.warnings.contains(one)),
             None => self.warnings = Some(report.warnings),
+        }
+        if self.is_given && !fits_some {
+            self.unusable.fits_none(candidate, &decided.decisions);
         }
         for (index, decision) in decided.decisions.into_iter().enumerate() {
             self.job.check()?;
@@ -308,13 +285,12 @@ impl<'w> Work<'w> {
         candidate: Option<Candidate>,
         damage: &mut Option<Damage<'_>>,
     ) -> Result<(), Error> {
-        let error = self.measured(index, &quantizer);
-        // In blocks of few values a scale may underflow, where larger ones have one.
-        if error.is_err() && candidate.is_none() {
-            return self.job.check();
-        }
-        let Some(error) = error? else {
-            return Ok(());
+        let error = match self.measured(index, &quantizer)? {
+            Ok(error) => error,
+            Err(reason) => {
+                self.unusable.add(index, candidate, reason);
+                return self.job.check();
+            }
         };
         let damage = match damage {
             Some(damage) => damage(Part::Tensor, &[(&self.tensors[index].name, &quantizer)])?,
@@ -338,42 +314,60 @@ impl<'w> Work<'w> {
         self.model.stored_len(facts, quantizer, self.options)
     }
 
-    /// Squared errors by squared values; `None` where some are infinite once they are restored.
-    fn measured(&self, index: usize, quantizer: &TensorQuantizer) -> Result<Option<f64>, Error> {
+    /// Squared errors by squared values; or why these values cannot have such codes.
+    fn measured(
+        &self,
+        index: usize,
+        quantizer: &TensorQuantizer,
+    ) -> Result<Result<f64, String>, Error> {
         let facts = &self.tensors[index];
         let done = quantize_tensor(quantizer, true, &self.model.data(index)?, &Nowhere);
-        let stats = done.map_err(|failure| {
-            let at = Tensor {
-                file: &facts.file,
-                name: &facts.name,
-                dtype: &facts.dtype,
-                shape: &facts.shape,
-            };
-            at.failed(failure, quantizer, &facts.name, true)
-        })?;
-        let Some(stats) = stats.filter(|stats| stats.non_finite == 0) else {
-            return Ok(None);
+        let stats = match done {
+            Ok(stats) => stats,
+            Err(failure) => {
+                if let Some(reason) = no_scale(&failure, quantizer, &facts.dtype) {
+                    return Ok(Err(reason));
+                }
+                let at = Tensor {
+                    file: &facts.file,
+                    name: &facts.name,
+                    dtype: &facts.dtype,
+                    shape: &facts.shape,
+                };
+                return Err(at.failed(failure, quantizer, &facts.name, true));
+            }
         };
-        Ok(Some(match stats.noise == 0.0 {
+        let Some(stats) = stats.filter(|stats| stats.non_finite == 0) else {
+            return Ok(Err(
+                "some values would be infinite once they are restored".into()
+            ));
+        };
+        Ok(Ok(match stats.noise == 0.0 {
             true => 0.0,
             false => stats.noise / stats.signal,
         }))
     }
 
-    fn finish(
-        mut self,
-        mixed: &MixedOptions,
-        damage: Option<Damage<'_>>,
-    ) -> Result<(Plan, MixedSummary, Vec<Note>), Error> {
+    /// The tensors that have a choice, with float where that is one.
+    fn places(&mut self) -> Result<Vec<usize>, Error> {
         let mut places = Vec::new();
         for (index, alternatives) in self.alternatives.iter_mut().enumerate() {
             if alternatives.is_empty() {
+                let facts = &self.tensors[index];
+                if let Some(error) = self.unusable.error(index, facts, self.allows_float)
+                    && (self.options.strict || !self.allows_float)
+                {
+                    return Err(error);
+                }
+                if let Some(reason) = self.unusable.reason(index) {
+                    self.reasons[index] = Some(reason.to_owned());
+                }
                 if let (true, true, Some(reason)) = (
                     self.options.strict,
                     self.skipped[index],
                     &self.reasons[index],
                 ) {
-                    let name = shortened(&self.tensors[index].name);
+                    let name = shortened(&facts.name);
                     return Err(Error::strict(format!(
                         "no candidate can quantize `{name}`: {reason}"
                     )));
@@ -391,11 +385,17 @@ impl<'w> Work<'w> {
             }
             places.push(index);
         }
+        Ok(places)
+    }
+
+    fn finish(
+        mut self,
+        mixed: &MixedOptions,
+        damage: Option<Damage<'_>>,
+    ) -> Result<(Plan, MixedSummary, Vec<Note>), Error> {
+        let places = self.places()?;
         if places.is_empty() {
-            return Err(Error::Option(format!(
-                "no candidate quantizes any tensor of the model; {} with its type says why",
-                command("plan")
-            )));
+            return Err(self.nothing());
         }
         let problem = Knapsack {
             work: &self,
@@ -411,12 +411,28 @@ impl<'w> Work<'w> {
         summary.left = summary.left_of(mixed.target);
         summary.curve = problem.curve(mixed)?;
         let plan = self.plan(&decisions);
+        let has_choice = |index: usize| problem.places.binary_search(&index).is_ok();
+        let unusable = self.unusable.notes(&self.tensors, has_choice);
         let mut warnings = self.warnings.unwrap_or_default();
         let advice = self.model.advice(&decisions, self.options).into_iter();
         let advice: Vec<Note> = advice.map(Note::from).collect();
         warnings.retain(|one| !advice.contains(one));
         warnings.extend(advice);
+        warnings.extend(unusable);
         Ok((plan, summary, warnings))
+    }
+
+    /// That no candidate quantizes any tensor.
+    fn nothing(&self) -> Error {
+        let tensors = self.tensors.iter().enumerate();
+        let mut of_values = tensors
+            .filter_map(|(index, facts)| self.unusable.error(index, facts, self.allows_float));
+        of_values.next().unwrap_or_else(|| {
+            Error::Option(format!(
+                "no candidate quantizes any tensor of the model; {} with its type says why",
+                command("plan")
+            ))
+        })
     }
 
     fn plan(&self, decisions: &[Decision]) -> Plan {
@@ -457,22 +473,4 @@ fn decibels(error: f64) -> f64 {
         true => f64::INFINITY,
         false => -10.0 * error.log10(),
     }
-}
-
-/// What a choice comes to.
-fn summary(
-    problem: &Knapsack<'_>,
-    solved: &Solved,
-    decisions: &[Decision],
-) -> Result<MixedSummary, Error> {
-    Ok(MixedSummary {
-        bits: problem.bits(&solved.picks),
-        bytes: problem.file_bytes(&solved.picks, decisions)?,
-        sqnr_db: decibels(problem.error(&solved.picks)),
-        gap: solved.gap,
-        left: 0.0,
-        found_by: solved.found_by,
-        compared: solved.compared,
-        curve: Curve::default(),
-    })
 }

@@ -301,7 +301,8 @@ impl Knapsack<'_> {
         let file = self.file_bytes(&lightest, &self.decisions(&lightest));
         let file = file.map_or(String::new(), |bytes| format!(", files of {bytes} bytes"));
         Error::Option(one_line(format!(
-            "{target} are too few: the smallest that the candidates allow is {bits:.3} bits per weight{file}; give more, or smaller candidates with {}",
+            "{target} are too few: the smallest that the candidates allow{} is {bits:.3} bits per weight{file}; give more, or smaller candidates with {}",
+            self.work.unusable.names(),
             option("candidates")
         )))
     }
