@@ -105,7 +105,7 @@ pub trait Isa: Copy {
     /// Remembers whether [`round_i16`](Self::round_i16) met what it cannot do.
     type Sticky: Copy;
     /// What turns 4-bit codes of one block into values.
-    type NibbleTerms: Copy;
+    type NibbleParams: Copy;
 
     /// Runs `kernel` compiled for this instruction set.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
@@ -318,25 +318,25 @@ pub trait Isa: Copy {
     }
 
     /// What [`dequantize_nibbles`](Self::dequantize_nibbles) needs to know of a block.
-    fn nibble_terms(self, signed: bool, scale: f32, zero_point: i32) -> Self::NibbleTerms;
+    fn nibble_params(self, signed: bool, scale: f32, zero_point: i32) -> Self::NibbleParams;
     /// The same, if it is needed for one block only.
     #[inline(always)]
-    fn nibble_terms_once(self, signed: bool, scale: f32, zero_point: i32) -> Self::NibbleTerms {
-        self.nibble_terms(signed, scale, zero_point)
+    fn nibble_params_once(self, signed: bool, scale: f32, zero_point: i32) -> Self::NibbleParams {
+        self.nibble_params(signed, scale, zero_point)
     }
     /// `scale * (code - zero_point)`, the first two vectors by `kernel_params[0]`, the others by
     /// `kernel_params[1]`.
     fn dequantize_nibbles<const SIGNED: bool>(
         self,
         nibbles: &Self::Nibbles,
-        kernel_params: [Self::NibbleTerms; 2],
+        kernel_params: [Self::NibbleParams; 2],
     ) -> [Self::F32; 4];
     /// The same for two groups of one block.
     #[inline(always)]
     fn dequantize_two_nibbles<const SIGNED: bool>(
         self,
         nibbles: &[Self::Nibbles; 2],
-        kernel_params: Self::NibbleTerms,
+        kernel_params: Self::NibbleParams,
     ) -> [[Self::F32; 4]; 2] {
         let one = |nibbles| self.dequantize_nibbles::<SIGNED>(nibbles, [kernel_params; 2]);
         [one(&nibbles[0]), one(&nibbles[1])]

@@ -30,13 +30,13 @@ pub trait ParamSource: Copy {
     /// Zero points of the pair.
     fn narrow_zero_points<I: Isa>(self, isa: I, loaded: &Self::Loaded<I>, pair: usize) -> I::I16;
     /// What turns 4-bit codes of the pair into values, if `SHARED`.
-    fn nibble_terms<I: Isa>(
+    fn nibble_params<I: Isa>(
         self,
         isa: I,
         loaded: &Self::Loaded<I>,
         signed: bool,
         pair: usize,
-    ) -> I::NibbleTerms;
+    ) -> I::NibbleParams;
 }
 
 /// The same parameters for all elements.
@@ -82,14 +82,14 @@ impl<const ZERO_POINTS: bool> ParamSource for Uniform<ZERO_POINTS> {
         loaded.narrow_zero_point
     }
     #[inline(always)]
-    fn nibble_terms<I: Isa>(
+    fn nibble_params<I: Isa>(
         self,
         isa: I,
         _: &UniformTerms<I>,
         signed: bool,
         _: usize,
-    ) -> I::NibbleTerms {
-        isa.nibble_terms(signed, self.0.floats[SCALE], self.0.zero_point)
+    ) -> I::NibbleParams {
+        isa.nibble_params(signed, self.0.floats[SCALE], self.0.zero_point)
     }
 }
 
@@ -181,19 +181,19 @@ impl<'a, B: BlockSize, const BLOCKS: usize, const ZERO_POINTS: bool> ParamSource
         isa.splat_i16(self.kernel_params.zero_points[self.block::<I>(*first, pair)] as i16)
     }
     #[inline(always)]
-    fn nibble_terms<I: Isa>(
+    fn nibble_params<I: Isa>(
         self,
         isa: I,
         first: &usize,
         signed: bool,
         pair: usize,
-    ) -> I::NibbleTerms {
+    ) -> I::NibbleParams {
         let block = self.block::<I>(*first, pair);
         let zero_point = match ZERO_POINTS {
             true => self.kernel_params.zero_points[block],
             false => 0,
         };
-        isa.nibble_terms_once(
+        isa.nibble_params_once(
             signed,
             self.kernel_params.floats[SCALE][0][block],
             zero_point,
@@ -211,7 +211,7 @@ pub struct PerElement<'a, const ZERO_POINTS: bool>(pub ParamRows<'a>);
 
 /// [`PerElement`] within a tile.
 #[derive(Clone, Copy)]
-pub struct TileTerms<'a, I: Isa> {
+pub struct TileParams<'a, I: Isa> {
     floats: [&'a [[I::F32; 2]; 2 * TILE]; 4],
     zero_points: &'a [[I::I32; 2]; 2 * TILE],
 }
@@ -232,11 +232,11 @@ impl<'a, const ZERO_POINTS: bool> ParamSource for PerElement<'a, ZERO_POINTS> {
     fn full(self) -> Self::Full {
         PerElement(self.0)
     }
-    type Loaded<I: Isa> = TileTerms<'a, I>;
+    type Loaded<I: Isa> = TileParams<'a, I>;
     #[inline(always)]
-    fn load<I: Isa>(self, _: I, first_pair: usize) -> TileTerms<'a, I> {
+    fn load<I: Isa>(self, _: I, first_pair: usize) -> TileParams<'a, I> {
         let [a, b, c, d] = self.0.floats;
-        TileTerms {
+        TileParams {
             floats: [
                 tile_of(a, first_pair),
                 tile_of(b, first_pair),
@@ -250,29 +250,29 @@ impl<'a, const ZERO_POINTS: bool> ParamSource for PerElement<'a, ZERO_POINTS> {
     fn floats<I: Isa>(
         self,
         _: I,
-        loaded: &TileTerms<'a, I>,
+        loaded: &TileParams<'a, I>,
         kind: usize,
         pair: usize,
     ) -> [I::F32; 2] {
         loaded.floats[kind][pair % (2 * TILE)]
     }
     #[inline(always)]
-    fn zero_points<I: Isa>(self, _: I, loaded: &TileTerms<'a, I>, pair: usize) -> [I::I32; 2] {
+    fn zero_points<I: Isa>(self, _: I, loaded: &TileParams<'a, I>, pair: usize) -> [I::I32; 2] {
         loaded.zero_points[pair % (2 * TILE)]
     }
     #[inline(always)]
-    fn narrow_zero_points<I: Isa>(self, isa: I, loaded: &TileTerms<'a, I>, pair: usize) -> I::I16 {
+    fn narrow_zero_points<I: Isa>(self, isa: I, loaded: &TileParams<'a, I>, pair: usize) -> I::I16 {
         let [a, b] = self.zero_points(isa, loaded, pair);
         isa.narrow_i16(a, b)
     }
     #[inline(always)]
-    fn nibble_terms<I: Isa>(
+    fn nibble_params<I: Isa>(
         self,
         isa: I,
-        _: &TileTerms<'a, I>,
+        _: &TileParams<'a, I>,
         _: bool,
         _: usize,
-    ) -> I::NibbleTerms {
-        isa.nibble_terms(false, 0.0, 0)
+    ) -> I::NibbleParams {
+        isa.nibble_params(false, 0.0, 0)
     }
 }

@@ -58,7 +58,7 @@ impl Isa for Avx2 {
     type Nibbles = u8x16;
     type Sticky = i16x16;
     /// Scale and zero point.
-    type NibbleTerms = (f32x8, i32x8);
+    type NibbleParams = (f32x8, i32x8);
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -382,7 +382,7 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn nibble_terms(self, _: bool, scale: f32, zero_point: i32) -> (f32x8, i32x8) {
+    fn nibble_params(self, _: bool, scale: f32, zero_point: i32) -> (f32x8, i32x8) {
         (self.splat(scale), self.splat_i32(zero_point))
     }
     #[inline(always)]

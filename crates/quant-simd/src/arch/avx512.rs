@@ -64,7 +64,7 @@ impl Isa for Avx512 {
     type Nibbles = u8x32;
     type Sticky = i16x32;
     /// The value of every code.
-    type NibbleTerms = f32x16;
+    type NibbleParams = f32x16;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -390,7 +390,7 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    fn nibble_terms(self, signed: bool, scale: f32, zero_point: i32) -> f32x16 {
+    fn nibble_params(self, signed: bool, scale: f32, zero_point: i32) -> f32x16 {
         let codes = match signed {
             true => i32x16(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1),
             false => i32x16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),

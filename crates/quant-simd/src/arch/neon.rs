@@ -26,7 +26,7 @@ impl Neon {
 
 /// What turns codes of 4 bits into values.
 #[derive(Clone, Copy)]
-pub struct NibbleTerms {
+pub struct NibbleParams {
     /// The number that every code stands for, as bf16: the lower bytes and the upper ones.
     steps: [i8x16; 2],
     /// What is subtracted from it.
@@ -37,7 +37,7 @@ pub struct NibbleTerms {
 impl Neon {
     /// The values of codes of 0 to 15.
     #[inline(always)]
-    fn dequantize_codes(self, codes: i8x16, terms: NibbleTerms) -> [f32x4; 4] {
+    fn dequantize_codes(self, codes: i8x16, terms: NibbleParams) -> [f32x4; 4] {
         let n = self.0.neon;
         let [low, high] = terms
             .steps
@@ -98,7 +98,7 @@ impl Isa for Neon {
     type Nibbles = [u8; 8];
     /// Sums of products, that take turns: each waits for the one before it.
     type Sticky = [f32x4; 2];
-    type NibbleTerms = NibbleTerms;
+    type NibbleParams = NibbleParams;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -395,7 +395,7 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
-    fn nibble_terms(self, signed: bool, scale: f32, zero_point: i32) -> NibbleTerms {
+    fn nibble_params(self, signed: bool, scale: f32, zero_point: i32) -> NibbleParams {
         let n = self.0.neon;
         let codes = match signed {
             true => i8x16(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1),
@@ -408,24 +408,24 @@ impl Isa for Neon {
         let f = f.map(|steps| cast(self.to_f32(steps)));
         let halves: [_; 2] = [n.vuzp2q_s16(f[0], f[1]), n.vuzp2q_s16(f[2], f[3])];
         let [a, b] = halves.map(|halves| cast(halves));
-        NibbleTerms {
+        NibbleParams {
             steps: [cast(n.vuzp1q_s8(a, b)), cast(n.vuzp2q_s8(a, b))],
             zero_point: self.splat(0.0),
             scale: self.splat(scale),
         }
     }
     #[inline(always)]
-    fn nibble_terms_once(self, signed: bool, scale: f32, zero_point: i32) -> NibbleTerms {
-        NibbleTerms {
+    fn nibble_params_once(self, signed: bool, scale: f32, zero_point: i32) -> NibbleParams {
+        NibbleParams {
             zero_point: self.to_f32(self.splat_i32(zero_point)),
-            ..self.nibble_terms(signed, scale, 0)
+            ..self.nibble_params(signed, scale, 0)
         }
     }
     #[inline(always)]
     fn dequantize_nibbles<const SIGNED: bool>(
         self,
         nibbles: &[u8; 8],
-        kernel_params: [NibbleTerms; 2],
+        kernel_params: [NibbleParams; 2],
     ) -> [f32x4; 4] {
         // Blocks are larger than a group.
         self.dequantize_codes(self.unpack(*nibbles), kernel_params[0])
@@ -434,7 +434,7 @@ impl Isa for Neon {
     fn dequantize_two_nibbles<const SIGNED: bool>(
         self,
         nibbles: &[[u8; 8]; 2],
-        kernel_params: NibbleTerms,
+        kernel_params: NibbleParams,
     ) -> [[f32x4; 4]; 2] {
         let n = self.0.neon;
         let nibbles = cast(*nibbles);

@@ -39,7 +39,7 @@ impl Isa for Scalar {
     type Nibbles = [u8; 8];
     type Sticky = bool;
     /// Scale and zero point.
-    type NibbleTerms = (f32, i32);
+    type NibbleParams = (f32, i32);
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -285,7 +285,7 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    fn nibble_terms(self, _: bool, scale: f32, zero_point: i32) -> (f32, i32) {
+    fn nibble_params(self, _: bool, scale: f32, zero_point: i32) -> (f32, i32) {
         (scale, zero_point)
     }
     #[inline(always)]

@@ -95,7 +95,7 @@ fn dequantize<
         let (twos, rest) = codes.as_chunks::<2>();
         let (to, rest_values) = values.as_chunks_mut::<2>();
         for (codes, values) in twos.iter().zip(to) {
-            let terms = source.nibble_terms(isa, loaded, SIGNED, 2 * done);
+            let terms = source.nibble_params(isa, loaded, SIGNED, 2 * done);
             let wide = isa.dequantize_two_nibbles::<SIGNED>(bytemuck::cast_ref(codes), terms);
             for (wide, values) in wide.into_iter().zip(values) {
                 store::<I, F, STREAM>(isa, wide, values);
@@ -139,8 +139,8 @@ fn widened<I: Isa, F: Lane, S: ParamSource, C: CodeLayout, const SIGNED: bool>(
     let mut wide = [isa.splat(0.0); 4];
     if C::PACKED && S::SHARED {
         let kernel_params = [
-            source.nibble_terms(isa, loaded, SIGNED, 2 * group),
-            source.nibble_terms(isa, loaded, SIGNED, 2 * group + 1),
+            source.nibble_params(isa, loaded, SIGNED, 2 * group),
+            source.nibble_params(isa, loaded, SIGNED, 2 * group + 1),
         ];
         return isa.dequantize_nibbles::<SIGNED>(bytemuck::cast_ref(codes), kernel_params);
     }

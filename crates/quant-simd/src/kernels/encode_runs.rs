@@ -68,7 +68,7 @@ impl<F: Lane, S: ParamSource, Q: Quotient> Kernel for EncodeRuns<'_, F, S, Q> {
                 values: &values[done * per_run..][..per_run],
                 codes: &mut codes[done * per_run..][..per_run],
                 first_pair: 2 * done * per_run,
-                terms: Terms {
+                params: RunParams {
                     source: self.source,
                     scale_type: self.scale_type,
                 },
@@ -97,12 +97,12 @@ struct Run<'a, F: Lane, S: ParamSource, I: Isa> {
     values: &'a [Group<F, I>],
     codes: &'a mut [I::I8],
     first_pair: usize,
-    terms: Terms<S>,
+    params: RunParams<S>,
 }
 
 /// What all groups have in common.
 #[derive(Clone, Copy)]
-struct Terms<S> {
+struct RunParams<S> {
     source: S,
     scale_type: FloatType,
 }
@@ -110,29 +110,29 @@ struct Terms<S> {
 impl<F: Lane, S: ParamSource, I: Isa> Run<'_, F, S, I> {
     #[inline(always)]
     fn encode<Q: Quotient>(self, isa: I, clip: Clip<I>, extremes: &mut Extremes<I>) -> Sums<I> {
-        let terms = self.terms;
+        let params = self.params;
         let mut sums = [[isa.splat(0.0); 4]; 3];
         let per_step = STATS_STEP / (4 * I::LANES);
         // Parameters are loaded for a tile at most.
         let per_tile = Ord::min(TILE, self.values.len());
         let tiles = self.values.chunks_exact(per_tile);
         for (t, (values, codes)) in tiles.zip(self.codes.chunks_exact_mut(per_tile)).enumerate() {
-            let loaded = terms.source.load(isa, self.first_pair + 2 * t * per_tile);
+            let loaded = params.source.load(isa, self.first_pair + 2 * t * per_tile);
             // While the errors of a group are added up, the steps of the next one are found: either is a
             // chain of operations that wait for each other.
-            let mut now = terms.rounded::<F, Q, I>(isa, &loaded, &values[0], 0);
+            let mut now = params.rounded::<F, Q, I>(isa, &loaded, &values[0], 0);
             for s in 0..per_tile / per_step {
                 let mut of_step = [[isa.splat(0.0); 4]; 3];
                 for g in 0..per_step {
                     let group = s * per_step + g;
                     let next = Ord::min(group + 1, per_tile - 1);
-                    let later = terms.rounded::<F, Q, I>(isa, &loaded, &values[next], 2 * next);
-                    let pairs = terms.pairs(isa, &loaded, &now, 2 * group, extremes);
+                    let later = params.rounded::<F, Q, I>(isa, &loaded, &values[next], 2 * next);
+                    let pairs = params.pairs(isa, &loaded, &now, 2 * group, extremes);
                     codes[group] = clip.codes::<false, false, true>(isa, pairs);
                     for v in 0..4 {
-                        let scales = terms.source.floats(isa, &loaded, SCALE, 2 * group + v / 2);
+                        let scales = params.source.floats(isa, &loaded, SCALE, 2 * group + v / 2);
                         let value = isa.mul(scales[v % 2], isa.to_f32(now.steps[v]));
-                        let value = restored::<I, F, Q>(isa, value, terms.scale_type);
+                        let value = restored::<I, F, Q>(isa, value, params.scale_type);
                         let (of_step, error) = (&mut of_step, &mut extremes.error);
                         add_error(isa, 4 * g + v, now.values[v], value, of_step, error);
                     }
@@ -156,7 +156,7 @@ struct Rounded<I: Isa> {
     steps: [I::I32; 4],
 }
 
-impl<S: ParamSource> Terms<S> {
+impl<S: ParamSource> RunParams<S> {
     /// Of a group that begins with this pair of the tile.
     #[inline(always)]
     fn rounded<F: Lane, Q: Quotient, I: Isa>(

@@ -59,10 +59,10 @@ fn on_all_threads(
     (0..count).into_par_iter().try_for_each(work)
 }
 
-/// The trouble of some thread, until all have ended.
-struct Trouble<E>(Mutex<Option<E>>);
+/// The first error of some thread, until all have ended.
+struct FirstError<E>(Mutex<Option<E>>);
 
-impl<E> Trouble<E> {
+impl<E> FirstError<E> {
     fn new() -> Self {
         Self(Mutex::new(None))
     }
@@ -108,7 +108,7 @@ pub(super) fn each<T: Send, E: Send + From<NoMemory>>(
     Ok(all)
 }
 
-/// Does the work for each number below `count`, and ends with any trouble.
+/// Does the work for each number below `count`, and ends with any first.
 pub(super) fn for_each<E: Send>(
     count: usize,
     work: impl Fn(usize) -> Result<(), E> + Sync + Send,
@@ -116,9 +116,9 @@ pub(super) fn for_each<E: Send>(
     if is_alone(count) {
         return (0..count).try_for_each(work);
     }
-    let trouble = Trouble::new();
-    let _ = on_all_threads(count, &|i| work(i).map_err(|error| trouble.keep(error)));
-    trouble.into_result()
+    let first = FirstError::new();
+    let _ = on_all_threads(count, &|i| work(i).map_err(|error| first.keep(error)));
+    first.into_result()
 }
 
 /// What becomes of a new `T` by all numbers below `count`: by some of them, and `merge` joins what became
@@ -132,15 +132,15 @@ pub(super) fn fold<T: Send, E: Send>(
     if is_alone(count) {
         return (0..count).try_fold(new()?, step);
     }
-    let (trouble, so_far) = (Trouble::new(), Mutex::new(Vec::new()));
+    let (first, so_far) = (FirstError::new(), Mutex::new(Vec::new()));
     let _ = on_all_threads(count, &|i| {
         let before = locked(&so_far).pop();
         let next = before.map_or_else(&new, Ok).and_then(|it| step(it, i));
-        let next = next.map_err(|error| trouble.keep(error))?;
+        let next = next.map_err(|error| first.keep(error))?;
         locked(&so_far).push(next);
         Ok(())
     });
-    trouble.into_result()?;
+    first.into_result()?;
     let so_far = so_far.into_inner().unwrap_or_else(PoisonError::into_inner);
     so_far.into_iter().reduce(merge).map_or_else(new, Ok)
 }
