@@ -380,8 +380,8 @@ impl Need {
                 "no folder of safetensors files",
                 &option,
                 |model| {
-                    let is_package = result_kind(model).is_package;
-                    !is_package && !is_plain_file(model) && !is_one_file(matches, model)
+                    let is_tensors = result_kind(model).is_tensors;
+                    is_tensors && !is_plain_file(model) && !is_one_file(matches, model)
                 },
             ),
             Files => {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use quant_models::{Error, Inputs, ResultKind};
+use quant_models::{Error, Inputs, Layout, ResultKind};
 
 /// What reports, ranges and plans are in.
 pub const JSON: ResultKind = ResultKind::file("JSON", "json");
@@ -73,12 +73,15 @@ pub fn output_of(
 pub fn check_name(result: ResultKind, output: &Path) -> Result<(), Error> {
     let found = extension(output);
     let found = found.as_deref();
-    let is_plain = found.is_none_or(|found| !result.is_package && !FOREIGN.contains(&found));
-    if is_plain || found.is_some() && found == result.extension {
+    let promises = |found| match result.layout {
+        Layout::File(_) | Layout::Folder => FOREIGN.contains(&found),
+        Layout::Package(_) => true,
+    };
+    if found == result.extension() || !found.is_some_and(promises) {
         return Ok(());
     }
     let name = Path::new(output.file_name().unwrap_or_default());
-    let (ending, better) = match result.extension {
+    let (ending, better) = match result.extension() {
         Some(extension) => {
             let better = match found {
                 Some(found) if FOREIGN.contains(&found) => name.with_extension(extension),
@@ -120,11 +123,15 @@ fn default_output(model: &Path, result: ResultKind, what: &str) -> PathBuf {
         Some(_) => model.to_owned(),
         None => model.canonicalize().unwrap_or_else(|_| model.to_owned()),
     };
-    let is_folder = named.is_dir();
-    let (base, extension) = match (is_folder, result.is_package) {
-        (true, false) => (named.file_name(), result.extension_of_folders),
-        (true, true) => (named.file_stem(), result.extension_of_folders),
-        (false, _) => (named.file_stem(), result.extension.or(Some("safetensors"))),
+    let (base, extension) = match result.layout {
+        Layout::Package(extension) => (named.file_stem(), Some(extension)),
+        // A folder that holds one file becomes a folder in some encodings.
+        Layout::File(_) | Layout::Folder if result.is_tensors && named.is_dir() => {
+            (named.file_name(), None)
+        }
+        Layout::File(extension) if named.is_dir() => (named.file_name(), Some(extension)),
+        Layout::File(extension) => (named.file_stem(), Some(extension)),
+        Layout::Folder => (named.file_stem(), Some("safetensors")),
     };
     let mut name = base.unwrap_or_default().to_owned();
     for part in [Some(what), extension].into_iter().flatten() {

@@ -77,17 +77,25 @@ pub trait Target: Sync {
 /// What is done with an open model.
 pub type Work<'w> = &'w mut dyn FnMut(&dyn OpenModel) -> Result<(), Error>;
 
+/// What lies where a result is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// One file. Its name ends so, without the dot, or in no way that promises anything else.
+    File(&'static str),
+    /// Files in a folder, whose name says nothing of them.
+    Folder,
+    /// A folder that tools know by this ending of its name: no other will do.
+    Package(&'static str),
+}
+
 /// What a result is. Each format says what its own are, beside its [`Format`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ResultKind {
     /// What people call it, with its article.
     pub what: &'static str,
-    /// How its name ends, without the dot; `None` for folders of safetensors files.
-    pub extension: Option<&'static str>,
-    /// How the name ends of what becomes of a folder, where nobody names it.
-    pub extension_of_folders: Option<&'static str>,
-    /// Whether it is a folder that tools know by the ending of its name: no other ending will do.
-    pub is_package: bool,
+    /// What it lies in.
+    pub layout: Layout,
     /// Whether it is made of tensors alone, so that other formats can say it, too.
     pub is_tensors: bool,
 }
@@ -95,20 +103,39 @@ pub struct ResultKind {
 impl ResultKind {
     /// One file that is named so, whatever it is made of.
     pub const fn file(what: &'static str, extension: &'static str) -> Self {
-        Self {
-            what,
-            extension: Some(extension),
-            extension_of_folders: Some(extension),
-            is_package: false,
-            is_tensors: false,
-        }
+        Self::new(what, Layout::File(extension))
+    }
+
+    /// A folder of files.
+    pub const fn folder(what: &'static str) -> Self {
+        Self::new(what, Layout::Folder)
     }
 
     /// A folder that tools know by the ending of its name.
     pub const fn package(what: &'static str, extension: &'static str) -> Self {
+        Self::new(what, Layout::Package(extension))
+    }
+
+    const fn new(what: &'static str, layout: Layout) -> Self {
         Self {
-            is_package: true,
-            ..Self::file(what, extension)
+            what,
+            layout,
+            is_tensors: false,
+        }
+    }
+
+    /// The same, made of tensors alone.
+    #[must_use]
+    pub const fn of_tensors(mut self) -> Self {
+        self.is_tensors = true;
+        self
+    }
+
+    /// How its name ends, without the dot; `None` for folders that are named as one likes.
+    pub const fn extension(&self) -> Option<&'static str> {
+        match self.layout {
+            Layout::File(extension) | Layout::Package(extension) => Some(extension),
+            Layout::Folder => None,
         }
     }
 }

@@ -47,7 +47,7 @@ pub use activations::{
 pub use config::Config;
 pub use encoding::Encoding;
 pub use error::{Error, ErrorKind};
-pub use format::ResultKind;
+pub use format::{Layout, ResultKind};
 pub use given::GivenCodes;
 pub use importance::InputImportance;
 pub use io::{AtomicFile, AtomicFolder, Inputs};

@@ -27,18 +27,11 @@ use crate::{Entry, Model, SafetensorsFile, Tensor};
 pub struct Safetensors;
 
 /// What becomes of one file.
-const FILE: ResultKind = ResultKind {
-    extension_of_folders: None,
-    is_tensors: true,
-    ..ResultKind::file("a safetensors file", "safetensors")
-};
+const FILE: ResultKind = ResultKind::file("a safetensors file", "safetensors").of_tensors();
 
 /// What becomes of files and their index.
-const FOLDER: ResultKind = ResultKind {
-    what: "a folder of safetensors files and their index",
-    extension: None,
-    ..FILE
-};
+const FOLDER: ResultKind =
+    ResultKind::folder("a folder of safetensors files and their index").of_tensors();
 
 impl Format for Safetensors {
     fn model(&self) -> &'static str {

@@ -117,7 +117,7 @@ impl Finding<'_> {
     /// Arrays whose names are those of the weights.
     fn recorded(&self, job: &Job<'_>) -> Result<ImportanceSums, Error> {
         let first = &self.data[0];
-        if result_kind(first).is_package {
+        if !result_kind(first).is_tensors {
             return Err(Error::File {
                 file: first.clone(),
                 problem: "a model and no recording; give --samples to pass through it".into(),

@@ -173,7 +173,7 @@ fn gguf_files_are_quantized_and_what_is_quantized_stays() {
     let model = models().join("llm.gguf");
     assert_eq!(encoding_of(&model), Encoding::Gguf);
     let result = quantized_kind(&model, Encoding::Gguf);
-    assert_eq!(result.extension, Some("gguf"));
+    assert_eq!(result.extension(), Some("gguf"));
     let report = run(&model, &output, &options(GgmlType::Q5_1)).unwrap();
     let reason = |name: &str| {
         let tensor = report.tensors.iter().find(|it| it.name == name).unwrap();
