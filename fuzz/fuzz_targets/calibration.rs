@@ -15,7 +15,6 @@ use quant_models::{
     Calibration, CalibrationOptions, CalibrationSettings, Error, Job, Ranges, Recordings,
     calibrate, calibrate_stream, merge_calibrations,
 };
-use quant_simd::Backend;
 use serde_json::Value;
 use xxhash_rust::xxh64::xxh64;
 
@@ -28,23 +27,16 @@ fuzz_target!(|bytes: &[u8]| {
     let [input, output, merged] =
         ["x.npy", "ranges.json", "merged.json"].map(|name| folder.path().join(name));
     let observer = ObserverConfig::ALL[which % ObserverConfig::ALL.len()];
-    let options = CalibrationOptions {
-        settings: CalibrationSettings {
-            observer: observer.with_bins(128),
-            dtype: [IntType::Int8, IntType::Uint8][which / 5 % 2],
-            mode: [Mode::Symmetric, Mode::Affine][which / 10 % 2],
-        },
-        backend: Backend::detect(),
-        activation: Some("x".into()),
-        resume: kind == 2,
-        checkpoint_every: Duration::ZERO,
-    };
-    let job = Job {
-        force: false,
-        progress: &|_| (),
-        cancelled: &AtomicBool::new(false),
-        ..Job::UNWATCHED
-    };
+    let settings = CalibrationSettings::new(
+        observer.with_bins(128),
+        [IntType::Int8, IntType::Uint8][which / 5 % 2],
+        [Mode::Symmetric, Mode::Affine][which / 10 % 2],
+    );
+    let options = CalibrationOptions::new(settings)
+        .with_activation("x".to_string())
+        .with_resume(kind == 2)
+        .with_checkpoint_every(Duration::ZERO);
+    let job = Job::UNWATCHED;
     let of_file = |output: &Path, job: &Job<'_>| {
         Recordings::list(std::slice::from_ref(&input), None, output)
             .and_then(|recordings| calibrate(&recordings, output, &options, job))
@@ -78,10 +70,8 @@ fuzz_target!(|bytes: &[u8]| {
             fs::write(&input, include_bytes!("recording.npy")).unwrap();
             let checkpoint = folder.path().join("ranges.json.checkpoint");
             // What it says of the data must be true, or it is refused before the rest is looked at.
-            let stopped = Job {
-                cancelled: &AtomicBool::new(true),
-                ..job
-            };
+            let stop = AtomicBool::new(true);
+            let stopped = job.with_cancel(&stop);
             of_file(&output, &stopped).unwrap_err();
             let stored = fs::read_to_string(&checkpoint).unwrap();
             let (_, stored) = stored.split_once('\n').unwrap();

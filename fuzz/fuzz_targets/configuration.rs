@@ -30,14 +30,12 @@ fuzz_target!(|bytes: &[u8]| {
     let config = folder.path().join(name);
     fs::write(&config, content).unwrap();
     let dialect = Dialect::ALL[usize::from(which / 4) % Dialect::ALL.len()];
-    let options = QuantizeOptions {
-        config: match Config::open(&config, dialect) {
+    let options = QuantizeOptions::default()
+        .with_config(match Config::open(&config, dialect) {
             Ok(config) => Some(config),
             Err(error) => return check_refusal(&error, folder.path(), &[name]),
-        },
-        exact_selection: true,
-        ..QuantizeOptions::default()
-    };
+        })
+        .with_exact_selection(true);
     let (output, written) = (folder.path().join("out"), folder.path().join("m"));
     let (input, others) = match which / 2 % 2 {
         0 => (

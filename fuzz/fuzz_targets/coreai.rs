@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use libfuzzer_sys::fuzz_target;
 use quant_core::{Dialect, IntType, Mode, Scheme};
@@ -31,30 +30,25 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     let affine = which & 2 != 0;
-    let options = QuantizeOptions {
-        scheme: Scheme::new(
-            if affine { IntType::Uint4 } else { IntType::Int8 },
-            if affine { Mode::Affine } else { Mode::Symmetric },
+    let options = QuantizeOptions::default()
+        .with_scheme(
+            Scheme::new(
+                if affine { IntType::Uint4 } else { IntType::Int8 },
+                if affine { Mode::Affine } else { Mode::Symmetric },
+            )
+            .with_dialect(if which & 4 != 0 { Dialect::CoreaiTorch } else { Dialect::Coreai }),
         )
-        .with_dialect(if which & 4 != 0 { Dialect::CoreaiTorch } else { Dialect::Coreai }),
-        granularity: match which & 8 != 0 {
+        .with_granularity(match which & 8 != 0 {
             true => Grouping::PerChannel { axis: None },
             false => Grouping::PerBlock {
                 axis: None,
                 block_axis: None,
                 block_size: 4,
             },
-        },
-        min_elements: 0,
-        non_finite: NonFinite::Skip,
-        ..QuantizeOptions::default()
-    };
-    let job = Job {
-        force: false,
-        progress: &|_| (),
-        cancelled: &AtomicBool::new(false),
-        ..Job::UNWATCHED
-    };
+        })
+        .with_min_elements(0)
+        .with_non_finite(NonFinite::Skip);
+    let job = Job::UNWATCHED;
     let _ = inspect(&input, true);
     if let Err(error) = quantize(&input, &codes, &options, &job) {
         assert_eq!(error.to_string().lines().count(), 1, "{error}");

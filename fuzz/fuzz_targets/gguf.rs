@@ -26,13 +26,11 @@ fuzz_target!(|bytes: &[u8]| {
     let folder = tempfile::tempdir().unwrap();
     let [input, blocks, floats] = ["in.gguf", "blocks.gguf", "floats.gguf"].map(|it| folder.path().join(it));
     fs::write(&input, content).unwrap();
-    let options = QuantizeOptions {
-        block_type: Some(GgmlType::ALL[usize::from(how) % GgmlType::ALL.len()]),
-        requantize: how >= 128,
-        min_elements: 0,
-        non_finite: NonFinite::Skip,
-        ..QuantizeOptions::for_encoding(Encoding::Gguf)
-    };
+    let options = QuantizeOptions::for_encoding(Encoding::Gguf)
+        .with_block_type(GgmlType::ALL[usize::from(how) % GgmlType::ALL.len()])
+        .with_requantize(how >= 128)
+        .with_min_elements(0)
+        .with_non_finite(NonFinite::Skip);
     if let Err(error) = inspect(&input, true) {
         check_refusal(&error, folder.path(), &["in.gguf"]);
     }

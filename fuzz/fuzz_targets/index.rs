@@ -57,11 +57,9 @@ fuzz_target!(|bytes: &[u8]| {
         0 => input.clone(),
         _ => input.join("model.safetensors.index.json"),
     };
-    let options = QuantizeOptions {
-        min_elements: 0,
-        non_finite: NonFinite::Skip,
-        ..QuantizeOptions::default()
-    };
+    let options = QuantizeOptions::default()
+        .with_min_elements(0)
+        .with_non_finite(NonFinite::Skip);
     if let Err(error) = inspect(&given, true) {
         check_refusal(&error, folder.path(), &["in"]);
     }

@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use libfuzzer_sys::fuzz_target;
 use quant_models::{
@@ -43,18 +42,11 @@ fuzz_target!(|bytes: &[u8]| {
             false => fs::copy(fixture.join(name), path).map(|_| ()).unwrap(),
         }
     }
-    let options = QuantizeOptions {
-        min_elements: 10,
-        non_finite: NonFinite::Skip,
-        activations: has_ranges.then(|| ActivationOptions::open(&here.join(RANGES)).unwrap()),
-        ..QuantizeOptions::default()
-    };
-    let job = Job {
-        force: false,
-        progress: &|_| (),
-        cancelled: &AtomicBool::new(false),
-        ..Job::UNWATCHED
-    };
+    let options = QuantizeOptions::default()
+        .with_min_elements(10)
+        .with_non_finite(NonFinite::Skip)
+        .with_activations(has_ranges.then(|| ActivationOptions::open(&here.join(RANGES)).unwrap()));
+    let job = Job::UNWATCHED;
     let _ = inspect(&input, true);
     let _ = wanted_activations(&input, &ActivationOptions::default());
     if let Err(error) = quantize(&input, &codes, &options, &job) {

@@ -3,7 +3,6 @@
 #![no_main]
 
 use std::fs;
-use std::sync::atomic::AtomicBool;
 
 use arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;
@@ -14,24 +13,17 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let mut u = Unstructured::new(options);
-    let options = QuantizeOptions {
-        scheme: quant_fuzz::scheme(&mut u).unwrap(),
-        granularity: quant_fuzz::granularity(&mut u).unwrap().into(),
-        min_elements: 0,
-        non_finite: *u.choose(&[NonFinite::Skip, NonFinite::Error]).unwrap(),
-        strict: u.ratio(1, 8).unwrap(),
-        ..QuantizeOptions::default()
-    };
+    let options = QuantizeOptions::default()
+        .with_scheme(quant_fuzz::scheme(&mut u).unwrap())
+        .with_granularity(quant_fuzz::granularity(&mut u).unwrap().into())
+        .with_min_elements(0)
+        .with_non_finite(*u.choose(&[NonFinite::Skip, NonFinite::Error]).unwrap())
+        .with_strict(u.ratio(1, 8).unwrap());
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let [input, codes, floats] = ["in", "codes", "floats"].map(path);
     fs::write(&input, file).unwrap();
-    let job = Job {
-        force: false,
-        progress: &|_| (),
-        cancelled: &AtomicBool::new(false),
-        ..Job::UNWATCHED
-    };
+    let job = Job::UNWATCHED;
     let Ok(report) = quantize(&input, &codes, &options, &job) else {
         assert!(!codes.exists());
         return;

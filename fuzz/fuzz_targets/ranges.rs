@@ -34,13 +34,10 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let known = Ranges::open(&ranges);
     let options = match ActivationOptions::open(&ranges) {
-        Ok(options) => ActivationOptions {
-            scheme: Scheme::new(
-                [IntType::Int8, IntType::Uint8][usize::from(which % 2)],
-                [Mode::Symmetric, Mode::Affine][usize::from(which / 2 % 2)],
-            ),
-            ..options
-        },
+        Ok(options) => options.with_scheme(Scheme::new(
+            [IntType::Int8, IntType::Uint8][usize::from(which % 2)],
+            [Mode::Symmetric, Mode::Affine][usize::from(which / 2 % 2)],
+        )),
         Err(error) => return refused(error),
     };
     assert!(known.is_ok());
@@ -48,11 +45,9 @@ fuzz_target!(|bytes: &[u8]| {
     let done = match which / 4 % 2 {
         0 => quantize_activations(&input, &output, &options, &JOB),
         _ => {
-            let options = QuantizeOptions {
-                min_elements: 10,
-                activations: Some(options),
-                ..QuantizeOptions::default()
-            };
+            let options = QuantizeOptions::default()
+                .with_min_elements(10)
+                .with_activations(options);
             quantize(&input, &output, &options, &JOB)
         }
     };

@@ -107,10 +107,7 @@ impl Sink for Memory {
 }
 
 /// Nobody looks on, nothing is replaced, and nothing waits for the disk.
-pub static JOB: Job<'static> = Job {
-    sync: false,
-    ..Job::UNWATCHED
-};
+pub static JOB: Job<'static> = Job::UNWATCHED.with_sync(false);
 
 /// What a refusal must be: one line without control characters, of a size that can be read; and the
 /// folder holds what it held before.

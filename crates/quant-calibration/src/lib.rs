@@ -39,7 +39,17 @@ use stream::{Stream, Window};
 use windows::Windows;
 
 /// How recordings are observed.
+///
+/// ```
+/// use quant_calibration::{CalibrationOptions, CalibrationSettings};
+/// use quant_core::{IntType, Mode, observer::ObserverConfig};
+///
+/// let settings = CalibrationSettings::new(ObserverConfig::MinMax, IntType::Int8, Mode::Symmetric);
+/// let options = CalibrationOptions::new(settings).with_resume(true);
+/// assert!(options.resume && options.activation.is_none());
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct CalibrationOptions {
     /// What is written into the document.
     pub settings: CalibrationSettings,
@@ -51,6 +61,26 @@ pub struct CalibrationOptions {
     pub resume: bool,
     /// How often a checkpoint is written, at least, at the ends of windows of some 64 MiB.
     pub checkpoint_every: Duration,
+}
+
+impl CalibrationOptions {
+    /// From the beginning, by the fastest kernels, with a checkpoint every ten seconds.
+    pub fn new(settings: CalibrationSettings) -> Self {
+        Self {
+            settings,
+            backend: Backend::detect(),
+            activation: None,
+            resume: false,
+            checkpoint_every: Duration::from_secs(10),
+        }
+    }
+
+    quant_core::setters! {
+        with_backend backend: Backend,
+        with_activation activation: impl Into<Option<String>>,
+        with_resume resume: bool,
+        with_checkpoint_every checkpoint_every: Duration,
+    }
 }
 
 /// Finds the ranges of all activations in `recordings`, which [`Recordings::list`] has listed, and

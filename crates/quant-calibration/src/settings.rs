@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The observer of every activation, and what the ranges are for.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "SettingsDocument", into = "SettingsDocument")]
+#[non_exhaustive]
 pub struct CalibrationSettings {
     /// Which observer, with its settings.
     pub observer: ObserverConfig,
@@ -16,6 +17,17 @@ pub struct CalibrationSettings {
     /// Of the codes. It matters to scales and zero points, and to the ranges of
     /// [`ObserverConfig::Percentile`] and [`ObserverConfig::Mse`].
     pub mode: Mode,
+}
+
+impl CalibrationSettings {
+    /// Ranges that this observer finds, for these codes.
+    pub const fn new(observer: ObserverConfig, dtype: IntType, mode: Mode) -> Self {
+        Self {
+            observer,
+            dtype,
+            mode,
+        }
+    }
 }
 
 /// As it stands in documents.

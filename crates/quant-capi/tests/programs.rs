@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
 
 use quant_core::{IntType, Mode, Scheme};
 use quant_models::{Grouping, Job, QuantizeOptions};
@@ -90,19 +89,17 @@ fn a_model_gets_the_bytes_of_quant() {
     ];
     for (dtype, mode, block, counts) in cases {
         let quantized = folder.path().join("quantized.safetensors");
-        let options = QuantizeOptions {
-            scheme: Scheme::new(dtype, mode),
-            granularity: match block {
+        let options = QuantizeOptions::default()
+            .with_scheme(Scheme::new(dtype, mode))
+            .with_granularity(match block {
                 0 => Grouping::PerChannel { axis: None },
                 block_size => Grouping::PerBlock {
                     axis: None,
                     block_axis: None,
                     block_size,
                 },
-            },
-            min_elements: 1000,
-            ..QuantizeOptions::default()
-        };
+            })
+            .with_min_elements(1000);
         quantize(Path::new(&model), &quantized, &options);
         let (dtype, mode) = (dtype as u32, mode as u32);
         let numbers = [dtype, mode, block as u32].map(|it| it.to_string());
@@ -120,12 +117,7 @@ fn a_model_gets_the_bytes_of_quant() {
 }
 
 fn quantize(model: &Path, to: &Path, options: &QuantizeOptions) {
-    let job = Job {
-        force: true,
-        progress: &|_| {},
-        cancelled: &AtomicBool::new(false),
-        ..Job::UNWATCHED
-    };
+    let job = Job::UNWATCHED.with_force(true);
     quant_models::quantize(model, to, options, &job).unwrap();
 }
 

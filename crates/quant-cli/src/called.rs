@@ -91,13 +91,12 @@ pub fn with_progress<T: Send>(
     work: impl FnOnce(&Job<'_>) -> Result<T, Error> + Send,
 ) -> Result<T, Error> {
     watch.total.store(bytes, Ordering::Relaxed);
-    let job = Job {
-        force,
-        progress: &|bytes| {
-            watch.done.fetch_add(bytes, Ordering::Relaxed);
-        },
-        cancelled: &watch.cancelled,
-        ..Job::UNWATCHED
+    let progress = |bytes| {
+        watch.done.fetch_add(bytes, Ordering::Relaxed);
     };
+    let job = Job::UNWATCHED
+        .with_force(force)
+        .with_progress(&progress)
+        .with_cancel(&watch.cancelled);
     pool.install(|| work(&job))
 }

@@ -68,11 +68,10 @@ impl MixedFlags {
             }
         };
         let candidates = self.candidates.iter().map(|given| given.trim().parse());
-        Ok(Some(MixedOptions {
-            target,
-            candidates: candidates.collect::<Result<Vec<Candidate>, Error>>()?,
-            points: if self.report.is_some() { POINTS } else { 0 },
-        }))
+        let candidates = candidates.collect::<Result<Vec<Candidate>, Error>>()?;
+        let points = if self.report.is_some() { POINTS } else { 0 };
+        let options = MixedOptions::new(target).with_candidates(candidates);
+        Ok(Some(options.with_points(points)))
     }
 }
 

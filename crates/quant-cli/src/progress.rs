@@ -103,12 +103,11 @@ pub fn with_progress<T: Send>(
     if let Ok(style) = ProgressStyle::with_template(style) {
         bar.set_style(style);
     }
-    let job = Job {
-        force,
-        progress: &|bytes| bar.inc(bytes),
-        cancelled: &CANCELLED,
-        ..Job::UNWATCHED
-    };
+    let progress = |bytes| bar.inc(bytes);
+    let job = Job::UNWATCHED
+        .with_force(force)
+        .with_progress(&progress)
+        .with_cancel(&CANCELLED);
     let result = pool.install(|| work(&job));
     bar.finish_and_clear();
     // What ends by the same Ctrl-C, such as the other end of a pipe, is no trouble of ours.

@@ -50,9 +50,8 @@ impl RewriteOptions {
         output: &Path,
         work: impl FnOnce(&DequantizeOptions, &Job<'_>) -> Result<Rewritten, Error> + Send,
     ) -> Result<(), Error> {
-        let options = DequantizeOptions {
-            weights_only: self.weights_only.weights_only,
-        };
+        let options =
+            DequantizeOptions::default().with_weights_only(self.weights_only.weights_only);
         let quiet = self.quiet.quiet || self.json.json;
         let bytes = quant_models::total_bytes(model);
         let (threads, force) = (self.threads.threads, self.force.force);

@@ -162,19 +162,17 @@ impl WeightOptions {
         if let Some(size) = self.group_size {
             options = options.with_group_size(size);
         }
-        Ok(QuantizeOptions {
-            requantize: self.requantize,
-            config: config.transpose()?,
-            include: self.names.include()?,
-            exclude: self.names.exclude()?,
-            experts: Experts {
+        Ok(options
+            .with_requantize(self.requantize)
+            .with_config(config.transpose()?)
+            .with_include(self.names.include()?)
+            .with_exclude(self.names.exclude()?)
+            .with_experts(Experts {
                 names: patterns("--experts", &self.experts)?,
                 axes: self.expert_axes,
-            },
-            exact_selection: self.exact_selection,
-            search: self.search,
-            importance: importance.transpose()?,
-            ..options
-        })
+            })
+            .with_exact_selection(self.exact_selection)
+            .with_search(self.search)
+            .with_importance(importance.transpose()?))
     }
 }

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use quant_core::observer::ObserverConfig;
 use quant_core::{IntType, Mode};
 use quant_models::{CalibrationOptions, CalibrationSettings, Error, Job, Recordings};
-use quant_simd::Backend;
 use recordings::{Folder, npy_f32, values};
 use signals::with_default_signals;
 
@@ -169,17 +168,11 @@ fn ctrl_c_leaves_a_checkpoint() {
 }
 
 fn options(observer: &str) -> CalibrationOptions {
-    CalibrationOptions {
-        settings: CalibrationSettings {
-            observer: ObserverConfig::from_name(observer).unwrap(),
-            dtype: IntType::Int8,
-            mode: Mode::Symmetric,
-        },
-        backend: Backend::detect(),
-        activation: Some("x".into()),
-        resume: false,
-        checkpoint_every: Duration::from_secs(3600),
-    }
+    let observer = ObserverConfig::from_name(observer).unwrap();
+    let settings = CalibrationSettings::new(observer, IntType::Int8, Mode::Symmetric);
+    CalibrationOptions::new(settings)
+        .with_activation("x".to_string())
+        .with_checkpoint_every(Duration::from_secs(3600))
 }
 
 /// Stops as soon as the last byte has been seen, while ranges are searched for.
@@ -197,22 +190,15 @@ fn a_search_for_ranges_that_is_stopped_is_resumed() {
         let seen = seen.fetch_add(bytes, Ordering::Relaxed) + bytes;
         cancelled.store(seen == recordings.bytes(), Ordering::Relaxed);
     };
-    let job = Job {
-        force: false,
-        progress: &progress,
-        cancelled: &cancelled,
-        ..Job::UNWATCHED
-    };
+    let job = Job::UNWATCHED
+        .with_progress(&progress)
+        .with_cancel(&cancelled);
     let stopped = quant_models::calibrate(&recordings, &output, &options, &job);
     assert!(matches!(stopped, Err(Error::Paused { .. })), "{stopped:?}");
     assert!(!output.exists());
 
     options.resume = true;
-    let job = Job {
-        progress: &|_| panic!("nothing is read again"),
-        cancelled: &AtomicBool::new(false),
-        ..job
-    };
+    let job = Job::UNWATCHED.with_progress(&|_| panic!("nothing is read again"));
     quant_models::calibrate(&recordings, &output, &options, &job).unwrap();
     assert!(fs::read_to_string(&output).unwrap() == whole);
 }
@@ -234,12 +220,7 @@ fn a_stream_whose_reader_panics_has_not_ended() {
     let folder = Folder::new();
     let array = npy_f32(&values(0, 3_000_000));
     let options = options("min-max");
-    let job = Job {
-        force: false,
-        progress: &|_| {},
-        cancelled: &AtomicBool::new(false),
-        ..Job::UNWATCHED
-    };
+    let job = Job::UNWATCHED;
     let stream = Panics(Cursor::new([array.clone(), array].concat()));
     let found = quant_models::calibrate_stream(stream, &folder.path("out.json"), &options, &job);
     assert!(found.unwrap_err().to_string().contains("panicked"));

@@ -36,6 +36,7 @@ mod params;
 pub mod reference;
 mod scheme;
 mod search;
+mod setters;
 mod stats;
 
 pub use blocks::{Arrangement, Blocks, GeometryError, Granularity, Run, Runs};

@@ -11,7 +11,15 @@ use crate::ranges::VERSION;
 use crate::{Config, Consumer, Error, Inputs, Note, Ranges};
 
 /// How to quantize a model's activations.
+///
+/// ```
+/// use quant_core::{IntType, Mode, Scheme};
+/// let affine = Scheme::new(IntType::Uint8, Mode::Affine);
+/// let options = quant_model::ActivationOptions::default().with_scheme(affine).with_strict(true);
+/// assert!(options.strict && options.ranges.activations.is_empty());
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ActivationOptions {
     /// The ranges, by the names of variables in the model.
     pub ranges: Ranges,
@@ -51,6 +59,17 @@ impl Default for ActivationOptions {
 }
 
 impl ActivationOptions {
+    quant_core::setters! {
+        with_ranges ranges: Ranges,
+        with_path path: PathBuf,
+        with_scheme scheme: Scheme,
+        with_config config: impl Into<Option<Config>>,
+        with_include include: Vec<Regex>,
+        with_exclude exclude: Vec<Regex>,
+        with_strict strict: bool,
+        with_dry_run dry_run: bool,
+    }
+
     /// The default options with the ranges of a file.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ use crate::Error;
 /// assert!(job.force && job.sync && job.check().is_ok());
 /// ```
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct Job<'a> {
     /// Replace an output that is there already; else that is an error.
     pub force: bool,

@@ -74,7 +74,19 @@ impl Experts {
 }
 
 /// How to quantize a model.
+///
+/// ```
+/// use quant_core::{IntType, Mode, Scheme};
+/// use quant_model::{Grouping, QuantizeOptions};
+///
+/// let options = QuantizeOptions::default()
+///     .with_scheme(Scheme::new(IntType::Int4, Mode::Symmetric))
+///     .with_granularity(Grouping::Groups(32))
+///     .with_strict(true);
+/// assert!(options.strict && options.config.is_none());
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct QuantizeOptions {
     /// Integer type, mode and dialect.
     pub scheme: Scheme,
@@ -160,6 +172,31 @@ impl Default for QuantizeOptions {
 }
 
 impl QuantizeOptions {
+    quant_core::setters! {
+        with_scheme scheme: Scheme,
+        with_granularity granularity: Grouping,
+        with_search search: Search,
+        with_codes codes: impl Into<Option<Arc<GivenCodes>>>,
+        with_importance importance: impl Into<Option<InputImportance>>,
+        with_block_type block_type: impl Into<Option<GgmlType>>,
+        with_requantize requantize: bool,
+        with_min_elements min_elements: usize,
+        with_plan plan: impl Into<Option<Plan>>,
+        with_config config: impl Into<Option<Config>>,
+        with_include include: Vec<Regex>,
+        with_exclude exclude: Vec<Regex>,
+        with_experts experts: Experts,
+        with_non_finite non_finite: NonFinite,
+        with_activations activations: impl Into<Option<ActivationOptions>>,
+        with_exact_selection exact_selection: bool,
+        with_target target: impl Into<Option<ComputeUnit>>,
+        with_strict strict: bool,
+        with_dry_run dry_run: bool,
+        with_weights_only weights_only: bool,
+        with_backend backend: Backend,
+        with_stats stats: bool,
+    }
+
     /// The same with codes of so many bits, of the sign that they have.
     ///
     /// ```

@@ -18,7 +18,8 @@ use crate::{Consumer, Error, Note, OperationReport, SchemeRecord};
 const REASONS: usize = 5;
 
 /// What was done.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Per tensor, in the order of the files.
     pub tensors: Vec<TensorReport>,
@@ -147,6 +148,7 @@ fn kind(reason: &str) -> String {
 
 /// What was done with one tensor.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct TensorReport {
     /// Its name.
     pub name: String,

@@ -32,11 +32,23 @@ pub struct Converted {
 }
 
 /// How to restore a model.
+///
+/// ```
+/// let options = quant_model::DequantizeOptions::default().with_weights_only(true);
+/// assert!(options.weights_only);
+/// ```
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct DequantizeOptions {
     /// A sharded model: do not copy the small files beside the weights that a loader needs, such as
     /// `config.json` and the tokenizer.
     pub weights_only: bool,
+}
+
+impl DequantizeOptions {
+    quant_core::setters! {
+        with_weights_only weights_only: bool,
+    }
 }
 
 /// A quantized tensor that is to be restored, and its name for messages.

@@ -11,15 +11,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (Some(model), Some(output)) = (arguments.next(), arguments.next()) else {
         return Err("two arguments: the model and the output".into());
     };
-    let options = QuantizeOptions {
-        scheme: Scheme::new(IntType::Int4, Mode::Symmetric),
-        granularity: Grouping::PerBlock {
+    let options = QuantizeOptions::default()
+        .with_scheme(Scheme::new(IntType::Int4, Mode::Symmetric))
+        .with_granularity(Grouping::PerBlock {
             axis: None,
             block_axis: None,
             block_size: 32,
-        },
-        ..QuantizeOptions::default()
-    };
+        });
     let (done, total) = (AtomicU64::new(0), total_bytes(&model));
     let progress = |bytes| {
         let done = bytes + done.fetch_add(bytes, Ordering::Relaxed);

@@ -7,12 +7,10 @@
 //! use quant_models::quant_core::{IntType, Mode, Scheme};
 //! use quant_models::{DequantizeOptions, Grouping, Job, QuantizeOptions};
 //!
-//! let options = QuantizeOptions {
-//!     scheme: Scheme::new(IntType::Int4, Mode::Symmetric),
-//!     granularity: Grouping::PerBlock { axis: None, block_axis: None, block_size: 32 },
-//!     exclude: vec![quant_models::Regex::new("embed").expect("a pattern")],
-//!     ..QuantizeOptions::default()
-//! };
+//! let options = QuantizeOptions::default()
+//!     .with_scheme(Scheme::new(IntType::Int4, Mode::Symmetric))
+//!     .with_granularity(Grouping::PerBlock { axis: None, block_axis: None, block_size: 32 })
+//!     .with_exclude(vec![quant_models::Regex::new("embed").expect("a pattern")]);
 //! let (model, small) = ("model.safetensors".as_ref(), "small.safetensors".as_ref());
 //! let report = quant_models::quantize(model, small, &options, &Job::new())?;
 //! println!("{} bytes -> {:?}", report.bytes_before, report.bytes_after);

@@ -51,7 +51,7 @@ pub fn quantize(
 ///         tensor.quantize = None;
 ///     }
 /// }
-/// let options = QuantizeOptions { plan: Some(plan), ..QuantizeOptions::default() };
+/// let options = QuantizeOptions::default().with_plan(plan);
 /// quantize(model, "small.safetensors".as_ref(), &options, &Job::UNWATCHED)?;
 /// # Ok::<(), quant_models::Error>(())
 /// ```
@@ -102,11 +102,8 @@ pub fn visit_quantized(
 /// ```no_run
 /// use quant_models::{Candidate, Job, MixedOptions, MixedTarget, QuantizeOptions, plan_mixed};
 ///
-/// let mixed = MixedOptions {
-///     target: MixedTarget::Bits(4.5),
-///     candidates: vec!["int4:block32".parse()?, "int8".parse()?, Candidate::Float],
-///     points: 0,
-/// };
+/// let mixed = MixedOptions::new(MixedTarget::Bits(4.5))
+///     .with_candidates(vec!["int4:block32".parse()?, "int8".parse()?, Candidate::Float]);
 /// let model = "model.safetensors".as_ref();
 /// let options = QuantizeOptions::default();
 /// let (plan, summary, _) = plan_mixed(model, &options, &mixed, &Job::UNWATCHED, None)?;

@@ -27,17 +27,10 @@ fn configurations_are_taken_as_coremltools_takes_them() {
         let file = folder.path().join(format!("c.{}", of("file")));
         fs::write(&file, of("text")).unwrap();
         let run = || -> Result<String, Error> {
-            let options = QuantizeOptions {
-                config: Some(Config::open(&file, Dialect::Coremltools)?),
-                exact_selection: true,
-                ..QuantizeOptions::default()
-            };
-            let job = Job {
-                force: true,
-                progress: &|_| {},
-                cancelled: &flag,
-                ..Job::UNWATCHED
-            };
+            let options = QuantizeOptions::default()
+                .with_config(Config::open(&file, Dialect::Coremltools)?)
+                .with_exact_selection(true);
+            let job = Job::UNWATCHED.with_force(true).with_cancel(&flag);
             quant_models::quantize(&input, &out, &options, &job)?;
             let digest = Sha256::digest(fs::read(out.join(WEIGHTS)).unwrap());
             Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())

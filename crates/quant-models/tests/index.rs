@@ -26,12 +26,7 @@ fn shard(path: &Path, tensors: &[(&str, usize)]) {
     fs::write(path, file).unwrap();
 }
 
-const JOB: Job<'_> = Job {
-    force: false,
-    progress: &|_| {},
-    cancelled: &NEVER,
-    ..Job::UNWATCHED
-};
+const JOB: Job<'_> = Job::UNWATCHED.with_cancel(&NEVER);
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 const SHARDS: [&str; 2] = [
@@ -86,7 +81,7 @@ fn an_index_is_not_replaced_unasked() {
     write_index(&input, &JOB).unwrap();
     let problem = error(&input);
     assert!(problem.contains("exists"), "{problem}");
-    let job = Job { force: true, ..JOB };
+    let job = JOB.with_force(true);
     write_index(&input, &job).unwrap();
 }
 

@@ -106,20 +106,12 @@ fn nothing_appears_meanwhile() {
             quant_models::dequantize(&input, output, &options, job).map(drop)
         }
     };
-    let free = Job {
-        force: false,
-        progress: &|_| {},
-        cancelled: &AtomicBool::new(false),
-        ..Job::UNWATCHED
-    };
+    let free = Job::UNWATCHED;
     fs::create_dir(at("ct")).unwrap();
     model(&at("ct/model.safetensors"), "layers.0.mlp.up_proj.weight");
     fs::write(at("ct/config.json"), "{}").unwrap();
     let compressed = QuantizeOptions::for_encoding(Encoding::CompressedTensors);
-    let compressed = QuantizeOptions {
-        granularity: Grouping::PerChannel { axis: None },
-        ..compressed
-    };
+    let compressed = compressed.with_granularity(Grouping::PerChannel { axis: None });
     quant_models::quantize(&at("ct"), &at("c"), &compressed, &free).unwrap();
     let converted = |output: &Path, job: &Job<'_>| {
         let options = DequantizeOptions::default();
@@ -158,16 +150,12 @@ fn nothing_appears_meanwhile() {
                         }
                     }
                 };
-                let job = Job {
-                    force,
-                    progress: &|_| {
-                        if once.fetch_add(1, Ordering::SeqCst) == 0 {
-                            put();
-                        }
-                    },
-                    cancelled: &AtomicBool::new(false),
-                    ..Job::UNWATCHED
+                let put_once = |_| {
+                    if once.fetch_add(1, Ordering::SeqCst) == 0 {
+                        put();
+                    }
                 };
+                let job = Job::UNWATCHED.with_force(force).with_progress(&put_once);
                 let said = run(&output, &job).expect_err(what).to_string();
                 assert!(said.contains("meanwhile"), "{what}, {appears}: {said}");
                 match appears {
@@ -199,25 +187,18 @@ fn what_is_replaced_is_what_was_checked() {
     core_ai(&at("m.aimodel"));
     for input in ["model", "m.mlpackage", "m.aimodel"] {
         let options = options(&at(input));
-        let free = Job {
-            force: true,
-            progress: &|_| {},
-            cancelled: &AtomicBool::new(false),
-            ..Job::UNWATCHED
-        };
+        let free = Job::UNWATCHED.with_force(true);
         quant_models::quantize(&at(input), &at("out"), &options, &free).unwrap();
         let change = |done: &(dyn Fn() + Sync)| {
             let once = AtomicUsize::new(0);
             let seen = std::sync::Mutex::new(BTreeMap::new());
-            let job = Job {
-                progress: &|_| {
-                    if once.fetch_add(1, Ordering::SeqCst) == 0 {
-                        done();
-                        *seen.lock().unwrap() = tree(&at("out"));
-                    }
-                },
-                ..free
+            let progress = |_| {
+                if once.fetch_add(1, Ordering::SeqCst) == 0 {
+                    done();
+                    *seen.lock().unwrap() = tree(&at("out"));
+                }
             };
+            let job = free.with_progress(&progress);
             let said = quant_models::quantize(&at(input), &at("out"), &options, &job);
             let said = said.unwrap_err().to_string();
             assert!(said.contains("meanwhile"), "{input}: {said}");
@@ -262,17 +243,12 @@ fn of_two_runs_only_one_succeeds() {
                 let run = || {
                     // Both have looked at the place before one is done.
                     let once = AtomicBool::new(false);
-                    let wait = || {
+                    let wait = |_| {
                         if !once.swap(true, Ordering::SeqCst) {
                             start.wait();
                         }
                     };
-                    let job = Job {
-                        force,
-                        progress: &|_| wait(),
-                        cancelled: &AtomicBool::new(false),
-                        ..Job::UNWATCHED
-                    };
+                    let job = Job::UNWATCHED.with_force(force).with_progress(&wait);
                     quant_models::quantize(&at(input), &at("out"), &options, &job)
                 };
                 let done: Vec<_> = std::thread::scope(|scope| {
@@ -302,12 +278,7 @@ fn an_input_that_becomes_shorter_is_an_error() {
         let views = (0..tensors).map(|i| (format!("w{i}"), view()));
         fs::write(at(name), safetensors::serialize(views, None).unwrap()).unwrap();
     };
-    let free = Job {
-        force: false,
-        progress: &|_| {},
-        cancelled: &AtomicBool::new(false),
-        ..Job::UNWATCHED
-    };
+    let free = Job::UNWATCHED;
     large("m.safetensors", 8);
     let quantize = |input: &Path, output: &Path, job: &Job<'_>| {
         quant_models::quantize(input, output, &options(input), job).map(drop)
@@ -333,10 +304,7 @@ fn an_input_that_becomes_shorter_is_an_error() {
                     file.set_len(whole.len() as u64 / divisor).unwrap();
                 }
             };
-            let job = Job {
-                progress: &shorten,
-                ..free
-            };
+            let job = free.with_progress(&shorten);
             let done = match is_quantized {
                 true => {
                     let options = DequantizeOptions::default();

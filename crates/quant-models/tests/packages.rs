@@ -15,12 +15,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 fn job(cancelled: &AtomicBool) -> Job<'_> {
-    Job {
-        force: true,
-        progress: &|_| {},
-        cancelled,
-        ..Job::UNWATCHED
-    }
+    Job::UNWATCHED.with_force(true).with_cancel(cancelled)
 }
 
 fn quantize(input: &Path, output: &Path, options: &QuantizeOptions) -> Result<Report, Error> {
@@ -124,11 +119,9 @@ fn packages_are_what_coremltools_writes() {
         {
             let file = folder.path().join("configuration.json");
             fs::write(&file, expected["configurations"][key].to_string()).unwrap();
-            let options = QuantizeOptions {
-                config: Some(Config::open(&file, Dialect::Coremltools).unwrap()),
-                exact_selection: true,
-                ..QuantizeOptions::default()
-            };
+            let options = QuantizeOptions::default()
+                .with_config(Config::open(&file, Dialect::Coremltools).unwrap())
+                .with_exact_selection(true);
             let result = quantize(&input, &out, &options);
             if let Some(error) = case["error"].as_str() {
                 // A conflict of configurations, or an integer constant, ends coremltools' work; we

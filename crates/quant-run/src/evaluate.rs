@@ -116,7 +116,13 @@ fn check_label(label: i64, outputs: &[(String, Tensor)]) -> Result<(), Error> {
 }
 
 /// How samples are passed through two models.
+///
+/// ```
+/// let options = quant_run::EvaluationOptions::default().with_labels(&[3, 1][..]);
+/// assert_eq!((options.labels.map(<[i64]>::len), options.sequence), (Some(2), false));
+/// ```
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct EvaluationOptions<'a> {
     /// The class of each sample.
     pub labels: Option<&'a [i64]>,
@@ -134,6 +140,14 @@ impl Default for EvaluationOptions<'_> {
             memory: 8 << 30,
             sequence: false,
         }
+    }
+}
+
+impl<'a> EvaluationOptions<'a> {
+    quant_models::quant_core::setters! {
+        with_labels labels: impl Into<Option<&'a [i64]>>,
+        with_memory memory: usize,
+        with_sequence sequence: bool,
     }
 }
 

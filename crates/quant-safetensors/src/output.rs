@@ -377,7 +377,6 @@ impl Sink for PartSink<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
 
     use super::*;
 
@@ -394,12 +393,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_again_is_no_output() {
         let folder = tempfile::tempdir().unwrap();
-        let job = Job {
-            force: true,
-            progress: &|_| {},
-            cancelled: &AtomicBool::new(false),
-            ..Job::UNWATCHED
-        };
+        let job = Job::UNWATCHED.with_force(true);
         let header = br#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
         let mut file = (header.len() as u64).to_le_bytes().to_vec();
         file.extend(header);

@@ -33,13 +33,7 @@ pub struct WrittenIndex {
 /// ```no_run
 /// use quant_model::Job;
 /// use quant_safetensors::write_index;
-/// let job = Job {
-///     force: false,
-///     progress: &|_| {},
-///     cancelled: &std::sync::atomic::AtomicBool::new(false),
-///     ..Job::UNWATCHED
-/// };
-/// let index = write_index("model".as_ref(), &job)?;
+/// let index = write_index("model".as_ref(), &Job::new())?;
 /// println!("{} shards, {} tensors", index.shards, index.tensors);
 /// # Ok::<(), quant_model::Error>(())
 /// ```

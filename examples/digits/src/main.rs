@@ -138,12 +138,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("int4 per block 32", IntType::Int4, &per_block),
     ] {
         let path = folder.path().join(format!("{name}.safetensors"));
-        let options = QuantizeOptions {
-            scheme: Scheme::new(dtype, Mode::Symmetric),
-            granularity: granularity.clone().into(),
-            // The second convolution has 16 input channels: blocks of 32 do not fit it.
-            ..QuantizeOptions::default()
-        };
+        let options = QuantizeOptions::default()
+            .with_scheme(Scheme::new(dtype, Mode::Symmetric))
+            .with_granularity(granularity.clone().into());
         quant_models::quantize(Path::new(MODEL), &path, &options, &Job::new())?;
         Row::measure(&path, &held_out)?.print(name, &float);
     }

@@ -79,15 +79,13 @@ impl Activations {
             Some(ranges) => ActivationOptions::open(ranges)?,
             None => ActivationOptions::default(),
         };
-        let options = ActivationOptions {
-            scheme,
-            config: config.transpose()?,
-            include: self.names.include()?,
-            exclude: self.names.exclude()?,
-            strict: self.caution.strict,
-            dry_run: self.caution.dry_run,
-            ..given
-        };
+        let options = given
+            .with_scheme(scheme)
+            .with_config(config.transpose()?)
+            .with_include(self.names.include()?)
+            .with_exclude(self.names.exclude()?)
+            .with_strict(self.caution.strict)
+            .with_dry_run(self.caution.dry_run);
         if self.list {
             return self.list(&options);
         }

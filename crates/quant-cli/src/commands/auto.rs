@@ -60,11 +60,8 @@ impl AutoFlags {
     ) -> Result<Decided, Error> {
         options.search = Search::Mse;
         let candidates = usable(model, options, candidates(options), job)?;
-        let mixed = MixedOptions {
-            target: MixedTarget::Sqnr(self.quality),
-            candidates,
-            points: 0,
-        };
+        let target = MixedTarget::Sqnr(self.quality);
+        let mixed = MixedOptions::new(target).with_candidates(candidates);
         let (plan, summary, warnings) = plan_mixed(model, options, &mixed, job, None)?;
         let counts = counts(&plan);
         let named = counts.iter().map(|(what, count)| format!("{count} {what}"));

@@ -194,17 +194,12 @@ impl Calibrate {
             (merged, 0)
         } else {
             let scheme = self.scheme.scheme();
-            let options = CalibrationOptions {
-                settings: CalibrationSettings {
-                    observer: self.observer()?,
-                    dtype: scheme.dtype,
-                    mode: scheme.mode,
-                },
-                backend: self.backend.find()?,
-                activation: self.name.clone(),
-                resume: self.resume,
-                checkpoint_every: Duration::from_secs(self.checkpoint),
-            };
+            let settings = CalibrationSettings::new(self.observer()?, scheme.dtype, scheme.mode);
+            let options = CalibrationOptions::new(settings)
+                .with_backend(self.backend.find()?)
+                .with_activation(self.name.clone())
+                .with_resume(self.resume)
+                .with_checkpoint_every(Duration::from_secs(self.checkpoint));
             let stream = Path::new("-");
             #[cfg(feature = "run")]
             if let Some(found) = self.run_samples(&options, quiet)? {

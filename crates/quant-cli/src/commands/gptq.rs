@@ -78,10 +78,9 @@ impl GptqFlags {
         options: &mut QuantizeOptions,
         job: &Job<'_>,
     ) -> Result<(), Error> {
-        let gptq = GptqOptions {
-            damping: self.damping,
-            by_size: self.act_order,
-        };
+        let gptq = GptqOptions::default()
+            .with_damping(self.damping)
+            .with_by_size(self.act_order);
         let found = match &self.hessians {
             Some(hessians) => with_moments(path, hessians, options, gptq, job)?,
             None if self.measuring.samples.is_empty() => {

@@ -115,10 +115,10 @@ impl Plan {
     }
 
     pub fn run(&self) -> Result<(), Error> {
-        let options = QuantizeOptions {
-            non_finite: self.non_finite,
-            ..self.weights.options(&self.model)?
-        };
+        let options = self
+            .weights
+            .options(&self.model)?
+            .with_non_finite(self.non_finite);
         let mixed = self.mixed.options()?;
         #[cfg(feature = "run")]
         if mixed.is_none() && !self.measuring.samples.is_empty() {

@@ -102,19 +102,21 @@ impl Quantize {
             activations.scheme = Scheme::new(self.activation_dtype, self.activation_mode);
             Ok::<_, Error>(activations)
         });
-        Ok(QuantizeOptions {
-            plan: self.plan.as_deref().map(Plan::open).transpose()?,
-            non_finite: self.non_finite,
-            activations: activations.transpose()?,
-            target: self.target,
-            strict: self.caution.strict,
-            dry_run: self.caution.dry_run,
-            weights_only: self.weights_only.weights_only,
-            backend: self.backend.find()?,
+        Ok(self
+            .weights
+            .options(&self.model)?
+            .with_plan(self.plan.as_deref().map(Plan::open).transpose()?)
+            .with_non_finite(self.non_finite)
+            .with_activations(activations.transpose()?)
+            .with_target(self.target)
+            .with_strict(self.caution.strict)
+            .with_dry_run(self.caution.dry_run)
+            .with_weights_only(self.weights_only.weights_only)
+            .with_backend(self.backend.find()?)
             // Nobody would see them.
-            stats: !self.quiet || self.json.json && !called::is_called() || self.report.is_some(),
-            ..self.weights.options(&self.model)?
-        })
+            .with_stats(
+                !self.quiet || self.json.json && !called::is_called() || self.report.is_some(),
+            ))
     }
 
     /// What the name of the result says of it.

@@ -309,13 +309,8 @@ fn a_plan_by_damage_is_compared_with_uniform_ones() {
     use quant_models::{Job, MixedOptions, MixedTarget, QuantizeOptions, plan_mixed};
 
     let folder = uneven();
-    let mixed = |target| MixedOptions {
-        target,
-        candidates: ["int4", "int4:block32", "int8"]
-            .map(|one| one.parse().unwrap())
-            .into(),
-        points: 0,
-    };
+    let candidates = ["int4", "int4:block32", "int8"].map(|one| one.parse().unwrap());
+    let mixed = |target| MixedOptions::new(target).with_candidates(candidates.to_vec());
     let types = |target, least_of_blocks: bool| {
         // One by one, fewer bits do more. Together, blocks do the least, or the most.
         let mut damage = |_, weights: &[(&str, &quant_models::quant_simd::TensorQuantizer)]| {
@@ -367,11 +362,8 @@ fn a_plan_by_damage_is_compared_with_the_one_by_the_weights() {
     let folder = uneven();
     let model = folder.path("u.safetensors");
     let options = QuantizeOptions::default();
-    let mixed = MixedOptions {
-        target: MixedTarget::Bits(6.0),
-        candidates: ["int4", "int8"].map(|one| one.parse().unwrap()).into(),
-        points: 0,
-    };
+    let mixed = MixedOptions::new(MixedTarget::Bits(6.0))
+        .with_candidates(["int4", "int8"].map(|one| one.parse().unwrap()).into());
     let (by_weights, summary, _) =
         plan_mixed(&model, &options, &mixed, &Job::UNWATCHED, None).unwrap();
     assert_eq!(

@@ -20,7 +20,7 @@ use quant_model::error::shortened;
 use quant_model::format::Inserted;
 use quant_model::options::{left_out, unmatched};
 use quant_model::unmatched::{Known, Unmatched};
-use quant_model::{Error, Job, Note, Report};
+use quant_model::{Error, Job, Report};
 
 use self::insert::{Inserter, UnquantizedError};
 use self::net::{Bound, Net};
@@ -50,15 +50,10 @@ pub(crate) fn quantize(
 ) -> Result<Report, Error> {
     let input = package.path;
     let (model, inserted) = insert(package, options, 1)?;
-    let mut report = Report {
-        tensors: Vec::new(),
-        operations: inserted.operations,
-        warnings: package.warnings().into_iter().map(Note::from).collect(),
-        notes: Vec::new(),
-        copied: Vec::new(),
-        bytes_before: size(input)?,
-        bytes_after: None,
-    };
+    let mut report = Report::default();
+    report.operations = inserted.operations;
+    report.warn(package.warnings());
+    report.bytes_before = size(input)?;
     report.check(options.strict, &inserted.unmatched)?;
     if options.dry_run {
         return Ok(report);

@@ -5,6 +5,7 @@ mod compare;
 mod curve;
 mod divisions;
 mod knapsack;
+mod options;
 mod problem;
 mod summary;
 mod unusable;
@@ -12,6 +13,7 @@ mod unusable;
 pub use candidate::{Candidate, Extent};
 pub use compare::{Compared, FoundBy};
 pub use curve::{Curve, CurvePoint};
+pub use options::MixedOptions;
 pub use summary::MixedSummary;
 
 use std::path::PathBuf;
@@ -42,19 +44,6 @@ pub enum MixedTarget {
     Bytes(u64),
     /// At least so many dB of estimated SQNR, in as few bytes as possible.
     Sqnr(f64),
-}
-
-/// How precisions are mixed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MixedOptions {
-    /// What the plan keeps to.
-    pub target: MixedTarget,
-    /// What each tensor may be; of none [`Candidate::defaults`], and [`Candidate::finer`] ones where at
-    /// most 64 tensors have a choice; and blocks of all sizes that divide the output channels, where at
-    /// most 16 have one.
-    pub candidates: Vec<Candidate>,
-    /// How many sizes the summary's curve has.
-    pub points: usize,
 }
 
 /// What an error is asked of.

@@ -42,12 +42,7 @@ fn digest(path: &Path) -> String {
 }
 
 fn job(cancelled: &AtomicBool) -> Job<'_> {
-    Job {
-        force: true,
-        progress: &|_| {},
-        cancelled,
-        ..Job::UNWATCHED
-    }
+    Job::UNWATCHED.with_force(true).with_cancel(cancelled)
 }
 
 struct Folder(TempDir);
@@ -65,10 +60,9 @@ impl Folder {
         let (file, config) = (self.path("ranges.json"), self.path("configuration.json"));
         fs::write(&file, ranges.to_string()).unwrap();
         fs::write(&config, configuration.to_string()).unwrap();
-        ActivationOptions {
-            config: Some(Config::open(&config, Dialect::Coremltools).unwrap()),
-            ..ActivationOptions::open(&file).unwrap()
-        }
+        ActivationOptions::open(&file)
+            .unwrap()
+            .with_config(Config::open(&config, Dialect::Coremltools).unwrap())
     }
 
     fn quantize(&self, input: &Path, options: &ActivationOptions) -> Result<Report, Error> {
@@ -96,10 +90,9 @@ fn options(of: &[(&str, f32, f32)]) -> ActivationOptions {
     let folder = Folder::new();
     let file = folder.path("ranges.json");
     fs::write(&file, json!({"version": 1, "activations": {}}).to_string()).unwrap();
-    ActivationOptions {
-        ranges: ranges(of),
-        ..ActivationOptions::open(&file).unwrap()
-    }
+    ActivationOptions::open(&file)
+        .unwrap()
+        .with_ranges(ranges(of))
 }
 
 fn operation<'r>(report: &'r Report, name: &str) -> &'r OperationReport {
@@ -146,13 +139,13 @@ fn packages_are_what_coremltools_makes() {
             let Some(both) = case.get("both") else {
                 continue;
             };
-            let weights = QuantizeOptions {
-                activations: Some(options),
-                min_elements: expected["weights"]["global_config"]["weight_threshold"]
-                    .as_u64()
-                    .unwrap() as usize,
-                ..QuantizeOptions::default()
-            };
+            let weights = QuantizeOptions::default()
+                .with_activations(options)
+                .with_min_elements(
+                    expected["weights"]["global_config"]["weight_threshold"]
+                        .as_u64()
+                        .unwrap() as usize,
+                );
             let (out, flag) = (folder.path("out.mlpackage"), AtomicBool::new(false));
             let done = quant_models::quantize(&input, &out, &weights, &job(&flag));
             kept(done, &input, &out).unwrap();

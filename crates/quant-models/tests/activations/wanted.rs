@@ -80,10 +80,7 @@ fn a_listed_activation_says_where_it_is() {
     let names = ["x", "first", "second"];
     let both = ["one", "two"].map(|function| names.map(|name| (function, name)));
     assert_eq!(found, both.concat());
-    let excluded = ActivationOptions {
-        exclude: vec![regex::Regex::new(".").unwrap()],
-        ..ActivationOptions::default()
-    };
+    let excluded = ActivationOptions::default().with_exclude(vec![regex::Regex::new(".").unwrap()]);
     assert_eq!(wanted(&package("add_18_f16"), &excluded), []);
     let older = coreml::fixture("linear_16_f16.mlpackage");
     for (input, words) in [

@@ -407,14 +407,11 @@ fn what_could_not_be_read_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let [float, native, output] =
         ["m.safetensors", "n.safetensors", "o.gguf"].map(|name| folder.path().join(name));
-    let in_blocks = QuantizeOptions {
-        granularity: Grouping::PerBlock {
-            axis: None,
-            block_axis: None,
-            block_size: 32,
-        },
-        ..QuantizeOptions::default()
-    };
+    let in_blocks = QuantizeOptions::default().with_granularity(Grouping::PerBlock {
+        axis: None,
+        block_axis: None,
+        block_size: 32,
+    });
     for (name, shape, words) in [
         ("n".repeat(128), "[64]", "its name has 128 bytes"),
         (

@@ -15,22 +15,14 @@ use quant_models::{
 use quant_simd::Backend;
 
 static NEVER: AtomicBool = AtomicBool::new(false);
-const JOB: Job<'_> = Job {
-    force: true,
-    progress: &|_| {},
-    cancelled: &NEVER,
-    ..Job::UNWATCHED
-};
+const JOB: Job<'_> = Job::UNWATCHED.with_force(true).with_cancel(&NEVER);
 
 fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gguf/models")
 }
 
 fn options(block_type: GgmlType) -> QuantizeOptions {
-    QuantizeOptions {
-        block_type: Some(block_type),
-        ..QuantizeOptions::for_encoding(Encoding::Gguf)
-    }
+    QuantizeOptions::for_encoding(Encoding::Gguf).with_block_type(block_type)
 }
 
 fn run(model: &Path, output: &Path, options: &QuantizeOptions) -> Result<Report, Error> {
@@ -61,10 +53,7 @@ fn files_are_those_of_gguf_py() {
                 continue;
             };
             for backend in [Backend::Scalar, Backend::detect()] {
-                let options = QuantizeOptions {
-                    backend,
-                    ..options(block_type)
-                };
+                let options = options(block_type).with_backend(backend);
                 run(&place.join("model.safetensors"), &output, &options).unwrap();
                 assert!(
                     fs::read(&output).unwrap() == expected,
@@ -128,11 +117,9 @@ fn a_checkpoint_gives_its_diffusion_model_alone() {
     assert_eq!(types(&output), [expected]);
     // Both names are known to patterns.
     for name in ["^double_blocks", "^model.diffusion_model"] {
-        let options = QuantizeOptions {
-            include: patterns("include", &[name.to_string()]).unwrap(),
-            strict: true,
-            ..options(GgmlType::Q4_0)
-        };
+        let options = options(GgmlType::Q4_0)
+            .with_include(patterns("include", &[name.to_string()]).unwrap())
+            .with_strict(true);
         run(&model, &output, &options).unwrap();
     }
     write_f32(&model, &["transformer_blocks.0.attn.norm_added_k.weight"]);
@@ -192,10 +179,7 @@ fn gguf_files_are_quantized_and_what_is_quantized_stays() {
             .contains("nothing was quantized")
     );
     assert!(fs::read(&output).unwrap() == fs::read(&again).unwrap());
-    let anew = QuantizeOptions {
-        requantize: true,
-        ..options(GgmlType::Q4_0)
-    };
+    let anew = options(GgmlType::Q4_0).with_requantize(true);
     run(&output, &again, &anew).unwrap();
     for name in ["blk.0.attn_k.weight", "token_embd.weight"] {
         assert_eq!(type_of(&again, name), "Q4_0");
@@ -233,14 +217,11 @@ fn diff_compares_what_each_format_says() {
                 None => path.with_extension("safetensors"),
             }
         });
-    let in_blocks = QuantizeOptions {
-        granularity: Grouping::PerBlock {
-            axis: None,
-            block_axis: None,
-            block_size: 32,
-        },
-        ..QuantizeOptions::default()
-    };
+    let in_blocks = QuantizeOptions::default().with_granularity(Grouping::PerBlock {
+        axis: None,
+        block_axis: None,
+        block_size: 32,
+    });
     let unwatched = DequantizeOptions::default();
     for source in [FloatType::Bf16, FloatType::F16] {
         write_matrix(&float, source);
@@ -296,9 +277,8 @@ fn plans_hold_block_types() {
     let (made, _) = plan(&model, &options(GgmlType::Q4_1), &JOB).unwrap();
     let text = serde_json::to_string(&made).unwrap();
     assert!(text.contains(r#""format":"gguf""#) && text.contains(r#"{"type":"q4_1"}"#));
-    let with = |text: &str| QuantizeOptions {
-        plan: Some(serde_json::from_str::<Plan>(text).unwrap()),
-        ..QuantizeOptions::default()
+    let with = |text: &str| {
+        QuantizeOptions::default().with_plan(serde_json::from_str::<Plan>(text).unwrap())
     };
     run(&model, &output, &with(&text)).unwrap();
     let expected = fs::read(models().join("flux/q4_1.gguf")).unwrap();

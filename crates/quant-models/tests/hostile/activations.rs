@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use quant_models::{ActivationOptions, ActivationRange, Error, Job, Ranges, Report};
 
@@ -17,23 +16,16 @@ fn everything(package: &Path) -> ActivationOptions {
     let named = described.iter().flat_map(|line| line.split([' ', ':']));
     let (min, max) = (-1.5, 3.0);
     let range = ActivationRange { min, max };
-    ActivationOptions {
-        ranges: Ranges {
+    ActivationOptions::default()
+        .with_ranges(Ranges {
             version: 1,
             activations: named.map(|name| (name.to_owned(), range)).collect(),
-        },
-        path: "ranges.json".into(),
-        ..ActivationOptions::default()
-    }
+        })
+        .with_path("ranges.json".into())
 }
 
 fn activations(package: &Package, options: &ActivationOptions) -> Result<Report, Error> {
-    let job = Job {
-        force: true,
-        progress: &|_| {},
-        cancelled: &AtomicBool::new(false),
-        ..Job::UNWATCHED
-    };
+    let job = Job::UNWATCHED.with_force(true);
     let (input, output) = (package.path(), package.out());
     let done = quant_models::quantize_activations(&input, &output, options, &job);
     kept(done, &input, &output)

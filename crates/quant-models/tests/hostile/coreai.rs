@@ -36,21 +36,14 @@ fn options(case: &str) -> QuantizeOptions {
             },
         ),
     };
-    QuantizeOptions {
-        scheme: Scheme::new(dtype, mode).with_dialect(Dialect::Coreai),
-        granularity,
-        min_elements: 1024,
-        ..QuantizeOptions::default()
-    }
+    QuantizeOptions::default()
+        .with_scheme(Scheme::new(dtype, mode).with_dialect(Dialect::Coreai))
+        .with_granularity(granularity)
+        .with_min_elements(1024)
 }
 
 fn job(cancelled: &AtomicBool) -> Job<'_> {
-    Job {
-        force: false,
-        progress: &|_| {},
-        cancelled,
-        ..Job::UNWATCHED
-    }
+    Job::UNWATCHED.with_cancel(cancelled)
 }
 
 fn run(input: &Path, output: &Path, options: &QuantizeOptions) -> Result<(), Error> {
@@ -99,10 +92,7 @@ fn weights_are_those_of_coreai_opt() {
 #[test]
 fn a_model_in_which_nothing_changes_is_the_same_files() {
     let folder = tempfile::tempdir().unwrap();
-    let nothing = QuantizeOptions {
-        min_elements: 1 << 40,
-        ..options("int8")
-    };
+    let nothing = options("int8").with_min_elements(1 << 40);
     for which in ["float", "quantized"] {
         let (input, output) = (model("int8", which), folder.path().join(which));
         run(&input, &output, &nothing).unwrap();
@@ -230,10 +220,7 @@ fn damaged_models_are_refused_in_one_line() {
 #[test]
 fn damaged_weights_are_refused() {
     let (float, quantized) = (Copy::of("float"), Copy::of("quantized"));
-    let nothing = QuantizeOptions {
-        min_elements: 1 << 40,
-        ..options("int8")
-    };
+    let nothing = options("int8").with_min_elements(1 << 40);
     for copy in [&float, &quantized] {
         let (input, output) = (copy.input(), copy.0.path().join("out.aimodel"));
         copy.damage_a_weight();
@@ -307,10 +294,8 @@ fn models_are_called_as_they_were_named() {
     let named = copy.0.path().join("named.aimodel");
     std::os::unix::fs::symlink(copy.input(), &named).unwrap();
     let output = copy.0.path().join("out.aimodel");
-    let of_another_dialect = QuantizeOptions {
-        scheme: Scheme::new(IntType::Int8, Mode::Symmetric).with_dialect(Dialect::F32),
-        ..options("int8")
-    };
+    let of_another_dialect = options("int8")
+        .with_scheme(Scheme::new(IntType::Int8, Mode::Symmetric).with_dialect(Dialect::F32));
     let mut said = vec![
         run(&named, &output, &of_another_dialect)
             .unwrap_err()

@@ -191,10 +191,10 @@ fn parts_that_contradict_each_other_are_refused() {
         ("linear_18_f16.mlpackage", input),
     ] {
         let made = Package::of(name);
-        let options = QuantizeOptions {
-            scheme: quant_core::Scheme::new(quant_core::IntType::Uint8, quant_core::Mode::Affine),
-            ..QuantizeOptions::default()
-        };
+        let options = QuantizeOptions::default().with_scheme(quant_core::Scheme::new(
+            quant_core::IntType::Uint8,
+            quant_core::Mode::Affine,
+        ));
         run(&made.path(), &made.out(), &options).unwrap();
         let whole = fs::read(made.out().join(MODEL)).unwrap();
         let value_type = [&OPERATION[..], place, &[2, 1]].concat();

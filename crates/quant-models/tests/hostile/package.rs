@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use quant_models::{Error, Job, QuantizeOptions, Report};
 use tempfile::TempDir;
@@ -69,12 +68,7 @@ impl Package {
 }
 
 pub fn run(input: &Path, output: &Path, options: &QuantizeOptions) -> Result<Report, Error> {
-    let job = Job {
-        force: false,
-        progress: &|_| {},
-        cancelled: &AtomicBool::new(false),
-        ..Job::UNWATCHED
-    };
+    let job = Job::UNWATCHED;
     kept(
         quant_models::quantize(input, output, options, &job),
         input,

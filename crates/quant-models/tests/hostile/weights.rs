@@ -212,10 +212,7 @@ fn cyclic_folders_are_refused() {
 fn any_byte_may_be_wrong() {
     let package = Package::of("compressed_18_f16.mlpackage");
     let mut random = random_from(1);
-    let options = QuantizeOptions {
-        dry_run: true,
-        ..QuantizeOptions::default()
-    };
+    let options = QuantizeOptions::default().with_dry_run(true);
     let (mut read, mut refused) = (0, 0);
     for inner in [MODEL, WEIGHTS, "Manifest.json"] {
         let path = package.path().join(inner);
@@ -325,10 +322,7 @@ fn nothing_to_do_changes_nothing() {
         let package = Package::of(name.file_name().unwrap().to_str().unwrap());
         // Bytes that nothing refers to.
         package.edit(WEIGHTS, |weights| weights.extend([7; 100]));
-        let options = QuantizeOptions {
-            min_elements: usize::MAX,
-            ..QuantizeOptions::default()
-        };
+        let options = QuantizeOptions::default().with_min_elements(usize::MAX);
         run(&package.path(), &package.out(), &options).unwrap();
         for inner in [MODEL, WEIGHTS, "Manifest.json"] {
             let (before, after) = (
@@ -347,12 +341,7 @@ fn shared_weights_stay_shared() {
     package.quantize().unwrap();
     let floats = package.folder.path().join("floats.mlpackage");
     let flag = AtomicBool::new(false);
-    let job = Job {
-        force: false,
-        progress: &|_| {},
-        cancelled: &flag,
-        ..Job::UNWATCHED
-    };
+    let job = Job::UNWATCHED.with_cancel(&flag);
     let done = quant_models::dequantize(&package.out(), &floats, &Default::default(), &job);
     kept(done, &package.out(), &floats).unwrap();
     let len = |package: &Path| fs::metadata(package.join(WEIGHTS)).unwrap().len();

@@ -12,12 +12,7 @@ use tempfile::TempDir;
 use crate::coreml::{MODEL, WEIGHTS, fixture, kept, layout};
 
 pub fn job(cancelled: &AtomicBool) -> Job<'_> {
-    Job {
-        force: true,
-        progress: &|_| {},
-        cancelled,
-        ..Job::UNWATCHED
-    }
+    Job::UNWATCHED.with_force(true).with_cancel(cancelled)
 }
 
 pub fn quantize(input: &Path, output: &Path, options: &QuantizeOptions) -> Result<Report, Error> {

@@ -70,11 +70,9 @@ fn layouts_are_what_coremltools_writes() {
             let what = format!("{name} {key}");
             let file = place("configuration.json");
             fs::write(&file, configurations[key].to_string()).unwrap();
-            let options = QuantizeOptions {
-                config: Some(Config::open(&file, Dialect::Coremltools).unwrap()),
-                exact_selection: true,
-                ..QuantizeOptions::default()
-            };
+            let options = QuantizeOptions::default()
+                .with_config(Config::open(&file, Dialect::Coremltools).unwrap())
+                .with_exact_selection(true);
             let result = quantize(&input, &out, &options);
             if case["error"].is_string() {
                 let error = result.expect_err(&what).to_string();
@@ -118,11 +116,9 @@ fn activations_of_layouts_are_what_coremltools_makes() {
         let done = quant_models::quantize_activations(&input, &out, &activations, &job(&flag));
         kept(done, &input, &out).unwrap();
         check(&out, &expected, &cases["activations"], true, name);
-        let options = QuantizeOptions {
-            activations: Some(activations),
-            min_elements: 100,
-            ..QuantizeOptions::default()
-        };
+        let options = QuantizeOptions::default()
+            .with_activations(activations)
+            .with_min_elements(100);
         quantize(&input, &out, &options).unwrap();
         check(&out, &expected, &cases["both"], true, name);
     }
@@ -266,22 +262,13 @@ fn options_within_options_count() {
     fs::write(copy.path("ranges.json"), ranges.to_string()).unwrap();
     let activations = ActivationOptions::open(&copy.path("ranges.json")).unwrap();
     let run = |activations: ActivationOptions| {
-        let options = QuantizeOptions {
-            activations: Some(activations),
-            ..QuantizeOptions::default()
-        };
+        let options = QuantizeOptions::default().with_activations(activations);
         quantize(&copy.input(), &copy.out(), &options)
     };
-    let dry = run(ActivationOptions {
-        dry_run: true,
-        ..activations.clone()
-    });
+    let dry = run(activations.clone().with_dry_run(true));
     assert!(dry.unwrap().operations.iter().any(|one| one.skipped));
     assert!(!copy.out().exists());
-    let strict = run(ActivationOptions {
-        strict: true,
-        ..activations.clone()
-    });
+    let strict = run(activations.clone().with_strict(true));
     assert!(matches!(strict, Err(Error::Strict { .. })), "{strict:?}");
     assert!(!copy.out().exists());
     run(activations).unwrap();

@@ -23,7 +23,13 @@ pub use solve::{Solved, WeightMatrix, solve, solve_while};
 use crate::{Error, Model, Samples};
 
 /// How codes are found.
+///
+/// ```
+/// let options = quant_run::GptqOptions::default().with_by_size(true);
+/// assert_eq!((options.damping, options.by_size), (0.01, true));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct GptqOptions {
     /// What is added to the diagonal of the inputs' second moments, as a part of its mean.
     pub damping: f64,
@@ -38,6 +44,13 @@ impl Default for GptqOptions {
             damping: 0.01,
             by_size: false,
         }
+    }
+}
+
+impl GptqOptions {
+    quant_models::quant_core::setters! {
+        with_damping damping: f64,
+        with_by_size by_size: bool,
     }
 }
 

@@ -74,10 +74,7 @@ fn codes_are_those_of_the_reference_in_numpy() {
             groups,
             inputs_first: false,
         };
-        let options = GptqOptions {
-            by_size: case["by_size"].as_bool().unwrap(),
-            ..GptqOptions::default()
-        };
+        let options = GptqOptions::default().with_by_size(case["by_size"].as_bool().unwrap());
         let solved = solve(&quantizer, &values, matrix, &moments, options).unwrap();
         let mut codes = vec![0; values.len()];
         quantizer
@@ -321,10 +318,7 @@ fn outputs(package: &std::path::Path) -> Vec<f32> {
 #[test]
 fn a_weight_that_only_sees_zeros_is_rounded_and_told() {
     let (_folder, package) = network();
-    let options = QuantizeOptions {
-        min_elements: 0,
-        ..QuantizeOptions::default()
-    };
+    let options = QuantizeOptions::default().with_min_elements(0);
     let zeros = |_| Tensor::from_floats(&[1, 4, 8, 8], vec![0.0; 256]).unwrap();
     let codes = found_with(&package, &options, 1, &zeros);
     let kernel = codes.left.iter().find(|(name, _)| name == "kernel");
@@ -335,11 +329,9 @@ fn a_weight_that_only_sees_zeros_is_rounded_and_told() {
 #[test]
 fn a_network_answers_better_and_the_threads_do_not_matter() {
     let (folder, package) = network();
-    let options = QuantizeOptions {
-        scheme: Scheme::new(IntType::Int4, Mode::Symmetric),
-        min_elements: 0,
-        ..QuantizeOptions::default()
-    };
+    let options = QuantizeOptions::default()
+        .with_scheme(Scheme::new(IntType::Int4, Mode::Symmetric))
+        .with_min_elements(0);
     let codes = found(&package, &options, 1);
     let names: Vec<&str> = codes
         .layers
@@ -365,10 +357,7 @@ fn a_network_answers_better_and_the_threads_do_not_matter() {
     };
     let (rounded, report) = error(&options, "Rounded.mlpackage");
     assert!(report.tensors.iter().all(|tensor| tensor.method.is_none()));
-    let with_codes = QuantizeOptions {
-        codes: Some(std::sync::Arc::new(codes.codes)),
-        ..options
-    };
+    let with_codes = options.with_codes(std::sync::Arc::new(codes.codes));
     let (by_gptq, report) = error(&with_codes, "Gptq.mlpackage");
     assert!(
         report

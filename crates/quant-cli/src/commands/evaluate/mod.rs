@@ -100,11 +100,10 @@ impl Evaluate {
                 let index = count.fetch_add(1, Ordering::Relaxed);
                 (job.progress)(bytes_of(&samples, index));
             };
-            let options = EvaluationOptions {
-                labels: labels.as_deref(),
-                memory: self.running.memory(),
-                sequence: self.sample.sequence,
-            };
+            let options = EvaluationOptions::default()
+                .with_labels(labels.as_deref())
+                .with_memory(self.running.memory())
+                .with_sequence(self.sample.sequence);
             quant_run::evaluate([&first, &second], &samples, &options, &go_on, &done)
                 .map_err(|error| at_model(first.path(), error))
         })?;
