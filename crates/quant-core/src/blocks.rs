@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 /// How many elements share a scale, as a user says it. Negative axes count from the end.
+// Exhaustive: whoever cuts or names blocks must know what a new one stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Granularity {
     /// One scale for the whole tensor.

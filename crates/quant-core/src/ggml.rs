@@ -12,6 +12,7 @@ use crate::named::stored_by_name;
 /// assert_eq!(GgmlType::Q5_1.len(64), Some(48));
 /// assert_eq!(GgmlType::Q5_1.len(33), None);
 /// ```
+// Exhaustive: kernels must know the blocks of a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(non_camel_case_types)] // The names that ggml gives them.
 pub enum GgmlType {

@@ -5,6 +5,7 @@
 /// last code are 0.
 ///
 /// Bytes and nibbles have kernels of their own.
+// Exhaustive: kernels and formats must not take codes apart in another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Packing {
     /// One code per byte.

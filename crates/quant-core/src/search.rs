@@ -8,6 +8,7 @@ use crate::{Params, named};
 /// A search takes nothing but values that every file of the format could hold: what it finds is read
 /// like any other scale. [`reference::search`](crate::reference::search) says what it does, step by
 /// step.
+// Exhaustive: whoever chooses scales must carry a new one out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Search {
     /// By the smallest and the largest value, as the dialect says.

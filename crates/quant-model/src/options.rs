@@ -16,6 +16,7 @@ use crate::{
 
 /// What to do with a tensor that holds NaN or infinities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum NonFinite {
     /// End with an error.
     #[default]
@@ -27,6 +28,7 @@ pub enum NonFinite {
 named!(NonFinite, "way with NaN and infinities": Error "error", Skip "skip");
 
 /// Where a Core ML model is to run.
+// Exhaustive: advice and candidates depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ComputeUnit {
     /// The Apple Neural Engine.
@@ -40,6 +42,7 @@ pub enum ComputeUnit {
 named!(ComputeUnit, "compute unit": NeuralEngine "ane", Gpu "gpu", Cpu "cpu");
 
 /// The axes of a stack of experts behind the experts' own, which is the first.
+// Exhaustive: each is cut along axes of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpertAxes {
     /// `[experts, output, input]`, as most models have it.

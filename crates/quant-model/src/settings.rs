@@ -7,6 +7,7 @@ use serde::Serialize;
 /// tensor's axes are known. An axis that is not given is chosen by the format: by the
 /// operation that a constant feeds in a Core ML package, 0 for output and 1 for input channels in a
 /// safetensors file.
+// Exhaustive: policy and encodings must know what a new one stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grouping {
     /// One scale for the whole tensor.

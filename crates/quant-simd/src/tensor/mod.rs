@@ -71,6 +71,7 @@ pub trait Source: Sync {
 }
 
 /// Why a tensor was not quantized or dequantized.
+// Exhaustive: the C and Python libraries have a status of their own for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProcessError<E> {
     /// A buffer or a type that does not fit.
