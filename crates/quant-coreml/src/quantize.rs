@@ -142,7 +142,7 @@ pub(crate) fn advice(decisions: &[Decision], target: Option<ComputeUnit>) -> Vec
             option("granularity per-block")
         )],
         Some(ComputeUnit::Cpu) if all > 0 => vec![format!(
-            "{}: on the CPU floats again when the model is loaded; it is smaller on disk only",
+            "{}: the CPU restores floats when the model is loaded; it is smaller on disk only",
             weights(all)
         )],
         _ => Vec::new(),

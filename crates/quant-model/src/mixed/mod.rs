@@ -344,12 +344,13 @@ impl<'w> Work<'w> {
             if alternatives.is_empty() {
                 let facts = &self.tensors[index];
                 if let Some(error) = self.unusable.error(index, facts, self.allows_float)
-                    && (self.options.strict || !self.allows_float)
+                    && !self.allows_float
                 {
                     return Err(error);
                 }
                 if let Some(reason) = self.unusable.reason(index) {
                     self.reasons[index] = Some(reason.to_owned());
+                    self.skipped[index] = true;
                 }
                 if let (true, true, Some(reason)) = (
                     self.options.strict,

@@ -59,7 +59,7 @@ impl Unusable {
             &facts.file,
             &facts.name,
             format!(
-                "it cannot be any of the candidates; {candidate}: {reason}; {add}leave it in float with {exclude}"
+                "no candidate can quantize it; {candidate}: {reason}; {add}leave it in float with {exclude}"
             ),
         ))
     }
@@ -70,37 +70,31 @@ impl Unusable {
             .by_values
             .iter()
             .partition(|(tensor, _)| has_choice(**tensor));
-        let told = |found: &[(&usize, &(Candidate, String))], what: [&str; 2]| {
-            let (tensor, (candidate, reason)) = found.first()?;
-            let (count, name) = (found.len(), shortened(&tensors[**tensor].name));
-            let line = match count {
-                1 => format!("`{name}` {}; {candidate}: {reason}", what[0]),
-                _ => format!(
-                    "{count} tensors {}, such as `{name}`; {candidate}: {reason}",
-                    what[1]
-                ),
-            };
-            Some(Note::from(one_line(line)))
-        };
         let mut notes: Vec<Note> = self
             .fit_none
             .iter()
             .map(|one| useless(one, tensors))
             .collect();
-        notes.extend(told(
-            &none,
-            [
-                "is left in float: its values cannot be any of the candidates",
-                "are left in float, as their values cannot be any of the candidates",
-            ],
-        ));
-        notes.extend(told(
-            &fewer,
-            [
-                "cannot be some of the candidates",
-                "cannot be some of the candidates",
-            ],
-        ));
+        // Of each kind one line, of the first.
+        for (found, is_left) in [(none, true), (fewer, false)] {
+            let Some((tensor, (candidate, reason))) = found.first() else {
+                continue;
+            };
+            let name = format!("`{}`", shortened(&tensors[**tensor].name));
+            let line = match (is_left, found.len()) {
+                (true, 1) => format!("{name} is left in float: no candidate can quantize it"),
+                (true, count) => format!(
+                    "{count} tensors are left in float, as no candidate can quantize them, such as {name}"
+                ),
+                (false, 1) => format!("some candidates cannot quantize {name}"),
+                (false, count) => {
+                    format!("some candidates cannot quantize {count} tensors, such as {name}")
+                }
+            };
+            notes.push(Note::from(one_line(format!(
+                "{line}; {candidate}: {reason}"
+            ))));
+        }
         notes
     }
 
