@@ -61,7 +61,9 @@ impl AutoFlags {
         options.search = Search::Mse;
         let candidates = usable(model, options, candidates(options), job)?;
         let target = MixedTarget::Sqnr(self.quality);
-        let mixed = MixedOptions::new(target).with_candidates(candidates);
+        let mixed = MixedOptions::new(target)
+            .with_candidates(candidates)
+            .with_tell_unused(false);
         let (plan, summary, warnings) = plan_mixed(model, options, &mixed, job, None)?;
         let counts = counts(&plan);
         let named = counts.iter().map(|(what, count)| format!("{count} {what}"));

@@ -120,7 +120,7 @@ pub fn plan_mixed(
     let mut work = Work::new(model, options, job)?;
     let mut mixed = mixed.clone();
     let given = !mixed.candidates.is_empty();
-    work.is_given = given;
+    work.tells_unused = given && mixed.tell_unused;
     if !given {
         mixed.candidates = Candidate::defaults(options.encoding());
     }
@@ -154,8 +154,8 @@ struct Work<'w> {
     reasons: Vec<Option<String>>,
     /// Per tensor, whether a candidate was to quantize it, and could not.
     skipped: Vec<bool>,
-    /// Whether the candidates were given by name.
-    is_given: bool,
+    /// Whether candidates that fit no tensor are told.
+    tells_unused: bool,
     allows_float: bool,
     /// What each candidate that fits some tensor has told: what one alone tells is of its own plan.
     warnings: Option<Vec<Note>>,
@@ -180,7 +180,7 @@ impl<'w> Work<'w> {
             reasons: tensors.iter().map(|_| None).collect(),
             skipped: tensors.iter().map(|_| false).collect(),
             tensors,
-            is_given: false,
+            tells_unused: false,
             allows_float: false,
             warnings: None,
             unusable: Unusable::default(),
@@ -203,7 +203,7 @@ impl<'w> Work<'w> {
             Some(warnings) => warnings.retain(|one| report.warnings.contains(one)),
             None => self.warnings = Some(report.warnings),
         }
-        if self.is_given && !fits_some {
+        if self.tells_unused && !fits_some {
             self.unusable.fits_none(candidate, &decided.decisions);
         }
         for (index, decision) in decided.decisions.into_iter().enumerate() {

@@ -21,6 +21,8 @@ pub struct MixedOptions {
     /// most 64 tensors have a choice; and blocks of all sizes that divide the output channels, where at
     /// most 16 have one.
     pub candidates: Vec<Candidate>,
+    /// Whether a warning tells of those that fit no tensor; of the usual ones none does.
+    pub tell_unused: bool,
     /// How many sizes the summary's curve has.
     pub points: usize,
 }
@@ -31,12 +33,14 @@ impl MixedOptions {
         Self {
             target,
             candidates: Vec::new(),
+            tell_unused: true,
             points: 0,
         }
     }
 
     quant_core::setters! {
         with_candidates candidates: Vec<Candidate>,
+        with_tell_unused tell_unused: bool,
         with_points points: usize,
     }
 }
