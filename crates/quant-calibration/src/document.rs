@@ -8,9 +8,8 @@ use quant_core::observer::{Histogram, Observer, ObserverConfig};
 use quant_core::{ActivationRule, FloatType, ValueRange};
 use quant_model::error::command;
 use quant_model::io::read_bounded;
-use quant_model::ranges::LARGEST;
-use quant_model::ranges::VERSION;
-use quant_model::{ActivationRange, AtomicFile, Error, Job, sniff};
+use quant_model::ranges::{LARGEST, VERSION};
+use quant_model::{ActivationRange, AtomicFile, Error, HintCommand, Job, sniff};
 use rayon::prelude::*;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -320,14 +319,15 @@ impl Calibration {
     /// an activation whose fields contradict each other. The message names the file, and the
     /// activation where there is one.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let expected = format!("give the ranges that {} wrote", command("calibrate"));
+        let writer = command(HintCommand::Calibrate);
+        let expected = format!("give the ranges that {writer} wrote");
         let bytes = read_bounded(path, LARGEST, &expected)?;
         Self::parse(&bytes).map_err(|problem| Error::file(path, problem))
     }
 
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let document: Document = serde_json::from_slice(bytes).map_err(|error| {
-            let calibrate = command("calibrate");
+            let calibrate = command(HintCommand::Calibrate);
             let problem = format!("not a document that {calibrate} writes: {error}");
             sniff::instead(bytes, problem)
         })?;

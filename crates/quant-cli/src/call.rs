@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use quant_models::Error;
 
-use crate::called::{self, Answer, Watch};
+use crate::called::{self, Answer, Say, Watch};
 use crate::commands::Arguments;
 use crate::needs;
 
@@ -19,17 +19,19 @@ pub enum CallError {
 }
 
 /// Does what a command line says, as [`run`](crate::run) does, but prints nothing, and leaves signals
-/// to the caller. `--json` makes the answer a document.
+/// to the caller. `--json` makes the answer a document. Warnings have options and commands as `say` has
+/// them.
 ///
 /// # Errors
 /// See [`CallError`].
 pub fn call(
     line: impl IntoIterator<Item = OsString>,
     watch: &Arc<Watch>,
+    say: Say,
 ) -> Result<Answer, CallError> {
     let (arguments, matches) =
         Arguments::read(line).map_err(|error| CallError::Line(told(&error)))?;
-    called::begin(watch);
+    called::begin(watch, say);
     let done = needs::check(&matches).and_then(|()| arguments.run());
     let answer = called::end();
     done.map_err(CallError::Command)?;
@@ -52,17 +54,19 @@ mod tests {
     #[test]
     fn a_call_prints_nothing_and_ends_with_its_thread_free() {
         let watch = Arc::default();
+        let say: Say = |hint| hint.option.clone();
         let line = |line: &[&str]| line.iter().map(OsString::from).collect::<Vec<_>>();
-        let answer = call(line(&["quant", "backends", "--json"]), &watch).unwrap();
+        let answer = call(line(&["quant", "backends", "--json"]), &watch, say).unwrap();
         assert!(answer.text.contains("\"available\""), "{}", answer.text);
-        let Err(CallError::Line(problem)) = call(line(&["quant", "inspect"]), &watch) else {
+        let Err(CallError::Line(problem)) = call(line(&["quant", "inspect"]), &watch, say) else {
             panic!("a line without a model");
         };
         assert!(
             problem.contains("<FILE>") && !problem.contains("Usage"),
             "{problem}"
         );
-        let Err(CallError::Command(error)) = call(line(&["quant", "inspect", "/no/model"]), &watch)
+        let Err(CallError::Command(error)) =
+            call(line(&["quant", "inspect", "/no/model"]), &watch, say)
         else {
             panic!("a model that is not there");
         };

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use quant_models::{Error, Job};
+use quant_models::{Error, Hint, Job};
 
 /// How far a command is, for other threads to see, and to stop it.
 #[derive(Debug, Default)]
@@ -27,7 +27,11 @@ pub struct Answer {
     pub warnings: Vec<String>,
 }
 
+/// How the caller says an option or a command that a message speaks of.
+pub type Say = fn(&Hint) -> String;
+
 struct Call {
+    say: Say,
     watch: Arc<Watch>,
     answer: Answer,
 }
@@ -38,8 +42,9 @@ thread_local! {
 }
 
 /// From now on this thread's command is called.
-pub fn begin(watch: &Arc<Watch>) {
+pub fn begin(watch: &Arc<Watch>, say: Say) {
     CALL.set(Some(Call {
+        say,
         watch: Arc::clone(watch),
         answer: Answer::default(),
     }));
@@ -48,6 +53,11 @@ pub fn begin(watch: &Arc<Watch>) {
 /// What would have been printed since.
 pub fn end() -> Answer {
     CALL.take().map(|call| call.answer).unwrap_or_default()
+}
+
+/// How the caller of this thread's command says hints, if it was called.
+pub fn say() -> Option<Say> {
+    CALL.with_borrow(|call| call.as_ref().map(|call| call.say))
 }
 
 /// Whether this thread's command was called.

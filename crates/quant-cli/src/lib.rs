@@ -25,7 +25,7 @@ use std::io::Write as _;
 use quant_models::printable;
 
 pub use call::{CallError, call};
-pub use called::{Answer, Watch};
+pub use called::{Answer, Say, Watch};
 use commands::Arguments;
 
 /// Does what a command line says, the first word of which is the program's name, and returns the exit

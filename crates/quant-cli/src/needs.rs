@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use quant_models::{
-    Encoding, Error, Hint, HintKind, Note, encoding_of, has_activations, quantized_kind,
-    result_kind,
+    Encoding, Error, Hint, HintCommand, HintKind, Note, encoding_of, has_activations,
+    quantized_kind, result_kind,
 };
 
 use crate::called;
@@ -436,20 +436,21 @@ fn without_effect(model: &Path, what: &str, option: &str) -> Error {
     }
 }
 
-/// Lines for the user: with flags, or, for a program that has called this command, with the names of
-/// options.
+/// Lines for the user.
 pub fn lines(notes: &[Note]) -> Vec<String> {
-    let line = |note: &Note| match called::is_called() {
-        true => note.to_string(),
-        false => note.told(&told),
-    };
-    notes.iter().map(line).collect()
+    notes.iter().map(|note| note.told(&said)).collect()
 }
 
-/// An option or command that a message speaks of, as it is typed.
+/// An option or command that a message speaks of: as it is typed, or as a program that has called this
+/// command says it.
+pub fn said(hint: &Hint) -> String {
+    called::say().unwrap_or(told)(hint)
+}
+
+/// The same as it is typed.
 pub fn told(hint: &Hint) -> String {
-    if hint.kind == HintKind::Command {
-        return format!("`quant {}`", hint.option);
+    if let HintKind::Command(command) = hint.kind {
+        return format!("`quant {}`", typed(command));
     }
     let flag = match hint.option.as_str() {
         "output" => "-o".to_owned(),
@@ -458,6 +459,19 @@ pub fn told(hint: &Hint) -> String {
     match &hint.value {
         Some(value) => format!("{flag} {value}"),
         None => flag,
+    }
+}
+
+/// What is typed for a command behind the program's name.
+fn typed(command: HintCommand) -> &'static str {
+    match command {
+        HintCommand::Activations => "activations",
+        HintCommand::Calibrate => "calibrate",
+        HintCommand::Dequantize => "dequantize",
+        HintCommand::Inspect => "inspect",
+        HintCommand::ListActivations => "activations --list",
+        HintCommand::Plan => "plan",
+        HintCommand::Quantize => "quantize",
     }
 }
 

@@ -8,7 +8,7 @@ use quant_model::block_quantizer::Write;
 use quant_model::error::{command, shortened};
 use quant_model::format::OpenModel;
 use quant_model::stored::{Parts, TensorView};
-use quant_model::{Converted, Error, Inputs, Job};
+use quant_model::{Converted, Error, HintCommand, Inputs, Job};
 use quant_simd::{Backend, Source as _, TensorQuantizer};
 use rayon::prelude::*;
 
@@ -38,7 +38,7 @@ pub(crate) fn convert(
     if count == 0 {
         let problem = format!(
             "holds no quantized tensor; {} writes it in this format",
-            command("quantize")
+            command(HintCommand::Quantize)
         );
         return Err(Error::file(input, problem));
     }

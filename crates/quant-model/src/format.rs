@@ -13,8 +13,8 @@ use crate::stored::TensorView;
 use crate::structure::Structure;
 use crate::unmatched::Unmatched;
 use crate::{
-    ActivationOptions, Converted, DequantizeOptions, Encoding, Error, Job, OperationReport,
-    QuantizeOptions, Report, Restored, WantedActivations,
+    ActivationOptions, Converted, DequantizeOptions, Encoding, Error, HintCommand, Job,
+    OperationReport, QuantizeOptions, Report, Restored, WantedActivations,
 };
 
 /// A file format.
@@ -303,8 +303,8 @@ pub trait OpenModel {
     ) -> Result<Converted, Error> {
         let problem = format!(
             "is not converted to {encoding}; {} restores it, and {} writes other formats from float models",
-            command("dequantize"),
-            command("quantize")
+            command(HintCommand::Dequantize),
+            command(HintCommand::Quantize)
         );
         Err(Error::file(path, problem))
     }

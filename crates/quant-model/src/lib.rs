@@ -66,4 +66,4 @@ pub use report::{Report, TensorReport};
 pub use restored::{Converted, DequantizeOptions, Restored};
 pub use scheme_record::SchemeRecord;
 pub use settings::{Consumer, Grouping};
-pub use text::{Hint, HintKind, Note, columns, printable, shortened};
+pub use text::{Hint, HintCommand, HintKind, Note, columns, printable, shortened};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{command, one_line, shortened};
 use crate::io::read_bounded;
-use crate::{Encoding, Error, Note, sniff};
+use crate::{Encoding, Error, HintCommand, Note, sniff};
 
 /// The format of plans.
 pub const VERSION: u32 = 1;
@@ -141,7 +141,7 @@ impl Plan {
     /// # Errors
     /// A file that cannot be read, or is no plan.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let expected = format!("give a plan, as {} writes it", command("plan"));
+        let expected = format!("give a plan, as {} writes it", command(HintCommand::Plan));
         let text = read_bounded(path, LARGEST, &expected)?;
         let mut plan: Self = serde_json::from_slice(&text).map_err(|error| {
             let error = error.to_string();

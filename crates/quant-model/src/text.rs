@@ -169,14 +169,60 @@ const CLOSE: char = '\u{fdd3}';
 /// Behind the first one, of a command in place of an option.
 const COMMAND: char = '\u{fdd4}';
 
+/// A command of the program that a message may name.
+// Exhaustive: whoever says hints must have its own name for a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HintCommand {
+    /// Quantizes the activations of a model.
+    Activations,
+    /// Finds the ranges of activations.
+    Calibrate,
+    /// Restores a float model.
+    Dequantize,
+    /// Lists the tensors of a model.
+    Inspect,
+    /// Lists the activations that need a range.
+    ListActivations,
+    /// Says what would be done with each tensor.
+    Plan,
+    /// Quantizes the weights of a model.
+    Quantize,
+}
+
+impl HintCommand {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Activations,
+        Self::Calibrate,
+        Self::Dequantize,
+        Self::Inspect,
+        Self::ListActivations,
+        Self::Plan,
+        Self::Quantize,
+    ];
+
+    /// The function of `quant_models` that does it.
+    pub fn function(self) -> &'static str {
+        match self {
+            Self::Activations => "quantize_activations",
+            Self::Calibrate => "calibrate",
+            Self::Dequantize => "dequantize",
+            Self::Inspect => "inspect",
+            Self::ListActivations => "wanted_activations",
+            Self::Plan => "plan",
+            Self::Quantize => "quantize",
+        }
+    }
+}
+
 /// What a hint names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HintKind {
     /// An option.
     Option,
-    /// A command of the program, which is a function of the library: `dequantize`.
-    Command,
+    /// A command of the program, which the libraries have as a function.
+    Command(HintCommand),
 }
 
 /// An option that an error speaks of, what to give, or what does not fit; or a command that helps.
@@ -185,7 +231,8 @@ pub enum HintKind {
 pub struct Hint {
     /// Whether it is an option or a command.
     pub kind: HintKind,
-    /// Its name: that of a field of the options, such as `exclude` or `non_finite`; or of a command.
+    /// Its name: that of a field of the options, such as `exclude` or `non_finite`; or of the function
+    /// that does what a command does.
     pub option: String,
     /// What to give, as a command takes it.
     pub value: Option<String>,
@@ -245,9 +292,30 @@ pub fn option(text: &str) -> String {
     format!("{OPEN}{text}{CLOSE}")
 }
 
-/// A command in a message, such as `dequantize`.
-pub fn command(name: &str) -> String {
-    format!("{OPEN}{COMMAND}{name}{CLOSE}")
+/// A command in a message.
+pub fn command(command: HintCommand) -> String {
+    format!("{OPEN}{COMMAND}{}{CLOSE}", command.function())
+}
+
+/// What stands between the marks of a message.
+fn hint(marked: &str) -> Hint {
+    let (kind, inner) = match marked.strip_prefix(COMMAND) {
+        Some(function) => {
+            let mut all = HintCommand::ALL.into_iter();
+            let named = all.find(|command| command.function() == function);
+            (named.map_or(HintKind::Option, HintKind::Command), function)
+        }
+        None => (HintKind::Option, marked),
+    };
+    let (name, value) = match inner.split_once(' ') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (inner, None),
+    };
+    Hint {
+        kind,
+        option: name.to_owned(),
+        value,
+    }
 }
 
 /// The message with its options as `say` has them; and these.
@@ -256,19 +324,7 @@ pub(crate) fn with_options(text: &str, say: &dyn Fn(&Hint) -> String) -> (String
     while let Some((before, marked)) = rest.split_once(OPEN) {
         said.push_str(before);
         let (inner, after) = marked.split_once(CLOSE).unwrap_or((marked, ""));
-        let (kind, inner) = match inner.strip_prefix(COMMAND) {
-            Some(command) => (HintKind::Command, command),
-            None => (HintKind::Option, inner),
-        };
-        let (name, value) = match inner.split_once(' ') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (inner, None),
-        };
-        let hint = Hint {
-            kind,
-            option: name.to_owned(),
-            value,
-        };
+        let hint = hint(inner);
         said.push_str(&say(&hint));
         hints.push(hint);
         rest = after;
@@ -359,10 +415,12 @@ mod tests {
             (hints[1].option.as_str(), &hints[1].value),
             ("non_finite", &None)
         );
-        let text = one_line(format!("{} it, or \n", command("dequantize")));
-        let (said, hints) = with_options(&text, &as_field);
-        assert_eq!(said, "`dequantize` it, or \\n");
-        assert_eq!(hints[0].kind, HintKind::Command);
+        for named in HintCommand::ALL {
+            let text = one_line(format!("{} it, or \n", command(named)));
+            let (said, hints) = with_options(&text, &as_field);
+            assert_eq!(said, format!("`{}` it, or \\n", named.function()));
+            assert_eq!(hints[0].kind, HintKind::Command(named));
+        }
         // Text from a file has no marks.
         assert!(printable(&exclude).is_ascii());
         assert_eq!(with_options("\u{fdd2}x", &flags).0, "--x");

@@ -7,7 +7,7 @@ use std::fmt;
 use regex::Regex;
 
 use crate::error::{command, one_line, option, shortened};
-use crate::{Error, Note};
+use crate::{Error, HintCommand, Note};
 
 /// Names that a message suggests at most.
 const SUGGESTED: usize = 3;
@@ -24,16 +24,25 @@ const FARTHEST: f64 = 0.5;
 pub struct Known<'m> {
     /// What they name, such as `tensor`.
     what: &'static str,
+    /// What lists them.
+    listed_by: HintCommand,
     names: BTreeSet<&'m str>,
 }
 
 impl<'m> Known<'m> {
-    /// These names; `what` is what they name, such as `tensor`.
+    /// These names; `what` is what they name, such as `tensor`, which [`inspect`](HintCommand::Inspect)
+    /// lists.
     pub fn new(what: &'static str, names: impl IntoIterator<Item = &'m str>) -> Self {
         Self {
             what,
+            listed_by: HintCommand::Inspect,
             names: names.into_iter().collect(),
         }
+    }
+
+    /// The same, which another command lists.
+    pub fn with_listed_by(self, listed_by: HintCommand) -> Self {
+        Self { listed_by, ..self }
     }
 
     /// Whether a name is among them.
@@ -69,11 +78,7 @@ impl<'m> Known<'m> {
             let nearest = match nearest.collect::<Vec<_>>().join(", ") {
                 _ if self.names.is_empty() => "the model has none".into(),
                 none if none.is_empty() => {
-                    let lists = match self.what.starts_with("activation") {
-                        true => format!("{} with {}", command("activations"), option("list")),
-                        false => command("inspect"),
-                    };
-                    format!("no name is near it; {lists} lists them")
+                    format!("no name is near it; {} lists them", command(self.listed_by))
                 }
                 some => format!("near it: {some}"),
             };
@@ -233,6 +238,7 @@ fn literals(pattern: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HintKind::Command;
 
     const NAMES: [&str; 6] = [
         "a",
@@ -272,6 +278,14 @@ mod tests {
             text.starts_with("`exclude` `embed$` matches no tensor; near it: `model.embed"),
             "{text}"
         );
+        let listed_by = |known: Known<'_>| {
+            let text = known.keys("t", ["xyzzy"].into_iter())[0].to_string();
+            crate::Note::from(text).hints()[0].kind
+        };
+        assert_eq!(listed_by(known), Command(HintCommand::Inspect));
+        let lister = HintCommand::ListActivations;
+        let known = Known::new("operation", NAMES).with_listed_by(lister);
+        assert_eq!(listed_by(known), Command(lister));
         let none = Known::new("tensor", []).keys("t", ["x"].into_iter());
         assert_eq!(
             none[0].to_string(),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use quant_model::error::{command, option};
 use quant_model::io::read_bounded;
-use quant_model::{Error, InputImportance, sniff};
+use quant_model::{Error, HintCommand, InputImportance, sniff};
 use quant_safetensors::SafetensorsFile;
 
 /// Bytes of such a file at most.
@@ -16,7 +16,11 @@ const LONGEST: usize = 1 << 16;
 
 /// What writes importance.
 fn calibrate() -> String {
-    format!("{} with {}", command("calibrate"), option("importance"))
+    format!(
+        "{} with {}",
+        command(HintCommand::Calibrate),
+        option("importance")
+    )
 }
 
 fn expected() -> String {

@@ -59,11 +59,11 @@ pub use quant_model::{
     ActivationOptions, ActivationRange, Asked, AtomicFile, AtomicFolder, Candidate, Compared,
     ComputeUnit, Config, Consumer, Converted, Curve, CurvePoint, Damage, DequantizeOptions,
     Encoding, Error, ErrorKind, ExpertAxes, Experts, Extent, FoundBy, GivenCodes, Grouping, Hint,
-    HintKind, InputImportance, Inputs, Job, Layout, MixedOptions, MixedSummary, MixedTarget,
-    NonFinite, Note, OperationReport, Part, Plan, PlannedTensor, Preset, QuantizeOptions,
-    QuantizedActivation, Ranges, Report, Restored, ResultKind, SchemeRecord, TensorReport,
-    TensorSpec, WantedActivation, WantedActivations, columns, patterns, printable, shortened,
-    sniff, total_bytes,
+    HintCommand, HintKind, InputImportance, Inputs, Job, Layout, MixedOptions, MixedSummary,
+    MixedTarget, NonFinite, Note, OperationReport, Part, Plan, PlannedTensor, Preset,
+    QuantizeOptions, QuantizedActivation, Ranges, Report, Restored, ResultKind, SchemeRecord,
+    TensorReport, TensorSpec, WantedActivation, WantedActivations, columns, patterns, printable,
+    shortened, sniff, total_bytes,
 };
 pub use quant_safetensors::{
     Entry, Model, Quantized, SafetensorsFile, Tensor, WrittenIndex, write_index,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use quant_cli::{Answer, CallError, Watch};
 
-use crate::errors::Raised;
+use crate::errors::{Raised, keyword};
 
 /// How long a signal, such as that of Ctrl-C, may wait.
 const TURN: Duration = Duration::from_millis(50);
@@ -35,7 +35,7 @@ pub fn call(
     let (sender, mut receiver) = mpsc::channel();
     let theirs = Arc::clone(&watch);
     let work = move || {
-        let answer = quant_cli::call(line, &theirs);
+        let answer = quant_cli::call(line, &theirs, keyword);
         // Who does not wait any more has seen a panic.
         let _ = sender.send(answer);
     };

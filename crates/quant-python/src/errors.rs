@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use quant_core::observer::{ConfigError, MergeError, ObserveError};
 use quant_core::{GeometryError, ParamsError, UnknownName};
-use quant_models::{Error, ErrorKind, Hint, HintKind};
+use quant_models::{Error, ErrorKind, Hint, HintCommand, HintKind};
 use quant_simd::ProcessError;
 
 /// An exception of `linquant.errors`.
@@ -188,18 +188,33 @@ impl From<quant_models::Error> for Raised {
 }
 
 /// An option or a function of the libraries, as Python has it.
-fn keyword(hint: &Hint) -> String {
+pub fn keyword(hint: &Hint) -> String {
     let option = &hint.option;
-    if hint.kind == HintKind::Command {
-        let on_files = match option.as_str() {
-            "quantize" | "dequantize" => "_file",
-            _ => "",
-        };
-        return format!("`{option}{on_files}`");
+    if let HintKind::Command(command) = hint.kind {
+        return format!("`{}`", function(command));
     }
     match hint.value.as_deref() {
         None => option.clone(),
         Some(value) if value.parse::<f64>().is_ok() => format!("{option}={value}"),
         Some(value) => format!("{option}={value:?}"),
     }
+}
+
+/// The function of the package that does what a command does.
+fn function(command: HintCommand) -> &'static str {
+    match command {
+        HintCommand::Activations => "quantize_activations_file",
+        HintCommand::Calibrate => "calibrate",
+        HintCommand::Dequantize => "dequantize_file",
+        HintCommand::Inspect => "inspect",
+        HintCommand::ListActivations => "wanted_activations",
+        HintCommand::Plan => "plan_file",
+        HintCommand::Quantize => "quantize_file",
+    }
+}
+
+/// The functions that messages may name, for a test that they exist.
+#[pyfunction]
+pub fn functions_of_hints() -> Vec<&'static str> {
+    HintCommand::ALL.map(function).to_vec()
 }

@@ -23,6 +23,8 @@ mod _native {
     #[pymodule_export]
     use crate::dlpack::retype_bfloat16;
     #[pymodule_export]
+    use crate::errors::functions_of_hints;
+    #[pymodule_export]
     use crate::observers::{ChannelState, ObserverState, activation_params};
     #[pymodule_export]
     use crate::pool::{forked, get_num_threads, set_num_threads};

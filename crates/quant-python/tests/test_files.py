@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import linquant
-from linquant import errors
+from linquant import _native, errors
 
 
 def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> Path:
@@ -151,10 +151,16 @@ def test_what_is_wrong_names_the_file(model: Path, tmp_path: Path) -> None:
     linquant.quantize_file(model, out, force=True)
 
 
+def test_functions_that_messages_name_exist() -> None:
+    for name in _native.functions_of_hints():
+        assert name in linquant.__all__ and callable(getattr(linquant, name)), name
+
+
 def test_warnings_are_pythons(model: Path, tmp_path: Path) -> None:
     with pytest.warns(linquant.LinquantWarning, match="nowhere"):
         report = linquant.quantize_file(model, tmp_path / "o.safetensors", exclude="nowhere")
-    assert report.warnings
+    # Options are keywords here too.
+    assert report.warnings and report.warnings[0].startswith("exclude `nowhere` matches no tensor")
     with pytest.raises(errors.StrictError):
         linquant.quantize_file(model, tmp_path / "p.safetensors", exclude="nowhere", strict=True)
 

@@ -9,7 +9,7 @@ use quant_model::facts::{Axes, Facts, Storage};
 use quant_model::report::Decision;
 use quant_model::settings::Settings;
 use quant_model::{
-    Converted, Encoding, Error, Grouping, Inputs, Job, QuantizeOptions, SchemeRecord,
+    Converted, Encoding, Error, Grouping, HintCommand, Inputs, Job, QuantizeOptions, SchemeRecord,
 };
 use quant_simd::{Source as _, TensorQuantizer};
 use rayon::prelude::*;
@@ -86,7 +86,7 @@ fn source_encoding(model: &Model, input: &Path, encoding: Encoding) -> Result<En
     let Some(from) = model.encodings().next() else {
         return bad(format!(
             "holds no tensor that quant quantized; {} writes it in this format",
-            command("quantize")
+            command(HintCommand::Quantize)
         ));
     };
     if from == encoding {

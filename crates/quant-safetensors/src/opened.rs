@@ -11,7 +11,8 @@ use quant_model::settings::Settings;
 use quant_model::stored::TensorView;
 use quant_model::unmatched::{Known, Unmatched};
 use quant_model::{
-    Converted, DequantizeOptions, Encoding, Error, Job, Large, QuantizeOptions, Report, Restored,
+    Converted, DequantizeOptions, Encoding, Error, HintCommand, Job, Large, QuantizeOptions,
+    Report, Restored,
 };
 use quant_simd::TensorQuantizer;
 
@@ -100,7 +101,7 @@ impl OpenModel for Opened<'_> {
             };
             let problem = format!(
                 "already quantized{by}; quantize the float model, or {} this one first",
-                command("dequantize")
+                command(HintCommand::Dequantize)
             );
             return Err(Error::file(self.path, problem));
         }

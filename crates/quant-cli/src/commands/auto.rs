@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 use crate::mixed::{becomes, decibels, told};
-use crate::needs::told as told_option;
+use crate::needs::said;
 use crate::terminal::{count, warn};
 
 #[derive(Args)]
@@ -131,7 +131,7 @@ fn usable(
     match refused {
         Some((_, error)) if !usable.iter().any(is_codes) => Err(error),
         Some((candidate, error)) => {
-            warn(&[format!("without {candidate}: {}", error.told(&told_option))]);
+            warn(&[format!("without {candidate}: {}", error.told(&said))]);
             Ok(usable)
         }
         None => Ok(usable),

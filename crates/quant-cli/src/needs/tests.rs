@@ -147,6 +147,25 @@ const FREE: &[(&str, &[&str])] = &[
 ];
 
 #[test]
+fn every_command_that_a_hint_may_name_can_be_typed() {
+    let mut command = Arguments::command();
+    command.build();
+    for named in HintCommand::ALL {
+        let mut words = typed(named).split(' ');
+        let subcommand = words.next().and_then(|name| command.find_subcommand(name));
+        let subcommand = subcommand.unwrap_or_else(|| panic!("{}", typed(named)));
+        for word in words {
+            let mut options = subcommand.get_opts().chain(subcommand.get_arguments());
+            let is_there = options.any(|one| {
+                one.get_long()
+                    .is_some_and(|long| word == format!("--{long}"))
+            });
+            assert!(is_there, "{}", typed(named));
+        }
+    }
+}
+
+#[test]
 fn every_option_of_every_command_was_thought_of() {
     let mut command = Arguments::command();
     command.build();

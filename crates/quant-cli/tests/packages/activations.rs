@@ -131,6 +131,16 @@ fn what_has_no_range_is_listed() {
 }
 
 #[test]
+fn what_lists_the_operations_is_named() {
+    let folder = Folder::with_ranges("linear_18_f16");
+    let options = [&["activations", "m.mlpackage"], &RANGES[..]].concat();
+    for option in ["--include", "--exclude"] {
+        let wrong = [&options[..], &["--force", "--strict", option, "zzzzzzz"]].concat();
+        folder.refuses(&wrong, 3, &["`quant activations --list` lists them"]);
+    }
+}
+
+#[test]
 fn weights_and_activations_in_one_command() {
     let folder = Folder::with_ranges("consumers_18_f16");
     let quantize = ["quantize", "m.mlpackage", "--min-elements", "100"];

@@ -20,7 +20,7 @@ use quant_model::error::shortened;
 use quant_model::format::Inserted;
 use quant_model::options::{left_out, unmatched};
 use quant_model::unmatched::{Known, Unmatched};
-use quant_model::{Error, Job, Report};
+use quant_model::{Error, HintCommand, Job, Report};
 
 use self::insert::{Inserter, UnquantizedError};
 use self::net::{Bound, Net};
@@ -236,7 +236,8 @@ fn unmatched_names(
     variables: &HashSet<String>,
     operations: &[(String, String)],
 ) -> Vec<Unmatched> {
-    let variables = Known::new("activation", variables.iter().map(String::as_str));
+    let variables = Known::new("activation", variables.iter().map(String::as_str))
+        .with_listed_by(HintCommand::ListActivations);
     let ranges = options.ranges.activations.keys().map(String::as_str);
     let mut found = variables.keys(&format!("{}:", options.path.display()), ranges);
     found.extend(unmatched_operations(options, operations));
@@ -249,11 +250,13 @@ fn unmatched_operations(
     operations: &[(String, String)],
 ) -> Vec<Unmatched> {
     let names = operations.iter().map(|(name, _)| name.as_str());
-    let names = Known::new("operation whose activations could be quantized", names);
+    let names = Known::new("operation whose activations could be quantized", names)
+        .with_listed_by(HintCommand::ListActivations);
     let mut found = unmatched(&options.include, &options.exclude, &names);
     if let Some(config) = &options.config {
         let types = operations.iter().map(|(_, kind)| kind.as_str());
-        let types = Known::new("type of such an operation", types);
+        let types = Known::new("type of such an operation", types)
+            .with_listed_by(HintCommand::ListActivations);
         found.extend(config.unmatched(&names, &types));
     }
     found

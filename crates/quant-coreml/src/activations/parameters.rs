@@ -1,6 +1,7 @@
 //! Scale and zero point of an activation, as Core ML stores them.
 
 use quant_core::{ActivationRule, FloatType, IntType, ParamsError, Scheme, ValueRange};
+use quant_model::HintCommand;
 use quant_model::error::{command, option};
 
 use crate::mil::dtype::{data_type, float_type};
@@ -36,7 +37,7 @@ impl Parameters {
                 format!(
                     "range {min} to {max}: {error} in f16, which coremltools computes with; {other}leave the operations that take or give it in float ({} of {})",
                     option("exclude"),
-                    command("activations")
+                    command(HintCommand::Activations)
                 )
             })?;
         Ok(Self {

@@ -32,7 +32,7 @@ use crate::plan::{PlannedTensor, TensorSpec, VERSION};
 use crate::report::{Decision, quantize_tensor};
 use crate::unmatched;
 use crate::values::Tensor;
-use crate::{Error, Job, Note, Plan, QuantizeOptions};
+use crate::{Error, HintCommand, Job, Note, Plan, QuantizeOptions};
 
 /// What a mixed plan keeps to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -420,7 +420,7 @@ impl<'w> Work<'w> {
         of_values.next().unwrap_or_else(|| {
             Error::Option(format!(
                 "no candidate quantizes any tensor of the model; {} with its type says why",
-                command("plan")
+                command(HintCommand::Plan)
             ))
         })
     }
