@@ -15,7 +15,7 @@ pub const TABLE: &str = "\
 Exit status:
     0  done; diff: the models are equal
     1  failed, and nothing was written, unless only printing or the report failed; diff: the models differ
-    2  the command line is wrong; diff: trouble, such as a model that cannot be read
+    2  the command line is wrong; diff: an error, such as a model that cannot be read
     3  --strict: something that was selected cannot be quantized, and nothing was written
   129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM";
 

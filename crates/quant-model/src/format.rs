@@ -96,7 +96,8 @@ pub struct ResultKind {
     pub what: &'static str,
     /// What it lies in.
     pub layout: Layout,
-    /// Whether it is made of tensors alone, so that other formats can say it, too.
+    /// Whether it is safetensors, which are tensors alone, so that other formats can say them, too. A GGUF
+    /// file is not: its metadata says how the model runs.
     pub is_tensors: bool,
 }
 
@@ -124,7 +125,7 @@ impl ResultKind {
         }
     }
 
-    /// The same, made of tensors alone.
+    /// The same, of [tensors alone](Self::is_tensors).
     #[must_use]
     pub const fn of_tensors(mut self) -> Self {
         self.is_tensors = true;

@@ -22,15 +22,15 @@ impl QuantizedTensor {
     /// let weights = arr2(&[[0.5_f32, -1.27, 9.0], [0.25, 1.0, 9.0]]);
     /// let scheme = Scheme::new(IntType::Int8, Mode::Symmetric);
     /// let columns = Granularity::PerChannel { axis: 1 };
-    /// let tensor = QuantizedTensor::of_array(&weights.slice(s![.., ..2]), &columns, scheme)?;
+    /// let tensor = QuantizedTensor::from_array(&weights.slice(s![.., ..2]), scheme, &columns)?;
     /// assert_eq!(tensor.scales_f32(), [1.0 / 254.0, 2.54 / 254.0]);
     /// assert_eq!(tensor.to_array::<f32>()?[[0, 1]], -1.27);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn of_array<F, S, D>(
+    pub fn from_array<F, S, D>(
         array: &ArrayBase<S, D>,
-        granularity: &Granularity,
         scheme: Scheme,
+        granularity: &Granularity,
     ) -> Result<Self, QuantizeError>
     where
         F: Element,

@@ -27,7 +27,7 @@
 //!
 //! [`Backend`] has the functions on slices, blocks and columns that write into the caller's
 //! buffers and never allocate; [`TensorQuantizer`] gives a tensor's parts to a [`Sink`]. The feature
-//! `ndarray` adds `QuantizedTensor::of_array`.
+//! `ndarray` adds `QuantizedTensor::from_array`.
 
 // A new type, mode or dialect must be thought of wherever there is a choice.
 #![deny(

@@ -123,7 +123,7 @@ pub enum QuantizeError {
 pub struct QuantizedTensor {
     /// Scheme, type of the values, shape and blocks.
     pub quantizer: TensorQuantizer,
-    /// Codes, packed where they have 4 bits.
+    /// Codes, packed where they have fewer than 8 bits.
     pub codes: Vec<u8>,
     /// Scales as little-endian bytes of [`TensorQuantizer::scale_type`].
     pub scales: Vec<u8>,
@@ -217,10 +217,10 @@ impl TensorQuantizer {
     ///
     /// let blocks = Blocks::new(&[2, 2], &Granularity::PerChannel { axis: 0 })?;
     /// let tensor = TensorQuantizer::new(scheme, FloatType::F32, blocks).quantize_to_vec(&weights)?;
-    /// let became: Vec<f32> = tensor.dequantize()?;
+    /// let restored: Vec<f32> = tensor.dequantize()?;
     ///
     /// assert_eq!(tensor.scales_f32(), [2.54 / 254.0, 2.0 / 254.0]);
-    /// assert_eq!(became[1], -1.27);
+    /// assert_eq!(restored[1], -1.27);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn quantize_to_vec<F: Element>(

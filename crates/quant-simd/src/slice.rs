@@ -242,8 +242,14 @@ impl Backend {
             if at == end {
                 break;
             }
-            let terms = (spec, place.skip(at));
-            by_values(self, &values[at..end], terms, &mut codes[at..end], measured);
+            let params = (spec, place.skip(at));
+            by_values(
+                self,
+                &values[at..end],
+                params,
+                &mut codes[at..end],
+                measured,
+            );
             at = end;
         }
     }

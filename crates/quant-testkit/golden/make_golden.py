@@ -16,6 +16,8 @@ The file holds pools of values and `cases`, an I32 table into them. Its columns 
                          offsets in elements, -1 where there is none. Packed only for 4-bit types, zero points
                          (as many as scales) only where coremltools stores them
     granularity, values  indices into the metadata lists `granularities` and `values`
+
+Long: pools, cases and the layout of the one file that holds them; none is read without the others.
 """
 
 import argparse

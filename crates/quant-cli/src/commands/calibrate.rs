@@ -44,7 +44,7 @@ Examples:
 /// found; after a crash or Ctrl-C, the same command with --resume goes on there, and writes the same
 /// ranges.
 ///
-/// Which activations a Core ML package wants, `quant activations Model.mlpackage --list` shows.
+/// Which activations of a Core ML package need a range, `quant activations Model.mlpackage --list` shows.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Calibrate {
@@ -54,7 +54,7 @@ pub struct Calibrate {
     /// The result, a .json file; with --importance a .safetensors file
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: PathBuf,
-    /// DATA is a Core ML package: pass these samples through it, and observe what quantization wants
+    /// DATA is a Core ML package: pass these samples through it, and observe what quantization needs
     /// ranges of; files and folders of npy, npz, safetensors, png and jpeg, one file per sample; - is
     /// a stream of npz archives, one per sample; repeatable
     #[cfg(feature = "run")]

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use quant_models::{AtomicFile, Error, ImportanceSums, Inputs, Job, ResultKind, result_kind};
+use quant_models::{
+    AtomicFile, Error, ImportanceSums, Inputs, Job, ResultKind, has_activations, result_kind,
+};
 use quant_run::{Samples, Tensor, Watch, WeightInput, read_arrays};
 
 use super::running::{RunningOptions, SampleOptions, at_model, bytes_of, warn_of_ignored};
@@ -117,11 +119,13 @@ impl Finding<'_> {
     /// Arrays whose names are those of the weights.
     fn recorded(&self, job: &Job<'_>) -> Result<ImportanceSums, Error> {
         let first = &self.data[0];
-        if !result_kind(first).is_tensors {
-            return Err(Error::File {
-                file: first.clone(),
-                problem: "a model and no recording; give --samples to pass through it".into(),
-            });
+        let problem = match has_activations(first) {
+            true => Some("a model and no recording; give --samples to pass through it"),
+            false if result_kind(first).is_tensors => None,
+            false => Some("a model and no recording; of models only Core ML packages are run"),
+        };
+        if let Some(problem) = problem {
+            return Err(Error::file(first, problem));
         }
         let at = |error| at_model(first, error);
         let files = Samples::list(self.data).map_err(at)?;

@@ -20,7 +20,7 @@ Examples:
 /// Write the index of a model whose shards were made one by one
 ///
 /// It is DIR/model.safetensors.index.json, and names all safetensors files of the folder. Shards may be
-/// quantized apart in quant's own format (--format native). compressed-tensors and mlx want the whole
+/// quantized apart in quant's own format (--format native). compressed-tensors and mlx need the whole
 /// folder at once, with its config.json, and write the index themselves; gguf is one file.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]

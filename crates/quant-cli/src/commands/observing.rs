@@ -65,7 +65,7 @@ pub struct Passing<'a> {
 
 impl Passing<'_> {
     /// Passes samples through the model and writes the ranges of the activations that quantization
-    /// wants.
+    /// needs.
     pub fn calibrate(&self, job: &Job<'_>) -> Result<Calibration, Error> {
         let path = self.model.path();
         let wanted = quant_models::wanted_activations(path, &ActivationOptions::default())?;

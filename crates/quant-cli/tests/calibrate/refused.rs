@@ -9,6 +9,20 @@ use crate::{recorded, safetensors};
 use safetensors::tensor::Dtype;
 use serde_json::Value;
 
+#[cfg(feature = "run")]
+#[test]
+fn only_models_that_can_be_run_are_to_have_samples() {
+    let folder = Folder::new();
+    for (model, advice) in [
+        ("m.gguf", "only Core ML packages are run"),
+        ("m.mlpackage", "give --samples"),
+    ] {
+        folder.write(model, b"GGUF");
+        let line = format!("--importance {model} -o out.safetensors");
+        folder.refuses(&line, &[model, "a model and no recording", advice]);
+    }
+}
+
 #[test]
 fn what_cannot_be_merged_is_refused() {
     let folder = Folder::new();

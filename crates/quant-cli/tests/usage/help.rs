@@ -50,7 +50,7 @@ fn every_command_has_help_and_a_page() {
     for line in [
         "0  done; diff: the models are equal",
         "1  failed",
-        "2  the command line is wrong; diff: trouble",
+        "2  the command line is wrong; diff: an error",
         "3  --strict",
     ] {
         assert!(help.contains(line), "{help}");

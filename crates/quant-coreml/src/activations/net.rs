@@ -69,8 +69,8 @@ pub(super) enum Origin<'p, 'a> {
     /// The model.
     Model(&'p Operation<'a>),
     Const(NewValue),
-    /// A `quantize` or `dequantize` made here.
-    Made,
+    /// A `quantize` or `dequantize` that the model had not.
+    Inserted,
     /// An operation of the model, at its home, that got another name, type and inputs.
     Like,
 }
@@ -394,7 +394,7 @@ impl<'p, 'a> Net<'p, 'a> {
             block: None,
             slot: 0,
             home: 0,
-            origin: Origin::Made,
+            origin: Origin::Inserted,
         };
         Ok(self.add(op, output, place))
     }

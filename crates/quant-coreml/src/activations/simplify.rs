@@ -407,7 +407,7 @@ impl<'p, 'a> Net<'p, 'a> {
             let Some(first) = consumers.min_by_key(|&op| self.place_in_block(op)) else {
                 continue;
             };
-            if matches!(self.ops[first].origin, Origin::Made) || moved.contains(&first) {
+            if matches!(self.ops[first].origin, Origin::Inserted) || moved.contains(&first) {
                 self.move_before(op, first);
                 moved.insert(op);
             }

@@ -82,7 +82,7 @@ impl Net<'_, '_> {
                 });
                 Ok(out.0)
             }
-            Origin::Made => {
+            Origin::Inserted => {
                 let mut out = Writer::default();
                 out.bytes(operation::TYPE, op.kind.as_bytes());
                 for (key, bound) in &op.inputs {

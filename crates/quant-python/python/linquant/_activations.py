@@ -235,7 +235,7 @@ def wanted_activations(
     exclude: Names = (),
     **options: Any,
 ) -> list[WantedActivation]:
-    """Which activations of an ``.mlpackage`` want a range, in the order of the program.
+    """Which activations of an ``.mlpackage`` need a range, in the order of the program.
 
     The arguments are those of :func:`quantize_activations_file`, as ``quant activations --list`` has them.
     """

@@ -37,20 +37,20 @@ pub struct NibbleParams {
 impl Neon {
     /// The values of codes of 0 to 15.
     #[inline(always)]
-    fn dequantize_codes(self, codes: i8x16, terms: NibbleParams) -> [f32x4; 4] {
+    fn dequantize_codes(self, codes: i8x16, params: NibbleParams) -> [f32x4; 4] {
         let n = self.0.neon;
-        let [low, high] = terms
+        let [low, high] = params
             .steps
             .map(|steps| n.vqtbl1q_s8(cast(steps), cast(codes)));
         let halves = [n.vzip1q_s8(low, high), n.vzip2q_s8(low, high)];
-        let mut values = [terms.scale; 4];
+        let mut values = [params.scale; 4];
         for i in 0..2 {
             let half = cast(halves[i]);
             let low = n.vshll_n_u16::<16>(n.vget_low_u16(half));
             let high = n.vshll_high_n_u16::<16>(half);
             for (value, step) in values[2 * i..].iter_mut().zip([low, high]) {
-                let step = self.sub(cast(step), terms.zero_point);
-                *value = self.mul(terms.scale, step);
+                let step = self.sub(cast(step), params.zero_point);
+                *value = self.mul(params.scale, step);
             }
         }
         values

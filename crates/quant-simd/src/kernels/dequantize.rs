@@ -95,8 +95,8 @@ fn dequantize<
         let (twos, rest) = codes.as_chunks::<2>();
         let (to, rest_values) = values.as_chunks_mut::<2>();
         for (codes, values) in twos.iter().zip(to) {
-            let terms = source.nibble_params(isa, loaded, SIGNED, 2 * done);
-            let wide = isa.dequantize_two_nibbles::<SIGNED>(bytemuck::cast_ref(codes), terms);
+            let params = source.nibble_params(isa, loaded, SIGNED, 2 * done);
+            let wide = isa.dequantize_two_nibbles::<SIGNED>(bytemuck::cast_ref(codes), params);
             for (wide, values) in wide.into_iter().zip(values) {
                 store::<I, F, STREAM>(isa, wide, values);
             }

@@ -333,8 +333,8 @@ impl<F: Lane, S: ParamSource, Q: Quotient, C: CodeLayout> Kernel for QuantizeSlo
                         let value = F::widen(isa, group[2 * pair + v]);
                         isa.count_finite(value, &mut finite_lanes);
                         let quotient = isa.div(value, divisors[v]);
-                        let terms = (zero_points[v], shift, self.rounding);
-                        steps[v] = slow_steps::<I, Q>(isa, quotient, terms, [low, high]);
+                        let params = (zero_points[v], shift, self.rounding);
+                        steps[v] = slow_steps::<I, Q>(isa, quotient, params, [low, high]);
                     }
                     let steps = isa.narrow_i16(steps[0], steps[1]);
                     let from = match Q::ADDS_FIRST {

@@ -128,14 +128,14 @@ impl TensorQuantizer {
             FloatType::F16 => self.quantize_values::<f16, _>(values.input(), sink, measured),
             FloatType::Bf16 => self.quantize_values::<bf16, _>(values.input(), sink, measured),
         };
-        stats.map_err(|trouble| match trouble {
+        stats.map_err(|error| match error {
             // Non-finite values are reported for the whole tensor, whichever block met them first.
             PassError::Flaw(Flaw::Block(block, source)) => match self.find_non_finite(values) {
                 Ok(Some((first, count))) => ProcessError::NonFinite { first, count },
                 Ok(None) => ProcessError::Params { block, source },
-                Err(trouble) => trouble.into(),
+                Err(error) => error.into(),
             },
-            trouble @ (PassError::Flaw(_) | PassError::Sink(_)) => trouble.into(),
+            error @ (PassError::Flaw(_) | PassError::Sink(_)) => error.into(),
         })
     }
 
@@ -145,7 +145,7 @@ impl TensorQuantizer {
     /// Values of another size than the shape's.
     pub fn non_finite(&self, values: &[u8]) -> Result<Option<(usize, u64)>, ArgumentError> {
         let found = self.find_non_finite(self.in_memory(values)?);
-        Ok(found.unwrap_or_else(|trouble| match trouble {
+        Ok(found.unwrap_or_else(|error| match error {
             PassError::Flaw(Flaw::NoMemory(lack)) => lack.end(),
             PassError::Flaw(Flaw::Block(..)) | PassError::Sink(_) => {
                 unreachable!("memory refuses nothing")
@@ -163,7 +163,7 @@ impl TensorQuantizer {
     ) -> Result<Option<(usize, u64)>, E> {
         kept(values, |values| {
             let found = self.find_non_finite(Origin::Source(values));
-            found.map_err(|trouble| match trouble {
+            found.map_err(|error| match error {
                 PassError::Sink(refused) => refused,
                 PassError::Flaw(Flaw::NoMemory(lack)) => lack.end(),
                 PassError::Flaw(Flaw::Block(..)) => unreachable!("no block is looked at"),

@@ -129,11 +129,11 @@ impl<F: Element> Searcher<F> {
             return Ok(plain);
         }
         let weight = importance.map_or(values.len() as f64, weight);
-        let is_surely_better = Margin::new(quantizer).is_some_and(|margin| {
+        let is_proven = Margin::new(quantizer).is_some_and(|margin| {
             let (of_found, of_plain) = ((found.scale(), sums[best]), (plain.scale(), sums[0]));
-            margin.is_surely_better(plain.zero_point(), of_found, of_plain, weight)
+            margin.proves_better(plain.zero_point(), of_found, of_plain, weight)
         });
-        if is_surely_better {
+        if is_proven {
             return Ok(found);
         }
         self.better(quantizer, values, importance, found, plain)
@@ -378,7 +378,7 @@ impl Margin {
 
     /// Scales of blocks with this zero point, and sums of squared errors that `weight` is the sum of the
     /// weights of.
-    pub fn is_surely_better(
+    pub fn proves_better(
         &self,
         zero_point: i32,
         (found, sum): (f32, f64),

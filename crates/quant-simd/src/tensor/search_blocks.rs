@@ -64,7 +64,7 @@ impl<F: Element> Searcher<F> {
                 let of_found = (scales[block], f64::from(sums[0].0[block]));
                 let of_plain = (plain[block], f64::from(sums[1].0[block]));
                 let zero_point = params.zero_points[block] + shift;
-                margin.is_surely_better(zero_point, of_found, of_plain, weight)
+                margin.proves_better(zero_point, of_found, of_plain, weight)
             });
             // All are compared where one is not sure.
             if !is_found[block] {

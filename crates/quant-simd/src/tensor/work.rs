@@ -47,7 +47,7 @@ pub(super) fn threads() -> usize {
     }
 }
 
-/// Work that ended with trouble, which is kept elsewhere.
+/// Work that ended with an error, which is kept elsewhere.
 struct Ended;
 
 /// Does the work for each number below `count`, on all threads. The one place that asks rayon: what is
@@ -83,7 +83,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What `work` makes of each number below `count`, in order, or the first trouble of all.
+/// What `work` makes of each number below `count`, in order, or the first error of all.
 pub(super) fn each<T: Send, E: Send + From<NoMemory>>(
     count: usize,
     work: impl Fn(usize) -> Result<T, E> + Sync + Send,
@@ -108,7 +108,7 @@ pub(super) fn each<T: Send, E: Send + From<NoMemory>>(
     Ok(all)
 }
 
-/// Does the work for each number below `count`, and ends with any first.
+/// Does the work for each number below `count`, and ends with the first error that any of them meets.
 pub(super) fn for_each<E: Send>(
     count: usize,
     work: impl Fn(usize) -> Result<(), E> + Sync + Send,
@@ -187,8 +187,8 @@ impl<E, F: Into<Flaw>> From<F> for PassError<E> {
 }
 
 impl<E> From<PassError<E>> for ProcessError<E> {
-    fn from(trouble: PassError<E>) -> Self {
-        match trouble {
+    fn from(error: PassError<E>) -> Self {
+        match error {
             PassError::Flaw(flaw) => flaw.into(),
             PassError::Sink(error) => Self::Sink(error),
         }
