@@ -21,6 +21,7 @@ use super::settings::CalibrationSettings;
 
 /// The ranges of a model's activations, and how they were found: `ranges.json`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Calibration {
     /// The observer and the arithmetic that they were found with.
     pub settings: CalibrationSettings,
@@ -32,6 +33,7 @@ pub struct Calibration {
 
 /// What was found about one activation.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Calibrated {
     /// The range to quantize over; `None` where no value was finite.
     pub range: Option<ActivationRange>,

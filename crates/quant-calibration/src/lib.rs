@@ -79,7 +79,8 @@ impl CalibrationOptions {
         with_backend backend: Backend,
         with_activation activation: impl Into<Option<String>>,
         with_resume resume: bool,
-        with_checkpoint_every checkpoint_every: Duration,
+        with_checkpoint_every checkpoint_every: Duration;
+        but settings
     }
 }
 

@@ -167,10 +167,11 @@ impl WeightOptions {
             .with_config(config.transpose()?)
             .with_include(self.names.include()?)
             .with_exclude(self.names.exclude()?)
-            .with_experts(Experts {
-                names: patterns("--experts", &self.experts)?,
-                axes: self.expert_axes,
-            })
+            .with_experts(
+                Experts::default()
+                    .with_names(patterns("--experts", &self.experts)?)
+                    .with_axes(self.expert_axes),
+            )
             .with_exact_selection(self.exact_selection)
             .with_search(self.search)
             .with_importance(importance.transpose()?))

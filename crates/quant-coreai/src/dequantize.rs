@@ -16,7 +16,7 @@ use crate::types::ConstantValue;
 use quant_model::io::Data;
 use quant_model::restored::{Restoring, left_alone, nothing_to_restore, restore_tensor};
 use quant_model::stored::Parts;
-use quant_model::{Error, Inputs, Job, Note, Restored};
+use quant_model::{Error, Inputs, Job, Restored};
 
 /// A weight that becomes floats, for all operations that make these of the same constants.
 struct Item<'m> {
@@ -52,11 +52,7 @@ pub(crate) fn dequantize(
     })?;
     warnings.extend(told);
     target.end(program, job)?;
-    Ok(Restored {
-        bytes,
-        warnings: warnings.into_iter().map(Note::from).collect(),
-        copied: Vec::new(),
-    })
+    Ok(Restored::new(bytes, warnings))
 }
 
 impl Item<'_> {

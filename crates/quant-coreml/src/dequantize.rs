@@ -8,7 +8,7 @@ use quant_core::FloatType;
 use quant_model::io::{Data, DataKey};
 use quant_model::restored::{Restoring, left_alone, nothing_to_restore, restore_tensor};
 use quant_model::stored::Parts;
-use quant_model::{Error, Inputs, Job, Note, Restored};
+use quant_model::{Error, Inputs, Job, Restored};
 
 use super::blob::{ALIGN, WeightFile};
 use super::emit::{Emitter, Part};
@@ -72,11 +72,7 @@ pub(crate) fn dequantize<'p>(
     elsewhere.try_for_each(|blob| emitter.copy(blob))?;
     let bytes = emitter.finish(changes)?;
     target.finish(job)?;
-    Ok(Restored {
-        bytes,
-        warnings: warnings.into_iter().map(Note::from).collect(),
-        copied: Vec::new(),
-    })
+    Ok(Restored::new(bytes, warnings))
 }
 
 /// The constant that an operation becomes.

@@ -68,12 +68,7 @@ pub(crate) fn convert(
     let (bytes, mut warnings) = write::write(&plan, output, &inputs, false, job, &mut |_, _| {})?;
     let names_and_axes = tensors.iter().map(|it| (it.name.as_str(), it.shape.len()));
     warnings.extend(beyond_ggml(names_and_axes));
-    Ok(Converted {
-        bytes,
-        tensors: count,
-        warnings,
-        copied: Vec::new(),
-    })
+    Ok(Converted::new(bytes, count, warnings))
 }
 
 /// How each quantized tensor is said in blocks.

@@ -8,7 +8,7 @@ use crate::write::{self, Content, Metadata, Plan, Planned};
 use quant_core::FloatType;
 
 use quant_model::restored::nothing_to_restore;
-use quant_model::{Error, Inputs, Job, Note, Restored};
+use quant_model::{Error, Inputs, Job, Restored};
 
 /// Restores what is in blocks that quant knows as f32, as ggml does.
 pub(crate) fn dequantize(file: &GgufFile, output: &Path, job: &Job<'_>) -> Result<Restored, Error> {
@@ -52,9 +52,5 @@ pub(crate) fn dequantize(file: &GgufFile, output: &Path, job: &Job<'_>) -> Resul
     let inputs = Inputs::of_model(file.path());
     let (bytes, mut warnings) = write::write(&plan, output, &inputs, false, job, &mut |_, _| {})?;
     warnings.extend(more.map(|more| format!("{more}; they stay as they are")));
-    Ok(Restored {
-        bytes,
-        warnings: warnings.into_iter().map(Note::from).collect(),
-        copied: Vec::new(),
-    })
+    Ok(Restored::new(bytes, warnings))
 }

@@ -111,6 +111,7 @@ impl ActivationOptions {
 
 /// What was done with the activations of one operation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct OperationReport {
     /// Its name; with its function, where there are several.
     pub name: String,
@@ -125,8 +126,23 @@ pub struct OperationReport {
     pub skipped: bool,
 }
 
+impl OperationReport {
+    /// An operation of which nothing has been quantized yet.
+    #[doc(hidden)]
+    pub fn new(name: &str, operation: &str) -> Self {
+        Self {
+            name: name.into(),
+            operation: operation.into(),
+            quantized: Vec::new(),
+            reason: None,
+            skipped: false,
+        }
+    }
+}
+
 /// An activation that was quantized.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct QuantizedActivation {
     /// Its name.
     pub activation: String,
@@ -144,8 +160,26 @@ pub struct QuantizedActivation {
     pub zero_point: i32,
 }
 
+impl QuantizedActivation {
+    /// Of a pattern's output, with the type, the scale and the zero point of its codes.
+    #[doc(hidden)]
+    pub fn new(activation: &str, (min, max): (f32, f32), params: (&'static str, f32, i32)) -> Self {
+        let (dtype, scale, zero_point) = params;
+        Self {
+            activation: activation.into(),
+            input: None,
+            min,
+            max,
+            dtype,
+            scale,
+            zero_point,
+        }
+    }
+}
+
 /// What a model needs ranges for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WantedActivations {
     /// In the order of the program.
     pub activations: Vec<WantedActivation>,
@@ -153,8 +187,20 @@ pub struct WantedActivations {
     pub warnings: Vec<Note>,
 }
 
+impl WantedActivations {
+    /// Both.
+    #[doc(hidden)]
+    pub const fn new(activations: Vec<WantedActivation>, warnings: Vec<Note>) -> Self {
+        Self {
+            activations,
+            warnings,
+        }
+    }
+}
+
 /// An activation that needs a range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct WantedActivation {
     /// Its name, by which [`Ranges`] know it.
     pub name: String,
@@ -167,4 +213,18 @@ pub struct WantedActivation {
     pub given_by: Option<String>,
     /// What takes it, quantized or not, in the order of the program.
     pub taken_by: Vec<Consumer>,
+}
+
+impl WantedActivation {
+    /// An input of the one function, that nothing takes.
+    #[doc(hidden)]
+    pub const fn new(name: String, shape: Vec<Option<u64>>) -> Self {
+        Self {
+            name,
+            function: None,
+            shape,
+            given_by: None,
+            taken_by: Vec::new(),
+        }
+    }
 }

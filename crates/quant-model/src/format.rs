@@ -78,6 +78,7 @@ pub trait Target: Sync {
 pub type Work<'w> = &'w mut dyn FnMut(&dyn OpenModel) -> Result<(), Error>;
 
 /// What lies where a result is written.
+// Exhaustive: whoever names or replaces a result must know what lies there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// One file. Its name ends so, without the dot, or in no way that promises anything else.

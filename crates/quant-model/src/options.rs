@@ -59,6 +59,7 @@ named!(
 /// Safetensors: which tensors of rank 3 are stacks of experts. Such a tensor gets a scale per expert
 /// and output channel, and blocks along its input channels, where no axis is given.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Experts {
     /// Those whose name one of these matches; where empty, those whose names say so, such as
     /// `model.layers.0.mlp.experts.gate_up_proj`.
@@ -69,6 +70,11 @@ pub struct Experts {
 }
 
 impl Experts {
+    quant_core::setters! {
+        with_names names: Vec<Regex>,
+        with_axes axes: impl Into<Option<ExpertAxes>>,
+    }
+
     /// Whether nothing was given.
     #[doc(hidden)]
     pub fn is_default(&self) -> bool {
@@ -183,6 +189,7 @@ impl QuantizeOptions {
         with_importance importance: impl Into<Option<InputImportance>>,
         with_block_type block_type: impl Into<Option<GgmlType>>,
         with_requantize requantize: bool,
+        with_encoding encoding: Encoding,
         with_min_elements min_elements: usize,
         with_plan plan: impl Into<Option<Plan>>,
         with_config config: impl Into<Option<Config>>,

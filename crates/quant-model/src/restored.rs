@@ -9,6 +9,7 @@ use crate::{Error, Note};
 
 /// What a restoring has done.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Restored {
     /// Bytes of the output.
     pub bytes: u64,
@@ -18,8 +19,21 @@ pub struct Restored {
     pub copied: Vec<String>,
 }
 
+impl Restored {
+    /// Without files that were copied.
+    #[doc(hidden)]
+    pub fn new(bytes: u64, warnings: impl IntoIterator<Item: Into<Note>>) -> Self {
+        Self {
+            bytes,
+            warnings: warnings.into_iter().map(Into::into).collect(),
+            copied: Vec::new(),
+        }
+    }
+}
+
 /// What a conversion has done.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Converted {
     /// Bytes of the output.
     pub bytes: u64,
@@ -29,6 +43,19 @@ pub struct Converted {
     pub warnings: Vec<String>,
     /// The small files beside the weights that were copied.
     pub copied: Vec<String>,
+}
+
+impl Converted {
+    /// Without files that were copied.
+    #[doc(hidden)]
+    pub const fn new(bytes: u64, tensors: usize, warnings: Vec<String>) -> Self {
+        Self {
+            bytes,
+            tensors,
+            warnings,
+            copied: Vec::new(),
+        }
+    }
 }
 
 /// How to restore a model.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 pub const KEY: &str = "quant";
 
 /// How one tensor was quantized.
+// Exhaustive: whoever reads a format must give all that a tensor is restored by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchemeRecord {
     /// `int8`, `uint4` and so on: the names of [`IntType`](quant_core::IntType); or those of

@@ -14,6 +14,7 @@ use crate::formats::{format, open};
 
 /// How two models differ.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Difference {
     /// Whether they do not differ at all.
     pub equal: bool,
@@ -26,6 +27,7 @@ pub struct Difference {
 
 /// How two tensors of one name differ.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct TensorDifference {
     /// Their name.
     pub name: String,

@@ -17,6 +17,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 
 /// What a model holds.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Inspection {
     /// Per tensor, in the order of the file.
     pub tensors: Vec<TensorInfo>,
@@ -30,6 +31,7 @@ pub struct Inspection {
 
 /// What a tensor is.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct TensorInfo {
     /// Its name.
     pub name: String,

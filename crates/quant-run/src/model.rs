@@ -15,6 +15,7 @@ use crate::{Error, Quiet, RunOptions, Tensor, Watch};
 
 /// What a model wants.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ModelInput {
     /// Its name.
     pub name: String,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use quant_core::{Dialect, IntType, Mode, OffsetKind, STATS_CHUNK, Scheme};
+use quant_core::STATS_CHUNK;
 use quant_model::error::{command, shortened};
 use quant_model::facts::{Axes, Facts, Storage};
 use quant_model::report::Decision;
@@ -14,7 +14,9 @@ use quant_model::{
 use quant_simd::{Source as _, TensorQuantizer};
 use rayon::prelude::*;
 
-use super::encodings::{Convention, OutputFile, PartOffset, TensorParts, convention};
+use super::encodings::{
+    Convention, OutputFile, PartOffset, Recode, Recoded, TensorParts, convention,
+};
 use super::output::{Layout, Output, Target};
 use super::part::Part;
 use crate::model_files::ModelFiles;
@@ -22,10 +24,7 @@ use crate::{Model, Quantized, Tensor};
 
 /// How a quantized tensor is written in another encoding.
 struct Change {
-    quantizer: TensorQuantizer,
-    /// What every byte of codes is changed by, bit for bit.
-    flip: u8,
-    zero_points: Vec<u8>,
+    recoded: Recoded,
     parts: TensorParts,
 }
 
@@ -43,9 +42,12 @@ pub(crate) fn convert(
 ) -> Result<Converted, Error> {
     let from = source_encoding(model, input, encoding)?;
     let (source, target) = (convention(from), convention(encoding));
+    let recode = target
+        .recode()
+        .map_err(|why| Error::file(input, format!("is not converted to {encoding}, {why}")))?;
     let tensors = model.without_activations(model.tensors_for(job)?);
     // What the tensors are says more than that the model's configuration is not a float model's.
-    let changes = changes(model, &tensors, encoding, input)?;
+    let changes = changes(model, &tensors, encoding, recode, input)?;
     target.check_model(&model.base, &QuantizeOptions::for_encoding(encoding))?;
     let files = files(model, &tensors, &changes, source, target)?;
     let layouts = files.iter().map(|file| Layout::new(file, job));
@@ -70,12 +72,10 @@ pub(crate) fn convert(
     })?;
     let warnings = std::mem::take(&mut made.warnings);
     let copied = std::mem::take(&mut made.copied);
-    Ok(Converted {
-        bytes: made.finish(job)?,
-        tensors: changes.iter().flatten().count(),
-        warnings,
-        copied,
-    })
+    let count = changes.iter().flatten().count();
+    let mut converted = Converted::new(made.finish(job)?, count, warnings);
+    converted.copied = copied;
+    Ok(converted)
 }
 
 const CONFIG: &str = "config.json";
@@ -92,11 +92,6 @@ fn source_encoding(model: &Model, input: &Path, encoding: Encoding) -> Result<En
     if from == encoding {
         return bad(format!("is in the format {encoding} already"));
     }
-    if encoding == Encoding::Mlx {
-        return bad(
-            "is not converted to mlx, which has float biases in place of zero points; quantize the float model".into(),
-        );
-    }
     Ok(from)
 }
 
@@ -105,6 +100,7 @@ fn changes(
     model: &Model,
     tensors: &[Tensor<'_>],
     encoding: Encoding,
+    recode: Recode,
     input: &Path,
 ) -> Result<Vec<Option<Change>>, Error> {
     let (mut changes, mut refused) = (Vec::new(), Vec::new());
@@ -113,7 +109,7 @@ fn changes(
             changes.push(None);
             continue;
         };
-        match change(model, tensor, quantized, encoding)? {
+        match change(model, tensor, quantized, convention(encoding), recode)? {
             Ok(change) => changes.push(Some(change)),
             Err(reason) => refused.push((tensor.name, reason)),
         }
@@ -137,21 +133,16 @@ fn change(
     model: &Model,
     tensor: &Tensor<'_>,
     quantized: &Quantized<'_>,
-    encoding: Encoding,
+    target: &dyn Convention,
+    recode: Recode,
 ) -> Result<Result<Change, String>, Error> {
-    let target = convention(encoding);
     let stored = quantized.zero_points.whole()?;
-    let changed = match encoding {
-        Encoding::CompressedTensors if has_scales_below_zero(quantized)? => {
-            Err("a search found scales below zero for it, and the format has none".into())
-        }
-        Encoding::CompressedTensors => unsigned(&quantized.quantizer, &stored),
-        _ => Ok((quantized.quantizer.clone(), 0, stored.into_owned())),
-    };
-    let (quantizer, flip, zero_points) = match changed {
-        Ok(changed) => changed,
+    let below_zero = has_scales_below_zero(quantized)?;
+    let recoded = match recode(&quantized.quantizer, &stored, below_zero) {
+        Ok(recoded) => recoded,
         Err(reason) => return Ok(Err(reason)),
     };
+    let quantizer = &recoded.quantizer;
     if quantizer.scale_type() != quantized.quantizer.scale_type() {
         return Ok(Err(format!(
             "its scales are {}, and would have to be {}",
@@ -159,18 +150,13 @@ fn change(
             quantizer.scale_type()
         )));
     }
-    let fits = target.supports(tensor.name, &quantizer);
-    let fits = fits.and_then(|()| wanted(&model.base, tensor, &quantizer, target));
+    let fits = target.supports(tensor.name, quantizer);
+    let fits = fits.and_then(|()| wanted(&model.base, tensor, quantizer, target));
     if let Err(reason) = fits {
         return Ok(Err(reason));
     }
-    let parts = target.parts(tensor.name, &quantizer);
-    Ok(Ok(Change {
-        quantizer,
-        flip,
-        zero_points,
-        parts,
-    }))
+    let parts = target.parts(tensor.name, quantizer);
+    Ok(Ok(Change { recoded, parts }))
 }
 
 fn has_scales_below_zero(quantized: &Quantized<'_>) -> Result<bool, Error> {
@@ -215,45 +201,6 @@ fn wanted(
     target.adjust(model, &facts, &mut settings)
 }
 
-/// The same as unsigned integers with the dialect of compressed-tensors: how codes are changed, and
-/// the zero points.
-fn unsigned(
-    quantizer: &TensorQuantizer,
-    zero_points: &[u8],
-) -> Result<(TensorQuantizer, u8, Vec<u8>), String> {
-    let scheme = quantizer.scheme;
-    if scheme.offset() == OffsetKind::Bias {
-        return Err("it has float biases, for which the format has no place".into());
-    }
-    let (bits, is_signed) = (scheme.dtype.bits(), scheme.dtype.is_signed());
-    let (flip, half) = match (bits, is_signed) {
-        (4, true) => (0x88, 8_u8),
-        (8, true) => (0x80, 128),
-        (4, false) => (0, 8),
-        (8, false) => (0, 128),
-        _ => return Err(format!("it has codes of {bits} bits; there are 4 and 8")),
-    };
-    let shift = if is_signed { half } else { 0 };
-    let mut moved: Vec<u8> = zero_points
-        .iter()
-        .map(|it| it.wrapping_add(shift))
-        .collect();
-    if moved.is_empty() {
-        moved = vec![half; quantizer.blocks.scale_count()];
-    }
-    let mode = match moved.iter().all(|it| *it == half) {
-        true => Mode::Symmetric,
-        false => Mode::Affine,
-    };
-    let dtype = IntType::new(bits, false).expect("a type of 4 or 8 bits");
-    let scheme = Scheme::new(dtype, mode).with_dialect(Dialect::CompressedTensors);
-    let changed = TensorQuantizer {
-        scheme,
-        ..quantizer.clone()
-    };
-    Ok((changed, flip, moved))
-}
-
 /// A file for each one of the model, with its tensors in order.
 fn files<'m>(
     model: &'m Model,
@@ -281,7 +228,7 @@ fn files<'m>(
                 made.parts.push(kept(tensor));
                 continue;
             };
-            let record = SchemeRecord::from_quantizer(&change.quantizer);
+            let record = SchemeRecord::from_quantizer(&change.recoded.quantizer);
             records.insert(tensor.name.to_owned(), record);
             made.parts
                 .extend(change.parts.all().map(|(_, part)| part.clone()));
@@ -313,7 +260,7 @@ fn decisions(model: &Model, tensors: &[Tensor<'_>], changes: &[Option<Change>]) 
     let changed: BTreeMap<&str, &Change> = changed.collect();
     let entries = model.base.entries();
     let decisions = entries.map(|(_, name, _)| match changed.get(name) {
-        Some(change) => Decision::Quantize(change.quantizer.clone()),
+        Some(change) => Decision::Quantize(change.recoded.quantizer.clone()),
         None => Decision::LeaveAlone(String::new()),
     });
     decisions.collect()
@@ -330,13 +277,13 @@ fn write(
         let to = PartOffset::whole(&kept(tensor));
         return output.copy(&to, &tensor.file.data(tensor.entry), job);
     };
-    let parts = &change.parts;
+    let Change { recoded, parts } = change;
     let scales = quantized.scales.whole()?;
     output.write_part(&parts.scales.name, 0, &scales)?;
     if let Some(part) = &parts.offsets {
-        let bytes = match target.packs_offsets(&change.quantizer) {
-            true => target.packed_offsets(&change.quantizer, &change.zero_points),
-            false => change.zero_points.clone(),
+        let bytes = match target.packs_offsets(&recoded.quantizer) {
+            true => target.packed_offsets(&recoded.quantizer, &recoded.zero_points),
+            false => recoded.zero_points.clone(),
         };
         output.write_part(&part.name, 0, &bytes)?;
     }
@@ -344,7 +291,10 @@ fn write(
         output.write_part(&part.name, 0, bytes)?;
     }
     let zero_points = quantized.zero_points.whole()?;
-    let (elements, bits) = (tensor.element_count(), change.quantizer.scheme.dtype.bits());
+    let (elements, bits) = (
+        tensor.element_count(),
+        recoded.quantizer.scheme.dtype.bits(),
+    );
     let place = |element: usize| (element * bits as usize).div_ceil(8);
     (0..elements.div_ceil(STATS_CHUNK))
         .into_par_iter()
@@ -366,8 +316,8 @@ fn write(
                 Ok::<_, Error>(values)
             };
             let before = values(&quantized.quantizer, &codes, &zero_points)?;
-            codes.iter_mut().for_each(|byte| *byte ^= change.flip);
-            let after = values(&change.quantizer, &codes, &change.zero_points)?;
+            codes.iter_mut().for_each(|byte| *byte ^= recoded.flip);
+            let after = values(&recoded.quantizer, &codes, &recoded.zero_points)?;
             let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || *a == *b;
             if !before.iter().zip(&after).all(same) {
                 let problem = "would have other values there; nothing was written";

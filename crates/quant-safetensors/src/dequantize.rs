@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use quant_model::restored::{Restoring, nothing_to_restore, restore_tensor};
-use quant_model::{DequantizeOptions, Error, Inputs, Job, Note, Restored};
+use quant_model::{DequantizeOptions, Error, Inputs, Job, Restored};
 
 use super::encodings::{OutputFile, PartOffset, Step, convention, type_name};
 use super::foreign::Foreign;
@@ -43,15 +43,12 @@ pub(crate) fn dequantize(
         target.end(&file.name, output, job)?;
     }
     target.write_documents(|written| convention.restored_documents(&model.base, written, job))?;
-    let warnings = target.warnings.drain(..);
-    let warnings = warnings.chain(model.activations_left_out());
-    let warnings = warnings.map(Note::from).collect();
+    let warnings = std::mem::take(&mut target.warnings);
+    let warnings = warnings.into_iter().chain(model.activations_left_out());
     let copied = std::mem::take(&mut target.copied);
-    Ok(Restored {
-        bytes: target.finish(job)?,
-        warnings,
-        copied,
-    })
+    let mut restored = Restored::new(target.finish(job)?, warnings);
+    restored.copied = copied;
+    Ok(restored)
 }
 
 /// A file for each one of the model; a tensor is where its codes were.

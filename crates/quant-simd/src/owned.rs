@@ -119,6 +119,7 @@ pub enum QuantizeError {
 }
 
 /// A quantized tensor. Buffers are row-major.
+// Exhaustive: callers make one of parts that they stored.
 #[derive(Clone, Debug)]
 pub struct QuantizedTensor {
     /// Scheme, type of the values, shape and blocks.

@@ -180,13 +180,8 @@ mod tests {
 
     #[test]
     fn a_dimension_that_is_not_constant_is_a_question_mark() {
-        let activation = WantedActivation {
-            name: "x".into(),
-            function: Some("main".into()),
-            shape: vec![None, Some(3)],
-            given_by: None,
-            taken_by: Vec::new(),
-        };
+        let mut activation = WantedActivation::new("x".into(), vec![None, Some(3)]);
+        activation.function = Some("main".into());
         let wanted = ["[?, 3]", "an input of function main", "consumed by nothing"];
         assert_eq!(columns(&activation), wanted.map(String::from).into());
     }

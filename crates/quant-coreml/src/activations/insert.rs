@@ -72,7 +72,7 @@ impl<'i, 'p, 'a> Inserter<'i, 'p, 'a> {
             if KINDS.contains(&self.net.ops[op].kind) {
                 let left = self.prefix(op)?;
                 let (name, operation) = (&self.net.ops[op].name, self.net.ops[op].kind);
-                let mut report = super::report(name, operation);
+                let mut report = OperationReport::new(name, operation);
                 match left {
                     Ok(quantized) => report.quantized = quantized,
                     Err(left) => {

@@ -277,16 +277,6 @@ fn choose_for(options: &ActivationOptions, name: &str, kind: &str) -> Chosen {
     }
 }
 
-fn report(name: &str, operation: &str) -> OperationReport {
-    OperationReport {
-        name: name.into(),
-        operation: operation.into(),
-        quantized: Vec::new(),
-        reason: None,
-        skipped: false,
-    }
-}
-
 fn leave(report: &mut OperationReport, left: UnquantizedError) {
     report.skipped |= left.missing.is_some();
     report.reason = Some(left.reason);
@@ -298,13 +288,9 @@ fn quantized(
     range: (f32, f32),
     parameters: &Parameters,
 ) -> QuantizedActivation {
-    QuantizedActivation {
-        activation: name.into(),
-        input: input.map(str::to_owned),
-        min: range.0,
-        max: range.1,
-        dtype: parameters::int_name(parameters.dtype),
-        scale: parameters.scale,
-        zero_point: parameters.zero_point.unwrap_or(0),
-    }
+    let codes = parameters::int_name(parameters.dtype);
+    let params = (codes, parameters.scale, parameters.zero_point.unwrap_or(0));
+    let mut quantized = QuantizedActivation::new(name, range, params);
+    quantized.input = input.map(str::to_owned);
+    quantized
 }

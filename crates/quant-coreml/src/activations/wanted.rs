@@ -40,10 +40,8 @@ pub(crate) fn wanted(
         }
     }
     let missing = unmatched_operations(options, &candidates);
-    Ok(WantedActivations {
-        activations: all,
-        warnings: unmatched::warnings(options.strict, &missing)?,
-    })
+    let warnings = unmatched::warnings(options.strict, &missing)?;
+    Ok(WantedActivations::new(all, warnings))
 }
 
 /// Pairs are inserted with a range for all that was missed, until nothing is: a range for one input
@@ -86,11 +84,9 @@ fn describe(net: &Net<'_, '_>, var: VarId) -> Result<WantedActivation, String> {
             input: (*input).to_owned(),
         }));
     }
-    Ok(WantedActivation {
-        name: found.name.to_string(),
-        function: None,
-        shape: tensor_type(&found.type_bytes)?.map_or_else(Vec::new, |of| of.dims),
-        given_by: found.op.map(|op| net.ops[op].kind.to_owned()),
-        taken_by,
-    })
+    let shape = tensor_type(&found.type_bytes)?.map_or_else(Vec::new, |of| of.dims);
+    let mut wanted = WantedActivation::new(found.name.to_string(), shape);
+    wanted.given_by = found.op.map(|op| net.ops[op].kind.to_owned());
+    wanted.taken_by = taken_by;
+    Ok(wanted)
 }

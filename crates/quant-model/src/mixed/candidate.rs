@@ -19,6 +19,7 @@ use crate::{Encoding, Error, Grouping, QuantizeOptions};
 /// # Ok::<(), quant_model::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Candidate {
     /// As it is.
     Float,
@@ -28,6 +29,7 @@ pub enum Candidate {
 
 /// Which elements share a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Extent {
     /// All.
     Tensor,

@@ -47,6 +47,7 @@ pub enum MixedTarget {
 }
 
 /// What an error is asked of.
+// Exhaustive: whoever finds errors must say what is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// One tensor; it is asked of each as each candidate, so that it has to be fast.

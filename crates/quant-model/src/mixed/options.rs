@@ -41,6 +41,7 @@ impl MixedOptions {
     quant_core::setters! {
         with_candidates candidates: Vec<Candidate>,
         with_tell_unused tell_unused: bool,
-        with_points points: usize,
+        with_points points: usize;
+        but target
     }
 }

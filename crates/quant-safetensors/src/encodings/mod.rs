@@ -84,6 +84,12 @@ pub(crate) trait Convention: Sync {
     /// That reason.
     fn supports(&self, name: &str, quantizer: &TensorQuantizer) -> Result<(), String>;
 
+    /// How it says what another convention wrote, with the same values.
+    ///
+    /// # Errors
+    /// Why no model is converted to it, behind its name and a comma.
+    fn recode(&self) -> Result<Recode, &'static str>;
+
     /// The tensors that stand for a quantized one.
     fn parts(&self, name: &str, quantizer: &TensorQuantizer) -> TensorParts;
 
@@ -212,6 +218,19 @@ pub(crate) trait Convention: Sync {
     fn writes(&self, _name: &str) -> bool {
         false
     }
+}
+
+/// How a tensor of another convention is said in one: of what it is quantized by, its zero points or
+/// biases, and whether it has scales below zero; or why it cannot be.
+pub(crate) type Recode = fn(&TensorQuantizer, &[u8], bool) -> Result<Recoded, String>;
+
+/// A quantized tensor in another convention; its scales stay as they are.
+pub(crate) struct Recoded {
+    pub quantizer: TensorQuantizer,
+    /// What every byte of codes is changed by, bit for bit.
+    pub flip: u8,
+    /// Or biases, as the kernels take them.
+    pub zero_points: Vec<u8>,
 }
 
 /// What a convention finds in a model.

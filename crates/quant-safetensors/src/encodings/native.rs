@@ -9,7 +9,9 @@ use quant_model::scheme_record::{KEY, Records};
 use quant_model::{Error, Job, SchemeRecord};
 use quant_simd::{Backend, TensorQuantizer};
 
-use super::{Convention, Found, OutputFile, Step, TensorParts, kept_files, type_name};
+use super::{
+    Convention, Found, OutputFile, Recode, Recoded, Step, TensorParts, kept_files, type_name,
+};
 use crate::model_files::ModelFiles;
 use crate::part::Part;
 
@@ -24,6 +26,16 @@ impl Convention for Native {
             )),
             _ => Ok(()),
         }
+    }
+
+    fn recode(&self) -> Result<Recode, &'static str> {
+        Ok(|quantizer, zero_points, _| {
+            Ok(Recoded {
+                quantizer: quantizer.clone(),
+                flip: 0,
+                zero_points: zero_points.to_vec(),
+            })
+        })
     }
 
     fn parts(&self, name: &str, quantizer: &TensorQuantizer) -> TensorParts {

@@ -10,6 +10,7 @@
 mod config;
 mod fused;
 mod read;
+mod recode;
 mod scheme;
 mod targets;
 
@@ -26,7 +27,7 @@ use quant_model::{Asked, Error, Grouping, Job};
 use quant_simd::TensorQuantizer;
 
 use super::{
-    Convention, Document, Found, OutputFile, TensorParts, Written, kept_files, kept_index,
+    Convention, Document, Found, OutputFile, Recode, TensorParts, Written, kept_files, kept_index,
     type_name,
 };
 use crate::Entry;
@@ -147,6 +148,10 @@ impl Convention for CompressedTensors {
             return Err(format!("groups of {group}: {PER_CHANNEL}"));
         }
         Ok(())
+    }
+
+    fn recode(&self) -> Result<Recode, &'static str> {
+        Ok(recode::unsigned)
     }
 
     fn parts(&self, name: &str, quantizer: &TensorQuantizer) -> TensorParts {

@@ -25,7 +25,8 @@ use quant_simd::TensorQuantizer;
 
 use self::families::Rule;
 use super::{
-    Convention, Document, Found, OutputFile, PartOffset, Step, TensorParts, Written, type_name,
+    Convention, Document, Found, OutputFile, PartOffset, Recode, Step, TensorParts, Written,
+    type_name,
 };
 use crate::model_files::ModelFiles;
 use crate::part::Part;
@@ -121,6 +122,10 @@ impl Convention for Mlx {
             ));
         }
         Ok(())
+    }
+
+    fn recode(&self) -> Result<Recode, &'static str> {
+        Err("which has float biases in place of zero points; quantize the float model")
     }
 
     fn parts(&self, name: &str, quantizer: &TensorQuantizer) -> TensorParts {
