@@ -94,7 +94,7 @@ def quantize_file(
         block_type: With the format ``"gguf"``: ``"q8_0"`` (if not given), ``"q4_0"``, ``"q4_1"``,
             ``"q5_0"``, ``"q5_1"``.
         requantize: With the format ``"gguf"``: quantize anew what is in blocks already.
-        dtype: ``"int8"`` (if not given), ``"uint8"``, ``"int4"``, ``"uint4"``.
+        dtype: ``"int8"`` (if not given), ``"uint8"``, ``"int4"``, ``"uint4"``, ``"int2"``, ``"uint2"``.
         mode: ``"symmetric"`` (if not given) or ``"affine"``.
         granularity: ``"per_channel"``, ``"per_tensor"``, ``"per_block"``; if not given, the last where
             there is a ``block_size``, else the first.
