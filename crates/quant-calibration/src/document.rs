@@ -321,9 +321,8 @@ impl Calibration {
     /// an activation whose fields contradict each other. The message names the file, and the
     /// activation where there is one.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let writer = command(HintCommand::Calibrate);
-        let expected = format!("give the ranges that {writer} wrote");
-        let bytes = read_bounded(path, LARGEST, &expected)?;
+        let calibrate = command(HintCommand::Calibrate);
+        let bytes = read_bounded(path, LARGEST, &format!("give what {calibrate} wrote"))?;
         Self::parse(&bytes).map_err(|problem| Error::file(path, problem))
     }
 

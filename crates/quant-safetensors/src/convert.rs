@@ -1,6 +1,7 @@
 //! From one encoding to another: the same integers, scales and zero points, said in other words.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use quant_core::STATS_CHUNK;
@@ -305,15 +306,8 @@ fn write(
             let mut codes = vec![0; end - start];
             quantized.codes.read(start, &mut codes)?;
             let values = |quantizer: &TensorQuantizer, codes: &[u8], zero_points: &[u8]| {
-                let mut values = vec![0.0; window.len()];
-                let window = window.clone();
-                let done =
-                    quantizer.dequantize_some(codes, &scales, zero_points, window, &mut values);
-                done.map_err(|error| {
-                    let problem = format!("{error}; the file is damaged");
-                    Error::tensor(tensor.file.path(), tensor.name, problem)
-                })?;
-                Ok::<_, Error>(values)
+                let parts = [codes, &scales[..], zero_points];
+                restored(tensor, quantizer, parts, window.clone())
             };
             let before = values(&quantized.quantizer, &codes, &zero_points)?;
             codes.iter_mut().for_each(|byte| *byte ^= recoded.flip);
@@ -327,4 +321,20 @@ fn write(
             (job.progress)(codes.len() as u64);
             Ok(())
         })
+}
+
+/// The values of a window of a tensor, from its codes, and from the scales and zero points of all of it.
+fn restored(
+    tensor: &Tensor<'_>,
+    quantizer: &TensorQuantizer,
+    [codes, scales, zero_points]: [&[u8]; 3],
+    window: Range<usize>,
+) -> Result<Vec<f32>, Error> {
+    let mut values = vec![0.0; window.len()];
+    let done = quantizer.dequantize_some(codes, scales, zero_points, window, &mut values);
+    done.map_err(|error| {
+        let problem = format!("{error}; the file is damaged");
+        Error::tensor(tensor.file.path(), tensor.name, problem)
+    })?;
+    Ok(values)
 }
