@@ -97,7 +97,7 @@ fn zero_points_go_with_any_bits_and_groups() {
     assert!(help.contains("0 is a scale per channel"), "{help}");
     let help = folder.succeeds(&["index", "--help"]);
     assert!(
-        help.contains("compressed-tensors and mlx want the whole"),
+        help.contains("compressed-tensors and mlx need the whole"),
         "{help}"
     );
 }
