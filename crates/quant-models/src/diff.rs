@@ -52,6 +52,14 @@ pub struct TensorDifference {
 
 /// Compares two models, quantized or not.
 ///
+/// ```no_run
+/// let (model, small) = ("model.safetensors".as_ref(), "small.safetensors".as_ref());
+/// for tensor in quant_models::diff(model, small)?.tensors {
+///     println!("{}: {:?} dB", tensor.name, tensor.sqnr_db);
+/// }
+/// # Ok::<(), quant_models::Error>(())
+/// ```
+///
 /// # Errors
 /// A model that cannot be read, or whose weights are not what was written; a Core ML package and a model of another format.
 pub fn diff(a: &Path, b: &Path) -> Result<Difference, Error> {

@@ -31,6 +31,18 @@ fn expected() -> String {
 /// Reads the mean squares of the inputs of weights: what `quant calibrate --importance` writes, or one
 /// of llama.cpp's importance matrices, of the older kind or a GGUF file.
 ///
+/// ```no_run
+/// use quant_models::quant_core::Search;
+/// use quant_models::{QuantizeOptions, open_importance};
+///
+/// let importance = open_importance("imatrix.gguf".as_ref())?;
+/// let options = QuantizeOptions::default()
+///     .with_search(Search::Mse)
+///     .with_importance(importance);
+/// # drop(options);
+/// # Ok::<(), quant_models::Error>(())
+/// ```
+///
 /// # Errors
 /// A file that cannot be read, is damaged, or is of another kind.
 pub fn open_importance(path: &Path) -> Result<InputImportance, Error> {

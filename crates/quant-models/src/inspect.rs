@@ -65,6 +65,14 @@ pub struct TensorInfo {
 
 /// Lists the tensors of a model; with `values`, also looks at every value.
 ///
+/// ```no_run
+/// let inspection = quant_models::inspect("small.safetensors".as_ref(), false)?;
+/// for tensor in &inspection.tensors {
+///     println!("{}: {} {:?}, {} bytes", tensor.name, tensor.dtype, tensor.shape, tensor.bytes);
+/// }
+/// # Ok::<(), quant_models::Error>(())
+/// ```
+///
 /// # Errors
 /// A model that cannot be read.
 pub fn inspect(path: &Path, values: bool) -> Result<Inspection, Error> {

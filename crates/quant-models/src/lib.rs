@@ -75,6 +75,16 @@ pub use regex::Regex;
 /// Writes the Core ML package at `input` to `output` with `quantize` and `dequantize` operations
 /// around the activations that the options select; its weights stay as they are.
 ///
+/// ```no_run
+/// use quant_models::{ActivationOptions, Job, Ranges, quantize_activations};
+///
+/// let options = ActivationOptions::default().with_ranges(Ranges::open("ranges.json".as_ref())?);
+/// let (model, small) = ("Model.mlpackage".as_ref(), "Small.mlpackage".as_ref());
+/// let report = quantize_activations(model, small, &options, &Job::UNWATCHED)?;
+/// println!("{} operations", report.operations.len());
+/// # Ok::<(), quant_models::Error>(())
+/// ```
+///
 /// # Errors
 /// See [`Error`]; then nothing has been written, and what stood at `output` is untouched.
 pub fn quantize_activations(
@@ -92,6 +102,16 @@ pub fn quantize_activations(
 /// The activations of the Core ML package at `input` that [`quantize_activations`] needs ranges for
 /// with these options, in the order of the program. Ranges that the options have are not looked at.
 ///
+/// ```no_run
+/// use quant_models::{ActivationOptions, wanted_activations};
+///
+/// let options = ActivationOptions::default();
+/// for wanted in wanted_activations("Model.mlpackage".as_ref(), &options)?.activations {
+///     println!("{}", wanted.name);
+/// }
+/// # Ok::<(), quant_models::Error>(())
+/// ```
+///
 /// # Errors
 /// See [`Error`]; with [`strict`](ActivationOptions::strict), where a name or pattern matches nothing.
 pub fn wanted_activations(
@@ -106,6 +126,14 @@ pub fn wanted_activations(
 
 /// Writes the quantized model at `input` to `output` as a float model: each quantized tensor gets the
 /// float type back that it had, and all else stays as it is.
+///
+/// ```no_run
+/// use quant_models::{DequantizeOptions, Job, dequantize};
+///
+/// let (small, restored) = ("small.safetensors".as_ref(), "restored.safetensors".as_ref());
+/// dequantize(small, restored, &DequantizeOptions::default(), &Job::UNWATCHED)?;
+/// # Ok::<(), quant_models::Error>(())
+/// ```
 ///
 /// # Errors
 /// See [`Error`]; then nothing has been written, and what stood at `output` is untouched.
@@ -123,6 +151,15 @@ pub fn dequantize(
 
 /// Writes a quantized model in another encoding, where its codes, scales and zero points can be said
 /// with the same values. What every tensor stands for is compared on the way.
+///
+/// ```no_run
+/// use quant_models::{DequantizeOptions, Encoding, Job, convert};
+///
+/// let (folder, small) = ("quantized".as_ref(), "small.gguf".as_ref());
+/// let options = DequantizeOptions::default();
+/// convert(folder, small, Encoding::Gguf, &options, &Job::UNWATCHED)?;
+/// # Ok::<(), quant_models::Error>(())
+/// ```
 ///
 /// # Errors
 /// Tensors that cannot be said so, and why; see [`Error`]. Then nothing has been written, and what

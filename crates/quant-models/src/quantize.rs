@@ -11,6 +11,26 @@ use crate::formats;
 /// Quantizes the model at `input` into `output`: a file; or a folder, for a sharded model or a Core
 /// ML package. With [`QuantizeOptions::activations`], a package's activations too.
 ///
+/// ```
+/// use quant_models::{Job, QuantizeOptions, diff, inspect, quantize};
+///
+/// # let folder = std::env::temp_dir().join(format!("quant-models-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder).unwrap();
+/// # let (model, small) = (folder.join("model.safetensors"), folder.join("small.safetensors"));
+/// let header = br#"{"w":{"dtype":"F32","shape":[64,64],"data_offsets":[0,16384]}} "#;
+/// let values = (0..64 * 64).flat_map(|i| (i as f32).sin().to_le_bytes());
+/// let mut file = (header.len() as u64).to_le_bytes().to_vec();
+/// file.extend(header.iter().copied().chain(values));
+/// std::fs::write(&model, file).unwrap();
+///
+/// let report = quantize(&model, &small, &QuantizeOptions::default(), &Job::UNWATCHED)?;
+/// assert!(report.tensors[0].sqnr_db.unwrap() > 49.0);
+/// assert_eq!(inspect(&small, false)?.tensors[0].dtype, "int8");
+/// assert_eq!(diff(&model, &small)?.tensors[0].name, "w");
+/// # std::fs::remove_dir_all(folder).unwrap();
+/// # Ok::<(), quant_models::Error>(())
+/// ```
+///
 /// # Errors
 /// See [`Error`]; then nothing has been written, and what stood at `output` is untouched.
 pub fn quantize(
