@@ -201,7 +201,7 @@ impl HintCommand {
         Self::Quantize,
     ];
 
-    /// The function of `quant_models` that does it.
+    /// The function of the libraries that does it.
     pub fn function(self) -> &'static str {
         match self {
             Self::Activations => "quantize_activations",
